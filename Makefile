@@ -1,0 +1,46 @@
+# Every target that needs an environment makes it first, in .venv; `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint format bench verify-core
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## everything into .venv, so that .venv/bin/detector works
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing into $(VENV): about 800 MB to download (TensorFlow alone is 570 MB), 2.5 GB on disk."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "The venv module is missing (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+	@echo "Installed: $(BIN)/detector"
+
+demo: $(INSTALLED)  ## a simulated plant: train, run the daemon over its stream, sum up
+	$(BIN)/detector demo
+
+test: $(INSTALLED)  ## all tests; PYTEST_ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)  ## style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict detector tests benchmarks
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## write the code the way lint wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## readings per second and memory, beside bare ONNX Runtime
+	$(BIN)/python -m benchmarks.speed
+
+verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
+	$(BIN)/python -m tests.verify_core

@@ -1,0 +1,39 @@
+"""The two ways the product fails, told apart by their exit code."""
+
+from __future__ import annotations
+
+
+class DetectorError(Exception):
+    """A failure that is told to a person in one line: what is wrong, where, and what to do.
+
+    Raise one of the subclasses. `str()` gives the line without the leading ``detector: error:``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what.rstrip(".")
+        self.where = where
+        self.todo = todo.rstrip(".") if todo else None
+
+    def __str__(self) -> str:
+        line = self.what
+        if self.where:
+            line += f" ({self.where})"
+        line += "."
+        if self.todo:
+            line += f" {self.todo}."
+        return " ".join(line.split())
+
+
+class OperationError(DetectorError):
+    """It failed while running and may go away by itself: broker, disk, lock, reject limit. Exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(DetectorError):
+    """It will fail again until a person changes something: usage, configuration, missing input. Exit code 2."""
+
+    exit_code = 2

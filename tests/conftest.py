@@ -1,0 +1,34 @@
+"""What every test may rely on: no configuration of the machine's, and a log as it was before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# How long an example takes depends on the machine; only what it does is tested.
+settings.register_profile("detector", deadline=None)
+settings.load_profile("detector")
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DETECTOR_CONFIG", raising=False)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    yield
+    # pytest's own handlers of the moment stay: only what the test added goes.
+    root.handlers = [handler for handler in root.handlers if handler in handlers or _is_pytests(handler)]
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+def _is_pytests(handler: logging.Handler) -> bool:
+    return type(handler).__module__.startswith("_pytest")
