@@ -1,0 +1,171 @@
+"""The one interface behind which every transport sits.
+
+A backend hands out *events* in the order in which they happened and takes *messages* and *commits*. Nothing it hands
+out is forgotten until a commit names a position beyond it, and nothing written is final before the commit that
+follows it: after a crash a backend offers everything since the last durable commit again, and what had been written
+since then is undone (transaction aborted, output cut back), so that a deterministic consumer publishes the same bytes
+exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+
+
+class Partition(NamedTuple):
+    """One ordered log of one input stream."""
+
+    stream: str
+    number: int
+
+
+class Record(NamedTuple):
+    """One record as it came. `timestamp` is the broker's, in ms since the epoch, or None where there is no broker.
+
+    Backends may hand out any object with these five attributes (kafka-python's `ConsumerRecord` has them).
+    """
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The partition is ours from here on, and its next batch begins at `position`.
+
+    `state` is what the last durable commit stored for it, or None. Where that state is older than what was committed,
+    `live_from` is the committed position: the records from `position` up to it are there to bring the state up to date
+    and lead to no output; no batch reaches across it.
+    """
+
+    partition: Partition
+    position: int
+    state: bytes | None = None
+    live_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of one partition.
+
+    `next_offset` is the position to commit once every record of the batch is dealt with. `header` is the first line
+    of a CSV file, None for JSON records; `row` counts the data rows of the file before the first record.
+    """
+
+    partition: Partition
+    records: Sequence[Record]
+    next_offset: int
+    header: bytes | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The partition is no longer ours: drop its state, commit nothing for it."""
+
+    partition: Partition
+
+
+Event = Assigned | Batch | Revoked
+
+
+class Message(NamedTuple):
+    """One record to publish on an output stream."""
+
+    stream: str
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+Snapshot = Callable[[Partition], bytes]
+"""Gives a partition's whole state as of its position."""
+
+
+@runtime_checkable
+class RollingSnapshot(Protocol):
+    """A `Snapshot` that can also be stored piece by piece, for backends where each commit has to be small.
+
+    A slice is always of the same sensors while they are known, so that a newer slice replaces an older one of its
+    number. What a backend has collected it hands back as `pack_state(slices, journal)`.
+    """
+
+    def __call__(self, partition: Partition) -> bytes:
+        """The whole state: `pack_state` of all slices."""
+        ...
+
+    def slices(self, partition: Partition) -> int:
+        """How many slices the state has now."""
+        ...
+
+    def pack_slice(self, partition: Partition, number: int) -> bytes:
+        """One slice as of the partition's position."""
+        ...
+
+    def journal(self, partition: Partition) -> Sequence[tuple[str, bytes | None]]:
+        """Entries that changed since the last call, by key; None: gone. Belongs to the next commit."""
+        ...
+
+
+class _State(msgspec.Struct):
+    slices: list[bytes]
+    journal: dict[str, bytes]
+
+
+def pack_state(slices: Sequence[bytes], journal: Mapping[str, bytes]) -> bytes:
+    """Slices, possibly of different positions, and journal entries as one value."""
+    return msgspec.msgpack.encode(_State(list(slices), dict(journal)))
+
+
+def unpack_state(data: bytes) -> tuple[list[bytes], dict[str, bytes]]:
+    """The slices and the journal of a packed state. Raises ValueError if it is none."""
+    state = msgspec.msgpack.decode(data, type=_State)
+    return state.slices, state.journal
+
+
+class Streams(Protocol):
+    """A transport. Methods are called from one thread; only `poll` and `commit` may wait."""
+
+    def open(self) -> None:
+        """Connect, lock, restore the last checkpoint. Raises `UserError` or `OperationError`."""
+
+    def poll(self, timeout: float) -> Sequence[Event]:
+        """Return what happened, waiting up to `timeout` seconds for something to happen.
+
+        Batches of all partitions together hold at most the backend's limit of records. An `Assigned` precedes the
+        first batch of its partition. The backend keeps what it handed out until a commit goes beyond it, so commit
+        before polling on. Raises `OperationError`.
+        """
+
+    def write(self, messages: Sequence[Message]) -> None:
+        """Append to the output streams, in order. Part of the next commit."""
+
+    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+        """Make everything written since the last commit final, together with `positions`.
+
+        A position is the `next_offset` of a batch or the offset of one of its records; it never goes back
+        (`ValueError`). A partition that is not named stays where it was. A backend that is not due yet may only pass
+        what was written on to readers; it returns whether this was a durable commit. `snapshot` gives a partition's
+        state as of the last position named for it; the backend calls it for the partitions whose state it stores now.
+        `final` forces a durable commit of everything, where there is one (not with standard input or output). Raises
+        `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
+        """
+
+    def at_end(self) -> bool:
+        """Whether everything that was there when `open` was called has been handed out."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records (or bytes, where records are not counted) that are there and not handed out yet."""
+
+    def close(self) -> None:
+        """Release everything. What was not committed is undone at the next `open`, also of the same object.
+
+        Never raises.
+        """

@@ -1,0 +1,171 @@
+"""The checkpoint of the directory backend: one file, replaced as a whole, checked when it is read.
+
+Layout: a line with the format's name and version, the length of the table (4 bytes, little endian), the table
+(MessagePack), the states one after the other, and the SHA-256 of all that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from detector.errors import UserError
+from detector.streams.base import Partition
+from detector.streams.files import failing_as, sync_directory, write_all
+from detector.streams.lines import Start
+
+_NAME: Final = b"detector checkpoint "
+_VERSION: Final = b"1"
+_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCheckpoint:
+    """How far one input was dealt with. `place` and `fingerprint` say which file that was."""
+
+    place: str
+    start: Start = field(default_factory=Start)
+    fingerprint: bytes | None = None
+    state: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Positions and states of the inputs, and the bytes of each output (by stream) that are final."""
+
+    partitions: Mapping[Partition, PartitionCheckpoint] = field(default_factory=dict)
+    outputs: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    stream: str
+    number: int
+    place: str
+    position: int
+    row: int
+    header: bytes | None
+    fingerprint: bytes | None
+    state_length: int | None
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    partitions: list[_Row]
+    outputs: dict[str, int]
+
+
+class _DamagedError(Exception):
+    pass
+
+
+class CheckpointFile:
+    """The checkpoint in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.path = directory / "checkpoint"
+
+    def load(self) -> Checkpoint | None:
+        """Read it; None if there is none. Raises `UserError` if it is damaged or of another version."""
+        with failing_as("read the checkpoint", self.path):
+            try:
+                file = open(self.path, "rb")  # noqa: SIM115 - closed by the next line
+            except FileNotFoundError:
+                return None
+            with file:
+                try:
+                    return self._read(file, os.fstat(file.fileno()).st_size)
+                except (_DamagedError, ValueError, struct.error) as error:
+                    raise UserError(
+                        "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
+                    ) from error
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace it, durably: after a crash at any moment there is the old one or the new one.
+
+        Raises `OperationError` (disk full, for one), and leaves the old one then.
+        """
+        temporary = self.path.with_name("checkpoint.tmp")
+        with failing_as("write the checkpoint", self.path):
+            try:
+                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                try:
+                    _write(fd, checkpoint)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.replace(temporary, self.path)
+            except OSError:
+                temporary.unlink(missing_ok=True)  # it may be what fills the disk
+                raise
+            sync_directory(self._directory)
+
+    def _read(self, file: IO[bytes], size: int) -> Checkpoint:
+        digest = hashlib.sha256()
+
+        def piece(length: int) -> bytes:
+            if not 0 <= length <= size - file.tell():
+                raise _DamagedError
+            data = file.read(length)
+            if len(data) != length:
+                raise _DamagedError
+            digest.update(data)
+            return data
+
+        if piece(len(_NAME)) != _NAME:
+            raise _DamagedError
+        version = file.readline(16)
+        digest.update(version)
+        if version != _VERSION + b"\n":
+            raise UserError(
+                f"the checkpoint has format {version.decode('ascii', 'replace').strip()}, this detector knows format "
+                f"{_VERSION.decode()}",
+                where=str(self.path),
+                todo="Run the version that wrote it, or start over with --fresh",
+            )
+        (length,) = _LENGTH.unpack(piece(_LENGTH.size))
+        table = msgspec.msgpack.decode(piece(length), type=_Table)
+        states = [None if row.state_length is None else piece(row.state_length) for row in table.partitions]
+        if file.read() != digest.digest():
+            raise _DamagedError
+        partitions = {
+            Partition(row.stream, row.number): PartitionCheckpoint(
+                row.place, Start(row.position, row.row, row.header), row.fingerprint, state
+            )
+            for row, state in zip(table.partitions, states, strict=True)
+        }
+        return Checkpoint(partitions, table.outputs)
+
+
+def _write(fd: int, checkpoint: Checkpoint) -> None:
+    digest = hashlib.sha256()
+
+    def put(data: bytes) -> None:
+        digest.update(data)
+        write_all(fd, data)
+
+    rows = [
+        _Row(
+            partition.stream,
+            partition.number,
+            entry.place,
+            entry.start.position,
+            entry.start.row,
+            entry.start.header,
+            entry.fingerprint,
+            None if entry.state is None else len(entry.state),
+        )
+        for partition, entry in checkpoint.partitions.items()
+    ]
+    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs)))
+    put(_NAME + _VERSION + b"\n" + _LENGTH.pack(len(table)) + table)
+    for entry in checkpoint.partitions.values():
+        if entry.state is not None:
+            put(entry.state)
+    write_all(fd, digest.digest())

@@ -1,0 +1,280 @@
+"""Inputs that are files: one that grows, read like a log, and one that is compressed, read to its end."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import os
+import zlib
+from abc import abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+from detector.errors import OperationError
+from detector.streams.base import Partition
+from detector.streams.files import failing_as, failure, size_of_regular
+from detector.streams.lines import Start
+from detector.streams.sources import CHUNK, Source
+
+_FINGERPRINT_BYTES = 4096
+
+_log = logging.getLogger(__name__)
+
+
+def is_csv(path: Path) -> bool | None:
+    """What the name of a file says about its records: CSV, JSON lines, or None for no opinion."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    if kind == ".csv":
+        return True
+    return False if kind in {".jsonl", ".ndjson", ".json"} else None
+
+
+def source_for(partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> Source:
+    """The source that reads the file `path`, by its name."""
+    if path.suffix.lower() == ".gz":
+        return CompressedFile(partition, path, chunk=chunk)
+    return TailedFile(partition, path, until_end=until_end, chunk=chunk)
+
+
+class _FileSource(Source):
+    def __init__(self, partition: Partition, path: Path, chunk: int) -> None:
+        super().__init__(partition, str(path), path.name, is_csv(path), chunk)
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._absent = False  # at `open`
+
+    def open(self, start: Start, fingerprint: bytes | None) -> None:
+        self._lines = self._cutter(start)
+        self._absent = not self._attach(start.position, fingerprint)
+        if self._absent:
+            _log.info("waiting for the input %s", self._path)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @abstractmethod
+    def _attach(self, position: int, fingerprint: bytes | None) -> bool:
+        """Open the file and make sure of what lies before `position`. False if there is none yet."""
+
+    def _open_file(self, position: int) -> BinaryIO | None:
+        """The file, unbuffered, if it exists; it has to if something was read of it before."""
+        if size_of_regular(self._path) is None:
+            if position:
+                raise self._shorter(0, position)
+            return None
+        try:
+            return open(self._path, "rb", buffering=0)
+        except OSError as error:
+            raise failure("read the input", self._path, error) from error
+
+    def _shorter(self, size: int, position: int) -> OperationError:
+        return OperationError(
+            f"the input has {size} bytes and was already read up to byte {position}: it was cut or replaced",
+            where=self._where,
+            todo="Put the file back, or start over with --fresh",
+        )
+
+    def _changed(self, position: int) -> OperationError:
+        return OperationError(
+            f"the input is not the file that was read up to byte {position}: its content differs before that byte",
+            where=self._where,
+            todo="Put the file back, or start over with --fresh",
+        )
+
+
+class TailedFile(_FileSource):
+    """A file that others append to; with `until_end` only the lines that begin before its end at `open`.
+
+    With `until_end` a last line without a line end is taken as it is: what is appended to it later is another line.
+    A file that is replaced by another while it is read goes on if the new one has the same bytes up to here, which
+    is how editors and copying programs append.
+    """
+
+    def __init__(self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> None:
+        super().__init__(partition, path, chunk)
+        self._until_end = until_end
+        self._position = 0  # of the next byte to read
+        self._end = 0  # of the file when it was opened
+        self._identity = (0, 0)
+
+    def open(self, start: Start, fingerprint: bytes | None) -> None:
+        self._position = start.position
+        super().open(start, fingerprint)
+        self._end = self._size()
+
+    def at_end(self) -> bool:
+        drained = self._drained if self._until_end else not self._lines.pending
+        return self._position >= self._end and drained
+
+    def lag(self) -> int:
+        end = self._end if self._until_end else self._size()
+        return max(0, end - self._lines.position)
+
+    def fingerprint(self, position: int) -> bytes | None:
+        if self._file is None or not position:
+            return None
+        with failing_as("read the input", self._path):
+            return _fingerprint_at(self._file.fileno(), position)
+
+    def _attach(self, position: int, fingerprint: bytes | None) -> bool:
+        file = self._open_file(position)
+        if file is None:
+            return False
+        try:
+            with failing_as("read the input", self._path):
+                status = os.fstat(file.fileno())
+                if status.st_size < position:
+                    raise self._shorter(status.st_size, position)
+                if fingerprint is not None and _fingerprint_at(file.fileno(), position) != fingerprint:
+                    raise self._changed(position)
+        except BaseException:
+            file.close()
+            raise
+        self.close()
+        self._file = file
+        self._identity = (status.st_dev, status.st_ino)
+        return True
+
+    def _fill(self) -> bool:
+        if self._file is None:
+            if self._until_end or not self._attach(0, None):
+                return False
+            _log.info("the input %s is there", self._path)
+        if self._until_end and self._position >= self._end:
+            return self._fill_last_line()
+        text = self._next(min(self._chunk, self._end - self._position) if self._until_end else self._chunk)
+        if not text:
+            return self._replaced()
+        self._feed(text)
+        return True
+
+    def _fill_last_line(self) -> bool:
+        """Read on to the end of a line that began before the end: whoever appends may have been within it."""
+        if not self._lines.incomplete:
+            return False
+        text, line_end, _ = self._next(self._chunk).partition(b"\n")
+        if not text and not line_end:
+            return self._finish()
+        self._feed(text + line_end)
+        return True
+
+    def _feed(self, text: bytes) -> None:
+        self._position += len(text)
+        self._lines.feed(text)
+
+    def _next(self, length: int) -> bytes:
+        assert self._file is not None  # noqa: S101
+        with failing_as("read the input", self._path):
+            return os.pread(self._file.fileno(), length, self._position)
+
+    def _size(self) -> int:
+        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
+
+    def _replaced(self) -> bool:
+        """Nothing more to read: is this still the file it was? Whether another took its place and goes on."""
+        size = self._size()
+        if size < self._position:
+            raise self._shorter(size, self._position)
+        if self._until_end:
+            raise OperationError(
+                f"the input was cut from {self._end} to {size} bytes while it was read",
+                where=self._where,
+                todo="Put the file back and start again",
+            )
+        with failing_as("look at the input", self._path):
+            try:
+                status = os.stat(self._path)
+            except FileNotFoundError:
+                if self._position:
+                    raise self._shorter(0, self._position) from None
+                return False
+        if (status.st_dev, status.st_ino) == self._identity:
+            return False
+        return self._attach(self._position, self.fingerprint(self._position))
+
+
+class CompressedFile(_FileSource):
+    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text."""
+
+    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK) -> None:
+        super().__init__(partition, path, chunk)
+        self._text: gzip.GzipFile | None = None
+        self._head = b""
+        self._ended = False
+
+    def at_end(self) -> bool:
+        return self._absent or (self._ended and self._drained)
+
+    def lag(self) -> int:
+        """Compressed bytes that were not read; how many they are uncompressed only reading tells."""
+        if self._file is None:
+            return 0
+        return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell())
+
+    def fingerprint(self, position: int) -> bytes | None:
+        return _fingerprint(self._head[:position]) if position else None
+
+    def close(self) -> None:
+        if self._text is not None:
+            self._text.close()
+            self._text = None
+        super().close()
+
+    def _attach(self, position: int, fingerprint: bytes | None) -> bool:
+        self._file = self._open_file(position)
+        if self._file is None:
+            return False
+        self._text = gzip.GzipFile(fileobj=self._file, mode="rb")
+        self._head = b""
+        self._ended = False
+        reached = 0
+        while reached < position:
+            text = self._next(min(self._chunk, position - reached))
+            if not text:
+                raise self._shorter(reached, position)
+            reached += len(text)
+        if fingerprint is not None and self.fingerprint(position) != fingerprint:
+            raise self._changed(position)
+        return True
+
+    def _fill(self) -> bool:
+        if self._file is None and not self._attach(0, None):
+            return False
+        text = b"" if self._ended else self._next(self._chunk)
+        if text:
+            self._lines.feed(text)
+            return True
+        self._ended = True
+        return self._finish()
+
+    def _next(self, length: int) -> bytes:
+        assert self._text is not None  # noqa: S101
+        try:
+            text = self._text.read(length)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise OperationError(
+                f"the compressed input is damaged or incomplete: {error}",
+                where=self._where,
+                todo="Copy or compress it again",
+            ) from error
+        except OSError as error:
+            raise failure("read the input", self._path, error) from error
+        if len(self._head) < _FINGERPRINT_BYTES:
+            self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
+        return text
+
+
+def _fingerprint_at(fd: int, position: int) -> bytes:
+    """Digest of the first bytes and of the last ones before `position`."""
+    length = min(_FINGERPRINT_BYTES, position)
+    return _fingerprint(os.pread(fd, length, 0), os.pread(fd, length, position - length))
+
+
+def _fingerprint(*pieces: bytes) -> bytes:
+    return hashlib.sha256(b"".join(pieces)).digest()

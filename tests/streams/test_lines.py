@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.errors import OperationError
+from detector.streams.base import Batch, Partition, Record
+from detector.streams.lines import LineCutter, Start
+
+P = Partition("s", 0)
+
+
+def cut(
+    text: bytes, *, csv: bool | None = False, sizes: Iterator[int] | None = None, limit: int = 1000, end: bool = True
+) -> tuple[list[Batch], LineCutter]:
+    cutter = LineCutter(P, "file", csv=csv)
+    batches: list[Batch] = []
+    at = 0
+    while at < len(text):
+        size = next(sizes) if sizes else len(text)
+        cutter.feed(text[at : at + size])
+        at += size
+        batches += drain(cutter, limit)
+    if end:
+        cutter.finish()
+        batches += drain(cutter, limit)
+    return batches, cutter
+
+
+def drain(cutter: LineCutter, limit: int) -> list[Batch]:
+    batches = []
+    while cutter.pending:
+        if (batch := cutter.take(limit)) is not None:
+            batches.append(batch)
+    return batches
+
+
+def obvious(text: bytes, csv: bool) -> tuple[list[Record], bytes | None]:
+    """The same by the slow way: line by line."""
+    records, header, offset = [], None, 0
+    if text.startswith(b"\xef\xbb\xbf"):
+        offset, text = 3, text[3:]
+    for line in text.splitlines(keepends=True) if b"\r" not in text else _lines(text):
+        value = line.removesuffix(b"\n").removesuffix(b"\r")
+        if value and csv and header is None:
+            header = value
+        elif value:
+            records.append(Record(offset, None, value))
+        offset += len(line)
+    return records, header
+
+
+def _lines(text: bytes) -> list[bytes]:
+    pieces = text.split(b"\n")
+    return [piece + b"\n" for piece in pieces[:-1]] + pieces[-1:]
+
+
+texts = st.lists(st.sampled_from([b"a", b"{}", b"1,2", b"\n", b"\r\n", b"\n\n", b"\r", b"\xef\xbb\xbf", b" "])).map(
+    b"".join
+)
+
+
+@given(text=texts, bom=st.booleans(), csv=st.booleans(), sizes=st.lists(st.integers(1, 5)), limit=st.integers(1, 4))
+def test_any_pieces_give_the_same_records(text: bytes, bom: bool, csv: bool, sizes: list[int], limit: int) -> None:
+    text = b"\xef\xbb\xbf" * bom + text
+    expected, header = obvious(text, csv)
+    batches, cutter = cut(text, csv=csv, sizes=iter([*sizes, *[len(text)] * (len(text) + 1)]), limit=limit)
+    records = [record for batch in batches for record in batch.records]
+    assert records == [record for record in expected if record.value]
+    assert all(type(record) is Record for record in records)
+    assert cutter.position == len(text)
+    assert not cutter.incomplete
+    row = 0
+    for batch in batches:
+        assert (batch.header, batch.row) == (header, row)
+        assert len(batch.records) <= limit
+        row += len(batch.records)
+
+
+@given(text=texts, csv=st.booleans(), limit=st.integers(1, 4))
+def test_reading_can_go_on_behind_any_batch(text: bytes, csv: bool, limit: int) -> None:
+    batches, _ = cut(text, csv=csv, limit=limit)
+    for number, batch in enumerate(batches):
+        start = Start(batch.next_offset, batch.row + len(batch.records), batch.header)
+        cutter = LineCutter(P, "file", csv=csv, start=start)
+        cutter.feed(text[batch.next_offset :])
+        rest = drain(cutter, limit)
+        cutter.finish()
+        rest += drain(cutter, limit)
+        again = [(record, b.header) for b in rest for record in b.records]
+        assert again == [(record, b.header) for b in batches[number + 1 :] for record in b.records]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n', None),
+        (b'[{"a": 1}]\n[]\n', None),
+        (b'\n  {"a": 1}\n{}\n', None),
+        (b"timestamp,value\n1,2\n2,3\n", b"timestamp,value"),
+        (b'\xef\xbb\xbf"t","v"\r\n1,2\r\n2,3\r\n', b'"t","v"'),
+    ],
+)
+def test_the_first_line_tells_csv_from_json(text: bytes, header: bytes | None) -> None:
+    batches, _ = cut(text, csv=None)
+    assert [batch.header for batch in batches] == [header]
+    assert len(batches[0].records) == 2
+
+
+def test_an_incomplete_line_waits() -> None:
+    batches, cutter = cut(b"{}\n{", end=False)
+    assert [record.value for record in batches[0].records] == [b"{}"]
+    assert batches[0].next_offset == 3
+    assert cutter.incomplete
+    assert cutter.position == 3
+    cutter.feed(b"}\n")
+    batch = cutter.take(10)
+    assert batch is not None
+    assert batch.records == [Record(3, None, b"{}")]
+    assert (batch.next_offset, batch.row) == (6, 1)
+
+
+def test_a_last_line_without_a_line_end_ends_where_the_text_does() -> None:
+    batches, _ = cut(b"{}\n{}")
+    assert [batch.next_offset for batch in batches] == [3, 5]
+
+
+def test_a_header_alone_gives_nothing() -> None:
+    batches, cutter = cut(b"timestamp,value", csv=True)
+    assert batches == []
+    assert cutter.position == 15
+
+
+@pytest.mark.parametrize("rest", [b"\n{}\n", b""])
+def test_a_line_that_is_too_long_stops_after_all_before_it(rest: bytes) -> None:
+    cutter = LineCutter(P, "input.jsonl", csv=False, max_line=10)
+    cutter.feed(b"{}\n{}\n" + b"x" * 11 + rest)
+    batch = cutter.take(10)
+    assert batch is not None
+    assert len(batch.records) == 2
+    assert cutter.pending
+    for _ in range(2):
+        with pytest.raises(OperationError, match=r"longer than 10 bytes \(input.jsonl:byte 6\)"):
+            cutter.take(10)
+
+
+def test_a_long_line_that_is_not_too_long_is_taken() -> None:
+    cutter = LineCutter(P, "f", csv=False, max_line=10)
+    cutter.feed(b"x" * 8)
+    cutter.feed(b"xx\n{}\n")
+    batch = cutter.take(10)
+    assert batch is not None
+    assert [record.value for record in batch.records] == [b"x" * 10, b"{}"]
