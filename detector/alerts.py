@@ -1,0 +1,146 @@
+"""What an alert says: an episode and its sensor's window, put into a message."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import signals
+from detector.episodes import Opening
+from detector.messages import Alert, AlertModel, AlertSource, AlertWindow, CloseReason, Event, alert_id, encode_alert
+from detector.scorer import Model
+from detector.state import Episode
+from detector.streams.base import Message, Partition
+from detector.timestamps import rfc3339
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+BACK_DATE = 50
+"""An episode is taken to have started this many rows before it was noticed."""
+MILLISECOND = 10**6
+
+
+@dataclass(slots=True)
+class Moment:
+    """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset."""
+
+    times: I64
+    values: F64
+    imputed: NDArray[np.bool_]
+    center: F64
+    scale: F64
+    score: float
+    offset: int
+
+
+class AlertWriter:
+    """Writes the alerts of one partition. Scores are ln inside, plain in the message."""
+
+    def __init__(
+        self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...], critical_ratio: float
+    ) -> None:
+        self._stream = stream
+        self._partition = partition
+        self._reconstruct = model.reconstruct
+        self._model = AlertModel(name=model.name, version=model.version, digest=model.digest)
+        self._channels = channels
+        self._ln_critical = math.log(critical_ratio)
+
+    def critical_level(self, episode: Episode) -> float:
+        """The ln score from which on an episode is critical."""
+        return episode.ln_threshold + self._ln_critical
+
+    def begin(self, sensor_id: str, opening: Opening, moment: Moment, v: float) -> Episode:
+        """The episode that an opening begins; its deadlines are the caller's."""
+        detected = int(moment.times[-1])
+        candidates = moment.times[-1 - BACK_DATE :]
+        started = int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")])
+        return Episode(
+            alert_id=alert_id("readings", "anomaly", sensor_id, detected),
+            sequence=0,
+            started_at=started,
+            detected_at=detected,
+            ln_threshold=opening.ln_threshold,
+            severity="critical" if v >= opening.ln_threshold + self._ln_critical else "warning",
+            opened_offset=moment.offset,
+            update_at=None,
+            close_at=None,
+        )
+
+    def opened(self, sensor_id: str, episode: Episode, moment: Moment, peak: float) -> Message:
+        """The first message of an episode."""
+        return self._message(sensor_id, episode, moment, peak, "opened")
+
+    def updated(self, sensor_id: str, episode: Episode, moment: Moment, peak: float) -> Message:
+        """The next message of an open episode."""
+        episode.sequence += 1
+        return self._message(sensor_id, episode, moment, peak, "updated")
+
+    def closed(
+        self, sensor_id: str, episode: Episode, moment: Moment, peak: float, ended: int, reason: CloseReason
+    ) -> Message:
+        """The last message of an episode."""
+        episode.sequence += 1
+        return self._message(sensor_id, episode, moment, peak, "closed", ended=ended, reason=reason)
+
+    def _message(
+        self,
+        sensor_id: str,
+        episode: Episode,
+        moment: Moment,
+        peak: float,
+        event: Event,
+        *,
+        ended: int | None = None,
+        reason: CloseReason | None = None,
+    ) -> Message:
+        z = signals.standardise(moment.values, moment.center, moment.scale)
+        reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+        errors = (z - reconstructed) ** 2
+        weighted = (errors * signals.NEWEST_FIRST[:, None]).sum(axis=0)
+        total = float(weighted.sum())
+        shares = weighted / total if total > 0 else np.full(len(weighted), 1 / len(weighted))
+        alert = Alert(
+            alert_id=episode.alert_id,
+            sequence=episode.sequence,
+            event=event,
+            kind="readings",
+            reason="anomaly",
+            close_reason=reason,
+            muted=False,
+            sensor_id=sensor_id,
+            severity=episode.severity,
+            started_at=rfc3339(episode.started_at),
+            detected_at=rfc3339(episode.detected_at),
+            ended_at=None if ended is None else rfc3339(ended),
+            score=moment.score,
+            peak_score=math.exp(peak),
+            threshold=math.exp(episode.ln_threshold),
+            p_value=None,
+            window=AlertWindow(
+                timestamps=(moment.times // MILLISECOND).tolist(),
+                values=self._per_channel(moment.values),
+                expected=self._per_channel(reconstructed * moment.scale + moment.center),
+                errors=self._per_channel(errors),
+                imputed=moment.imputed.tolist(),
+            ),
+            channels=dict(zip(self._channels, shares.tolist(), strict=True)),
+            model=self._model,
+            source=AlertSource(
+                stream=self._partition.stream,
+                partition=self._partition.number,
+                opened_offset=episode.opened_offset,
+                last_offset=moment.offset,
+            ),
+        )
+        return Message(self._stream, sensor_id.encode(), encode_alert(alert))
+
+    def _per_channel(self, values: F64) -> Any:
+        """A list for one channel, an object of lists for several."""
+        if len(self._channels) == 1:
+            return values[:, 0].tolist()
+        return {name: values[:, i].tolist() for i, name in enumerate(self._channels)}

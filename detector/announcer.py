@@ -1,0 +1,201 @@
+"""From episodes to alert messages: what is published when, in the order of the input.
+
+Every message carries a key (record, 0, deadline, sensor id) if a timer caused it, (record, 1, element, "") if a reading
+did. Sorted by it, output comes in the order of the records that led to it, timers before the record that passed them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.alerts import AlertWriter, Moment
+from detector.config import AlertsConfig
+from detector.episodes import Closing, Opening, end_from_outside
+from detector.messages import CloseReason
+from detector.scorer import EPISODE, THRESHOLD, Scored
+from detector.state import Episode, SensorTable
+from detector.streams.base import Message
+from detector.windows import Block
+
+I64 = NDArray[np.int64]
+Key = tuple[int, int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message with its place in the order, and what it says."""
+
+    key: tuple[int, int, int, str, int]
+    message: Message
+    event: str
+    severity: str
+
+
+class Announcer:
+    """Keeps the open episodes of a table up to date and collects what is to be published of them.
+
+    `begin_batch` gives it the offset of each record of the batch and the partition clock after it.
+    """
+
+    def __init__(self, table: SensorTable, writer: AlertWriter, alerts: AlertsConfig) -> None:
+        self.table = table
+        self.writer = writer
+        self.alerts = alerts
+        self._told: list[Told] = []
+        self.offsets: I64 = np.empty(0, dtype=np.int64)
+        self.clocks: I64 = np.empty(0, dtype=np.int64)
+
+    def begin_batch(self, offsets: I64, clocks: I64) -> None:
+        """Start collecting for a batch."""
+        self.offsets, self.clocks, self._told = offsets, clocks, []
+
+    def collected(self) -> list[Told]:
+        """What the batch led to, in order."""
+        return sorted(self._told, key=lambda told: told.key)
+
+    def tell(self, block: Block, scored: Scored) -> None:
+        """Follow the episodes of a scored block."""
+        episodes = self.table.episodes
+        if not scored.transitions and not episodes:
+            return
+        by_sensor: dict[int, list[Opening | Closing]] = {}
+        for transition in scored.transitions:
+            by_sensor.setdefault(transition.at, []).append(transition)
+        for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
+            by_sensor.setdefault(at, [])
+        starts = np.cumsum(block.ticks) - block.ticks
+        for at, transitions in by_sensor.items():
+            rows = slice(int(starts[at]), int(starts[at] + block.ticks[at]))
+            _Sensor(self, block, scored, at, rows).tell(transitions)
+
+    def update(self, slot: int, record: int) -> None:
+        """Publish a due update of a sensor none of whose rows came since; `record` is the one that passed the time."""
+        episode = self.table.episodes[slot]
+        sensor_id = self.table.name(slot)
+        key = record, 0, episode.update_at or 0, sensor_id
+        episode.update_at = later(int(self.clocks[record]), self.alerts.update_every)
+        peak = float(self.table["peak"][slot])
+        self.publish(key, sensor_id, self.writer.updated(sensor_id, episode, self._now(slot), peak), "updated", episode)
+
+    def update_until(self, slot: int, now: int) -> None:
+        """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
+        episode = self.table.episodes[slot]
+        while episode.update_at is not None and now > episode.update_at:
+            self.update(slot, int(np.searchsorted(self.clocks, episode.update_at, side="right")))
+
+    def end(self, slot: int, reason: CloseReason, key: Key) -> None:
+        """Close an episode from outside: gap, eviction, longest duration."""
+        at = np.array([slot])
+        cells = self.table.take(at, (*THRESHOLD, *EPISODE))
+        (closing,) = end_from_outside(cells, hold=reason == "max_duration")
+        self.table.put(at, cells)
+        self.close(slot, self._now(slot), closing, reason, key)
+
+    def open(self, slot: int, opening: Opening, moment: Moment, v: float, clock: int, key: Key) -> None:
+        """Publish a new episode."""
+        sensor_id = self.table.name(slot)
+        episode = self.writer.begin(sensor_id, opening, moment, v)
+        episode.update_at = later(clock, self.alerts.update_every)
+        episode.close_at = later(clock, self.alerts.max_duration)
+        self.table.episodes[slot] = episode
+        self.publish(key, sensor_id, self.writer.opened(sensor_id, episode, moment, v), "opened", episode)
+
+    def close(self, slot: int, moment: Moment, closing: Closing, reason: CloseReason, key: Key) -> None:
+        """Publish the end of an episode and forget it."""
+        episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
+        message = self.writer.closed(sensor_id, episode, moment, closing.peak, closing.ended, reason)
+        self.publish(key, sensor_id, message, "closed", episode)
+
+    def publish(self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode) -> None:
+        """Collect a message."""
+        self.table.changed.add(sensor_id)
+        self._told.append(Told((*key, len(self._told)), message, event, episode.severity))
+
+    def _now(self, slot: int) -> Moment:
+        """A sensor as its cells have it."""
+        table = self.table
+        return Moment(
+            table["times"][slot], table["values"][slot], table["imputed"][slot], table["center"][slot],
+            table["scale"][slot], float(table["score"][slot]), int(table["offset"][slot]),
+        )  # fmt: skip
+
+
+class _Sensor:
+    """One sensor's rows within a scored block, and what its episodes do over them."""
+
+    def __init__(self, owner: Announcer, block: Block, scored: Scored, at: int, rows: slice) -> None:
+        self._owner, self._block, self._scored, self._at = owner, block, scored, at
+        self._slot = int(block.slots[at])
+        self._records, self._elements = block.records[rows], block.elements[rows]
+        self._row_clocks = owner.clocks[self._records]
+        self._v = scored.v[:, at]
+
+    def tell(self, transitions: list[Opening | Closing]) -> None:
+        owner, episodes = self._owner, self._owner.table.episodes
+        begin, peak = 0, float(self._scored.earlier_peak[self._at])
+        for transition in transitions:
+            tick = transition.tick
+            if slot_episode := episodes.get(self._slot):
+                self._while_open(slot_episode, begin, tick, peak, closing=isinstance(transition, Closing))
+            moment, key = self._moment(tick), self._key(tick)
+            if isinstance(transition, Opening):
+                peak = float(self._v[tick])
+                owner.open(self._slot, transition, moment, peak, int(self._row_clocks[tick]), key)
+            else:
+                owner.close(self._slot, moment, transition, "recovered", key)
+            begin = tick + 1
+        if slot_episode := episodes.get(self._slot):
+            self._while_open(slot_episode, begin, len(self._records), peak, closing=False)
+
+    def _while_open(self, episode: Episode, begin: int, stop: int, peak: float, *, closing: bool) -> None:
+        """Updates over rows begin .. stop - 1, all of them within the episode; `closing`: row `stop` closes it.
+
+        A timer fires before the row that passes it, the closing one included; severity rises on a row.
+        """
+        owner = self._owner
+        clocks = self._row_clocks[: stop + closing]
+        while True:
+            timer = len(clocks)
+            if episode.update_at is not None:
+                timer = begin + int(np.searchsorted(clocks[begin:], episode.update_at, side="right"))
+            rise = stop
+            if episode.severity == "warning":
+                above = self._v[begin:stop] >= owner.writer.critical_level(episode)
+                rise = begin + int(above.argmax()) if above.any() else stop
+            on_time = timer < len(clocks) and timer <= rise
+            if not on_time and rise >= stop:
+                return
+            tick = timer - 1 if on_time else rise
+            peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
+            if on_time:
+                record = int(np.searchsorted(owner.clocks, episode.update_at or 0, side="right"))
+                key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
+            else:
+                record, key = int(self._records[tick]), self._key(tick)
+                episode.severity = "critical"
+            episode.update_at = later(int(owner.clocks[record]), owner.alerts.update_every)
+            name = owner.table.name(self._slot)
+            message = owner.writer.updated(name, episode, self._moment(tick), peak)
+            owner.publish(key, name, message, "updated", episode)
+            begin = tick + 1
+
+    def _key(self, tick: int) -> Key:
+        return int(self._records[tick]), 1, int(self._elements[tick]), ""
+
+    def _moment(self, tick: int) -> Moment:
+        """The sensor after its row `tick`; -1: before the block."""
+        table, slot = self._owner.table, self._slot
+        if tick >= 0:
+            score, offset = self._scored.u[tick, self._at], self._owner.offsets[self._records[tick]]
+        else:
+            score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
+        window = self._block.window_at(self._at, tick)
+        return Moment(*window, table["center"][slot], table["scale"][slot], float(score), int(offset))
+
+
+def later(now: int, duration: int | None) -> int | None:
+    """The deadline a duration from now; None: never."""
+    return None if duration is None else now + duration

@@ -1,0 +1,45 @@
+"""What a batch came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.streams.base import Message
+from detector.windows import Tally
+
+
+@dataclass(slots=True)
+class Output:
+    """What a batch came to: messages to publish in order, and what the metrics count.
+
+    `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
+    (event, severity). `records`: how many came in, `refused`: which of them were rejected in whole or in part.
+    """
+
+    alerts: list[Message] = field(default_factory=list)
+    dead_letters: list[Message] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    excluded: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    errors: list[NDArray[np.float64]] = field(default_factory=list)
+    scores: list[NDArray[np.float64]] = field(default_factory=list)
+    events: dict[tuple[str, str], int] = field(default_factory=dict)
+    budgets_limited: int = 0
+    records: int = 0
+    first_time: int | None = None
+    refused: list[int] = field(default_factory=list)
+
+    def outcomes(self) -> dict[str, int]:
+        """How many readings ended how."""
+        tally = self.tally
+        return {
+            "accepted": tally.accepted,
+            "missing": tally.missing,
+            "late": tally.late,
+            "duplicate": tally.duplicate,
+            "excluded": self.excluded,
+            "rejected": sum(self.rejected.values()),
+        }

@@ -1,0 +1,179 @@
+"""One block of rows through the stages: windows, signals, scores, thresholds, episodes. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import signals
+from detector.episodes import Closing, Opening, follow
+from detector.profile import Profile, Reconstruct
+from detector.signals import F64
+from detector.state import SensorTable
+from detector.threshold import nth_largest_log
+from detector.windows import Block
+
+_FROZEN: Final = ("center", "scale", "ridge", "bias", "worst", "worst_zz")
+_MOVING: Final = ("prediction", "level", "held_error", "completions", "mean", "variance", "count", "recent", "score")
+THRESHOLD: Final = (
+    "budget", "horizon", "rows", "credit", "peaks", "peaks_kept", "peaks_seen", "forgotten", "pending", "pending_age",
+)  # fmt: skip
+CHUNK: Final = 512
+"""Windows scored together: 400 KB of them, which a processor's cache holds."""
+EPISODE: Final = ("open", "hold", "quiet", "loud_time", "peak", "close_level", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An autoencoder ready to score, and the profiles that were made with it."""
+
+    name: str
+    version: str
+    digest: str
+    scaler: str
+    stride: int
+    reconstruct: Reconstruct
+    profiles: Mapping[str, Profile]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a block's rows came to. Matrices are (T, n); a cell is meaningful where the sensor has a t-th row.
+
+    `earlier_score`, `earlier_peak` (n,): as they stood before the block.
+    """
+
+    u: F64
+    v: F64
+    limits: F64
+    errors: F64
+    transitions: list[Opening | Closing]
+    earlier_score: F64
+    earlier_peak: F64
+
+
+def score_block(
+    table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
+) -> Scored:
+    """Score every real row of a block whose windows are complete, and write the moving state back."""
+    frozen = table.take(block.slots, _FROZEN)
+    moving = table.take(block.slots, _MOVING)
+    rules = table.take(block.slots, (*THRESHOLD, *EPISODE))
+    earlier_score, earlier_peak = moving["score"], rules["peak"].copy()
+
+    z = signals.standardise(block.values, frozen["center"][:, None], frozen["scale"][:, None])
+    raw, errors = _window_errors(block, model, z, frozen, moving)
+    u = _scores(block, _averages(block, raw, errors, moving), frozen, moving)
+    v = _smallest_of_recent(block, u, moving, open_after)
+    times = block.by_tick(block.times[block.sensor, block.newest])
+    transitions, limits = follow(rules, v, times, block.active, close_after)
+
+    table.put(block.slots, moving)
+    table.put(block.slots, rules)
+    return Scored(u, v, limits, errors, transitions, earlier_score, earlier_peak)
+
+
+def fill_block(table: SensorTable, block: Block) -> None:
+    """Let rows that complete no window yet move the level average, which needs none."""
+    cells = table.take(block.slots, ("center", "scale", "level"))
+    z = signals.standardise(block.values, cells["center"][:, None], cells["scale"][:, None])
+    newest = z[block.sensor, block.newest]
+    squares = np.stack([block.by_tick(column * column) for column in newest.T], axis=1)
+    level = _started(cells["level"].T, squares)
+    for tick, k in enumerate(block.active):
+        level[:, :k] += signals.LEVEL_RATE * (squares[tick, :, :k] - level[:, :k])
+    table.put(block.slots, {"level": level.T})
+
+
+def _started(average: NDArray[Any], x: F64) -> F64:
+    """A moving average (K, n) that starts at its first element where it has none yet (NaN); x is (T, K, n)."""
+    if not len(x):
+        return np.ascontiguousarray(average)
+    return np.ascontiguousarray(np.where(np.isnan(average), x[0], average))
+
+
+def _window_errors(
+    block: Block, model: Model, z: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]
+) -> tuple[F64, F64]:
+    """What each row's window says by itself: (T, 2 C, n) prediction errors and squared values, (T, n) reconstruction.
+
+    Windows are built and used a few hundred at a time, while they are in the processor's cache. With a stride the
+    autoencoder sees every so-manyeth window of a sensor, and its last error is held in between.
+    """
+    channels, rows = z.shape[2], len(block.sensor)
+    forecast = np.zeros((channels, len(block.slots), signals.WINDOW))
+    forecast[:, :, :-1] = frozen["ridge"].transpose(1, 0, 2)
+    flat = np.empty((2 * channels, rows))
+    rebuilt = np.full(rows, np.nan)
+    due = (moving["completions"][block.sensor] + block.tick) % model.stride == 0
+    for begin in range(0, rows, CHUNK):
+        part = slice(begin, begin + CHUNK)
+        sensor = block.sensor[part]
+        windows = [block.windows(z, channel, part) for channel in range(channels)]
+        for channel, one in enumerate(windows):
+            bias = frozen["bias"][sensor, channel]
+            flat[channel, part] = signals.prediction_errors(one, forecast[channel][sensor], bias)
+            np.multiply(one[:, -1], one[:, -1], out=flat[channels + channel, part])
+        inputs = block.model_windows(windows)
+        if model.stride == 1:
+            rebuilt[part] = signals.reconstruction_errors(inputs, model.reconstruct(inputs))
+        elif due[part].any():
+            chosen = np.ascontiguousarray(inputs[due[part]])
+            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, model.reconstruct(chosen))
+    raw = np.stack([block.by_tick(row) for row in flat], axis=1)
+    errors = block.by_tick(rebuilt)
+    if model.stride > 1:
+        held = moving["held_error"]
+        for row in errors:
+            np.copyto(row, held, where=np.isnan(row))
+            held = row
+    moving["held_error"] = errors[block.ticks - 1, np.arange(len(block.slots))]
+    moving["completions"] = moving["completions"] + block.ticks
+    return raw, errors
+
+
+def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any]]) -> F64:
+    """The K signals of every row (T, K, n)."""
+    channels = raw.shape[1] // 2
+    rates = np.repeat([signals.PREDICTION_RATE, signals.LEVEL_RATE], channels)[:, None]
+    average = _started(np.concatenate([moving["prediction"].T, moving["level"].T]), raw)
+    out = np.zeros((block.height, 2 * channels + 1, len(block.slots)))
+    for tick, k in enumerate(block.active):
+        now = average[:, :k]
+        now += rates * (raw[tick, :, :k] - now)
+        out[tick, :channels, :k] = now[:channels]
+        out[tick, channels + 1 :, :k] = now[channels:]
+    out[:, channels] = errors
+    moving["prediction"], moving["level"] = average[:channels].T, average[channels:].T
+    return out
+
+
+def _scores(block: Block, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
+    """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it."""
+    mean = np.ascontiguousarray(moving["mean"].T)
+    variance = np.ascontiguousarray(moving["variance"].T)
+    count = moving["count"]
+    deviations = np.zeros_like(values)
+    for tick, k in enumerate(block.active):
+        zz, unit = signals.deviation(values[tick, :, :k], mean[:, :k], variance[:, :k])
+        deviations[tick, :, :k] = zz
+        signals.learn(zz, unit, mean[:, :k], variance[:, :k], count[:k])
+    moving["mean"], moving["variance"] = mean.T, variance.T
+    by_signal = values.transpose(1, 0, 2)
+    u = signals.combine(by_signal, deviations.transpose(1, 0, 2), frozen["worst"].T[:, None], frozen["worst_zz"])
+    moving["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
+    return u
+
+
+def _smallest_of_recent(block: Block, u: F64, moving: dict[str, NDArray[Any]], open_after: tuple[int, int]) -> F64:
+    """v (T, n); where fewer than m scores exist the first one stands for the missing."""
+    n, m = open_after
+    recent = moving["recent"].T
+    joined = np.concatenate([np.where(np.isnan(recent), u[0], recent), u])
+    at = block.ticks[:, None] + np.arange(m - 1)
+    moving["recent"] = joined[at, np.arange(len(block.slots))[:, None]]
+    return nth_largest_log(joined, n, m)

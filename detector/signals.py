@@ -1,0 +1,115 @@
+"""From standardised windows to one score a row: three signals, two scales.
+
+Everything here is row by row: a row's result has the same bits whichever rows are computed beside it. So no BLAS
+product, only products summed along the last, contiguous axis, and recurrences that run reading by reading across
+sensors.
+
+Signals, in this order, for C channels (K = 2 C + 1): C times *prediction* (how far the newest value lies from its
+linear forecast), *reconstruction* (how badly the autoencoder reproduces the window), C times *level* (how far the
+values lie from their usual place). Higher is worse throughout.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+
+WINDOW = 100
+"""Rows in a window."""
+Z_LIMIT = 1e4
+"""Standardised values are limited to this in either direction, so that their squares stay finite."""
+
+PREDICTION_RATE = 2 / (50 + 1)
+LEVEL_RATE = 2 / (40 + 1)
+NEWEST_FIRST: F64 = np.power(1 - 2 / (50 + 1), np.arange(WINDOW - 1, -1, -1, dtype=np.float64))
+"""Weights of a window's squared errors: exponential with a span of 50 rows, heaviest on the newest, sum 1."""
+NEWEST_FIRST /= NEWEST_FIRST.sum()
+_ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)[:, None]
+
+ADAPTIVE_RATE = 2 / (8000 + 1)
+LEARNING_LIMIT = 5.0
+"""The running mean and variance learn from deviations limited to this many standard deviations."""
+TINY = 1e-6
+
+
+def signal_count(channels: int) -> int:
+    """Signals of a sensor with that many value columns."""
+    return 2 * channels + 1
+
+
+def standardise(values: F64, center: F64, scale: F64) -> F64:
+    """(values - center) / scale in float64, limited to +-`Z_LIMIT`. Shapes broadcast; channels come last."""
+    z = (values - center) / scale
+    return np.clip(z, -Z_LIMIT, Z_LIMIT, out=z)
+
+
+def prediction_errors(windows: F64, forecast: F64, bias: F64) -> F64:
+    """Squared error of the linear one-step forecast of each window's newest value.
+
+    `windows` (n, 100) of one channel; `forecast` (n, 100): the coefficients, with a 0 for the newest value itself;
+    `bias` (n,). C-contiguous. Returns (n,).
+    """
+    error = np.einsum("ij,ij->i", windows, forecast)
+    error += bias
+    error -= windows[:, -1]
+    error *= error
+    return error  # type: ignore[no-any-return]
+
+
+def reconstruction_errors(windows: F32, expected: F32) -> F64:
+    """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,)."""
+    rows, _, channels = windows.shape
+    error = windows - expected
+    error *= _ROOT_WEIGHTS
+    flat = error.reshape(rows, WINDOW * channels).astype(np.float64)
+    total = np.einsum("ij,ij->i", flat, flat)
+    return total if channels == 1 else total / channels  # type: ignore[no-any-return]
+
+
+def ewma_path(x: F64, rate: float) -> F64:
+    """The exponentially weighted average after each element of `x` (n,), started at the first element."""
+    out: list[float] = []
+    value: float | None = None
+    for element in x.tolist():
+        value = element if value is None else value + rate * (element - value)
+        out.append(value)
+    return np.array(out, dtype=np.float64)
+
+
+def deviation(signals: F64, mean: F64, variance: F64) -> tuple[F64, F64]:
+    """How many running standard deviations each signal lies above its running mean, and those deviations' unit."""
+    unit = np.sqrt(variance) + TINY
+    return (signals - mean) / unit, unit
+
+
+def learn(zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
+    """Let the running mean and variance (K, n) and count (n,) learn one row, in place.
+
+    Exponential forgetting at 2/8001 a row, faster (1/count) while the sensor is young; the deviation counts no more
+    than `LEARNING_LIMIT` units.
+    """
+    count += 1.0
+    rate = np.maximum(ADAPTIVE_RATE, 1.0 / count)
+    step = np.minimum(np.maximum(zz, -LEARNING_LIMIT), LEARNING_LIMIT)
+    step *= unit
+    gain = rate * step
+    mean += gain
+    gain *= step
+    variance += gain
+    variance *= 1.0 - rate
+
+
+def combine(signals: F64, zz: F64, worst: F64, worst_zz: Any) -> F64:
+    """The score u = min(frozen, adaptive) of rows; signals on the first axis.
+
+    `worst` are the signals' maxima on the prefix (frozen scale), `worst_zz` the prefix's largest deviation.
+    1.0 reads: as bad as the worst row of training on both scales.
+    """
+    frozen = (signals / worst).max(axis=0)
+    adaptive = np.maximum(zz.max(axis=0) / worst_zz, 0.0)
+    return np.minimum(frozen, adaptive)  # type: ignore[no-any-return]
