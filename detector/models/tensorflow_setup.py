@@ -1,0 +1,58 @@
+"""The one place that imports TensorFlow: on demand, quietly, and with its threads set.
+
+The import takes seconds and hundreds of megabytes, so no module imports TensorFlow at its top; those that need it call
+`load_tensorflow`. Nothing on the serving path with the onnx runtime does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+
+@functools.cache
+def load_tensorflow() -> tuple[Any, Any]:
+    """Import TensorFlow and Keras, once; returns both modules.
+
+    Only the CPU is used: the models are small, and results are then reproducible. The number of threads is that of
+    the CPUs this process may use, whatever OMP_NUM_THREADS says.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with native_stderr_held_back(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
+    tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return tf, keras
+
+
+@contextlib.contextmanager
+def native_stderr_held_back() -> Iterator[None]:
+    """Keep what native code writes to standard error from the user, unless the block fails.
+
+    TensorFlow's shared libraries print notices about the CPU and missing GPUs while they are loaded, before any log
+    level applies.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
