@@ -1,0 +1,82 @@
+"""`detector check`: everything `run` needs, looked at without changing anything."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from detector.config import Config, find_config
+from detector.errors import UserError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    subparsers.add_parser(
+        "check",
+        help="validate the configuration and the model, change nothing",
+        description="Look at everything `run` needs: the configuration, the active model and whether it fits, "
+        "and the files. Stops at the first thing that is wrong; changes nothing.",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each thing that is right; what is not is the UserError that ends it."""
+    source = find_config(Path(args.config_path) if args.config_path else None)
+    for name, finding in _checks(args.config, source):
+        sys.stdout.write(f"OK  {name:<14} {finding}\n")
+    return 0
+
+
+def _checks(config: Config, source: Path | None) -> Iterator[tuple[str, str]]:
+    """Yield what was looked at and what was found. Raises UserError at the first thing `run` could not work with."""
+    from detector.service.supported import refuse_unsupported
+
+    # It was validated in full when it was loaded; what is left is whether this version acts on it.
+    refuse_unsupported(config)
+    yield "configuration", str(source) if source is not None else "defaults, there is no file"
+    yield from _model(config)
+    yield from _directory(config)
+
+
+def _model(config: Config) -> Iterator[tuple[str, str]]:
+    # Here, because `detector check --help` needs none of it.
+    from detector.models.bundles import check_fits, load_bundle
+    from detector.models.onnx_runtime import open_runtime
+
+    readings = config.readings
+    bundle = load_bundle(readings.model)
+    yield "model", f"{bundle.path}, {bundle.kind}, digest {bundle.digest[:12]}"
+    open_after = (readings.alerts.open_after.n, readings.alerts.open_after.of)
+    check_fits(bundle, channels=readings.channels, stride=readings.window.stride, open_after=open_after)
+    yield "windows", f"shape {bundle.shape}, channels {', '.join(bundle.channels)}, stride {bundle.stride}"
+    yield "profiles", f"{len(bundle.profiles())} sensors known from training"
+    open_runtime(bundle, readings.runtime)
+    yield "runtime", f"{readings.runtime} opens the model"
+
+
+def _directory(config: Config) -> Iterator[tuple[str, str]]:
+    from detector.streams.files import size_of_regular
+    from detector.streams.places import stream_file
+
+    directory = config.streams.directory.path
+    stream = config.readings.input
+    path = stream_file(directory, stream) if directory.is_dir() else None
+    size = size_of_regular(path) if path is not None else None
+    if path is None or size is None:
+        yield "input", f"{directory}: no file of {stream} yet, `run` waits for it"
+    elif os.access(path, os.R_OK):
+        yield "input", f"{path}, {size} bytes"
+    else:
+        raise UserError("the input may not be read", where=str(path), todo="Give the detector that right")
+    # What is not there yet is made below the nearest directory that is.
+    existing = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{directory} cannot be written",
+            where=f"streams.directory.path: {existing}",
+            todo="Give the detector that right, or another path",
+        )
+    yield "output", f"{directory} can be written"

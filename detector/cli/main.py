@@ -1,0 +1,194 @@
+"""`detector`: finds the command, loads the configuration, and turns every failure into one line and an exit status.
+
+A command is a module `detector.cli.<name>` with `add_parser(subparsers)`, which adds the parser of that name, and
+`run(args) -> int`, which returns the exit status. Only the module of the command that was asked for is imported, so a
+command pays for nothing another one needs. Unless the module says `NEEDS_CONFIG = False`, `args.config` is the loaded
+`Config`; with it, `args.config` is None when neither `--config` nor `--set` was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+from detector import __version__
+from detector.errors import DetectorError
+from detector.service import logs
+
+# name -> what it does, in the order of the help text
+COMMANDS: Final = {
+    "run": "the daemon: readings in, alerts out",
+    "train": "train a model on normal data and write a bundle",
+    "backtest": "run the same detection over recorded data and sum up",
+    "check": "validate the configuration and the model, change nothing",
+    "simulate": "write the readings of a simulated plant, with labelled faults",
+    "models": "list, activate and roll back the bundles on disk",
+    "schema": "print a JSON Schema",
+    "demo": "simulate, train, run, report: the whole thing in two minutes",
+}
+
+INTERRUPTED: Final = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our form of an error: one line, exit status 2. Options are never abbreviated."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        message = " ".join(message.split())
+        self.exit(2, f"detector: error: {message}. See `{self.prog} --help`.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status (see `detector.errors` for what the numbers mean)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = False
+    try:
+        module, args = _parse(argv)
+        debug = args.log_level == "debug"
+        _configure(module, args)
+        debug = debug or logs.debugging()
+        status = int(module.run(args))
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:  # argparse: 0 after --help and --version, 2 after a usage error
+        return _flushed(stop.code if isinstance(stop.code, int) else 1)
+    except DetectorError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_stdout()
+        return 1
+    except Exception as error:
+        if debug:
+            _print_stderr(traceback.format_exc())
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        _say(f"internal error: {detail}. `--log-level debug` shows where.")
+        return 1
+
+
+def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """Parse the command line, importing the module of the chosen command only. Exits like argparse does."""
+    parser = _Parser(
+        prog="detector",
+        description="Streaming anomaly detection: sensor readings in, alert episodes out.",
+        epilog="Results go to standard output; logs, progress and errors to standard error.",
+    )
+    _add_global_options(parser, "before")
+    chosen = _find_command(argv)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    for name, summary in COMMANDS.items():
+        if name == chosen:
+            _module(name).add_parser(subparsers)
+            _add_global_options(subparsers.choices[name], "after")
+        else:
+            subparsers.add_parser(name, help=summary, add_help=False)
+    args = parser.parse_args(argv)
+    args.overrides = [*(args.set_before or ()), *(args.set_after or ())]
+    del args.set_before, args.set_after
+    return _module(args.command), args
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"detector.cli.{command}")
+
+
+def _add_global_options(parser: argparse.ArgumentParser, place: str) -> None:
+    """Add the options that may stand before and after the command.
+
+    A subparser's defaults would overwrite what was given before the command, so it has none (SUPPRESS), and `--set`,
+    which adds up, is collected in one list for either place.
+    """
+    before = place == "before"
+    group = parser.add_argument_group("options of every command")
+    default = None if before else argparse.SUPPRESS
+    group.add_argument(
+        "-c",
+        "--config",
+        dest="config_path",
+        metavar="PATH",
+        default=default,
+        help="configuration file (else $DETECTOR_CONFIG, ./config.yaml, /etc/detector/config.yaml)",
+    )
+    group.add_argument(
+        "--set",
+        dest=f"set_{place}",
+        action="append",
+        metavar="KEY=VALUE",
+        help="override one key, e.g. readings.alerts.close_after=50 (repeatable)",
+    )
+    group.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=default)
+    group.add_argument("--log-format", choices=("auto", "json", "text"), default=default)
+    group.add_argument("--version", action="version", version=f"detector {__version__}")
+    if before:
+        parser.set_defaults(set_after=None)
+
+
+def _find_command(argv: Sequence[str]) -> str | None:
+    """Return the first argument that is no global option and no value of one."""
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument in {"-c", "--config", "--set", "--log-level", "--log-format"}:
+            next(arguments, None)
+        elif not argument.startswith("-"):
+            return argument
+    return None
+
+
+def _configure(module: ModuleType, args: argparse.Namespace) -> None:
+    """Load the configuration into `args.config` and set logging up as it says."""
+    overrides = args.overrides
+    if getattr(module, "NEEDS_CONFIG", True) or args.config_path or overrides:
+        from detector.config import load_config  # pydantic: 0.2 s that `--help` and `schema` do not pay
+
+        overrides = [
+            *overrides,
+            *(f"log.{key}={value}" for key in ("level", "format") if (value := getattr(args, f"log_{key}"))),
+        ]
+        args.config = load_config(Path(args.config_path) if args.config_path else None, overrides)
+        logs.configure(args.config.log.level, args.config.log.format)
+    else:
+        args.config = None
+        logs.configure(args.log_level or "info", args.log_format or "auto")
+
+
+def _say(line: str) -> None:
+    _print_stderr(f"detector: error: {line}\n")
+
+
+def _print_stderr(text: str) -> None:
+    # Closed, full or never there: the exit status still tells.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        return 1
+    return status
+
+
+def _discard_stdout() -> None:
+    """Point standard output at nothing, so that the interpreter's own flush at exit does not complain again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

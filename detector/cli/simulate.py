@@ -1,0 +1,176 @@
+"""`detector simulate`: a plant with labelled faults, as a directory of streams or on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from detector import simulation
+from detector.errors import OperationError, UserError
+from detector.streams.places import stream_file
+from detector.timestamps import rfc3339
+
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "simulate",
+        help="write the readings of a simulated plant, with labelled faults",
+        description="Write the readings of a simulated plant in the order of time, and where its faults are. "
+        "The first part of every sensor (40 %, or 2000 rows if that leaves half) has no fault: train on it.",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR|-",
+        help="directory for the stream and labels.json, or - for readings on standard output "
+        "(default: streams.directory.path of the configuration)",
+    )
+    parser.add_argument("--sensors", type=_count, default=20, metavar="N", help="number of sensors (20)")
+    parser.add_argument("--rows", type=_count, default=10_000, metavar="N", help="readings of each sensor (10000)")
+    parser.add_argument("--rate", type=_rate, metavar="N/s", help="write as it happens, N readings a second together")
+    parser.add_argument(
+        "--faults",
+        type=_faults,
+        default=simulation.FAULTS,
+        metavar="LIST|none",
+        help=f"kinds of fault, separated by commas (all: {','.join(simulation.FAULTS)})",
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another plant (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate, write, and say where it is."""
+    if args.sensors * args.rows > simulation.MAX_READINGS:
+        raise UserError(
+            f"{args.sensors} sensors of {args.rows} rows are too many at once",
+            todo=f"Ask for {simulation.MAX_READINGS} readings or fewer",
+        )
+    plant = simulation.simulate(sensors=args.sensors, rows=args.rows, seed=args.seed, faults=args.faults)
+    readings = args.config.readings
+    names = simulation.FieldNames(readings.fields.sensor_id, readings.fields.timestamp, readings.fields.value)
+    lines: Iterable[bytes] = simulation.lines(plant, names)
+    if args.rate is not None:
+        lines = simulation.paced(lines, args.rate)
+    if args.out == "-":
+        _write_stdout(lines, live=args.rate is not None)
+        return 0
+    directory = args.config.streams.directory.path if args.out is None else Path(args.out)
+    stream = directory / f"{readings.input}.jsonl"
+    labels = directory / "labels.json"
+    _write_directory(stream, labels, plant, lines, live=args.rate is not None)
+    healthy = plant.series[0].healthy_rows
+    sys.stdout.write(
+        f"{stream}: {plant.readings} readings of {len(plant.series)} sensors, "
+        f"the first {healthy} rows of each without faults\n"
+        f"{labels}: {len(plant.labels)} faults\n"
+    )
+    return 0
+
+
+def _write_stdout(lines: Iterable[bytes], *, live: bool) -> None:
+    for line in lines:
+        sys.stdout.buffer.write(line)
+        if live:
+            sys.stdout.buffer.flush()
+
+
+def _write_directory(
+    stream: Path, labels: Path, plant: simulation.Plant, lines: Iterable[bytes], *, live: bool
+) -> None:
+    """Write both files. Readings that are not paced appear all at once, so nobody sees half a plant."""
+    for path in (stream_file(stream.parent, stream.stem), labels):
+        if path is not None and path.exists():
+            raise UserError(
+                "there is already something here", where=str(path), todo="Choose another --out or remove it"
+            )
+    try:
+        stream.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(labels, [labels_json(plant)])
+        if live:
+            with stream.open("xb", buffering=0) as out:
+                for line in lines:
+                    out.write(line)
+        else:
+            _write_whole(stream, lines)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(
+            f"cannot write the plant: {error.strerror}",
+            where=str(error.filename or stream.parent),
+            todo="Choose another --out",
+        ) from error
+    except OSError as error:
+        raise OperationError(
+            f"cannot write the plant: {error.strerror}", where=str(stream.parent), todo="Make room and try again"
+        ) from error
+
+
+def _write_whole(path: Path, lines: Iterable[bytes]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as out:
+            out.writelines(lines)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):  # gone when it was renamed
+            partial.unlink()
+
+
+def labels_json(plant: simulation.Plant) -> bytes:
+    """The faults as `--labels` of other commands reads them: sensor, first and last reading, kind."""
+    rows = [
+        {
+            "sensor_id": label.sensor_id,
+            "start": rfc3339(label.start),
+            "end": rfc3339(label.end),
+            "kind": label.kind,
+        }
+        for label in plant.labels
+    ]
+    return (json.dumps(rows, indent=1) + "\n").encode()
+
+
+def _count(text: str) -> int:
+    number = _integer(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number from 1 on")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _integer(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"`{text}` is negative")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number") from None
+
+
+def _rate(text: str) -> float:
+    match = _RATE.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a rate such as 100/s")
+    return float(match[1])
+
+
+def _faults(text: str) -> tuple[str, ...]:
+    if text == "none":
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in simulation.FAULTS:
+            raise argparse.ArgumentTypeError(f"`{name}` is no fault; there are {', '.join(simulation.FAULTS)}, or none")
+    return names

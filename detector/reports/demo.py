@@ -1,0 +1,162 @@
+"""The demo: the commands a user would type, run one after the other, and their result against the labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from detector.errors import OperationError
+from detector.messages import Alert, decode_alert
+from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, read_labels, score
+from detector.reports.text import describe, duration
+
+SENSORS: Final = 20
+ROWS: Final = 10_000
+TRAINING_ROWS: Final = 4_000
+FOLLOW_SECONDS: Final = 0.2
+
+
+class Demo:
+    """Runs everything below `directory`; `plain` prints lines without colour."""
+
+    def __init__(self, directory: Path, *, seed: int, plain: bool) -> None:
+        self._directory = directory
+        self._seed = seed
+        self._console = Console(no_color=plain or None, highlight=False, soft_wrap=True)
+        self._plain = plain
+        self._shown: dict[str, str] = {}
+
+    def run(self) -> int:
+        """Simulate, train, run, report."""
+        began = time.monotonic()
+        plant, models = self._directory / "plant", self._directory / "models"
+        alerts = self._directory / "alerts.jsonl"
+        self._say("1/3  A plant of 20 sensors, with faults in the later part of its readings")
+        self._command("simulate", "--out", str(plant), "--sensors", str(SENSORS), "--rows", str(ROWS),
+                      "--seed", str(self._seed))  # fmt: skip
+        self._say(f"2/3  A model of what is normal, from the first {TRAINING_ROWS} readings of each sensor")
+        self._command("train", "--data", str(plant), "--rows", str(TRAINING_ROWS), "--out", str(models),
+                      "--name", "demo", "--seed", str(self._seed))  # fmt: skip
+        self._say("3/3  The daemon reads the whole stream")
+        readings, seconds = self._daemon(plant, models, alerts)
+        self._report(alerts, plant / "labels.json", readings, seconds, time.monotonic() - began)
+        return 0
+
+    def _command(self, *words: str) -> None:
+        self._show(*words)
+        done = subprocess.run(_argv(*words), check=False)  # noqa: S603
+        if done.returncode:
+            raise OperationError(f"`detector {words[0]}` failed with status {done.returncode}", todo="See above")
+
+    def _daemon(self, plant: Path, models: Path, alerts: Path) -> tuple[int, float]:
+        """Run the daemon, printing its alerts as they come. Returns readings and the seconds they took."""
+        words = ("run", "--input", str(plant), "--output", str(alerts), "--until-end", "--fresh",
+                 "--set", f"readings.model={models}", "--set", "http.listen=127.0.0.1:0")  # fmt: skip
+        self._show(*words)
+        alerts.unlink(missing_ok=True)  # of an earlier demo; what lies there from now on is this one's
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(_argv(*words, "--log-format", "json"), stderr=log)  # noqa: S603
+            try:
+                self._follow(process, alerts)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+            log.seek(0)
+            lines = log.read().splitlines()
+        if process.returncode:
+            raise OperationError(
+                f"`detector run` failed with status {process.returncode}: {lines[-1] if lines else 'no output'}",
+                todo="Run the command above by itself",
+            )
+        stopped = next(line for line in map(json.loads, reversed(lines)) if line["event"] == "stopped")
+        return int(stopped["fields"]["readings"]), float(stopped["fields"]["seconds"])
+
+    def _follow(self, process: subprocess.Popen[bytes], path: Path) -> None:
+        position, rest = 0, b""
+        while True:
+            ended = process.poll() is not None
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(position)
+                    data = file.read()
+                position += len(data)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._alert(decode_alert(line))
+            if ended:
+                return
+            time.sleep(FOLLOW_SECONDS)
+
+    def _alert(self, alert: Alert) -> None:
+        colour = {"opened": "yellow", "updated": "red", "closed": "green"}[alert.event]
+        if alert.event == "updated" and self._shown.get(alert.alert_id) == alert.severity:
+            return  # a reminder of an episode that goes on; only a rise is news here
+        self._shown[alert.alert_id] = alert.severity
+        self._console.print(f"     [{colour}]{describe(alert)}[/]")
+
+    def _report(self, alerts: Path, labels: Path, readings: int, seconds: float, total: float) -> None:
+        episodes = episodes_of(decode_alert(line) for line in alerts.read_bytes().splitlines())
+        board = score(episodes, read_labels(labels))
+        print_board(self._console, board)
+        rate = readings / seconds if seconds else 0.0
+        self._console.print(
+            f"\n{len(board.found)} of {len(board.found) + len(board.missed)} faults found, {len(board.missed)} missed, "
+            f"{len(board.false_alarms)} false alarms, median delay "
+            f"{duration(board.median_delay) if board.median_delay is not None else '-'}."
+        )
+        self._console.print(
+            f"{readings} readings in {seconds:.1f} s: {rate:,.0f} readings a second. The demo took {total:.0f} s.\n"
+            f"Alerts: {alerts}   labels: {labels}\n"
+        )
+        program = _program()
+        self._console.print(
+            "Your own data, a CSV file with the columns timestamp and value (and sensor_id, if there are several):\n"
+            f"  {program} train --data YOUR.csv --rows 2000\n"
+            f"  {program} run --input YOUR.csv --output alerts.jsonl --until-end"
+        )
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"\n[bold]{text}[/]")
+
+    def _show(self, *words: str) -> None:
+        self._console.print(f"     [dim]$ detector {shlex.join(words)}[/]")
+
+
+def print_board(console: Console, board: Scoreboard) -> None:
+    """Faults by kind, and the false alarms."""
+    table = Table(title="\nFaults by kind", title_justify="left", title_style="bold")
+    for column, justify in (("kind", "left"), ("found", "right"), ("of", "right"), ("median delay", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for kind, (found, total) in by_kind(board).items():
+        part = Scoreboard(found=[(label, delay) for label, delay in board.found if label.kind == kind])
+        delay = duration(part.median_delay) if part.median_delay is not None else "-"
+        table.add_row(kind, str(found), str(total), delay)
+    console.print(table)
+    for label in board.missed:
+        console.print(f"  missed       {label.sensor_id}  {label.kind}  {label.start} .. {label.end}")
+    for episode in board.false_alarms:
+        console.print(f"  false alarm  {episode.sensor_id}  peak score {episode.peak:.3g}")
+
+
+def _argv(*words: str) -> list[str]:
+    return [sys.executable, "-m", "detector.cli.main", *words]
+
+
+def _program() -> str:
+    """How this program was called, as a person would type it again."""
+    name = Path(sys.argv[0])
+    if name.name != "detector":
+        return "detector"
+    relative = os.path.relpath(name)
+    return relative if len(relative) < len(str(name)) else str(name)

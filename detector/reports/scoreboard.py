@@ -1,0 +1,122 @@
+"""Alerts against labels: which faults were found, how late, and what was a false alarm."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from detector.errors import UserError
+from detector.messages import Alert
+from detector.timestamps import parse_time
+
+
+class Label(msgspec.Struct, forbid_unknown_fields=True):
+    """A known fault of one sensor; times in RFC 3339, both ends included."""
+
+    sensor_id: str
+    start: str
+    end: str
+    kind: str = "fault"
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """Start and end, ns."""
+        return parse_time(self.start), parse_time(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpan:
+    """One episode as its messages tell it: ns; `ended` None while it is open."""
+
+    sensor_id: str
+    started: int
+    detected: int
+    ended: int | None
+    severity: str
+    peak: float
+    close_reason: str | None
+
+
+@dataclass(slots=True)
+class Scoreboard:
+    """`found`: labels with the delay (ns) from their start to the opening; a fault noticed early has delay 0."""
+
+    found: list[tuple[Label, int]] = field(default_factory=list)
+    missed: list[Label] = field(default_factory=list)
+    false_alarms: list[EpisodeSpan] = field(default_factory=list)
+
+    @property
+    def median_delay(self) -> float | None:
+        """Median delay of the faults found, ns."""
+        return statistics.median(delay for _, delay in self.found) if self.found else None
+
+
+def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
+    """Put the messages of each episode together, in order of opening."""
+    spans: dict[str, EpisodeSpan] = {}
+    for alert in alerts:
+        spans[alert.alert_id] = EpisodeSpan(
+            sensor_id=alert.sensor_id,
+            started=parse_time(alert.started_at),
+            detected=parse_time(alert.detected_at),
+            ended=None if alert.ended_at is None else parse_time(alert.ended_at),
+            severity=alert.severity,
+            peak=alert.peak_score,
+            close_reason=alert.close_reason,
+        )
+    return list(spans.values())
+
+
+def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:
+    """A label that any episode of its sensor overlaps is found; an episode that overlaps no label is a false alarm."""
+    board = Scoreboard()
+    by_sensor: dict[str, list[EpisodeSpan]] = {}
+    for episode in episodes:
+        by_sensor.setdefault(episode.sensor_id, []).append(episode)
+    hits: set[EpisodeSpan] = set()
+    for label in labels:
+        start, end = label.interval
+        over = [
+            e for e in by_sensor.get(label.sensor_id, []) if e.started <= end and (e.ended is None or e.ended >= start)
+        ]
+        hits.update(over)
+        if over:
+            board.found.append((label, max(0, min(e.detected for e in over) - start)))
+        else:
+            board.missed.append(label)
+    board.false_alarms = [episode for episode in episodes if episode not in hits]
+    return board
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read a label file: `[{"sensor_id", "start", "end", "kind"}]`. Raises UserError."""
+    try:
+        labels = msgspec.json.decode(path.read_bytes(), type=list[Label])
+        for label in labels:
+            start, end = label.interval
+            if end < start:
+                raise ValueError(f"the label of {label.sensor_id} ends before it starts")
+    except OSError as error:
+        raise UserError(f"cannot read the labels: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise UserError(
+            f"these are no labels: {error}", where=str(path),
+            todo='Expected [{"sensor_id": ..., "start": RFC 3339, "end": RFC 3339, "kind": ...}]',
+        ) from error  # fmt: skip
+    return labels
+
+
+def by_kind(board: Scoreboard) -> Mapping[str, tuple[int, int]]:
+    """Found and all labels of each kind."""
+    kinds: dict[str, tuple[int, int]] = {}
+    for label, _ in board.found:
+        found, total = kinds.get(label.kind, (0, 0))
+        kinds[label.kind] = found + 1, total + 1
+    for label in board.missed:
+        found, total = kinds.get(label.kind, (0, 0))
+        kinds[label.kind] = found, total + 1
+    return dict(sorted(kinds.items()))

@@ -1,0 +1,235 @@
+"""The main loop: poll, process, write, commit. Methods stand in the order of a process's life."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from detector.errors import UserError
+from detector.output import Output
+from detector.pipeline import Pipeline
+from detector.service.http import Health
+from detector.service.logs import event
+from detector.service.metrics import Metrics, observe_many
+from detector.service.rejects import RejectGuard
+from detector.service.systemd import Notifier
+from detector.state import StateError
+from detector.streams.base import Assigned, Batch, Partition, Revoked, Streams
+
+_log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.1
+"""How long an idle turn waits: short against the commit interval, long against the cost of a turn."""
+NANOSECONDS: Final = 1e9
+
+MakePipeline = Callable[[Partition], Pipeline]
+
+
+class Daemon:
+    """Drives one `Streams` and a pipeline for each of its partitions until it is told to stop.
+
+    `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. Whatever raises out
+    of `run` leaves everything since the last durable commit undone, to be done again by the next process.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        make_pipeline: MakePipeline,
+        *,
+        metrics: Metrics,
+        health: Health,
+        guard: RejectGuard,
+        stop: Callable[[], bool],
+        until_end: bool = False,
+        notifier: Notifier | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._streams = streams
+        self._make_pipeline = make_pipeline
+        self._metrics = metrics
+        self._health = health
+        self._guard = guard
+        self._stop = stop
+        self._until_end = until_end
+        self._notifier = notifier or Notifier({})
+        self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._pipelines: dict[Partition, Pipeline] = {}
+        self._states = _States(self._pipelines, metrics)
+        self._fed = self._began = monotonic()
+        self._readings = 0
+        self._alerts = 0
+
+    def run(self) -> None:
+        """Open, turn until the end, drain. Raises DetectorError for what a person must know."""
+        try:
+            self._start()
+            while not self._stop() and self._turn():
+                pass
+            self._drain()
+        finally:
+            self._streams.close()
+            seconds = self._monotonic() - self._began
+            event(
+                _log, logging.INFO, "stopped", readings=self._readings, alerts=self._alerts, seconds=round(seconds, 3)
+            )
+
+    def pulse(self) -> None:
+        """Show that the loop is alive; called between turns and between pieces of long work."""
+        self._health.progress()
+        now = self._monotonic()
+        interval = self._notifier.watchdog_interval
+        if interval is not None and now - self._fed >= interval / 2:
+            self._notifier.alive()
+            self._fed = now
+
+    def _start(self) -> None:
+        self._streams.open()
+        self._health.clear_reason("starting")
+        self._health.set_reason("unassigned", "no partition is assigned yet")
+        self._began = self._monotonic()
+        event(_log, logging.INFO, "started")
+
+    def _turn(self) -> bool:
+        """One turn of the loop; False when there is no more to do."""
+        happened = self._streams.poll(POLL_SECONDS)
+        records = 0
+        for occurrence in happened:
+            match occurrence:
+                case Assigned():
+                    self._assign(occurrence)
+                case Revoked(partition):
+                    self._revoke(partition)
+                case Batch():
+                    records += len(occurrence.records)
+                    self._process(occurrence)
+        if records:
+            self._metrics.batch_records.observe(records)
+        self._commit(final=False)
+        self._observe()
+        self.pulse()
+        return bool(happened) or not (self._until_end and self._streams.at_end())
+
+    def _drain(self) -> None:
+        """Commit what is done, with all state, so that a planned restart repeats nothing."""
+        self._notifier.stopping()
+        self._health.set_reason("stopping", "the process is stopping")
+        event(_log, logging.INFO, "draining")
+        self._commit(final=True)
+
+    def _assign(self, assigned: Assigned) -> None:
+        partition = assigned.partition
+        pipeline = self._make_pipeline(partition)
+        started = self._monotonic()
+        if assigned.state is not None:
+            try:
+                if pipeline.restore(assigned.state, assigned.live_from):
+                    event(_log, logging.WARNING, "model_changed_since_last_run", stream=partition.stream)
+            except StateError as error:
+                raise UserError(
+                    f"the state of {partition.stream} partition {partition.number} cannot be taken up: {error}",
+                    todo="Restore the configuration it was written with, or start over with `detector run --fresh`",
+                ) from error
+        pipeline.position = assigned.position
+        self._pipelines[partition] = pipeline
+        self._metrics.restore.observe(self._monotonic() - started)
+        self._health.clear_reason("unassigned")
+        self._metrics.ready.set(self._health.ready)
+        self._notifier.ready()
+        event(
+            _log, logging.INFO, "partition_assigned",
+            stream=partition.stream, partition=partition.number, position=assigned.position,
+            sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
+        )  # fmt: skip
+
+    def _revoke(self, partition: Partition) -> None:
+        self._pipelines.pop(partition, None)
+        self._metrics.partition_gone(partition.stream, partition.number)
+        if not self._pipelines:
+            self._health.set_reason("unassigned", "no partition is assigned")
+        event(_log, logging.INFO, "partition_revoked", stream=partition.stream, partition=partition.number)
+
+    def _process(self, batch: Batch) -> None:
+        pipeline = self._pipelines[batch.partition]
+        started = self._monotonic()
+        output = pipeline.process(batch)
+        self._metrics.scoring["readings"].observe(self._monotonic() - started)
+        # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
+        self._guard.judge(output.records, output.refused)
+        self._streams.write(output.dead_letters)
+        self._streams.write(output.alerts)
+        self._count(output)
+
+    def _commit(self, *, final: bool) -> None:
+        started = self._monotonic()
+        positions = {
+            partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
+        }
+        if self._streams.commit(positions, self._states, final=final):
+            self._metrics.commit.observe(self._monotonic() - started)
+            now = self._wall_clock()
+            for pipeline in self._pipelines.values():
+                if pipeline.clock is not None:
+                    self._metrics.event_latency.observe(max(0.0, now - pipeline.clock / NANOSECONDS))
+
+    def _count(self, output: Output) -> None:
+        metrics = self._metrics
+        self._alerts += len(output.alerts)
+        for outcome, count in output.outcomes().items():
+            metrics.readings[outcome].inc(count)
+            self._readings += count
+        for reason, count in output.rejected.items():
+            metrics.rejected(reason, count)
+        metrics.clock_resets.inc(output.tally.resets)
+        for scores in output.scores:
+            observe_many(metrics.score["readings"], scores)
+            metrics.windows_scored["readings"].inc(len(scores))
+        for errors in output.errors:
+            observe_many(metrics.reconstruction_error["readings"], errors)
+        for (what, severity), count in output.events.items():
+            metrics.alerts["readings", what, severity].inc(count)
+        if output.budgets_limited:
+            event(
+                _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
+                text="the false-alarm budget of these sensors is kept within 300 to 1000000 readings an alarm",
+            )  # fmt: skip
+
+    def _observe(self) -> None:
+        metrics, pipelines = self._metrics, self._pipelines
+        metrics.sensors.set(sum(pipeline.sensors for pipeline in pipelines.values()))
+        metrics.sensors_warming.set(sum(pipeline.warming for pipeline in pipelines.values()))
+        metrics.open_episodes["readings"].set(sum(pipeline.open_episodes for pipeline in pipelines.values()))
+        metrics.last_progress.set(self._wall_clock())
+        metrics.ready.set(self._health.ready)
+        lag: Mapping[Partition, int] = self._streams.lag()
+        for partition, pipeline in pipelines.items():
+            labels = partition.stream, str(partition.number)
+            metrics.lag.labels(*labels).set(lag.get(partition, 0))
+            if pipeline.clock is not None:
+                metrics.last_event_timestamp.labels(*labels).set(pipeline.clock / NANOSECONDS)
+
+
+class _States:
+    """The state of the pipelines, for the backend to store: a `RollingSnapshot`."""
+
+    def __init__(self, pipelines: Mapping[Partition, Pipeline], metrics: Metrics) -> None:
+        self._pipelines = pipelines
+        self._metrics = metrics
+
+    def __call__(self, partition: Partition) -> bytes:
+        data = self._pipelines[partition].snapshot()
+        self._metrics.snapshot_bytes.set(len(data))
+        return data
+
+    def slices(self, partition: Partition) -> int:
+        return self._pipelines[partition].slices()
+
+    def pack_slice(self, partition: Partition, number: int) -> bytes:
+        return self._pipelines[partition].pack_slice(number)
+
+    def journal(self, partition: Partition) -> Sequence[tuple[str, bytes | None]]:
+        return self._pipelines[partition].journal()

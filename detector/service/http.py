@@ -1,0 +1,234 @@
+"""The process's own small HTTP server: `/metrics`, `/healthz`, `/readyz`, each a function in a table of routes.
+
+Every connection has a thread of its own, a time limit and one of a bounded number of places, so neither a client that
+stalls nor many of them can hold up a scrape of another, let alone the main loop. The server only reads; it listens on
+the loopback interface unless the configuration says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from detector.errors import OperationError
+from detector.service.logs import event
+
+# A reason of this name means the loop waits for something outside the process, and a restart would not help.
+WAITING: Final = "waiting_for_broker"
+
+_log = logging.getLogger(__name__)
+
+
+class Health:
+    """What the main loop says of itself and the HTTP threads read. Thread-safe.
+
+    It is *ready* when no reason against it is set, and *live* while the loop has made progress within `limit` seconds
+    of the monotonic `clock` or says that it waits for the broker. A new object is not ready: reason `starting`.
+    """
+
+    def __init__(self, *, limit: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._progress = clock()
+        self._reasons = {"starting": "the process is starting"}
+
+    def progress(self) -> None:
+        """Note that the main loop has finished a turn."""
+        with self._lock:
+            self._progress = self._clock()
+
+    def set_reason(self, name: str, text: str) -> None:
+        """Not ready because of `name`; `text` tells a person."""
+        with self._lock:
+            self._reasons[name] = text
+
+    def clear_reason(self, name: str) -> None:
+        """The reason `name` is gone, if it was there."""
+        with self._lock:
+            self._reasons.pop(name, None)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why it is not ready, by name; empty when it is."""
+        with self._lock:
+            return dict(self._reasons)
+
+    @property
+    def ready(self) -> bool:
+        with self._lock:
+            return not self._reasons
+
+    @property
+    def live(self) -> bool:
+        with self._lock:
+            return WAITING in self._reasons or self._clock() - self._progress <= self._limit
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago the loop last made progress."""
+        with self._lock:
+            return self._clock() - self._progress
+
+
+class Response(NamedTuple):
+    status: int
+    content_type: str
+    body: bytes
+
+
+# Given the `Accept` header, or an empty string.
+Route = Callable[[str], Response]
+
+
+def standard_routes(registry: CollectorRegistry, health: Health) -> dict[str, Route]:
+    """Return the routes every daemon has. A scrape takes no lock of the main loop."""
+
+    def metrics(accept: str) -> Response:
+        encode, content_type = choose_encoder(accept)
+        return Response(200, content_type, encode(registry))
+
+    def healthz(accept: str) -> Response:
+        live = health.live
+        return _json(200 if live else 503, {"live": live, "seconds_since_progress": round(health.idle_seconds, 3)})
+
+    def readyz(accept: str) -> Response:
+        reasons = health.reasons
+        return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+
+    return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+
+
+class HttpServer:
+    """Serves `routes` on `host` and `port` (0 takes a free one) from `start` to `stop`.
+
+    `timeout` (s) bounds each wait for a client; `connections` is how many are served at once, more are turned away.
+    """
+
+    def __init__(
+        self, host: str, port: int, routes: Mapping[str, Route], *, timeout: float = 10.0, connections: int = 32
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._handler = type("Handler", (_Handler,), {"routes": dict(routes), "timeout": timeout})
+        self._places = threading.BoundedSemaphore(connections)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen and serve on a thread of its own. Raises OperationError when the address cannot be had."""
+        try:
+            server = _Server(self._host, self._port, self._handler, self._places)
+        except OSError as error:
+            raise OperationError(
+                f"cannot listen on {_address(self._host, self._port)}: {error.strerror or error}",
+                where="http.listen",
+                todo="Stop what uses the port or choose another one",
+            ) from error
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
+        thread.start()
+        self._server, self._thread = server, thread
+        event(_log, logging.INFO, "http_listening", address=_address(self._host, self.port))
+
+    @property
+    def port(self) -> int:
+        """The port in use; 0 when not started."""
+        return 0 if self._server is None else int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Stop listening. Requests under way are left to end with the process. May be called twice."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._server = self._thread = None
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(status, "application/json; charset=utf-8", (json.dumps(value, indent=2) + "\n").encode())
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Otherwise closing waits for every connection, and a stalled client would hold up a stop.
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(
+        self, host: str, port: int, handler: type[BaseHTTPRequestHandler], places: threading.BoundedSemaphore
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._places = places
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks the name service for the host's full name, which may take seconds, for nothing.
+        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            event(_log, logging.WARNING, "http_turned_away", client=str(client_address[0]))
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that went away in the middle of an answer is its own business.
+        event(_log, logging.DEBUG, "http_client_error", client=str(client_address[0]), error=repr(sys.exception()))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    routes: Mapping[str, Route]
+    server_version = "detector"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        route = self.routes.get(urlsplit(self.path).path)
+        try:
+            if route is None:
+                response = _json(404, {"error": "not found", "paths": sorted(self.routes)})
+            else:
+                response = route(self.headers.get("Accept", ""))
+        except Exception as error:
+            _log.warning("http_route_failed", extra={"fields": {"path": self.path}}, exc_info=error)
+            response = _json(500, {"error": "internal error, see the log"})
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
+        self.end_headers()
+        if body:
+            self.wfile.write(response.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        event(_log, logging.DEBUG, "http_request", client=self.client_address[0], line=format % args)

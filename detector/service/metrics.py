@@ -1,0 +1,259 @@
+"""THE catalogue of metrics: every name, unit, label and bucket this process exports, and nothing elsewhere.
+
+Rules it keeps: base units in the name, `_total` on counters, no label that grows with the plant (a sensor appears
+only when `metrics.sensors` names it). Children of closed label sets exist from the start, so their series begin at 0
+and a rate over the first event is right. Hot paths hold a child in a variable; they never call `.labels()`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from detector import __version__
+
+Kind = Literal["readings"]
+
+KINDS: Final[tuple[Kind, ...]] = ("readings",)
+EVENTS: Final = ("opened", "updated", "closed")
+SEVERITIES: Final = ("warning", "critical")
+
+# What became of a reading: taken into its sensor's window, a null at its timestamp, older than what was released,
+# a timestamp seen before, refused with a dead letter, or of a sensor the configuration leaves out.
+READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected", "excluded")
+
+# Where an error was met and survived.
+STAGES: Final = ("poll", "decode", "score", "write", "commit", "http", "reload")
+
+_LATENCY: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Event time runs from live (milliseconds) to a backlog of days.
+_EVENT_LATENCY: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
+_SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_RECORDS: Final = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)
+# A score of 1 is the threshold without a bar; half of the buckets lie on either side of it.
+_SCORE: Final = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0)
+# Squared errors in units of a sensor's own variance.
+_ERROR: Final = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-4, 5) for mantissa in (1, 3))
+
+
+class Metrics:
+    """All metrics of one process, on a registry of their own.
+
+    `sensors` are the ids that get series of their own. Creating it turns off prometheus_client's `_created` series,
+    which would double the number of series, for the whole process.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, sensors: Sequence[str] = ()) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry
+        self._latency_and_size(registry)
+        self._results(registry)
+        self._input(registry)
+        self._process(registry)
+        self._watched(registry, sensors)
+
+    def _latency_and_size(self, registry: CollectorRegistry) -> None:
+        # From a reading's own timestamp to the commit of what it led to.
+        self.event_latency = Histogram(
+            "detector_event_latency_seconds",
+            "Time from a reading's timestamp to the commit that covers it",
+            buckets=_EVENT_LATENCY,
+            registry=registry,
+        )
+        # From the broker's timestamp; nothing is observed on a backend without a broker.
+        self.commit_latency = Histogram(
+            "detector_commit_latency_seconds",
+            "Time from the broker's timestamp of a record to the commit that covers it",
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        scoring = Histogram(
+            "detector_scoring_seconds",
+            "Time the model takes to score one batch of windows",
+            ["kind"],
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.scoring: dict[Kind, Histogram] = {kind: scoring.labels(kind) for kind in KINDS}
+        self.batch_records = Histogram(
+            "detector_batch_records", "Records handed out by one poll", buckets=_RECORDS, registry=registry
+        )
+        self.commit = Histogram(
+            "detector_commit_seconds", "Time one durable commit takes", buckets=_LATENCY, registry=registry
+        )
+        self.restore = Histogram(
+            "detector_restore_seconds",
+            "Time from the assignment of a partition to its first live record",
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self.snapshot_bytes = Gauge(
+            "detector_snapshot_bytes", "Size of the state as it was last stored", registry=registry
+        )
+
+    def _results(self, registry: CollectorRegistry) -> None:
+        error = Histogram(
+            "detector_reconstruction_error",
+            "Weighted squared error of the autoencoder, in units of the sensor's own variance",
+            ["kind"],
+            buckets=_ERROR,
+            registry=registry,
+        )
+        self.reconstruction_error: dict[Kind, Histogram] = {kind: error.labels(kind) for kind in KINDS}
+        score = Histogram(
+            "detector_score",
+            "Scores; 1 is as bad as the worst of training and the threshold without a bar",
+            ["kind"],
+            buckets=_SCORE,
+            registry=registry,
+        )
+        self.score: dict[Kind, Histogram] = {kind: score.labels(kind) for kind in KINDS}
+        scored = Counter("detector_windows_scored_total", "Windows the model has scored", ["kind"], registry=registry)
+        self.windows_scored: dict[Kind, Counter] = {kind: scored.labels(kind) for kind in KINDS}
+        alerts = Counter(
+            "detector_alerts_total", "Alert messages published", ["kind", "event", "severity"], registry=registry
+        )
+        self.alerts: dict[tuple[str, str, str], Counter] = {
+            labels: alerts.labels(*labels) for labels in product(KINDS, EVENTS, SEVERITIES)
+        }
+        open_episodes = Gauge(
+            "detector_open_episodes", "Alert episodes open at the moment", ["kind"], registry=registry
+        )
+        self.open_episodes: dict[Kind, Gauge] = {kind: open_episodes.labels(kind) for kind in KINDS}
+        budget = Gauge(
+            "detector_false_alarm_budget_ratio",
+            "Episodes opened over the last day of event time, over what the budget allows in a day",
+            ["kind"],
+            registry=registry,
+        )
+        self.budget_ratio: dict[Kind, Gauge] = {kind: budget.labels(kind) for kind in KINDS}
+
+    def _input(self, registry: CollectorRegistry) -> None:
+        readings = Counter("detector_readings_total", "Readings by what became of them", ["outcome"], registry=registry)
+        self.readings: dict[str, Counter] = {outcome: readings.labels(outcome) for outcome in READING_OUTCOMES}
+        # The reasons belong to the decoder; `rejected` adds a child for each as it comes, from that closed set.
+        self._rejects = Counter(
+            "detector_rejects_total", "Records or elements of records refused, by reason", ["reason"], registry=registry
+        )
+        self.sensors = Gauge("detector_sensors", "Sensors that have state", registry=registry)
+        self.sensors_warming = Gauge(
+            "detector_sensors_warming", "Sensors that have no profile yet and cannot alert", registry=registry
+        )
+        self.clock_resets = Counter(
+            "detector_clock_resets_total",
+            "Sensors started anew because their clock went back for good",
+            registry=registry,
+        )
+        # Both carry the partitions of this process alone: `partition_gone` takes a lost one away.
+        self.last_event_timestamp = Gauge(
+            "detector_last_event_timestamp_seconds",
+            "Largest accepted reading timestamp of a partition, seconds since the epoch",
+            ["stream", "partition"],
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "detector_lag_records",
+            "Records that are there and not read yet (bytes on the directory backend)",
+            ["stream", "partition"],
+            registry=registry,
+        )
+
+    def _process(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.ready = Gauge("detector_ready", "1 when /readyz answers 200, else 0", registry=registry)
+        self.last_progress = Gauge(
+            "detector_loop_last_progress_timestamp_seconds",
+            "When the main loop last finished a turn, seconds since the epoch",
+            registry=registry,
+        )
+        self._model = Info("detector_model", "The active model", ["kind"], registry=registry)
+        self.last_reload_successful = Gauge(
+            "detector_config_last_reload_successful",
+            "1 when the newest configuration or model is the one in use, else 0",
+            registry=registry,
+        )
+        self.last_reload_successful.set(1)
+        errors = Counter("detector_errors_total", "Errors met and survived, by where", ["stage"], registry=registry)
+        self.errors: dict[str, Counter] = {stage: errors.labels(stage) for stage in STAGES}
+        self.replay_mismatches = Counter(
+            "detector_replay_mismatch_total",
+            "Episodes whose replayed state differed from the published one",
+            registry=registry,
+        )
+        build = Info("detector_build", "Version of the program and of Python", registry=registry)
+        build.info({"version": __version__, "python": platform.python_version()})
+
+    def _watched(self, registry: CollectorRegistry, sensors: Iterable[str]) -> None:
+        families = {
+            name: Gauge(f"detector_sensor_{name}", text, ["sensor_id"], registry=registry)
+            for name, text in (
+                ("value", "Newest value of a sensor named in metrics.sensors"),
+                ("expected", "What the model expected in its place"),
+                ("score", "Newest score of the sensor"),
+                ("threshold", "Threshold the score is compared with"),
+            )
+        }
+        self.watched: dict[str, WatchedSensor] = {
+            sensor: WatchedSensor(*(family.labels(sensor) for family in families.values())) for sensor in sensors
+        }
+
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count rejects; `reason` is one of the decoder's."""
+        self._rejects.labels(reason).inc(count)
+
+    def model(self, kind: Kind, *, name: str, version: str, digest: str) -> None:
+        """State the active model of `kind` in place of the one before."""
+        self._model.labels(kind).info({"name": name, "version": version, "digest": digest})
+
+    def partition_gone(self, stream: str, partition: int) -> None:
+        """Drop the series of a partition that another process reports from now on."""
+        for gauge in (self.last_event_timestamp, self.lag):
+            gauge.remove(stream, partition)
+
+
+class WatchedSensor:
+    """The gauges of one sensor named in `metrics.sensors`. What is None or not finite leaves its series as it was."""
+
+    def __init__(self, value: Gauge, expected: Gauge, score: Gauge, threshold: Gauge) -> None:
+        self._gauges = (value, expected, score, threshold)
+
+    def set(self, *, value: float | None, expected: float | None, score: float | None, threshold: float | None) -> None:
+        for gauge, number in zip(self._gauges, (value, expected, score, threshold), strict=True):
+            if number is not None and np.isfinite(number):
+                gauge.set(number)
+
+
+def observe_many(histogram: Histogram, values: NDArray[np.floating]) -> int:
+    """Observe every element of `values` (any shape) and return how many were not finite and so left out.
+
+    One NaN would make the sum NaN for good. The effect is that of `observe` in a loop, at the cost of one addition a
+    bucket; `prometheus_client` has no public way to do that, which is why its version is bounded in pyproject.toml.
+    """
+    finite = np.asarray(values, dtype=np.float64).ravel()
+    finite = finite[np.isfinite(finite)]
+    if finite.size:
+        # The first bucket whose bound is not below the value, as in `observe`. SLF001: see above.
+        bounds = histogram._upper_bounds  # noqa: SLF001
+        counts = np.bincount(np.searchsorted(bounds, finite, side="left"), minlength=len(bounds))
+        for index in np.flatnonzero(counts):
+            histogram._buckets[index].inc(float(counts[index]))  # noqa: SLF001
+        histogram._sum.inc(float(finite.sum()))  # noqa: SLF001
+    return int(np.size(values) - finite.size)

@@ -1,0 +1,125 @@
+"""`detector simulate`: what lies where afterwards, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detector import simulation
+from detector.cli.main import main
+from detector.timestamps import parse_time
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("detector: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_directory_gets_the_stream_and_the_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--out", "plant", "--sensors", "6", "--rows", "1500", "--seed", "7"]) == 0
+    plant = simulation.simulate(sensors=6, rows=1500, seed=7)
+    directory = tmp_path / "plant"
+    assert sorted(path.name for path in directory.iterdir()) == ["labels.json", "sensor-readings.jsonl"]
+    assert (directory / "sensor-readings.jsonl").read_bytes() == b"".join(simulation.lines(plant))
+    labels = json.loads((directory / "labels.json").read_bytes())
+    assert labels
+    assert [set(label) for label in labels] == [{"sensor_id", "start", "end", "kind"}] * len(labels)
+    assert [(label["sensor_id"], parse_time(label["start"]), parse_time(label["end"])) for label in labels] == [
+        (label.sensor_id, label.start, label.end) for label in plant.labels
+    ]
+    out = capsys.readouterr().out
+    assert f"{plant.readings} readings of 6 sensors" in out
+    assert f"{len(labels)} faults" in out
+
+
+def test_without_out_it_goes_where_the_daemon_reads(tmp_path: Path) -> None:
+    arguments = ["--set", f"streams.directory.path={tmp_path}/here", "--set", "readings.input=plant-a"]
+    assert main(["simulate", "--sensors", "1", "--rows", "10", *arguments]) == 0
+    assert (tmp_path / "here" / "plant-a.jsonl").is_file()
+
+
+def test_standard_output_carries_readings_alone(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    assert main(["simulate", "--out", "-", "--sensors", "2", "--rows", "50", "--faults", "none"]) == 0
+    plant = simulation.simulate(sensors=2, rows=50, seed=0, faults=())
+    assert capfdbinary.readouterr().out == b"".join(simulation.lines(plant))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["plant", "-"])
+def test_a_rate_writes_the_same_readings(
+    out: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    def paced(items: object, rate: float) -> object:
+        rates.append(rate)
+        return items
+
+    monkeypatch.setattr(simulation, "paced", paced)
+    assert main(["simulate", "--out", out, "--sensors", "2", "--rows", "20", "--rate", "12.5/s"]) == 0
+    written = capfdbinary.readouterr().out if out == "-" else (tmp_path / out / "sensor-readings.jsonl").read_bytes()
+    assert rates == [12.5]
+    assert written == b"".join(simulation.lines(simulation.simulate(sensors=2, rows=20, seed=0)))
+
+
+def test_chosen_faults_only(tmp_path: Path) -> None:
+    assert main(["simulate", "--out", "plant", "--sensors", "5", "--rows", "2500", "--faults", "spike,drift"]) == 0
+    labels = json.loads((tmp_path / "plant" / "labels.json").read_bytes())
+    assert {label["kind"] for label in labels} == {"spike", "drift"}
+
+
+@pytest.mark.parametrize("name", ["sensor-readings.jsonl", "sensor-readings.csv.gz", "labels.json"])
+def test_what_is_there_is_not_overwritten(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "plant"
+    directory.mkdir()
+    (directory / name).write_text("mine")
+    assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10"]) == 2
+    assert f"(plant/{name})" in error_of(capsys)
+    assert [path.name for path in directory.iterdir()] == [name]
+    assert (directory / name).read_text() == "mine"
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plant").write_text("a file")
+    assert main(["simulate", "--out", "plant/inner", "--sensors", "1", "--rows", "10"]) == 2
+    assert "cannot write the plant: Not a directory (plant/inner)" in error_of(capsys)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines(plant: object, names: object) -> object:
+        yield b'{"sensor_id": "a"}\n'
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(simulation, "lines", lines)
+    assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10"]) == 1
+    assert "No space left on device (plant)" in error_of(capsys)
+    assert [path.name for path in (tmp_path / "plant").iterdir()] == ["labels.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--faults", "spike,meteor"], "`meteor` is no fault"),
+        (["--rate", "10"], "`10` is not a rate such as 100/s"),
+        (["--rate", "0/s"], "`0/s` is not a rate"),
+        (["--sensors", "0"], "`0` is not a number from 1 on"),
+        (["--rows", "many"], "`many` is not a whole number"),
+        (["--seed", "-1"], "`-1` is negative"),
+        (["--sensors", "10000", "--rows", "10000"], "too many at once"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--out", "plant", *arguments]) == 2
+    assert says in error_of(capsys)

@@ -1,0 +1,286 @@
+"""`detector train`: from a file to an active version, and every input it cannot use in one line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.cli import progress
+from detector.cli.main import main
+from detector.models.bundles import Bundle, load_bundle
+from detector.models.training import Progress
+
+START = 1_700_000_000
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def values(rows: int, seed: int = 0) -> list[float]:
+    noise = np.random.default_rng(seed).normal(0, 0.3, rows)
+    wave: list[float] = (20 + np.sin(np.arange(rows) / 9) + noise).round(4).tolist()
+    return wave
+
+
+def write_csv(path: Path, cells: Sequence[object], header: str = "timestamp,value") -> Path:
+    lines = [header, *(f"{START + second},{cell}" for second, cell in enumerate(cells))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_jsonl(path: Path, sensors: dict[str, Sequence[float]]) -> Path:
+    lines = [
+        json.dumps({"sensor_id": name, "timestamp": START + second, "value": value})
+        for name, row in sensors.items()
+        for second, value in enumerate(row)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def trained(*arguments: str) -> Bundle:
+    assert main(["train", "--out", "models", "--epochs", "1", *arguments]) == 0
+    return load_bundle(Path("models"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of the error, after warnings; nothing on standard output and nothing written."""
+    assert main(["train", "--out", "models", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert not Path("models").exists()
+    *warnings, line = captured.err.splitlines()
+    assert all(warning.startswith("detector: warning: ") for warning in warnings)
+    assert line.startswith("detector: error: ")
+    return line.removeprefix("detector: error: ")
+
+
+# -- what works ----------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_file_becomes_the_active_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = trained("--data", str(write_csv(tmp_path / "boiler.csv", values(300))))
+    assert list(bundle.profiles()) == ["boiler"]
+    assert (bundle.kind, bundle.channels, bundle.stride, bundle.scaler) == ("dense", ("value",), 1, "standard")
+    captured = capsys.readouterr()
+    path, summary, header, *rows = captured.out.splitlines()
+    assert path == f"models/{bundle.version}"
+    rows_read, _, work = summary.partition("; ")
+    assert rows_read == "1 sensor, 300 rows from 2023-11-14T22:13:20Z to 2023-11-14T22:18:19Z"
+    assert re.fullmatch(r"\d+ epochs, \d+ steps, [\d.]+ s; active", work)
+    assert header.split() == ["squared", "error", "windows", "mean", "median", "p95", "p99", "max"]
+    assert [row[:10].strip() for row in rows] == ["trained on"]
+    assert captured.err.splitlines()[-1].startswith("training: step 600 of 600, error ")
+    assert len(captured.err.splitlines()) == 10
+
+
+def test_a_directory_of_streams_and_the_settings_of_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(
+        tmp_path / "plant" / "hall-1.jsonl",
+        {"a": values(400), "b": values(400, 1), "test": values(400), "c": [1.0] * 5},
+    )
+    settings = {
+        "readings.input": "hall-1",
+        "readings.model": "elsewhere",
+        "readings.window.stride": "4",
+        "readings.sensors.exclude": "[test*]",
+        "readings.alerts.open_after": "{n: 3, of: 5}",
+        "training.hidden": "[8, 4]",
+        "training.activation": "sigmoid",
+        "training.scaler": "minmax",
+    }
+    sets = [f"--set={key}={value}" for key, value in settings.items()]
+    assert main(["train", "--data", "plant", "--epochs", "1", "--seed", "3", "--name", "winter", *sets]) == 0
+    bundle = load_bundle(tmp_path / "elsewhere")
+    assert list(bundle.profiles()) == ["a", "b"]
+    assert (bundle.name, bundle.stride, bundle.scaler, bundle.activation) == ("winter", 4, "minmax", "sigmoid")
+    assert (bundle.manifest.hidden, bundle.manifest.open_after) == ((8, 4), (3, 5))
+    assert bundle.manifest.training["seed"] == 3
+    captured = capsys.readouterr()
+    assert "detector: warning: left out, with fewer than 150 usable readings: c (5)\n" in captured.err
+    assert "held back" in captured.out
+
+
+def test_without_data_the_configured_directory_is_read(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "var" / "data" / "sensor-readings.jsonl", {"a": values(200)})
+    assert list(trained().profiles()) == ["a"]
+
+
+@pytest.mark.slow
+def test_an_lstm(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(160))
+    bundle = trained("--data", str(path), "--model", "lstm", "--set=training.units=2", "--set=training.batch_size=4")
+    assert (bundle.kind, bundle.manifest.units) == ("lstm", 2)
+
+
+def test_the_part_of_the_data_that_was_asked_for(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(600))
+    until = "2023-11-14T22:21:40Z"  # second 500
+    summary = trained("--data", str(path), "--until", until, "--since", "350s", "--rows", "200").manifest.training
+    assert (summary["rows"], summary["from"], summary["to"]) == (200, "2023-11-14T22:15:49Z", "2023-11-14T22:19:08Z")
+
+
+def test_rows_without_time_and_sensor(tmp_path: Path) -> None:
+    path = tmp_path / "boiler.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(["value", *map(str, values(200))]).encode()))
+    bundle = trained("--data", str(path), "--interval", "10s", "--sensor", "boiler 7")
+    assert {name: profile.median_interval for name, profile in bundle.profiles().items()} == {"boiler 7": 10 * 10**9}
+
+
+def test_a_version_that_is_not_activated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(200))
+    first = trained("--data", str(path), "--name", "first")
+    second = trained("--data", str(path), "--name", "second", "--no-activate")
+    assert second == first  # what is active
+    assert len(list(Path("models").glob("*-second-*"))) == 1
+    assert "; not active\n" in capsys.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(200))
+    models = [
+        (trained("--data", str(path), "--name", f"model-{i}", "--seed", seed).path / "model.onnx").read_bytes()
+        for i, seed in enumerate("112")
+    ]
+    assert models[0] == models[1] != models[2]
+
+
+def test_all_values_equal_is_accepted_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = trained("--data", str(write_csv(tmp_path / "flat.csv", [7.5] * 200)))
+    assert bundle.profiles()["flat"].scale.tolist() == [0.0075]
+    assert "detector: warning: flat: all 200 values are equal; any other value" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells: list[object] = [*values(200)]
+    cells[5], cells[6], cells[7] = "", "nan", "warm"
+    path = write_csv(tmp_path / "boiler.csv", cells)
+    with path.open("a") as file:
+        file.write(f"{START + 199},1\n{START + 100},2\n")
+    assert trained("--data", str(path)).manifest.training["rows"] == 197
+    assert (
+        "detector: warning: not all of the 202 records are used: 2 rejected records, 1 missing values, 1 late, "
+        "1 duplicates; first rejected: row 8: `nan` is not a finite number (" in capsys.readouterr().err
+    )
+
+
+def test_a_clock_set_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_jsonl(tmp_path / "plant.jsonl", {"a": values(200)})
+    path.write_text(path.read_text() + "".join(path.read_text().splitlines(keepends=True)[:60]))
+    trained("--data", str(path))
+    assert "detector: warning: time was set back (1 x); rows go on" in capsys.readouterr().err
+
+
+# -- what does not -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "the input does not exist (data.csv)"),
+        ("", "there are no readings here (data.csv)"),
+        ("timestamp,value\n", "there are no readings here (data.csv)"),
+        ("timestamp,value\n1700000000,1\n1700000001,2\n", "profile needs: data has 2 (data.csv). Give more data."),
+        ("time,value\n1700000000,1\n", "no column `timestamp`; the columns are time, value"),
+        (
+            "timestamp,value\n1700000000,warm\n1700000001,2.5.1\n",
+            "2 of 2 records are no readings; the first: row 2: `warm` is",
+        ),
+        ("timestamp,value\n" + "".join(f"{START + i},1\n" for i in range(149)), "data has 149 (data.csv)"),
+        ("timestamp,value\n" + "".join(f"{START + i},\n" for i in range(200)), "none of the 200 readings is left"),
+    ],
+)
+def test_input_that_cannot_be_trained_on(
+    content: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "data.csv").write_text(content)
+    assert says in refused(capsys, "--data", "data.csv")
+
+
+def test_the_longest_sensors_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(tmp_path / "plant.jsonl", {f"s{i}": values(20 + i) for i in range(8)})
+    line = refused(capsys, "--data", "plant.jsonl")
+    assert "s7 has 27, s6 has 26, s5 has 25, s4 has 24, s3 has 23 and 3 more (plant.jsonl)" in line
+
+
+@pytest.mark.parametrize("option", ["--until=2020-01-01T00:00:00Z", "--set=readings.sensors.include=[other]"])
+def test_nothing_left_to_train_on(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(tmp_path / "data.csv", values(200))
+    line = refused(capsys, "--data", "data.csv", option)
+    assert "none of the 200 readings is left" in line
+    assert "Look at --since, --until and readings.sensors" in line
+
+
+def test_a_directory_without_the_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plant").mkdir()
+    assert "the directory has no file of the stream sensor-readings (plant)" in refused(capsys, "--data", "plant")
+
+
+@pytest.mark.parametrize("arguments", [["--data", "kafka"], ["--set", "streams.backend=kafka"]])
+def test_kafka_is_not_read_yet(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be trained from Kafka" in refused(capsys, *arguments)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "data.csv", values(200))
+    assert main(["train", "--data", str(path), "--out", "data.csv/models"]) == 2
+    assert capsys.readouterr().err.startswith("detector: error: cannot write here: Not a directory (data.csv/models).")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "transformer"], "invalid choice: 'transformer'"),
+        (["--rows", "0"], "`0` is not a whole number from 1 on"),
+        (["--epochs", "many"], "`many` is not a whole number from 1 on"),
+        (["--seed", "-1"], "`-1` is not a whole number from 0 to"),
+        (["--since", "yesterday"], "`yesterday` is not a duration"),
+        (["--interval", "0s"], "`0s` is no time"),
+        (["--until", "noon"], "`noon`: expected RFC 3339"),
+        (["--sensor", ""], "a sensor id has 1 to 256 printable characters"),
+        (["--name", "a/b"], "a model cannot be called 'a/b' (--name)"),
+        (["--set", "training.activation=tanh"], "activation tanh does not go with scaler standard"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in refused(capsys, "--data", "data.csv", *arguments)
+
+
+# -- progress ------------------------------------------------------------------------------------------------------
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)  # type: ignore[attr-defined]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress.training_progress(7) as (trained_so_far, profiled):
+        trained_so_far(Progress(10, 20, 0.5, None))
+        trained_so_far(Progress(20, 20, 0.25, 0.125))
+        profiled(7)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "20/20" in shown.err
+    assert "error 0.2500, held back 0.1250" in shown.err
+    assert "7/7" in shown.err
+
+
+def test_a_line_for_every_tenth_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    told: Callable[[Progress], None]
+    with progress.training_progress(1) as (told, _):
+        for step in range(1, 101):
+            told(Progress(step, 100, 1 / step, None))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[0] == "training: step 10 of 100, error 0.1000"

@@ -1,0 +1,186 @@
+"""The catalogue of metrics: names, series that start at 0, and adding many observations at once."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from detector import __version__
+from detector.service.metrics import EVENTS, READING_OUTCOMES, SEVERITIES, Metrics, observe_many
+
+# What dashboards, rules and people hold on to.
+NAMES = {
+    "detector_event_latency_seconds",
+    "detector_commit_latency_seconds",
+    "detector_scoring_seconds",
+    "detector_batch_records",
+    "detector_commit_seconds",
+    "detector_restore_seconds",
+    "detector_snapshot_bytes",
+    "detector_reconstruction_error",
+    "detector_score",
+    "detector_windows_scored_total",
+    "detector_alerts_total",
+    "detector_open_episodes",
+    "detector_false_alarm_budget_ratio",
+    "detector_readings_total",
+    "detector_rejects_total",
+    "detector_sensors",
+    "detector_sensors_warming",
+    "detector_clock_resets_total",
+    "detector_last_event_timestamp_seconds",
+    "detector_lag_records",
+    "detector_ready",
+    "detector_loop_last_progress_timestamp_seconds",
+    "detector_model_info",
+    "detector_config_last_reload_successful",
+    "detector_errors_total",
+    "detector_replay_mismatch_total",
+    "detector_build_info",
+    "detector_sensor_value",
+    "detector_sensor_expected",
+    "detector_sensor_score",
+    "detector_sensor_threshold",
+}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, sensors=["pump-7"])
+
+
+def family_names(registry: CollectorRegistry) -> set[str]:
+    suffix = {"counter": "_total", "info": "_info"}
+    return {
+        family.name + suffix.get(family.type, "")
+        for family in registry.collect()
+        if family.name.startswith("detector_")
+    }
+
+
+def test_the_names_are_the_pinned_ones(metrics: Metrics) -> None:
+    assert family_names(metrics.registry) == NAMES
+
+
+def test_every_metric_explains_itself_in_base_units(metrics: Metrics) -> None:
+    for family in metrics.registry.collect():
+        assert family.documentation
+        assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|percent)$", family.name)
+
+
+def test_series_of_closed_label_sets_start_at_zero(metrics: Metrics) -> None:
+    value = metrics.registry.get_sample_value
+    for outcome in READING_OUTCOMES:
+        assert value("detector_readings_total", {"outcome": outcome}) == 0
+    for name in EVENTS:
+        for severity in SEVERITIES:
+            labels = {"kind": "readings", "event": name, "severity": severity}
+            assert value("detector_alerts_total", labels) == 0
+            metrics.alerts["readings", name, severity].inc()
+            assert value("detector_alerts_total", labels) == 1
+    assert value("detector_windows_scored_total", {"kind": "readings"}) == 0
+
+
+def test_no_created_series_and_no_sensor_label_but_for_named_sensors(metrics: Metrics) -> None:
+    text = generate_latest(metrics.registry).decode()
+    assert "_created" not in text
+    labelled = {line.partition("{")[0] for line in text.splitlines() if "sensor_id=" in line}
+    assert labelled == {f"detector_sensor_{name}" for name in ("value", "expected", "score", "threshold")}
+
+
+def test_process_and_python_are_there(metrics: Metrics) -> None:
+    names = {family.name for family in metrics.registry.collect()}
+    assert {"process_resident_memory_bytes", "python_info", "python_gc_collections"} <= names
+
+
+def test_model_and_build(metrics: Metrics) -> None:
+    value = metrics.registry.get_sample_value
+    metrics.model("readings", name="dense", version="1", digest="aa")
+    metrics.model("readings", name="dense", version="2", digest="bb")
+    new = {"kind": "readings", "name": "dense", "version": "2", "digest": "bb"}
+    assert value("detector_model_info", new) == 1
+    assert value("detector_model_info", {**new, "version": "1", "digest": "aa"}) is None
+    family = next(f for f in metrics.registry.collect() if f.name == "detector_build")
+    assert family.samples[0].labels["version"] == __version__
+
+
+def test_rejects_by_reason(metrics: Metrics) -> None:
+    metrics.rejected("not_json")
+    metrics.rejected("not_json", 4)
+    assert metrics.registry.get_sample_value("detector_rejects_total", {"reason": "not_json"}) == 5
+
+
+def test_a_partition_that_went_takes_its_series_along(metrics: Metrics) -> None:
+    labels = {"stream": "sensor-readings", "partition": "1"}
+    metrics.lag.labels(**labels).set(3)
+    metrics.last_event_timestamp.labels(**labels).set(1.5)
+    metrics.partition_gone("sensor-readings", 1)
+    metrics.partition_gone("sensor-readings", 2)
+    assert metrics.registry.get_sample_value("detector_lag_records", labels) is None
+    assert metrics.registry.get_sample_value("detector_last_event_timestamp_seconds", labels) is None
+
+
+def test_a_watched_sensor_keeps_its_last_number(metrics: Metrics) -> None:
+    pump = metrics.watched["pump-7"]
+    pump.set(value=71.5, expected=70.0, score=0.4, threshold=1.0)
+    pump.set(value=72.5, expected=None, score=math.nan, threshold=math.inf)
+    values = [
+        metrics.registry.get_sample_value(f"detector_sensor_{name}", {"sensor_id": "pump-7"})
+        for name in ("value", "expected", "score", "threshold")
+    ]
+    assert values == [72.5, 70.0, 0.4, 1.0]
+
+
+def test_the_exposition_parses(metrics: Metrics) -> None:
+    encode, _ = choose_encoder("application/openmetrics-text; version=1.0.0")
+    families = text_string_to_metric_families(encode(metrics.registry).decode())  # type: ignore[no-untyped-call]
+    assert "detector_score" in {family.name for family in families}
+
+
+def _samples(histogram: Histogram) -> list[tuple[str, dict[str, str], float]]:
+    return [(s.name, s.labels, s.value) for family in histogram.collect() for s in family.samples]
+
+
+@given(
+    arrays.arrays(
+        np.float64,
+        st.integers(0, 40),
+        elements=st.one_of(
+            st.sampled_from([0.0, 1.0, 2.0, 10.0, math.nan, math.inf, -math.inf]),
+            # Multiples of an eighth have exact sums, in whatever order they are added.
+            st.integers(-800, 8_000).map(lambda eighths: eighths / 8),
+        ),
+    )
+)
+def test_many_at_once_equal_one_by_one(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+    one_by_one = Histogram("h", "d", buckets=(1.0, 2.0, 10.0), registry=None)
+    many = Histogram("h", "d", buckets=(1.0, 2.0, 10.0), registry=None)
+    finite = [float(value) for value in values if math.isfinite(value)]
+    for value in finite:
+        one_by_one.observe(value)
+    assert observe_many(many, values) == values.size - len(finite)
+    assert _samples(many) == _samples(one_by_one)
+
+
+def test_many_at_once_takes_a_labelled_child_and_any_shape() -> None:
+    registry = CollectorRegistry()
+    family = Histogram("h", "d", ["kind"], buckets=(1.0,), registry=registry)
+    child = family.labels("readings")
+    assert observe_many(child, np.array([[0.5, 1.5], [np.nan, 1.0]], dtype=np.float32)) == 1
+    assert registry.get_sample_value("h_count", {"kind": "readings"}) == 3
+    assert registry.get_sample_value("h_bucket", {"kind": "readings", "le": "1.0"}) == 2
+    assert registry.get_sample_value("h_sum", {"kind": "readings"}) == 3.0
