@@ -38,6 +38,7 @@ class Timers:
         for slot, episode in self._table.episodes.items():
             if known[slot] > offset:
                 continue
+            self._table.changed.add(self._table.name(slot))
             if episode.update_at is not None:
                 episode.update_at += jump
             if episode.close_at is not None:

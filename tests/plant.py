@@ -1,0 +1,236 @@
+"""A small plant for tests: sensors and their readings, a cheap autoencoder, records, and a pipeline to feed them to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from detector import alerts as alerts_module
+from detector.config import AlertsConfig, FalseAlarms, FieldsConfig, OpenAfter, ReadingsConfig, WindowConfig
+from detector.decoding import ReadingDecoder
+from detector.messages import Alert, encode_alert
+from detector.pipeline import Pipeline
+from detector.profile import Profile, Reconstruct, build_profile
+from detector.scorer import Model
+from detector.signals import F32, F64, WINDOW
+from detector.snapshots import unpack_slices
+from detector.state import SensorTable
+from detector.streams.base import Batch, Message, Partition, Record, unpack_state
+from detector.timestamps import parse_time
+from tests.reference import Event, Reading
+
+SECOND = 10**9
+START = 1_790_000_000 * SECOND
+PARTITION = Partition("sensor-readings", 0)
+NAMES = ("value", "pressure", "speed")
+
+
+def reconstructor(channels: int = 1, seed: int = 0, hidden: int = 4) -> Reconstruct:
+    """A little autoencoder whose rows do not depend on their neighbours: products summed along the last axis."""
+    rng = np.random.default_rng(seed)
+    width = WINDOW * channels
+    down = rng.normal(0, width**-0.5, (hidden, width)).astype(np.float32)
+    up = rng.normal(0, hidden**-0.5, (width, hidden)).astype(np.float32)
+
+    def reconstruct(windows: F32) -> F32:
+        flat = np.ascontiguousarray(windows).reshape(len(windows), 1, width)
+        code = np.maximum((flat * down).sum(axis=-1), np.float32(0))
+        out: F32 = (code[:, None, :] * up).sum(axis=-1).reshape(windows.shape)
+        return out
+
+    return reconstruct
+
+
+def healthy(rng: np.random.Generator, rows: int, channels: int = 1, *, begin: int = 0, level: float = 50.0) -> F64:
+    """(rows, channels) of a sensor in good health: a cycle of 23 rows and noise. `begin` is where in the cycle."""
+    cycle = np.sin(2 * np.pi * (begin + np.arange(rows)) / 23)[:, None]
+    return level + 3 * cycle + rng.normal(0, 0.4, (rows, channels))
+
+
+def profile_of(
+    values: F64,
+    reconstruct: Reconstruct,
+    *,
+    interval: int = SECOND,
+    stride: int = 1,
+    open_after: tuple[int, int] = (10, 10),
+    jitter: float = 0.0,
+) -> Profile:
+    """The profile of a prefix (L, C) with a reading every `interval` ns, give or take that share of it."""
+    steps = np.random.default_rng(len(values)).uniform(-jitter, jitter, len(values))
+    times = START + ((np.arange(len(values)) + steps / 2) * interval).astype(np.int64)
+    return build_profile(times, values, reconstruct, stride=stride, open_after=open_after)[0]
+
+
+def model_of(
+    profiles: Mapping[str, Profile] | None = None, *, channels: int = 1, stride: int = 1, seed: int = 0
+) -> Model:
+    """A model around the little autoencoder."""
+    return Model("readings", "1", "sha256:0", "standard", stride, reconstructor(channels, seed), profiles or {})
+
+
+def readings_config(
+    *,
+    channels: int = 1,
+    warmup: int = 150,
+    false_alarms: FalseAlarms | None = None,
+    open_after: tuple[int, int] = (10, 10),
+    window: Mapping[str, Any] | None = None,
+    idle_eviction: int | None = None,
+    update_every: int | None = None,
+    max_duration: int | None = None,
+    **alerts: Any,
+) -> ReadingsConfig:
+    """A configuration without timers and without a budget, unless asked for. Durations are ns."""
+    return ReadingsConfig(
+        channels=NAMES[:channels],
+        warmup=warmup,
+        window=WindowConfig(**(window or {})),
+        idle_eviction=idle_eviction,
+        alerts=AlertsConfig(
+            false_alarms=false_alarms,
+            open_after=OpenAfter(n=open_after[0], of=open_after[1]),
+            update_every=update_every,
+            max_duration=max_duration,
+            **alerts,
+        ),
+    )
+
+
+def per_readings(readings: int) -> FalseAlarms:
+    """A budget of one false alarm in that many readings."""
+    return FalseAlarms(per_sensor=1.0, per=f"{readings} readings")
+
+
+def pipeline_of(config: ReadingsConfig, model: Model) -> Pipeline:
+    """A pipeline that knows nothing yet."""
+    decoder = ReadingDecoder(FieldsConfig(), config.channels)
+    return Pipeline(PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
+
+
+def readings_of(sensor: str, values: F64, *, first: int = START, interval: int = SECOND) -> list[Reading]:
+    """The rows of (L, C) as readings of one sensor, one every `interval` ns."""
+    return [Reading(sensor, first + i * interval, tuple(row)) for i, row in enumerate(values.tolist())]
+
+
+def message(readings: Sequence[Reading]) -> bytes:
+    """One message with all of the readings, in the shortest form they allow."""
+    ids = {reading.sensor for reading in readings}
+    if len(readings) == 1:
+        return json.dumps(_single(readings[0])).encode()
+    if len(ids) > 1:
+        return json.dumps([_single(reading) for reading in readings]).encode()
+    columns = [list(column) for column in zip(*(reading.values for reading in readings), strict=True)]
+    values = columns[0] if len(columns) == 1 else dict(zip(NAMES, columns, strict=False))
+    times = [reading.time for reading in readings]
+    return json.dumps({"sensor_id": ids.pop(), "timestamps": times, "values": values}).encode()
+
+
+def _single(reading: Reading) -> dict[str, Any]:
+    at = {"sensor_id": reading.sensor, "timestamp": reading.time}
+    if len(reading.values) == 1:
+        return {**at, "value": reading.values[0]}
+    return {**at, "values": dict(zip(NAMES, reading.values, strict=False))}
+
+
+def records_of(groups: Sequence[Sequence[Reading]]) -> list[Record]:
+    """One record a group."""
+    return [Record(offset_of(i), None, message(group)) for i, group in enumerate(groups)]
+
+
+def offset_of(record: int) -> int:
+    """Offsets rise in uneven steps, as byte positions do."""
+    return 7 * record + record % 3
+
+
+def batches_of(records: Sequence[Record], cuts: Sequence[int] = ()) -> Iterator[Batch]:
+    """The records as batches that end at the cuts and at the end."""
+    edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(records)}), len(records)]
+    for first, last in itertools.pairwise(edges):
+        if first < last:
+            yield Batch(PARTITION, records[first:last], records[last - 1].offset + 1)
+
+
+def play(pipeline: Pipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
+    """What the pipeline publishes of the records."""
+    return [alert for batch in batches_of(records, cuts) for alert in pipeline.process(batch).alerts]
+
+
+def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
+    """A copy of what the pipeline knows of its sensors, by way of its snapshot."""
+    table = SensorTable(len(config.channels), config.alerts.open_after.of)
+    unpack_slices(table, unpack_state(pipeline.snapshot())[0])
+    return table
+
+
+def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
+    """Everything the pipeline knows, to the bit, by sensor; comparable, and independent of slots."""
+    table = table_of(pipeline, config)
+    state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position}
+    for sensor, slot in table.slots.items():
+        warming = table.warming.get(slot)
+        state[sensor] = {
+            "cells": {c.name: table[c.name][slot].tobytes() for c in table.columns},
+            "held": table.held.get(slot),
+            "episode": table.episodes.get(slot),
+            "warming": warming and (warming.times.tobytes(), warming.values.tobytes()),
+        }
+    return state
+
+
+def scores_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, float]:
+    """The newest score of each sensor, NaN where there is none."""
+    table = table_of(pipeline, config)
+    return {sensor: float(table["score"][slot]) for sensor, slot in table.slots.items()}
+
+
+@contextmanager
+def unrounded() -> Iterator[dict[tuple[str, int], Alert]]:
+    """Collects the alerts that are encoded meanwhile as they are before rounding, by (alert id, sequence)."""
+    written: dict[tuple[str, int], Alert] = {}
+
+    def note(alert: Alert) -> bytes:
+        written[alert.alert_id, alert.sequence] = alert
+        return encode_alert(alert)
+
+    with mock.patch.object(alerts_module, "encode_alert", note):
+        yield written
+
+
+def event_of(alert: Alert) -> Event:
+    """What an alert says, in the reference's words."""
+    window = alert.window
+    assert window is not None
+    columns = [_by_channel(part) for part in (window.values, window.expected, window.errors)]
+    return Event(
+        alert_id=alert.alert_id,
+        sequence=alert.sequence,
+        event=alert.event,
+        close_reason=alert.close_reason,
+        severity=alert.severity,
+        sensor=alert.sensor_id,
+        started_at=parse_time(alert.started_at),
+        detected_at=parse_time(alert.detected_at),
+        ended_at=None if alert.ended_at is None else parse_time(alert.ended_at),
+        score=alert.score,
+        peak=alert.peak_score,
+        threshold=alert.threshold,
+        opened_offset=alert.source.opened_offset,
+        last_offset=alert.source.last_offset,
+        stamps=tuple(window.timestamps),
+        imputed=tuple(window.imputed),
+        values=columns[0],
+        expected=columns[1],
+        errors=columns[2],
+        shares=tuple(alert.channels.values()),
+    )
+
+
+def _by_channel(part: Any) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part]))

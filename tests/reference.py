@@ -1,0 +1,596 @@
+"""The readings path of one partition once more, slow and obvious: one record, one element, one sensor at a time.
+
+It exists to be compared with the pipeline and shares none of its stages: plain objects, lists and numbers, no table, no
+blocks, no batches, no vectorisation over sensors. Only how a profile is built and the ids of alerts are taken from the
+package. Floats agree to the last few bits and not exactly, because sums are taken in another order and the reservoir
+forgets by subtracting from every peak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.config import AlertsConfig, ReadingsConfig
+from detector.messages import alert_id
+from detector.profile import Profile, build_profile, peaks_of_suffix
+from detector.scorer import Model
+
+ROWS = 100
+DAY = 86_400 * 10**9
+SPAN_50, SPAN_40, SPAN_8000 = 2 / 51, 2 / 41, 2 / 8001
+
+Values = tuple[float | None, ...]
+
+
+class Reading(NamedTuple):
+    """One decoded reading: time in ns, a value a channel, None where it is missing."""
+
+    sensor: str
+    time: int
+    values: Values
+
+
+class Event(NamedTuple):
+    """What an alert says. Times are ns, but window stamps ms; values, expected and errors are tuples by channel."""
+
+    alert_id: str
+    sequence: int
+    event: str
+    close_reason: str | None
+    severity: str
+    sensor: str
+    started_at: int
+    detected_at: int
+    ended_at: int | None
+    score: float
+    peak: float
+    threshold: float
+    opened_offset: int
+    last_offset: int
+    stamps: tuple[int, ...]
+    imputed: tuple[bool, ...]
+    values: tuple[tuple[float, ...], ...]
+    expected: tuple[tuple[float, ...], ...]
+    errors: tuple[tuple[float, ...], ...]
+    shares: tuple[float, ...]
+
+
+class Row(NamedTuple):
+    """A row of a window."""
+
+    time: int
+    values: tuple[float, ...]
+    imputed: bool
+
+
+@dataclass
+class Episode:
+    """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`."""
+
+    name: str
+    started_at: int
+    detected_at: int
+    ln_threshold: float
+    close_level: float
+    critical: bool
+    opened_offset: int
+    peak: float
+    loud_time: int
+    update_at: float
+    close_at: float
+    quiet: int = 0
+    sequence: int = 0
+
+
+class Budget:
+    """The ln threshold that one episode in `budget` rows is expected to pass; no budget: always 0."""
+
+    def __init__(self, profile: Profile, budget: float | None) -> None:
+        self.budget = budget
+        self.pending: float | None = None
+        self.since = 0
+        if budget is None:
+            return
+        rows = min(profile.scored_rows, int(5 * budget))
+        peaks = peaks_of_suffix(profile, rows)
+        self.highest = sorted((peak + 100 / rows for peak in peaks), reverse=True)[:8]
+        self.seen = len(peaks)
+        self.behind = float(rows)
+        self.memory = max(5 * budget, float(rows))
+        self.credit = 0.0
+
+    def next_row(self) -> float:
+        """Count one row and return the ln threshold that holds for it."""
+        if self.budget is None:
+            return 0.0
+        self.credit = min(self.credit + 1 / self.budget, 3 + 1 / 0.07)
+        if self.behind < self.memory:
+            self.behind += 1
+        else:
+            fade = self._spread()[1] / self.memory
+            self.highest = [peak - fade for peak in self.highest]
+        level = self._return_level()
+        if self.behind < self.budget:
+            level = min(level, math.log(3))
+        floor = -0.07 * max(self.credit - 3, 0.0)
+        return max(level, floor) + 0.4 * max(-self.credit, 0.0)
+
+    def quiet(self, v: float) -> None:
+        """A row outside of episodes: part of the peak that is under way, or what ends it."""
+        if self.pending is None or v > self.pending:
+            self.pending, self.since = v, 0
+            return
+        self.since += 1
+        if self.since == 100:
+            self._keep(self.pending)
+            self.forget_pending()
+
+    def forget_pending(self) -> None:
+        self.pending, self.since = None, 0
+
+    def spent(self, peak: float) -> None:
+        """An episode is over: its peak counts, and it costs one."""
+        self._keep(peak)
+        if self.budget is not None:
+            self.credit = max(self.credit - 1, -4.0)
+
+    def _keep(self, peak: float) -> None:
+        if self.budget is None:
+            return
+        limit = self._return_level() + 1.5 * self._spread()[1]
+        self.seen += 1
+        self.highest = sorted([*self.highest, min(peak, limit)], reverse=True)[:8]
+
+    def _spread(self) -> tuple[int, float, float]:
+        """How many peaks count, the scale of their excesses with its prior, and the weight behind it."""
+        used = min(len(self.highest), max(1, self.seen // 2))
+        lowest = self.highest[used - 1]
+        weight = used - 1 + 15.0
+        return used, (sum(peak - lowest for peak in self.highest[:used]) + 15 * 0.35) / weight, weight
+
+    def _return_level(self) -> float:
+        assert self.budget is not None
+        used, scale, weight = self._spread()
+        asked = max(1.0, used * self.budget / (3 * self.behind))
+        return self.highest[used - 1] + weight * scale * (math.pow(asked, 1 / weight) - 1)
+
+
+@dataclass
+class Order:
+    """Which readings of a sensor become rows, and when."""
+
+    lateness: int
+    held: list[tuple[int, tuple[float, ...]]] = field(default_factory=list)
+    released: float = -math.inf
+    newest: float = -math.inf
+    late: int = 0
+    restart: bool = False
+
+    def take(self, time: int, values: tuple[float, ...]) -> Iterator[tuple[int, tuple[float, ...], bool]]:
+        """Take in a reading; yields what is released by it: time, values, whether the window begins anew with it."""
+        if time == self.released or any(time == other for other, _ in self.held):
+            return
+        if time < self.released:
+            self.late += 1
+            if self.late < 20:
+                return
+            yield from self._release(math.inf)
+            self.released, self.newest, self.restart = -math.inf, -math.inf, True
+        self.late = 0
+        self.held = sorted([*self.held, (time, values)])
+        self.newest = max(self.newest, time)
+        yield from self._release(self.newest - self.lateness)
+
+    def _release(self, until: float) -> Iterator[tuple[int, tuple[float, ...], bool]]:
+        while self.held and self.held[0][0] <= until:
+            time, values = self.held.pop(0)
+            self.released = time
+            restart, self.restart = self.restart, False
+            yield time, values, restart
+
+
+class Sensor:
+    """One sensor: its order, warm-up, profile, window, moving averages, threshold and episode."""
+
+    def __init__(self, owner: Reference, name: str, profile: Profile | None) -> None:
+        self.owner, self.name = owner, name
+        self.order = Order(owner.config.window.allowed_lateness)
+        self.warming: list[Row] = []
+        self.profile: Profile | None = None
+        self.episode: Episode | None = None
+        self.clock = 0
+        self.offset = -1
+        self.hold = False
+        self.ended: float = -math.inf
+        self.score: float | None = None
+        self.window: deque[Row] = deque(maxlen=ROWS)
+        self._empty()
+        if profile is not None:
+            self._begin(profile)
+
+    def _begin(self, profile: Profile) -> None:
+        self.profile = profile
+        self.budget = Budget(profile, self.owner.budget_of(profile.median_interval))
+        self.mean, self.variance = profile.mean.tolist(), profile.variance.tolist()
+        self.count = profile.count
+        self.before: tuple[list[float], list[float]] | None = None
+        self.high = self.cold = self.calm = self.copy_age = 0
+
+    def _empty(self) -> None:
+        self.window.clear()
+        self.prediction: list[float] | None = None
+        self.level: list[float] | None = None
+        self.reconstruction = math.nan
+        self.completed = 0
+        self.recent: deque[float] = deque(maxlen=self.owner.alerts.open_after.of)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def timers(self) -> Iterator[tuple[float, str, int, Sensor, str]]:
+        """Deadlines; of equal ones, the update comes first and the eviction last."""
+        idle = self.owner.config.idle_eviction
+        if idle is not None:
+            median = self.profile.median_interval if self.profile else 0
+            yield self.clock + max(idle, 200 * median), self.name, 2, self, "evicted"
+        if self.episode:
+            yield self.episode.close_at, self.name, 1, self, "max_duration"
+            yield self.episode.update_at, self.name, 0, self, "update"
+
+    def postpone(self, by: int) -> None:
+        self.clock += by
+        if self.episode:
+            self.episode.update_at += by
+            self.episode.close_at += by
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def row(self, time: int, values: tuple[float, ...], restart: bool, offset: int) -> None:
+        """A row in the sensor's order."""
+        if self.profile is None:
+            self._warm_up(Row(time, values, False), offset)
+            return
+        missing = 0 if restart or not self.window else self._missing_before(time)
+        if restart or missing is None:
+            self.close("gap", hold=False)
+            self._empty()
+            self.budget.forget_pending()
+        else:
+            before = self.window[-1] if missing else None
+            for step in range(1, missing + 1):
+                assert before is not None
+                between = [
+                    old + (new - old) * (step / (missing + 1)) for old, new in zip(before.values, values, strict=True)
+                ]
+                at = before.time + (time - before.time) * step // (missing + 1)
+                self.window.append(Row(at, tuple(between), True))
+        self.window.append(Row(time, values, False))
+        self.offset = offset
+        self._judge()
+
+    def _warm_up(self, row: Row, offset: int) -> None:
+        self.warming.append(row)
+        self.offset = offset
+        if len(self.warming) < self.owner.config.warmup:
+            return
+        model, after = self.owner.model, self.owner.alerts.open_after
+        profile, carry = build_profile(
+            np.array([row.time for row in self.warming]),
+            np.array([row.values for row in self.warming]),
+            model.reconstruct,
+            scaler=model.scaler,
+            stride=model.stride,
+            open_after=(after.n, after.of),
+        )
+        self._begin(profile)
+        self.window.extend(self.warming)
+        self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
+        self.reconstruction, self.completed = carry.held_error, carry.completions
+        self.recent.extend(carry.recent_u.tolist())
+        self.warming = []
+
+    def _missing_before(self, time: int) -> int | None:
+        """Rows to fill in before this one; None: the gap is too long."""
+        assert self.profile is not None
+        rules = self.owner.config.window
+        gap = time - self.window[-1].time
+        if rules.max_gap is not None and gap > rules.max_gap:
+            return None
+        if not self.profile.regular:
+            return 0
+        median = self.profile.median_interval
+        intervals = (2 * gap + median) // (2 * median)
+        if intervals - 1 > rules.max_fill:
+            return None
+        return max(intervals - 1, 0)
+
+    def _scaled(self, row: Row) -> list[float]:
+        assert self.profile is not None
+        units = zip(row.values, self.profile.center.tolist(), self.profile.scale.tolist(), strict=True)
+        return [min(max((value - center) / scale, -1e4), 1e4) for value, center, scale in units]
+
+    def _judge(self) -> None:
+        """Score the newest row, if the window is complete, and follow the episode."""
+        profile = self.profile
+        assert profile is not None
+        squares = [z * z for z in self._scaled(self.window[-1])]
+        self.level = squares if self.level is None else _towards(self.level, squares, SPAN_40)
+        if len(self.window) < ROWS:
+            return
+        window = [self._scaled(row) for row in self.window]
+        errors = []
+        for channel, newest in enumerate(window[-1]):
+            weights = profile.ridge[channel].tolist()
+            forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
+            errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
+        self.prediction = errors if self.prediction is None else _towards(self.prediction, errors, SPAN_50)
+        if self.completed % self.owner.model.stride == 0:
+            self.reconstruction = self._reconstruction(window)
+        self.completed += 1
+        self.score = u = self._learn([*self.prediction, self.reconstruction, *self.level])
+
+        after = self.owner.alerts.open_after
+        if not self.recent:
+            self.recent.extend([u] * (after.of - 1))
+        self.recent.append(u)
+        v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
+        self._follow(v, self.budget.next_row())
+
+    def _reconstruction(self, window: list[list[float]]) -> float:
+        """Errors are taken and weighted in the model's own precision, and summed in double precision."""
+        x = np.array(window, dtype=np.float32)
+        expected = self.owner.model.reconstruct(x[None])[0]
+        weights = np.array([[math.sqrt(_weight(99 - i))] for i in range(ROWS)], dtype=np.float32)
+        errors = (x - expected) * weights
+        return math.fsum(error * error for error in errors.ravel().tolist()) / len(window[0])
+
+    def _learn(self, signals: list[float]) -> float:
+        """Score the signals, then let the running mean and variance learn them."""
+        profile = self.profile
+        assert profile is not None
+        frozen: float = max(s / worst for s, worst in zip(signals, profile.worst.tolist(), strict=True))
+        u = min(frozen, self._adaptive(signals, self.mean, self.variance))
+        self._look_back(u, signals)
+        self.count += 1
+        rate = max(SPAN_8000, 1 / self.count)
+        for i, signal in enumerate(signals):
+            unit = math.sqrt(self.variance[i]) + 1e-6
+            step = min(max((signal - self.mean[i]) / unit, -5.0), 5.0) * unit
+            self.mean[i] += rate * step
+            self.variance[i] = (1 - rate) * (self.variance[i] + rate * step * step)
+        return u
+
+    def _adaptive(self, signals: list[float], means: list[float], variances: list[float]) -> float:
+        assert self.profile is not None
+        away = [(s - m) / (math.sqrt(v) + 1e-6) for s, m, v in zip(signals, means, variances, strict=True)]
+        return max(max(away) / self.profile.worst_zz, 0.0)
+
+    def _look_back(self, u: float, signals: list[float]) -> None:
+        """What a long fault has taught is forgotten again once the signals are as they were before."""
+        if self.before is not None:
+            means, variances = self.before
+            self.copy_age += 1
+            self.calm = self.calm + 1 if self._adaptive(signals, means, variances) < 1 else 0
+            if self.calm >= 50:
+                self.mean, self.variance = means, variances
+            if self.calm >= 50 or self.copy_age >= 8000:
+                self.before, self.high, self.cold = None, 0, 0
+            return
+        if u >= 1:
+            self.high, self.cold = self.high + 1, 0
+        else:
+            self.cold += 1
+            if self.cold >= 50:
+                self.high = 0
+        if self.high > 300:
+            self.before, self.copy_age, self.calm = (_short(self.mean), _short(self.variance)), 0, 0
+
+    # -- episodes ------------------------------------------------------------------------------------------------
+
+    def _follow(self, v: float, ln_threshold: float) -> None:
+        row = self.window[-1]
+        episode = self.episode
+        if episode is not None:
+            if v >= episode.close_level:
+                episode.quiet, episode.loud_time = 0, row.time
+            else:
+                episode.quiet += 1
+            episode.peak = max(episode.peak, v)
+            if episode.quiet >= self.owner.alerts.close_after:
+                self.close("recovered", hold=False)
+            elif not episode.critical and v >= self._critical_from(episode.ln_threshold):
+                episode.critical = True
+                self.update()
+        elif v < ln_threshold:
+            self.hold = False
+            self.budget.quiet(v)
+        elif self.hold:
+            self.budget.forget_pending()
+        else:
+            self._open(v, ln_threshold)
+
+    def _critical_from(self, ln_threshold: float) -> float:
+        return ln_threshold + math.log(self.owner.alerts.critical_ratio)
+
+    def _open(self, v: float, ln_threshold: float) -> None:
+        self.budget.forget_pending()
+        detected = self.window[-1].time
+        earlier = [row.time for row in list(self.window)[-51:] if row.time > self.ended]
+        self.episode = Episode(
+            name=alert_id("readings", "anomaly", self.name, detected),
+            started_at=earlier[0] if earlier else detected,
+            detected_at=detected,
+            ln_threshold=ln_threshold,
+            close_level=min(ln_threshold, 0.0),
+            critical=v >= self._critical_from(ln_threshold),
+            opened_offset=self.offset,
+            peak=v,
+            loud_time=detected,
+            update_at=self.owner.deadline(self.owner.alerts.update_every),
+            close_at=self.owner.deadline(self.owner.alerts.max_duration),
+        )
+        self._tell("opened")
+
+    def update(self) -> None:
+        assert self.episode is not None
+        self.episode.update_at = self.owner.deadline(self.owner.alerts.update_every)
+        self.episode.sequence += 1
+        self._tell("updated")
+
+    def close(self, reason: str, *, hold: bool) -> None:
+        """End the open episode, if there is one."""
+        if self.episode is None:
+            return
+        self.budget.spent(self.episode.peak)
+        self.episode.sequence += 1
+        self.ended = self.episode.loud_time
+        self._tell("closed", reason)
+        self.episode, self.hold = None, hold
+
+    def _tell(self, event: str, reason: str | None = None) -> None:
+        episode, profile = self.episode, self.profile
+        assert episode is not None
+        assert profile is not None
+        assert self.score is not None
+        window = [self._scaled(row) for row in self.window]
+        expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
+        errors = [[(a - b) ** 2 for a, b in zip(*pair, strict=True)] for pair in zip(window, expected, strict=True)]
+        weighted = [
+            math.fsum(_weight(99 - i) * e for i, e in enumerate(column)) for column in zip(*errors, strict=True)
+        ]
+        total = sum(weighted)
+        plain = [
+            [z * scale + center for z, scale, center in zip(row, profile.scale, profile.center, strict=True)]
+            for row in expected
+        ]
+        self.owner.events.append(
+            Event(
+                alert_id=episode.name,
+                sequence=episode.sequence,
+                event=event,
+                close_reason=reason,
+                severity="critical" if episode.critical else "warning",
+                sensor=self.name,
+                started_at=episode.started_at,
+                detected_at=episode.detected_at,
+                ended_at=episode.loud_time if event == "closed" else None,
+                score=self.score,
+                peak=math.exp(episode.peak),
+                threshold=math.exp(episode.ln_threshold),
+                opened_offset=episode.opened_offset,
+                last_offset=self.offset,
+                stamps=tuple(row.time // 10**6 for row in self.window),
+                imputed=tuple(row.imputed for row in self.window),
+                values=tuple(zip(*(row.values for row in self.window), strict=True)),
+                expected=tuple(zip(*plain, strict=True)),
+                errors=tuple(zip(*errors, strict=True)),
+                shares=tuple(part / total if total > 0 else 1 / len(weighted) for part in weighted),
+            )
+        )
+
+
+class Reference:
+    """One partition: feed it records, read `events`."""
+
+    def __init__(self, config: ReadingsConfig, model: Model) -> None:
+        self.config, self.model = config, model
+        self.sensors: dict[str, Sensor] = {}
+        self.events: list[Event] = []
+        self.clock: int | None = None
+        self._ahead = 0
+
+    @property
+    def alerts(self) -> AlertsConfig:
+        return self.config.alerts
+
+    def feed(self, offset: int, readings: Sequence[Reading]) -> None:
+        """Take in one record."""
+        jump = sum(self._advance(reading.time) for reading in readings)
+        for sensor in self.sensors.values():
+            sensor.postpone(jump)
+        self._fire()
+        for reading in readings:
+            if not self._watched(reading.sensor):
+                continue
+            if reading.sensor not in self.sensors:
+                profile = self.model.profiles.get(reading.sensor)
+                self.sensors[reading.sensor] = Sensor(self, reading.sensor, profile)
+            sensor = self.sensors[reading.sensor]
+            assert self.clock is not None
+            sensor.clock = self.clock
+            values = tuple(value for value in reading.values if value is not None)
+            if len(values) == len(reading.values):
+                for row in sensor.order.take(reading.time, values):
+                    sensor.row(*row, offset)
+
+    def scores(self) -> dict[str, float | None]:
+        """The newest score of each sensor."""
+        return {name: sensor.score for name, sensor in self.sensors.items()}
+
+    def deadline(self, duration: int | None) -> float:
+        """The partition clock that is `duration` after the record at hand."""
+        assert self.clock is not None
+        return math.inf if duration is None else self.clock + duration
+
+    def budget_of(self, median_interval: int) -> float | None:
+        """Readings per allowed false alarm."""
+        allowed = self.alerts.false_alarms
+        if allowed is None:
+            return None
+        per = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
+        assert per is not None
+        return min(max(per / allowed.per_sensor, 300.0), 1e6)
+
+    def _advance(self, time: int) -> int:
+        """Move the partition clock; returns by how much it jumped, if it did."""
+        if self.clock is None:
+            self.clock = time
+        elif time <= self.clock + DAY:
+            self.clock, self._ahead = max(self.clock, time), 0
+        else:
+            self._ahead += 1
+            if self._ahead == 20:
+                jump = time - self.clock
+                self.clock, self._ahead = time, 0
+                return jump
+        return 0
+
+    def _fire(self) -> None:
+        now = self.clock
+        if now is None:
+            return
+        due = [timer for sensor in self.sensors.values() for timer in sensor.timers() if timer[0] < now]
+        for _, name, _, sensor, what in sorted(due, key=lambda timer: timer[:3]):
+            if what != "update":
+                sensor.close(what, hold=True)
+            elif sensor.episode:
+                sensor.update()
+            if what == "evicted":
+                del self.sensors[name]
+
+    def _watched(self, sensor: str) -> bool:
+        rules = self.config.sensors
+        return any(fnmatchcase(sensor, pattern) for pattern in rules.include) and not any(
+            fnmatchcase(sensor, pattern) for pattern in rules.exclude
+        )
+
+
+def _short(numbers: list[float]) -> list[float]:
+    """As single precision keeps them."""
+    return [float(np.float32(number)) for number in numbers]
+
+
+def _towards(old: list[float], new: list[float], rate: float) -> list[float]:
+    return [a + rate * (b - a) for a, b in zip(old, new, strict=True)]
+
+
+def _weight(age: int) -> float:
+    """Weight of the squared error of the row that many rows before the newest; all hundred sum to 1."""
+    keep = 1 - SPAN_50
+    return math.pow(keep, age) * (1 - keep) / (1 - keep**ROWS)

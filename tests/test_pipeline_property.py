@@ -1,0 +1,392 @@
+"""The pipeline against the slow reference, and against itself in other batches, other interleavings, after restarts."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from detector.config import FalseAlarms, ReadingsConfig
+from detector.profile import Profile
+from detector.scorer import Model
+from detector.streams.base import Record
+from tests import plant
+from tests.plant import SECOND, START
+from tests.reference import Event, Reading, Reference
+
+DAY = 86_400 * SECOND
+THOROUGH = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+# -- scenarios -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that happens to a sensor (or to all, where it says so) around a row."""
+
+    kind: str
+    sensor: int
+    row: int
+    rows: int
+    size: float
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A plant, what it goes through, and how its readings come in."""
+
+    seed: int
+    config: ReadingsConfig
+    stride: int
+    known: tuple[bool, ...]
+    intervals: tuple[int, ...]
+    irregular: tuple[bool, ...]
+    rows: int
+    troubles: tuple[Trouble, ...]
+    group: int
+
+    def model(self) -> Model:
+        after = self.config.alerts.open_after
+        channels = len(self.config.channels)
+        profiles = {
+            name(i): bundled(channels, self.intervals[i], self.irregular[i], self.stride, (after.n, after.of), i)
+            for i, known in enumerate(self.known)
+            if known
+        }
+        return plant.model_of(profiles, channels=channels, stride=self.stride)
+
+
+KINDS = (
+    "shift", "shift", "loud", "glitch", "stuck", "hole", "long hole", "duplicates", "late", "nulls", "set back",
+    "set back and on", "ahead", "all silent", "all ahead",
+)  # fmt: skip
+
+
+def name(sensor: int) -> str:
+    return f"s{sensor}"
+
+
+@functools.cache
+def bundled(
+    channels: int, interval: int, irregular: bool, stride: int, open_after: tuple[int, int], kind: int
+) -> Profile:
+    values = plant.healthy(np.random.default_rng(kind), 200 + 300 * (kind % 3), channels)
+    return plant.profile_of(
+        values,
+        plant.reconstructor(channels),
+        interval=interval,
+        stride=stride,
+        open_after=open_after,
+        jitter=0.9 if irregular else 0.1,
+    )
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Scenario:
+    channels = draw(st.sampled_from([1, 1, 2]))
+    sensors = draw(st.integers(1, 6))
+    rows = draw(st.integers(150, max(200, 1500 // sensors)))
+
+    def seconds(*choices: float | None) -> Any:
+        chosen = draw(st.sampled_from(choices))
+        return None if chosen is None else int(chosen * SECOND)
+
+    config = plant.readings_config(
+        channels=channels,
+        warmup=draw(st.integers(150, 200)),
+        false_alarms=draw(
+            st.sampled_from([None, plant.per_readings(300), plant.per_readings(1000), FalseAlarms(per="10m")])
+        ),
+        open_after=draw(st.sampled_from([(10, 10), (3, 5), (2, 3), (1, 1)])),
+        window={
+            "allowed_lateness": seconds(0, 0, 1.5, 6),
+            "max_gap": seconds(None, 4, 30),
+            "max_fill": draw(st.sampled_from([0, 2, 5])),
+            "stride": (stride := draw(st.sampled_from([1, 1, 3]))),
+        },
+        idle_eviction=seconds(None, 20, 60, 230) if timers else None,
+        update_every=seconds(None, 2, 9, 40) if timers else None,
+        max_duration=seconds(None, 9, 30, 120) if timers else None,
+        close_after=draw(st.sampled_from([3, 20, 60])),
+        critical_ratio=draw(st.sampled_from([1.0, 1.5, 3.0, 20.0])),
+    )
+    trouble = st.builds(
+        Trouble,
+        kind=st.sampled_from(KINDS),
+        sensor=st.integers(0, sensors - 1),
+        row=st.integers(0, rows - 1),
+        rows=st.integers(1, 60),
+        size=st.floats(1, 40),
+    )
+    return Scenario(
+        seed=draw(st.integers(0, 2**16)),
+        config=config,
+        stride=stride,
+        known=tuple(draw(st.booleans()) or not cold for _ in range(sensors)),
+        intervals=tuple(draw(st.sampled_from([SECOND, SECOND, SECOND // 2, 3 * SECOND])) for _ in range(sensors)),
+        irregular=tuple(draw(st.sampled_from([False, False, True])) for _ in range(sensors)),
+        rows=rows,
+        troubles=tuple(draw(st.lists(trouble, min_size=1, max_size=8))),
+        group=draw(st.sampled_from([1, 1, 4, 20])),
+    )
+
+
+def arrivals(scenario: Scenario) -> list[Reading]:
+    """The plant's readings in order of arrival."""
+    rng = np.random.default_rng(scenario.seed)
+    coming: list[tuple[float, Reading]] = []
+    for sensor in range(len(scenario.known)):
+        coming += _of_sensor(scenario, sensor, rng)
+    coming.sort(key=lambda pair: pair[0])
+    return [reading for _, reading in coming]
+
+
+def _of_sensor(scenario: Scenario, sensor: int, rng: np.random.Generator) -> list[tuple[float, Reading]]:
+    interval, rows = scenario.intervals[sensor], scenario.rows
+    values = plant.healthy(rng, rows, len(scenario.config.channels), begin=int(rng.integers(23)))
+    spread = 0.45 if scenario.irregular[sensor] else 0.05
+    real = START + ((np.arange(rows) + rng.uniform(-spread, spread, rows)) * interval).astype(np.int64)
+    stamps, order = real.copy(), real.astype(float)
+    keep, missing, copies = np.ones(rows, bool), np.zeros(values.shape, bool), np.zeros(rows, int)
+    for trouble in scenario.troubles:
+        first, size = trouble.row, trouble.size
+        part = slice(first, first + trouble.rows)
+        if trouble.kind == "all silent":
+            later = real >= START + first * SECOND
+            stamps[later] += int((2 if size > 20 else 0.004) * DAY)
+        elif trouble.kind == "all ahead":
+            stamps[(real >= START + first * SECOND) & (real < START + (first + 1) * SECOND)] += int(size * DAY)
+        if trouble.sensor != sensor:
+            continue
+        if trouble.kind == "shift":
+            values[part] += size
+        elif trouble.kind == "loud":
+            values[part, -1] += rng.normal(0, size, len(values[part]))
+        elif trouble.kind == "glitch":
+            values[first] = 1e9
+        elif trouble.kind == "stuck":
+            values[part] = values[first]
+        elif trouble.kind == "hole":
+            keep[first : first + 1 + int(size) % 8] = False
+        elif trouble.kind == "long hole":
+            stamps[first:] += int(size * 8 * SECOND)
+            order[first:] += int(size * 8 * SECOND)
+        elif trouble.kind == "duplicates":
+            copies[part] = 1 + int(size) % 2
+        elif trouble.kind == "late":
+            order[first : first + trouble.rows : 4] += size / 4 * interval
+        elif trouble.kind == "nulls":
+            missing[first : first + trouble.rows : 3, int(size) % values.shape[1]] = True
+        elif trouble.kind == "set back":
+            stamps[first:] -= int(size * 20 * SECOND)
+        elif trouble.kind == "set back and on":
+            stamps[part] -= int(size * 4 * SECOND)
+        elif trouble.kind == "ahead":
+            stamps[part] += int(size / 10 * DAY)
+    coming = []
+    for row in np.flatnonzero(keep).tolist():
+        cells = tuple(
+            None if gone else value for value, gone in zip(values[row].tolist(), missing[row].tolist(), strict=True)
+        )
+        coming.append((order[row], Reading(name(sensor), int(stamps[row]), cells)))
+        again = tuple(None if value is None else value + 1 for value in cells)
+        coming += [(order[row] + 1 + i, Reading(name(sensor), int(stamps[row]), again)) for i in range(copies[row])]
+    return coming
+
+
+def grouped(scenario: Scenario, readings: Sequence[Reading]) -> list[list[Reading]]:
+    """The readings in records of up to `group`, in order of arrival."""
+    rng = np.random.default_rng(scenario.seed + 1)
+    groups: list[list[Reading]] = []
+    at = 0
+    while at < len(readings):
+        size = int(rng.integers(1, scenario.group + 1))
+        groups.append(list(readings[at : at + size]))
+        at += size
+    return groups
+
+
+def random_cuts(scenario: Scenario, records: int) -> list[int]:
+    rng = np.random.default_rng(scenario.seed + 2)
+    return [int(cut) for cut in rng.integers(0, records, int(rng.integers(1, 12)))]
+
+
+# -- comparing -------------------------------------------------------------------------------------------------------
+
+
+def same(ours: Any, expected: Any) -> bool:
+    """Equal, floats to a relative 1e-9: the reference sums in another order."""
+    if isinstance(expected, float):
+        return math.isclose(ours, expected, rel_tol=1e-9, abs_tol=1e-12)
+    if isinstance(expected, tuple):
+        return len(ours) == len(expected) and all(map(same, ours, expected))
+    return bool(ours == expected)
+
+
+def differences(ours: Sequence[Event], expected: Sequence[Event]) -> list[str]:
+    found = []
+    for place, (one, other) in enumerate(zip(ours, expected, strict=False)):
+        found += [
+            f"event {place} ({other.event} {other.sensor}): {field} is {a}, expected {b}"
+            for field, a, b in zip(Event._fields, one, other, strict=True)
+            if not same(a, b)
+        ]
+    found += [f"not expected: {extra[:12]}" for extra in ours[len(expected) :]]
+    found += [f"missing: {absent[:12]}" for absent in expected[len(ours) :]]
+    return found[:8]
+
+
+def produce(
+    config: ReadingsConfig, model: Model, records: Sequence[Record], cuts: Sequence[int]
+) -> tuple[list[Event], dict[str, float]]:
+    """What the pipeline publishes, unrounded, and the sensors' last scores."""
+    pipeline = plant.pipeline_of(config, model)
+    with plant.unrounded() as written:
+        messages = plant.play(pipeline, records, cuts)
+    decoded = [msgspec.json.decode(message.value) for message in messages]
+    events = [plant.event_of(written[alert["alert_id"], alert["sequence"]]) for alert in decoded]
+    return events, plant.scores_of(pipeline, config)
+
+
+# -- the properties --------------------------------------------------------------------------------------------------
+
+
+def check_against_reference(
+    config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]], cuts: Sequence[int]
+) -> list[Event]:
+    """Run both over the same records; returns the reference's events."""
+    records = plant.records_of(groups)
+    reference = Reference(config, model)
+    for record, group in zip(records, groups, strict=True):
+        reference.feed(record.offset, group)
+    events, scores = produce(config, model, records, cuts)
+    assert differences(events, reference.events) == []
+    expected = {sensor: math.nan if score is None else score for sensor, score in reference.scores().items()}
+    assert scores.keys() == expected.keys()
+    for sensor, score in expected.items():
+        assert scores[sensor] == pytest.approx(score, rel=1e-9, abs=1e-12, nan_ok=True)
+    return reference.events
+
+
+@THOROUGH
+@given(scenarios())
+def test_pipeline_does_what_the_reference_does(scenario: Scenario) -> None:
+    groups = grouped(scenario, arrivals(scenario))
+    events = check_against_reference(scenario.config, scenario.model(), groups, random_cuts(scenario, len(groups)))
+    for kind in {f"{found.event} {found.close_reason or found.severity}" for found in events}:
+        event(kind)
+
+
+def long_story(seed: int) -> tuple[ReadingsConfig, list[list[Reading]]]:
+    """Two sensors over long faults, which the adaptive scale learns and forgets again, and long peace."""
+    rng = np.random.default_rng(seed)
+    coming: list[Reading] = []
+    for sensor in range(2):
+        values = plant.healthy(rng, 4000)
+        for first, rows, size in ((600, 450, 9), (1300, 330, -7), (1900, 600, 4), (2900, 20, 30)):
+            begin = first + int(rng.integers(100))
+            values[begin : begin + rows] += size
+        values[3300] = 1e9
+        coming += plant.readings_of(name(sensor), values, first=START + sensor * SECOND // 2)
+    coming.sort(key=lambda reading: reading.time)
+    config = plant.readings_config(warmup=400, false_alarms=plant.per_readings(500), update_every=90 * SECOND)
+    return config, [coming[i : i + 3] for i in range(0, len(coming), 3)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_so_it_does_over_long_faults_and_long_peace(seed: int) -> None:
+    config, groups = long_story(seed)
+    events = check_against_reference(config, plant.model_of(), groups, [1000, 1001, 2002])
+    assert sum(one.event == "opened" for one in events) >= 8
+
+
+def check_batches(
+    config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]], cuttings: Sequence[Sequence[int]]
+) -> None:
+    """However the records are cut into batches, messages and state are the same to the bit."""
+    records = plant.records_of(groups)
+    outcomes = []
+    for cuts in ((), *cuttings):
+        pipeline = plant.pipeline_of(config, model)
+        outcomes.append((plant.play(pipeline, records, cuts), plant.state_of(pipeline, config)))
+    for messages, state in outcomes[1:]:
+        assert messages == outcomes[0][0]
+        assert state == outcomes[0][1]
+
+
+@THOROUGH
+@given(scenarios())
+def test_batches_do_not_matter(scenario: Scenario) -> None:
+    groups = grouped(scenario, arrivals(scenario))
+    middle = len(groups) // 2
+    single = range(middle, min(middle + 60, len(groups)))
+    check_batches(scenario.config, scenario.model(), groups, [random_cuts(scenario, len(groups)), single])
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_nor_do_they_over_long_faults_and_long_peace(seed: int) -> None:
+    config, groups = long_story(seed)
+    check_batches(config, plant.model_of(), groups, [range(0, len(groups), 37), [len(groups) // 3]])
+
+
+@THOROUGH
+@given(scenarios(timers=False), st.randoms(use_true_random=False))
+def test_interleaving_of_sensors_does_not_matter_without_timers(scenario: Scenario, random: Random) -> None:
+    coming = arrivals(scenario)
+    queues = [
+        grouped(scenario, [reading for reading in coming if reading.sensor == name(sensor)])
+        for sensor in range(len(scenario.known))
+    ]
+    turns = [sensor for sensor, queue in enumerate(queues) for _ in queue]
+    outcomes = []
+    for _ in range(2):
+        random.shuffle(turns)
+        places = [0] * len(queues)
+        groups, own = [], {}
+        for record, sensor in enumerate(turns):
+            own[plant.offset_of(record)] = places[sensor]
+            groups.append(queues[sensor][places[sensor]])
+            places[sensor] += 1
+        events, _ = produce(
+            scenario.config, scenario.model(), plant.records_of(groups), random_cuts(scenario, len(groups))
+        )
+        outcomes.append(
+            {
+                name(sensor): [
+                    one._replace(opened_offset=own[one.opened_offset], last_offset=own[one.last_offset])
+                    for one in events
+                    if one.sensor == name(sensor)
+                ]
+                for sensor in range(len(queues))
+            }
+        )
+    assert outcomes[0] == outcomes[1]
+
+
+@THOROUGH
+@given(scenarios(), st.data())
+def test_a_restart_between_batches_does_not_matter(scenario: Scenario, data: st.DataObject) -> None:
+    records = plant.records_of(grouped(scenario, arrivals(scenario)))
+    cuts = random_cuts(scenario, len(records))
+    whole = plant.pipeline_of(scenario.config, scenario.model())
+    expected = plant.play(whole, records, cuts)
+
+    pipeline = plant.pipeline_of(scenario.config, scenario.model())
+    messages = []
+    for batch in plant.batches_of(records, cuts):
+        messages += pipeline.process(batch).alerts
+        if data.draw(st.booleans()):
+            stored = pipeline.snapshot()
+            pipeline = plant.pipeline_of(scenario.config, scenario.model())
+            assert not pipeline.restore(stored)
+    assert messages == expected
+    assert plant.state_of(pipeline, scenario.config) == plant.state_of(whole, scenario.config)
