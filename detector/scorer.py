@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from detector import signals
 from detector.episodes import Closing, Opening, follow
 from detector.profile import Profile, Reconstruct
+from detector.recovery import RECOVERY, Recovery
 from detector.signals import F64
 from detector.state import SensorTable
 from detector.threshold import nth_largest_log
 from detector.windows import Block
 
 _FROZEN: Final = ("center", "scale", "ridge", "bias", "worst", "worst_zz")
-_MOVING: Final = ("prediction", "level", "held_error", "completions", "mean", "variance", "count", "recent", "score")
+_MOVING: Final = (
+    "prediction", "level", "held_error", "completions", "mean", "variance", "count", "recent", "score", *RECOVERY,
+)  # fmt: skip
 THRESHOLD: Final = (
     "budget", "horizon", "rows", "credit", "peaks", "peaks_kept", "peaks_seen", "forgotten", "pending", "pending_age",
 )  # fmt: skip
@@ -156,15 +159,23 @@ def _scores(block: Block, values: F64, frozen: dict[str, NDArray[Any]], moving: 
     """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it."""
     mean = np.ascontiguousarray(moving["mean"].T)
     variance = np.ascontiguousarray(moving["variance"].T)
-    count = moving["count"]
+    count, worst_zz = moving["count"], frozen["worst_zz"]
+    recovery = Recovery(moving, worst_zz)
+    on_frozen = signals.frozen_scale(values.transpose(1, 0, 2), frozen["worst"].T[:, None])
+    may_be_high = np.any(on_frozen >= 1.0, axis=1).tolist()
     deviations = np.zeros_like(values)
     for tick, k in enumerate(block.active):
-        zz, unit = signals.deviation(values[tick, :, :k], mean[:, :k], variance[:, :k])
+        now, learnt_mean, learnt_variance = values[tick, :, :k], mean[:, :k], variance[:, :k]
+        zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
         deviations[tick, :, :k] = zz
-        signals.learn(zz, unit, mean[:, :k], variance[:, :k], count[:k])
+        if may_be_high[tick] or recovery.active:
+            high = np.minimum(on_frozen[tick, :k], signals.adaptive_scale(zz, worst_zz[:k])) >= 1.0
+            if recovery.row(high, now, learnt_mean, learnt_variance):
+                zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
+        signals.learn(zz, unit, learnt_mean, learnt_variance, count[:k])
     moving["mean"], moving["variance"] = mean.T, variance.T
-    by_signal = values.transpose(1, 0, 2)
-    u = signals.combine(by_signal, deviations.transpose(1, 0, 2), frozen["worst"].T[:, None], frozen["worst_zz"])
+    recovery.store()
+    u = np.minimum(on_frozen, signals.adaptive_scale(deviations.transpose(1, 0, 2), worst_zz))
     moving["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
     return u
 

@@ -104,12 +104,19 @@ def learn(zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
     variance *= 1.0 - rate
 
 
+def frozen_scale(signals: F64, worst: F64) -> F64:
+    """The worst signal in units of its maximum on the prefix, `worst`; signals on the first axis."""
+    return (signals / worst).max(axis=0)  # type: ignore[no-any-return]
+
+
+def adaptive_scale(zz: F64, worst_zz: Any) -> F64:
+    """The largest deviation, at least 0, in units of the prefix's largest, `worst_zz`; signals on the first axis."""
+    return np.maximum(zz.max(axis=0) / worst_zz, 0.0)  # type: ignore[no-any-return]
+
+
 def combine(signals: F64, zz: F64, worst: F64, worst_zz: Any) -> F64:
     """The score u = min(frozen, adaptive) of rows; signals on the first axis.
 
-    `worst` are the signals' maxima on the prefix (frozen scale), `worst_zz` the prefix's largest deviation.
     1.0 reads: as bad as the worst row of training on both scales.
     """
-    frozen = (signals / worst).max(axis=0)
-    adaptive = np.maximum(zz.max(axis=0) / worst_zz, 0.0)
-    return np.minimum(frozen, adaptive)  # type: ignore[no-any-return]
+    return np.minimum(frozen_scale(signals, worst), adaptive_scale(zz, worst_zz))

@@ -74,6 +74,14 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("count", "f8", (), 0.0),
         Column("recent", "f8", (last_scores - 1,), math.nan),
         Column("score", "f8", (), math.nan),
+        # the adaptive scale as it was before a long fault (see recovery.py)
+        Column("high", "i4", (), 0),
+        Column("cold", "i4", (), 0),
+        Column("kept", "?", (), False),
+        Column("kept_rows", "i4", (), 0),
+        Column("calm", "i4", (), 0),
+        Column("kept_mean", "f4", (signals,), 0.0),
+        Column("kept_variance", "f4", (signals,), 1.0),
         # threshold (see threshold.py)
         Column("budget", "f8", (), math.inf),
         Column("horizon", "f8", (), math.inf),
