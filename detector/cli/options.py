@@ -6,15 +6,18 @@ from detector.errors import UserError
 
 
 def duration_option(option: str, text: str | None) -> int | None:
-    """A duration such as `7d` in ns. Raises UserError."""
-    from detector.config import parse_duration
+    """A duration such as `7d` in ns, at least 1. Raises UserError."""
+    from detector.values import parse_duration
 
+    if text is None:
+        return None
     try:
-        return None if text is None else parse_duration(text)
+        duration = parse_duration(text)
     except ValueError as error:
-        raise UserError(
-            f"{text!r} is no duration: {error}", where=option, todo="Write it like 10s, 5m, 12h or 7d"
-        ) from error
+        raise UserError(str(error), where=option) from None
+    if not duration:
+        raise UserError(f"`{text}` is no time", where=option, todo="Give a duration longer than that")
+    return duration
 
 
 def time_option(option: str, text: str | None) -> int | None:
@@ -24,4 +27,22 @@ def time_option(option: str, text: str | None) -> int | None:
     try:
         return None if text is None else parse_time(text)
     except ValueError as error:
-        raise UserError(f"{text!r} is no time: {error}", where=option) from error
+        raise UserError(f"`{text}` is no time: {error}", where=option) from None
+
+
+def sensor_option(text: str | None) -> str | None:
+    """The id given with `--sensor`. Raises UserError."""
+    from detector.decoded import MAX_SENSOR_ID, is_sensor_id
+
+    if text is not None and not is_sensor_id(text):
+        raise UserError(
+            "this is no sensor id", where="--sensor", todo=f"Give 1 to {MAX_SENSOR_ID} printable characters"
+        )
+    return text
+
+
+def place_option(option: str, text: str | None) -> str | None:
+    """A path given with an option; an empty one is a variable that was not set. Raises UserError."""
+    if text == "":
+        raise UserError("this is empty", where=option, todo="Name a file or a directory")
+    return text

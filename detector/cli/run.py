@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detector.service.signals import StopSignals
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,10 +27,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped; 0 on a clean stop."""
+    from detector.service.signals import StopSignals
+
+    with StopSignals() as signals:  # before the imports, which take a good part of a second
+        return _serve(args, signals)
+
+
+def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     # Here, because `detector run --help` needs none of it.
     from prometheus_client import CollectorRegistry
 
-    from detector.cli.options import duration_option
+    from detector.cli.options import duration_option, place_option, sensor_option
     from detector.service.assemble import load_model, make_decoder, make_streams, pipeline_factory
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
@@ -35,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
     from detector.service.logs import event
     from detector.service.metrics import Metrics
     from detector.service.rejects import RejectGuard
-    from detector.service.signals import StopSignals
     from detector.service.supported import refuse_unsupported
     from detector.service.systemd import Notifier
     from detector.streams.places import default_sensor
@@ -43,40 +52,40 @@ def run(args: argparse.Namespace) -> int:
     config = args.config
     refuse_unsupported(config)
     interval = duration_option("--interval", args.interval)
+    sensor = sensor_option(args.sensor)
+    input_option, output_option = place_option("--input", args.input), place_option("--output", args.output)
     metrics = Metrics(CollectorRegistry(), sensors=config.metrics.sensors)
     health = Health()
-    with StopSignals() as signals:
-        deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / 1e9)
-        deadline.start()
-        server = HttpServer(config.http.host, config.http.port, standard_routes(metrics.registry, health))
-        server.start()
-        try:
-            model = load_model(config)
-            metrics.model("readings", name=model.name, version=model.version, digest=model.digest)
-            streams = make_streams(
-                config,
-                input_option=args.input,
-                output_option=args.output,
-                until_end=args.until_end,
-                fresh=args.fresh,
-            )
-            sensor = args.sensor
-            if sensor is None and args.input is not None:
-                sensor = default_sensor(streams.inputs[config.readings.input])
-            decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
-            daemon = Daemon(
-                streams,
-                pipeline_factory(config, model, decoder, lambda: daemon.pulse()),
-                metrics=metrics,
-                health=health,
-                guard=RejectGuard(config.rejects.max_share, config.rejects.over),
-                stop=lambda: signals.stop,
-                until_end=streams.until_end,
-                notifier=Notifier(),
-            )
-            event(logging.getLogger(__name__), logging.INFO, "model_loaded", version=model.version)
-            daemon.run()
-        finally:
-            deadline.cancel()
-            server.stop()
+    deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / 1e9)
+    deadline.start()
+    server = HttpServer(config.http.host, config.http.port, standard_routes(metrics.registry, health))
+    server.start()
+    try:
+        model = load_model(config)
+        metrics.model("readings", name=model.name, version=model.version, digest=model.digest)
+        streams = make_streams(
+            config,
+            input_option=input_option,
+            output_option=output_option,
+            until_end=args.until_end,
+            fresh=args.fresh,
+        )
+        if sensor is None and input_option is not None:
+            sensor = default_sensor(streams.inputs[config.readings.input])
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
+        daemon = Daemon(
+            streams,
+            pipeline_factory(config, model, decoder, lambda: daemon.pulse()),
+            metrics=metrics,
+            health=health,
+            guard=RejectGuard(config.rejects.max_share, config.rejects.over),
+            stop=lambda: signals.stop,
+            until_end=streams.until_end,
+            notifier=Notifier(),
+        )
+        event(logging.getLogger(__name__), logging.INFO, "model_loaded", version=model.version)
+        daemon.run()
+    finally:
+        deadline.cancel()
+        server.stop()
     return 0

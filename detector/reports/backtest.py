@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from detector.messages import decode_alert
 from detector.pipeline import Pipeline
 from detector.reports.scoreboard import EpisodeSpan, Label, Scoreboard, episodes_of, score
 from detector.reports.text import duration
-from detector.streams.base import Batch
+from detector.streams.base import Batch, Partition
 
 SHOWN_SENSORS = 20
 
@@ -27,6 +27,7 @@ class BacktestResult:
     readings: Counter[str] = field(default_factory=Counter)
     records: int = 0
     refused: int = 0
+    first_refusal: str = ""
     sensors: int = 0
     warming: int = 0
     windows_scored: int = 0
@@ -35,20 +36,31 @@ class BacktestResult:
     board: Scoreboard | None = None
 
 
-def run_backtest(batches: Iterable[Batch], pipeline: Pipeline, labels: Sequence[Label] | None) -> BacktestResult:
-    """Feed a recording through a fresh pipeline."""
+def run_backtest(
+    batches: Iterable[Batch], make_pipeline: Callable[[Partition], Pipeline], labels: Sequence[Label] | None
+) -> BacktestResult:
+    """Feed a recording through fresh pipelines, one a partition; alerts are in the order of the batches."""
     result = BacktestResult()
+    pipelines: dict[Partition, Pipeline] = {}
+    firsts: list[int] = []
     for batch in batches:
+        pipeline = pipelines.get(batch.partition)
+        if pipeline is None:
+            pipeline = pipelines[batch.partition] = make_pipeline(batch.partition)
         output = pipeline.process(batch)
         result.alerts += [message.value for message in output.alerts]
         result.readings.update(output.outcomes())
         result.records += output.records
         result.refused += len(output.refused)
+        if output.dead_letters and not result.first_refusal:
+            result.first_refusal = dict(output.dead_letters[0].headers)["detector.message"].decode()
         result.windows_scored += sum(len(scores) for scores in output.scores)
-        if result.first is None:
-            result.first = output.first_time
-    result.last = pipeline.clock
-    result.sensors, result.warming = pipeline.sensors, pipeline.warming
+        if output.first_time is not None:
+            firsts.append(output.first_time)
+    result.first = min(firsts, default=None)
+    result.last = max((one.clock for one in pipelines.values() if one.clock is not None), default=None)
+    result.sensors = sum(one.sensors for one in pipelines.values())
+    result.warming = sum(one.warming for one in pipelines.values())
     result.episodes = episodes_of(decode_alert(value) for value in result.alerts)
     if labels is not None:
         result.board = score(result.episodes, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,22 +16,43 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from detector.errors import OperationError
+from detector.errors import OperationError, UserError
 from detector.messages import Alert, decode_alert
 from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, read_labels, score
 from detector.reports.text import describe, duration
+from detector.timestamps import rfc3339
 
 SENSORS: Final = 20
 ROWS: Final = 10_000
 TRAINING_ROWS: Final = 4_000
 FOLLOW_SECONDS: Final = 0.2
+MARK: Final = ".demo"
+"""A file of this name says that the directory is a demo's own."""
 
 
 class Demo:
-    """Runs everything below `directory`; `plain` prints lines without colour."""
+    """Runs everything below `directory`; `plain` prints lines without colour.
 
-    def __init__(self, directory: Path, *, seed: int, plain: bool) -> None:
+    `sensors`, `rows` (of each) and `training_rows` (of each, from its start) are the size of the plant; `epochs` None
+    leaves the training as configured.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        plain: bool,
+        sensors: int = SENSORS,
+        rows: int = ROWS,
+        training_rows: int = TRAINING_ROWS,
+        epochs: int | None = None,
+    ) -> None:
         self._directory = directory
+        self._sensors = sensors
+        self._rows = rows
+        self._training_rows = training_rows
+        self._epochs = epochs
         self._seed = seed
         self._console = Console(no_color=plain or None, highlight=False, soft_wrap=True)
         self._plain = plain
@@ -41,16 +63,37 @@ class Demo:
         began = time.monotonic()
         plant, models = self._directory / "plant", self._directory / "models"
         alerts = self._directory / "alerts.jsonl"
-        self._say("1/3  A plant of 20 sensors, with faults in the later part of its readings")
-        self._command("simulate", "--out", str(plant), "--sensors", str(SENSORS), "--rows", str(ROWS),
+        self._make_room(plant)
+        self._say(f"1/3  A plant of {self._sensors} sensors, with faults in the later part of its readings")
+        self._command("simulate", "--out", str(plant), "--sensors", str(self._sensors), "--rows", str(self._rows),
                       "--seed", str(self._seed))  # fmt: skip
-        self._say(f"2/3  A model of what is normal, from the first {TRAINING_ROWS} readings of each sensor")
-        self._command("train", "--data", str(plant), "--rows", str(TRAINING_ROWS), "--out", str(models),
-                      "--name", "demo", "--seed", str(self._seed))  # fmt: skip
+        self._say(f"2/3  A model of what is normal, from the first {self._training_rows} readings of each sensor")
+        self._command("train", "--data", str(plant), "--rows", str(self._training_rows), "--out", str(models),
+                      "--name", "demo", "--seed", str(self._seed),
+                      *(() if self._epochs is None else ("--epochs", str(self._epochs))))  # fmt: skip
         self._say("3/3  The daemon reads the whole stream")
         readings, seconds = self._daemon(plant, models, alerts)
         self._report(alerts, plant / "labels.json", readings, seconds, time.monotonic() - began)
         return 0
+
+    def _make_room(self, plant: Path) -> None:
+        """Remove the plant of an earlier demo; what another put there stays, and is in the way."""
+        mark = self._directory / MARK
+        try:
+            if plant.exists():
+                if not mark.exists():
+                    raise UserError(
+                        "there is already something here, and not by a demo",
+                        where=str(plant),
+                        todo="Choose another --dir",
+                    )
+                shutil.rmtree(plant)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as error:
+            raise UserError(
+                f"cannot write here: {error.strerror}", where=str(self._directory), todo="Choose another --dir"
+            ) from error
 
     def _command(self, *words: str) -> None:
         self._show(*words)
@@ -112,7 +155,7 @@ class Demo:
         rate = readings / seconds if seconds else 0.0
         self._console.print(
             f"\n{len(board.found)} of {len(board.found) + len(board.missed)} faults found, {len(board.missed)} missed, "
-            f"{len(board.false_alarms)} false alarms, median delay "
+            f"{len(board.false_alarms)} false alarm{'' if len(board.false_alarms) == 1 else 's'}, median delay "
             f"{duration(board.median_delay) if board.median_delay is not None else '-'}."
         )
         self._console.print(
@@ -146,7 +189,8 @@ def print_board(console: Console, board: Scoreboard) -> None:
     for label in board.missed:
         console.print(f"  missed       {label.sensor_id}  {label.kind}  {label.start} .. {label.end}")
     for episode in board.false_alarms:
-        console.print(f"  false alarm  {episode.sensor_id}  peak score {episode.peak:.3g}")
+        at = rfc3339(episode.detected)
+        console.print(f"  false alarm  {episode.sensor_id}  peak score {episode.peak:.3g}  {at}")
 
 
 def _argv(*words: str) -> list[str]:

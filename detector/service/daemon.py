@@ -159,7 +159,7 @@ class Daemon:
         output = pipeline.process(batch)
         self._metrics.scoring["readings"].observe(self._monotonic() - started)
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
-        self._guard.judge(output.records, output.refused)
+        self._guard.judge(output.records, output.refused, _why(output))
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         self._count(output)
@@ -184,6 +184,8 @@ class Daemon:
             self._readings += count
         for reason, count in output.rejected.items():
             metrics.rejected(reason, count)
+        if output.rejected:
+            event(_log, logging.WARNING, "readings_rejected", records=len(output.refused), reasons=output.rejected)
         metrics.clock_resets.inc(output.tally.resets)
         for scores in output.scores:
             observe_many(metrics.score["readings"], scores)
@@ -211,6 +213,12 @@ class Daemon:
             metrics.lag.labels(*labels).set(lag.get(partition, 0))
             if pipeline.clock is not None:
                 metrics.last_event_timestamp.labels(*labels).set(pipeline.clock / NANOSECONDS)
+
+
+def _why(output: Output) -> str:
+    """What was wrong with the first record that was rejected; nothing if none was."""
+    headers = dict(output.dead_letters[0].headers) if output.dead_letters else {}
+    return headers.get("detector.message", b"").decode()
 
 
 class _States:

@@ -20,8 +20,8 @@ class RejectGuard:
         self._over = over
         self._recent = np.zeros(0, dtype=bool)
 
-    def judge(self, records: int, refused: Sequence[int]) -> None:
-        """Take in a batch of `records` of which those at `refused` were rejected.
+    def judge(self, records: int, refused: Sequence[int], example: str = "") -> None:
+        """Take in a batch of `records` of which those at `refused` were rejected; `example` says why one of them was.
 
         Raises OperationError if too many were.
         """
@@ -30,9 +30,11 @@ class RejectGuard:
         self._recent = np.concatenate([self._recent, flags])[-self._over :]
         seen = len(self._recent)
         if seen >= JUDGED_FROM and self._recent.mean() > self._max_share:
+            # The batch goes nowhere, its dead letters neither: the line itself has to show what came.
+            told = f"; one of them: {example}" if example else ""
             raise OperationError(
                 f"{int(self._recent.sum())} of the last {seen} records were rejected, more than the allowed share of "
-                f"{self._max_share:g}",
+                f"{self._max_share:g}{told}",
                 where="rejects.max_share",
-                todo="Look at the newest dead letters, correct the producer or `readings.fields`, and start again",
+                todo="Correct the producer or `readings.fields`, and start again",
             )
