@@ -16,7 +16,8 @@ class Output:
     """What a batch came to: messages to publish in order, and what the metrics count.
 
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
-    (event, severity). `records`: how many came in, `refused`: which of them were rejected in whole or in part.
+    (event, severity). `allowed`: episodes that the budget allows for the rows scored. `records`: how many came in,
+    `refused`: which of them were rejected in whole or in part.
     """
 
     alerts: list[Message] = field(default_factory=list)
@@ -27,10 +28,16 @@ class Output:
     errors: list[NDArray[np.float64]] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
+    allowed: float = 0.0
     budgets_limited: int = 0
     records: int = 0
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
+
+    @property
+    def opened(self) -> int:
+        """Episodes opened."""
+        return sum(count for (event, _), count in self.events.items() if event == "opened")
 
     def outcomes(self) -> dict[str, int]:
         """How many readings ended how."""

@@ -26,7 +26,7 @@ from detector.scorer import Model, fill_block, score_block
 from detector.selection import Selection
 from detector.signals import WINDOW
 from detector.snapshots import pack_slice, slice_count, unpack_slices
-from detector.state import NEVER, SensorTable, Slots, StateError, WarmUp
+from detector.state import NEVER, Episode, SensorTable, Slots, StateError, WarmUp
 from detector.streams.base import Batch, Partition, pack_state, unpack_state
 from detector.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
 from detector.timerange import Decoder
@@ -127,25 +127,33 @@ class Pipeline:
             entries.append((sensor_id, None if episode is None else pack_entry(episode, self.position)))
         return entries
 
-    def restore(self, data: bytes, live_from: int | None = None) -> bool:
+    def begin(self, position: int, live_from: int | None = None) -> None:
+        """Start with nothing at `position`; records before `live_from` lead to no output."""
+        self.position = position
+        self._live_from = position if live_from is None else live_from
+
+    def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
         """Take up what was stored; returns whether it was made with another model version.
 
-        If the state is older than `live_from`, processing begins at `position`, and up to `live_from` it leads to no
-        output; then the journal's episodes overrule what came out. Sensors that a new model knows from training take
+        Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;
+        then the journal's episodes overrule what came out. Sensors that a new model knows from training take
         its profile, with their windows, episodes and clocks kept; the others warm up anew. A changed budget takes
-        effect on all. Raises `StateError` if the state was written with a configuration whose windows or scores differ.
+        effect on all. Without any slice it is a beginning with nothing but the journal. Raises `StateError` if the
+        state was written with a configuration whose windows or scores differ.
         """
         try:
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        restored = unpack_slices(self._table, slices)
-        self._clock = restored.clock
-        self.position = restored.position
-        self._live_from = restored.position if live_from is None else live_from
+        switched = False
+        if slices or position is None:
+            restored = unpack_slices(self._table, slices)
+            self._clock = restored.clock
+            position = restored.position if position is None else position
+            self._timers.forget()
+            switched = restored.models != {self._model.digest}
+        self.begin(position, live_from)
         self._journal = journal
-        self._timers.forget()
-        switched = restored.models != {self._model.digest}
         if switched:
             self._take_model()
         self._take_budget()
@@ -156,17 +164,33 @@ class Pipeline:
         """At the end of a replay the journal has the last word on which episodes are open."""
         if self.restoring:
             return
+        table = self._table
         for sensor_id, data in sorted(self._journal.items()):
-            episode, position = unpack_entry(data)
-            slot = self._table.slots.get(sensor_id)
-            if slot is None or position <= self._table["known"][slot]:
+            slot = table.slots.get(sensor_id)
+            if slot is None:
                 continue
-            if self._table.episodes.get(slot) != episode:
-                self.mismatches += 1
-                self._table.episodes[slot] = episode
-                self._table["open"][slot] = True
+            if not data:
+                self._overrule(slot, None)
+                continue
+            episode, position = unpack_entry(data)
+            if position > table["known"][slot]:
+                self._overrule(slot, episode)
+        for slot, episode in list(table.episodes.items()):
+            # Opened by records that were run again, and nobody was told.
+            if episode.opened_offset >= table["known"][slot] and table.name(slot) not in self._journal:
+                self._overrule(slot, None)
         self._journal = {}
-        self._table.changed.clear()
+        table.changed.clear()
+
+    def _overrule(self, slot: int, episode: Episode | None) -> None:
+        if self._table.episodes.get(slot) == episode:
+            return
+        self.mismatches += 1
+        self._table["open"][slot] = episode is not None
+        if episode is None:
+            del self._table.episodes[slot]
+        else:
+            self._table.episodes[slot] = episode
 
     def _take_model(self) -> None:
         table = self._table
@@ -294,6 +318,9 @@ class Pipeline:
             "mean": profile.mean,
             "variance": profile.variance,
             "count": profile.count,
+            "high": 0,
+            "cold": 0,
+            "kept": False,
             **first_reservoir(peaks_of_suffix(profile, rows), rows, budget),
         }
 
@@ -390,6 +417,7 @@ class Pipeline:
                         scored = score_block(
                             self._table, block, self._model, self._open_after, self._config.alerts.close_after
                         )
+                        self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
                         self._output.scores.append(scored.u[block.tick, block.sensor])
                         self._output.errors.append(scored.errors[block.tick, block.sensor])
                         self._announcer.tell(block, scored)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from detector.budget import BudgetAccount
 from detector.messages import decode_alert
 from detector.pipeline import Pipeline
 from detector.reports.scoreboard import EpisodeSpan, Label, Scoreboard, episodes_of, score
@@ -34,6 +35,7 @@ class BacktestResult:
     first: int | None = None
     last: int | None = None
     board: Scoreboard | None = None
+    budget: BudgetAccount = field(default_factory=BudgetAccount)
 
 
 def run_backtest(
@@ -48,6 +50,7 @@ def run_backtest(
         if pipeline is None:
             pipeline = pipelines[batch.partition] = make_pipeline(batch.partition)
         output = pipeline.process(batch)
+        result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
         result.alerts += [message.value for message in output.alerts]
         result.readings.update(output.outcomes())
         result.records += output.records
@@ -76,6 +79,7 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "readings": dict(result.readings),
         "windows_scored": result.windows_scored,
         "episodes": len(result.episodes),
+        "allowed": round(result.budget.allowed, 3),
         "critical": sum(episode.severity == "critical" for episode in result.episodes),
     }
     if result.board is not None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from detector.budget import BudgetAccount
+from detector.clock import DAY
 from detector.errors import UserError
 from detector.output import Output
 from detector.pipeline import Pipeline
@@ -59,10 +61,13 @@ class Daemon:
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._pipelines: dict[Partition, Pipeline] = {}
+        self._restoring: dict[Partition, float] = {}  # since when
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
         self._readings = 0
         self._alerts = 0
+        self._budget = BudgetAccount(DAY)
+        self._newest = 0
 
     def run(self) -> None:
         """Open, turn until the end, drain. Raises DetectorError for what a person must know."""
@@ -125,29 +130,55 @@ class Daemon:
         partition = assigned.partition
         pipeline = self._make_pipeline(partition)
         started = self._monotonic()
-        if assigned.state is not None:
+        if assigned.state is None:
+            pipeline.begin(assigned.position, assigned.live_from)
+        else:
             try:
-                if pipeline.restore(assigned.state, assigned.live_from):
+                if pipeline.restore(assigned.state, assigned.live_from, assigned.position):
                     event(_log, logging.WARNING, "model_changed_since_last_run", stream=partition.stream)
             except StateError as error:
                 raise UserError(
                     f"the state of {partition.stream} partition {partition.number} cannot be taken up: {error}",
                     todo="Restore the configuration it was written with, or start over with `detector run --fresh`",
                 ) from error
-        pipeline.position = assigned.position
         self._pipelines[partition] = pipeline
-        self._metrics.restore.observe(self._monotonic() - started)
-        self._health.clear_reason("unassigned")
-        self._metrics.ready.set(self._health.ready)
-        self._notifier.ready()
+        self._restoring[partition] = started
         event(
             _log, logging.INFO, "partition_assigned",
             stream=partition.stream, partition=partition.number, position=assigned.position,
             sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
         )  # fmt: skip
+        if pipeline.restoring:
+            event(
+                _log, logging.INFO, "restoring",
+                stream=partition.stream, partition=partition.number, position=assigned.position,
+                live_from=assigned.live_from,
+            )  # fmt: skip
+            self._health.set_reason("restoring", "state is brought up to date")
+        else:
+            self._restored(partition)
+        self._health.clear_reason("unassigned")
+        self._metrics.ready.set(self._health.ready)
+        self._notifier.ready()
+
+    def _restored(self, partition: Partition) -> None:
+        """The partition's state is what it was at the last commit."""
+        pipeline = self._pipelines[partition]
+        seconds = self._monotonic() - self._restoring.pop(partition)
+        self._metrics.restore.observe(seconds)
+        self._metrics.replay_mismatches.inc(pipeline.mismatches)
+        if pipeline.mismatches:
+            event(
+                _log, logging.WARNING, "replay_mismatch",
+                stream=partition.stream, partition=partition.number, episodes=pipeline.mismatches,
+            )  # fmt: skip
+        if not self._restoring:
+            self._health.clear_reason("restoring")
 
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
+        if self._restoring.pop(partition, None) is not None and not self._restoring:
+            self._health.clear_reason("restoring")
         self._metrics.partition_gone(partition.stream, partition.number)
         if not self._pipelines:
             self._health.set_reason("unassigned", "no partition is assigned")
@@ -157,12 +188,24 @@ class Daemon:
         pipeline = self._pipelines[batch.partition]
         started = self._monotonic()
         output = pipeline.process(batch)
+        if batch.partition in self._restoring and not pipeline.restoring:
+            self._restored(batch.partition)
+            event(
+                _log, logging.INFO, "restored",
+                stream=batch.partition.stream, partition=batch.partition.number, position=pipeline.position,
+                sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
+            )  # fmt: skip
         self._metrics.scoring["readings"].observe(self._monotonic() - started)
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
         self._guard.judge(output.records, output.refused, _why(output))
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         self._count(output)
+        if pipeline.clock is not None:
+            self._newest = max(self._newest, pipeline.clock)
+            self._budget.add(self._newest, output.opened, output.allowed)
+            if self._budget.ratio is not None:
+                self._metrics.budget_ratio["readings"].set(self._budget.ratio)
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()

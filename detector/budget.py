@@ -1,0 +1,51 @@
+"""What was asked of the detector and what it did: episodes opened against episodes the budget allows."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+SLOT = 60 * 10**9
+"""Event time is kept by the minute."""
+
+
+@dataclass(slots=True)
+class _Minute:
+    begin: int
+    opened: int
+    allowed: float
+
+
+class BudgetAccount:
+    """Counts episodes opened and allowed over the last `span` ns of event time; None: over everything.
+
+    A row of a sensor whose budget is one episode in B rows allows 1 / B of an episode.
+    """
+
+    def __init__(self, span: int | None = None) -> None:
+        self._span = span
+        self._minutes: deque[_Minute] = deque()
+        self.opened = 0
+        self.allowed = 0.0
+
+    def add(self, clock: int, opened: int, allowed: float) -> None:
+        """Take in what happened up to the partition clock `clock` (ns), which may not go back."""
+        self.opened += opened
+        self.allowed += allowed
+        if self._span is None:
+            return
+        begin = clock - clock % SLOT
+        if self._minutes and self._minutes[-1].begin >= begin:
+            self._minutes[-1].opened += opened
+            self._minutes[-1].allowed += allowed
+        else:
+            self._minutes.append(_Minute(begin, opened, allowed))
+        while self._minutes and self._minutes[0].begin <= clock - self._span:
+            gone = self._minutes.popleft()
+            self.opened -= gone.opened
+            self.allowed -= gone.allowed
+
+    @property
+    def ratio(self) -> float | None:
+        """Observed / asked; None where nothing is allowed yet."""
+        return self.opened / self.allowed if self.allowed > 0 else None
