@@ -170,13 +170,13 @@ def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
 
 
 def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
-    """Everything the pipeline knows, to the bit, by sensor; comparable, and independent of slots."""
+    """Everything the pipeline knows, to the bit, by sensor; independent of slots and of how the state came about."""
     table = table_of(pipeline, config)
     state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position}
     for sensor, slot in table.slots.items():
         warming = table.warming.get(slot)
         state[sensor] = {
-            "cells": {c.name: table[c.name][slot].tobytes() for c in table.columns},
+            "cells": {c.name: table[c.name][slot].tobytes() for c in table.columns if c.name != "known"},
             "held": table.held.get(slot),
             "episode": table.episodes.get(slot),
             "warming": warming and (warming.times.tobytes(), warming.values.tobytes()),

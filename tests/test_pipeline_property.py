@@ -8,23 +8,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from unittest import mock
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from detector import snapshots
 from detector.config import FalseAlarms, ReadingsConfig
 from detector.profile import Profile
 from detector.scorer import Model
-from detector.streams.base import Record
+from detector.streams.base import Record, pack_state
 from tests import plant
 from tests.plant import SECOND, START
 from tests.reference import Event, Reading, Reference
 
 DAY = 86_400 * SECOND
-THOROUGH = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them.
+THOROUGH = settings(
+    max_examples=25,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 # -- scenarios -------------------------------------------------------------------------------------------------------
 
@@ -328,7 +335,7 @@ def check_batches(
 def test_batches_do_not_matter(scenario: Scenario) -> None:
     groups = grouped(scenario, arrivals(scenario))
     middle = len(groups) // 2
-    single = range(middle, min(middle + 60, len(groups)))
+    single = range(middle, min(middle + 40, len(groups)))
     check_batches(scenario.config, scenario.model(), groups, [random_cuts(scenario, len(groups)), single])
 
 
@@ -390,3 +397,36 @@ def test_a_restart_between_batches_does_not_matter(scenario: Scenario, data: st.
             assert not pipeline.restore(stored)
     assert messages == expected
     assert plant.state_of(pipeline, scenario.config) == plant.state_of(whole, scenario.config)
+
+
+@THOROUGH
+@given(scenarios(), st.data())
+def test_nor_does_one_with_state_of_different_ages(scenario: Scenario, data: st.DataObject) -> None:
+    """State is kept in slices, some newer than others; what lies between is run again without output."""
+    records = plant.records_of(grouped(scenario, arrivals(scenario)))
+    batches = list(plant.batches_of(records, random_cuts(scenario, len(records))))
+    stop = data.draw(st.integers(0, len(batches) - 1))
+    with mock.patch.object(snapshots, "SLICE_SENSORS", 2):
+        whole = plant.pipeline_of(scenario.config, scenario.model())
+        slices: dict[int, bytes] = {}
+        journal: dict[str, bytes] = {}
+        for batch in batches[: stop + 1]:
+            whole.process(batch)
+            for sensor, entry in whole.journal():
+                journal.pop(sensor, None)
+                if entry is not None:
+                    journal[sensor] = entry
+            for number in range(whole.slices()):
+                if number not in slices or data.draw(st.booleans()):
+                    slices[number] = whole.pack_slice(number)
+        pipeline = plant.pipeline_of(scenario.config, scenario.model())
+        pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
+
+    again = [record for record in records if pipeline.position <= record.offset < whole.position]
+    assert plant.play(pipeline, again, random_cuts(scenario, len(records))) == []
+    assert not pipeline.restoring
+    assert pipeline.mismatches == 0
+    for batch in batches[stop + 1 :]:
+        assert pipeline.process(batch).alerts == whole.process(batch).alerts
+    ours, expected = (plant.state_of(one, scenario.config) for one in (pipeline, whole))
+    assert ours == expected

@@ -17,11 +17,19 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--dir", default="var/demo", metavar="DIR", help="where everything is put (var/demo)")
     parser.add_argument("--plain", action="store_true", help="plain lines, no colours or progress bars")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another plant (0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another plant (0)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if every step worked, whatever the detector found."""
+    from detector.cli.options import place_option
     from detector.reports.demo import Demo
 
+    place_option("--dir", args.dir)
     return Demo(Path(args.dir), seed=args.seed, plain=args.plain).run()
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 to 4294967295")
+    return int(text)

@@ -54,7 +54,7 @@ class Demo:
         self._training_rows = training_rows
         self._epochs = epochs
         self._seed = seed
-        self._console = Console(no_color=plain or None, highlight=False, soft_wrap=True)
+        self._console = Console(no_color=plain or None, highlight=False, markup=False, soft_wrap=True)
         self._plain = plain
         self._shown: dict[str, str] = {}
 
@@ -146,7 +146,7 @@ class Demo:
         if alert.event == "updated" and self._shown.get(alert.alert_id) == alert.severity:
             return  # a reminder of an episode that goes on; only a rise is news here
         self._shown[alert.alert_id] = alert.severity
-        self._console.print(f"     [{colour}]{describe(alert)}[/]")
+        self._console.print(f"     {describe(alert)}", style=colour)
 
     def _report(self, alerts: Path, labels: Path, readings: int, seconds: float, total: float) -> None:
         episodes = episodes_of(decode_alert(line) for line in alerts.read_bytes().splitlines())
@@ -170,10 +170,10 @@ class Demo:
         )
 
     def _say(self, text: str) -> None:
-        self._console.print(f"\n[bold]{text}[/]")
+        self._console.print(f"\n{text}", style="bold")
 
     def _show(self, *words: str) -> None:
-        self._console.print(f"     [dim]$ detector {shlex.join(words)}[/]")
+        self._console.print(f"     $ detector {shlex.join(words)}", style="dim")
 
 
 def print_board(console: Console, board: Scoreboard) -> None:

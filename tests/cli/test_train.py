@@ -228,11 +228,6 @@ def test_a_directory_without_the_stream(tmp_path: Path, capsys: pytest.CaptureFi
     assert "the directory has no file of the stream sensor-readings (plant)" in refused(capsys, "--data", "plant")
 
 
-@pytest.mark.parametrize("arguments", [["--data", "kafka"], ["--set", "streams.backend=kafka"]])
-def test_kafka_is_not_read_yet(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "cannot be trained from Kafka" in refused(capsys, *arguments)
-
-
 def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_csv(tmp_path / "data.csv", values(200))
     assert main(["train", "--data", str(path), "--out", "data.csv/models"]) == 2

@@ -190,7 +190,8 @@ def test_a_life_has_its_order(process: Callable[..., Process], caplog: pytest.Lo
         one.run()
     # The first turn is given the partition, the second finds that this was all.
     assert one.streams.calls == ["open", "poll", "commit", "poll", "commit", "commit finally", "close"]
-    assert list(logged(caplog)) == ["started", "partition_assigned", "draining", "stopped"]
+    life = ["started", "partition_assigned", "draining", "stopped"]
+    assert [name for name in logged(caplog) if name in life] == life
     assert one.supervisor.told == ["ready", "stopping"]
 
 

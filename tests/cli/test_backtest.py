@@ -1,0 +1,148 @@
+"""`detector backtest`: the alerts of `run`, summed up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.cli.main import main
+from detector.timestamps import rfc3339
+from tests.tiny import FAULT, ROWS, SECOND, START, csv_lines, json_lines, tiny_bundle
+
+OPTIONS = ("--set", "http.listen=127.0.0.1:0", "--set", "readings.model=models")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_bundle(Path("models"))
+    Path("in.jsonl").write_bytes(json_lines())
+    Path("pump-0.csv").write_bytes(csv_lines())
+
+
+def backtest(*arguments: str, data: str = "in.jsonl") -> int:
+    return main(["backtest", "--data", data, *OPTIONS, *arguments])
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, data: str = "in.jsonl") -> dict[str, Any]:
+    """What it says with `--json`."""
+    assert backtest("--json", *arguments, data=data) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    result: dict[str, Any] = json.loads(line)
+    return result
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, data: str = "in.jsonl") -> str:
+    assert backtest(*arguments, data=data) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("detector: error: ")
+    return captured.err.removeprefix("detector: error: ").strip()
+
+
+def time(row: float) -> str:
+    return rfc3339(int((START + row) * SECOND))
+
+
+def write_labels() -> None:
+    labels = [
+        {"sensor_id": "pump-0", "start": time(FAULT[0]), "end": time(FAULT[1]), "kind": "level-shift"},
+        {"sensor_id": "pump-1", "start": time(10), "end": time(20), "kind": "spike"},
+    ]
+    Path("labels.json").write_text(json.dumps(labels))
+
+
+@pytest.mark.parametrize("data", ["in.jsonl", "pump-0.csv", "plant"])
+def test_its_alerts_are_those_of_run(data: str) -> None:
+    if data == "plant":
+        Path("plant").mkdir()
+        Path("in.jsonl").rename("plant/sensor-readings.jsonl")
+    assert backtest("--out", "report", data=data) == 0
+    assert main(["run", "--input", data, "--output", "out.jsonl", "--until-end", *OPTIONS]) == 0
+    published = Path("out.jsonl").read_bytes()
+    assert published
+    assert Path("report/alerts.jsonl").read_bytes() == published
+    assert [path.name for path in Path("report").iterdir()] == ["alerts.jsonl"]
+
+
+def test_it_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels()
+    assert backtest("--labels", "labels.json", "--out", "report") == 0
+    captured = capsys.readouterr()
+    lines = [line.replace("│", " ").split() for line in captured.out.splitlines()]
+    assert ["level-shift", "1", "1"] in [line[:3] for line in lines]
+    assert ["spike", "0", "1", "-"] in lines
+    assert f"  missed       pump-1  spike  {time(10)} .. {time(20)}" in captured.out.splitlines()
+    assert f"2 sensors (0 still warming up), readings: {2 * ROWS} accepted; 1 episodes" in captured.out
+    assert captured.out.endswith("Alerts: report/alerts.jsonl\n")
+    assert captured.err == ""
+
+
+def test_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels()
+    result = told(capsys, "--labels", "labels.json")
+    labels = result.pop("labels")
+    assert 0 < labels.pop("median_delay_seconds") < 60
+    assert labels == {"found": 1, "missed": 1, "false_alarms": 0}
+    assert result["readings"]["accepted"] == result["records"] == 2 * ROWS
+    assert (result["sensors"], result["sensors_warming"], result["episodes"]) == (2, 0, 1)
+    assert result["windows_scored"] == 2 * (ROWS - 99)
+
+
+def test_only_a_part_of_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "--until", time(200))["readings"]["accepted"] == 2 * 200
+    assert told(capsys, "--since", "99s")["readings"]["accepted"] == 2 * 100
+    assert told(capsys, "--since", "99s", "--until", time(200))["readings"]["accepted"] == 2 * 100
+    assert told(capsys, "--until", time(FAULT[0]))["episodes"] == 0
+
+
+def test_whose_readings_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, data="pump-0.csv")["sensors_warming"] == 0
+    assert told(capsys, "--sensor", "unknown", data="pump-0.csv")["sensors_warming"] == 1
+
+
+def test_nothing_is_known_of_a_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [line.partition(b",")[2] for line in csv_lines().splitlines()]
+    Path("pump-0.csv").write_bytes(b"\n".join(rows))
+    assert refused(capsys, data="pump-0.csv").startswith("no column `timestamp`; the columns are value (")
+    assert told(capsys, "--interval", "1s", data="pump-0.csv")["episodes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--labels", "nowhere.json"), "cannot read the labels: No such file or directory (nowhere.json)."),
+        (("--labels", "pump-0.csv"), "these are no labels: JSON is malformed"),
+        (("--since", "5x"), "`5x` is not a duration such as 250ms, 10s, 5m, 12h or 7d (--since)."),
+        (("--since", "0s"), "`0s` is no time (--since)."),
+        (("--until", "yesterday"), "`yesterday` is no time: expected RFC 3339"),
+        (("--until", "2000-01-02T00:00:00Z"), "no reading lies in the time asked for (in.jsonl)."),
+        (("--sensor", ""), "this is no sensor id (--sensor)."),
+        (("--interval", "1"), "`1` is not a duration"),
+        (("--data", ""), "this is empty (--data)."),
+        (("--data", "nowhere.csv"), "the input does not exist (nowhere.csv)."),
+        (("--out", "pump-0.csv"), "cannot write the alerts: File exists (pump-0.csv)."),
+        (("--set", "readings.model=none"), "there is no trained model (none)."),
+        (("--set", "readings.channels=[a, b]"), "the model takes windows of shape (100, 1), this configuration makes"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, *arguments).startswith(line)
+
+
+@pytest.mark.parametrize("content", ["", "timestamp,value\n"])
+def test_a_recording_of_nothing_is_refused(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.csv").write_text(content)
+    assert refused(capsys, data="empty.csv").startswith("the recording has no readings (empty.csv).")
+
+
+def test_a_recording_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("words.csv").write_text("timestamp,value\n1790000000,warm\n1790000001,cold\n1790000002,3\n")
+    assert refused(capsys, data="words.csv") == (
+        "2 of 3 records are no readings; the first: row 2: `warm` is not a finite number (words.csv). "
+        "Correct them, or name their parts in readings.fields."
+    )

@@ -1,0 +1,493 @@
+"""`detector run`: readings in, alerts out, and every input it cannot use in one line."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.cli.main import main
+from detector.models.versions import activate
+from detector.streams.files import DirectoryLock
+from tests.tiny import ROWS, SENSORS, START, csv_lines, json_lines, tiny_bundle
+
+OPTIONS = ("--set", "http.listen=127.0.0.1:0", "--set", "readings.model=models", "--log-format", "json")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_bundle(Path("models"))
+    Path("in.jsonl").write_bytes(json_lines())
+
+
+def run(*arguments: str, source: str = "in.jsonl", output: str = "out.jsonl") -> int:
+    """One run to the end of its input."""
+    return main(["run", "--input", source, "--output", output, "--until-end", *OPTIONS, *arguments])
+
+
+def refused(capfd: pytest.CaptureFixture[str], status: int, *arguments: str, **places: str) -> str:
+    """The one line of the error, after the log; nothing on standard output."""
+    assert run(*arguments, **places) == status
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    *log, line = captured.err.splitlines()
+    assert all(entry.startswith("{") for entry in log)
+    assert line.startswith("detector: error: ")
+    return line.removeprefix("detector: error: ")
+
+
+def alerts(path: str = "out.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_bytes().splitlines()]
+
+
+def dead_letters(state: str = "out.jsonl.state") -> list[dict[str, Any]]:
+    return alerts(f"{state}/detector-dead-letters.jsonl")
+
+
+def logged(capfd: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    """Fields of the log's events by name; every line of standard error is JSON."""
+    return {line["event"]: line["fields"] for line in map(json.loads, capfd.readouterr().err.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What is published of `json_lines`."""
+    directory = tmp_path_factory.mktemp("expected")
+    tiny_bundle(directory / "models")
+    (directory / "in.jsonl").write_bytes(json_lines())
+    output = directory / "out.jsonl"
+    model = f"readings.model={directory / 'models'}"
+    assert run("--set", model, source=str(directory / "in.jsonl"), output=str(output)) == 0
+    return output.read_bytes()
+
+
+# -- what works ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_leads_to_a_file_of_alerts(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+    opened, *_, closed = alerts()
+    assert (opened["event"], opened["sensor_id"], opened["source"]["stream"]) == ("opened", "pump-0", "sensor-readings")
+    assert (closed["event"], closed["close_reason"]) == ("closed", "recovered")
+    events = logged(capfd)
+    life = ["http_listening", "model_loaded", "started", "partition_assigned", "draining", "stopped"]
+    assert [name for name in events if name in life] == life
+    assert events["stopped"]["readings"] == ROWS * len(SENSORS)
+    assert events["stopped"]["alerts"] == len(alerts())
+
+
+@pytest.mark.parametrize("name", ["pump-0.csv", "pump-0.csv.gz"])
+def test_a_csv_file_without_a_sensor_column_is_the_sensor_of_its_name(name: str) -> None:
+    content = csv_lines()
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert run(source=name) == 0
+    assert {alert["sensor_id"] for alert in alerts()} == {"pump-0"}
+    assert run("--sensor", "pump-1", source=name, output="other.jsonl") == 0
+    assert {alert["sensor_id"] for alert in alerts("other.jsonl")} == {"pump-1"}
+
+
+def test_rows_without_timestamps_are_an_interval_apart() -> None:
+    rows = [line.partition(b",")[2] for line in csv_lines().splitlines()]
+    Path("pump-0.csv").write_bytes(b"\n".join(rows) + b"\n")
+    assert run("--interval", "1s", source="pump-0.csv") == 0
+    assert alerts()[0]["detected_at"].startswith("2000-01-01T00:0")
+
+
+def test_a_directory_of_streams_and_the_configured_one(expected: bytes) -> None:
+    Path("plant").mkdir()
+    Path("in.jsonl").rename("plant/sensor-readings.jsonl")
+    assert run(source="plant", output="made/here/") == 0
+    assert Path("made/here/anomaly-alerts.jsonl").read_bytes() == expected
+    assert main(["run", "--until-end", "--set", "streams.directory.path=plant", *OPTIONS]) == 0
+    assert Path("plant/anomaly-alerts.jsonl").read_bytes() == expected
+
+
+def test_an_empty_file_ends_at_its_end() -> None:
+    Path("empty.csv").touch()
+    assert run(source="empty.csv") == 0
+    assert alerts() == []
+
+
+def test_a_second_run_goes_on_where_the_first_ended(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    content = Path("in.jsonl").read_bytes()
+    middle = content.index(b"\n", len(content) // 2) + 1
+    Path("in.jsonl").write_bytes(content[:middle])
+    assert run() == 0
+    assert 0 < Path("out.jsonl").stat().st_size < len(expected)
+    Path("in.jsonl").write_bytes(content)
+    capfd.readouterr()
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+    events = logged(capfd)
+    assert events["partition_assigned"]["position"] == middle
+    assert events["stopped"]["readings"] == content[middle:].count(b"\n")
+
+
+def test_fresh_starts_over(expected: bytes) -> None:
+    assert run() == 0
+    assert run("--fresh") == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_nulls_are_missing_values(capfd: pytest.CaptureFixture[str]) -> None:
+    lines = Path("in.jsonl").read_bytes().splitlines(keepends=True)
+    lines[20] = b'{"sensor_id":"pump-0","timestamp":%d,"value":null}\n' % (START + 10)
+    Path("in.jsonl").write_bytes(b"".join(lines))
+    assert run() == 0
+    assert dead_letters() == []
+    assert logged(capfd)["stopped"]["readings"] == ROWS * len(SENSORS)
+
+
+@pytest.mark.parametrize("cell", [b"NaN", b'"71.3"', b"true", b"1e999", b"[1]"])
+def test_what_is_no_number_goes_to_the_dead_letters(cell: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    line = b'{"sensor_id":"pump-0","timestamp":%d,"value":%b}' % (START - 1, cell)
+    Path("in.jsonl").write_bytes(line + b"\n" + json_lines(120))
+    assert run() == 0
+    (letter,) = dead_letters()
+    assert (letter["reason"], letter["offset"]) == ("bad_value", 0)
+    assert base64.b64decode(letter["value_base64"]) == line
+    assert logged(capfd)["readings_rejected"] == {"records": 1, "reasons": {"bad_value": 1}}
+
+
+def test_a_cell_that_is_no_number_is_told_with_its_row() -> None:
+    Path("pump-0.csv").write_bytes(csv_lines(5) + b"1790000100,cold\n")
+    assert run(source="pump-0.csv") == 0
+    assert [letter["message"] for letter in dead_letters()] == ["row 7: `cold` is not a finite number"]
+
+
+def test_a_model_that_was_trained_meanwhile_is_taken_up(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    first = logged(capfd)["model_loaded"]["version"]
+    second = tiny_bundle(Path("models"), day=23)
+    with Path("in.jsonl").open("ab") as file:
+        file.write(b'{"sensor_id":"pump-0","timestamp":%d,"value":50}\n' % (START + ROWS))
+    assert run() == 0
+    events = logged(capfd)
+    assert events["model_loaded"]["version"] == second.version != first
+    assert "model_changed_since_last_run" in events
+    activate(Path("models"), first)
+
+
+# -- pipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_standard_output_has_nothing_but_alerts(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(output="-") == 0
+    assert capfd.readouterr().out.encode() == expected
+    assert not list(Path().glob("*.state"))
+
+
+def test_a_pipe_in_and_a_pipe_out_without_tensorflow(expected: bytes) -> None:
+    script = (
+        "import sys; from detector.cli.main import main; status = main(sys.argv[1:]); "
+        "loaded = {'tensorflow', 'keras', 'onnx', 'tf2onnx', 'kafka'} & set(sys.modules); "
+        "sys.exit(f'imported {loaded}' if loaded else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "--input", "-", "--output", "-", *OPTIONS],
+        input=json_lines() + b"no reading\n",
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == expected
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    letters = [event for event in events if "detector-dead-letters" in json.dumps(event)]
+    assert len(letters) == 1
+
+
+def test_a_reader_that_leaves_ends_the_run() -> None:
+    process = start("--output", "-", "--until-end", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert log.splitlines()[-1].startswith("detector: error: whoever read the output has stopped")
+
+
+# -- what stops it before it starts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--set", "readings.warmup=1e3"), "expected a whole number, but `1e3` is written (--set readings.warmup)."),
+        (("--set", "readings.enabled=no"), "expected true or false, but `no` is written (--set readings.enabled)."),
+        (("--set", "shutdown_timeout=12:30"), "expected a duration such as 250ms, 10s, 5m, 12h or 7d, but `12:30`"),
+        (("--set", "readings.window.strid=2"), "unknown key `strid` (--set readings.window.strid). Perhaps str"),
+        (("--set", "readings={warmup: &a 200}"), "anchors and aliases are not allowed (--set readings)."),
+        (("--interval", "5x"), "`5x` is not a duration such as 250ms, 10s, 5m, 12h or 7d (--interval)."),
+        (("--interval", "0s"), "`0s` is no time (--interval)."),
+        (("--sensor", ""), "this is no sensor id (--sensor)."),
+        (("--sensor", "a\nb"), "this is no sensor id (--sensor)."),
+        (("--input", ""), "this is empty (--input)."),
+        (("--output", ""), "this is empty (--output)."),
+        (("--input", "nowhere.csv"), "the input does not exist (nowhere.csv)."),
+        (("--input", "models"), "the directory has no file of the stream sensor-readings (models)."),
+        (("--output", "in.jsonl", "--fresh"), "this file is an output and another stream, too (in.jsonl)."),
+        (("--output", "/dev/full"), "this is no regular file (/dev/full)."),
+        (("--set", "readings.model=none"), "there is no trained model (none). Run `detector train --data FILE --out "),
+        (("--set", "readings.channels=[a, b]"), "the model takes windows of shape (100, 1), this configuration makes "),
+        (("--set", "readings.window.stride=2"), "the model's profiles were built with stride 1"),
+        (("--set", "readings.silence_after=10m"), "readings.silence_after has no effect in this version"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: Sequence[str], line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert refused(capfd, 2, *arguments).startswith(line)
+    assert not list(Path().glob("out*")), "nothing is written before everything is known to be right"
+    assert Path("in.jsonl").read_bytes() == json_lines()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("readings: {warmup: 200, warmup: 300}", "the key is given twice"),
+        ("readings: &r {warmup: 200}", "anchors and aliases are not allowed"),
+        ("readings:\n  warmup: 1e3", "expected a whole number, but `1e3` is written"),
+        ("readings:\n  enabled: no", "expected true or false, but `no` is written"),
+        ("readings:\n  idle_eviction: 12:30", "expected a duration"),
+        ("reading: {}", "unknown key `reading`"),
+        ("readings: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_configuration_is_told_with_its_place(text: str, line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text(text + "\n")
+    told = refused(capfd, 2)
+    assert line in told
+    assert "config.yaml:" in told
+
+
+def test_a_changed_byte_in_the_model_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    (model,) = Path("models").glob("*/model.onnx")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    assert refused(capfd, 2).startswith("model.onnx is not what was written: its SHA-256 differs from the manifest's")
+    assert not Path("out.jsonl").exists()
+
+
+def test_a_file_without_the_columns_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("in.csv").write_text("a,b\n1,2\n")
+    assert refused(capfd, 2, source="in.csv").startswith("no column `value`; the columns are a, b (")
+
+
+def test_an_output_without_a_checkpoint_is_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out.jsonl").write_text("somebody's\n")
+    assert refused(capfd, 2).startswith("the output exists, and there is no checkpoint that says up to where it is")
+    assert Path("out.jsonl").read_text() == "somebody's\n"
+
+
+def test_a_directory_it_may_not_write(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert refused(capfd, 2, output="out/alerts.jsonl") == (
+        "cannot write to the directory: Permission denied (out/alerts.jsonl.state). "
+        "Give the detector that right, or another path."
+    )
+
+
+def test_a_second_daemon_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out.jsonl.state").mkdir()
+    lock = DirectoryLock(Path("out.jsonl.state"))
+    lock.acquire()
+    told = refused(capfd, 1)
+    lock.release()
+    assert told == (
+        f"another detector works here, process {os.getpid()} (out.jsonl.state). "
+        "Stop it first, or give this one another place."
+    )
+    assert run() == 0
+
+
+def test_a_port_in_use_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        told = refused(capfd, 1, "--set", f"http.listen={address}")
+    assert told.startswith(f"cannot listen on {address}: Address already in use (http.listen).")
+    assert not Path("out.jsonl").exists()
+
+
+# -- what stops it while it runs -----------------------------------------------------------------------------------
+
+
+def test_an_input_that_shrank_is_told(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    Path("in.jsonl").write_bytes(json_lines(10))
+    capfd.readouterr()
+    told = refused(capfd, 1)
+    assert told.startswith(f"the input has {len(json_lines(10))} bytes and was already read up to byte ")
+    assert "(in.jsonl). Put the file back, or start over with --fresh." in told
+    Path("in.jsonl").write_bytes(json_lines())
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_a_file_of_something_else_stops_it_with_nothing_written(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("in.jsonl").write_bytes(b"127.0.0.1 - - GET /\n" * 200)
+    told = refused(capfd, 1)
+    assert told.startswith(
+        "200 of the last 200 records were rejected, more than the allowed share of 0.5; one of them:"
+    )
+    assert dead_letters() == []
+    assert alerts() == []
+
+
+def test_a_full_disk_loses_nothing(expected: bytes) -> None:
+    limit = (
+        "import resource, sys; from detector.cli.main import main; "
+        "limit, most = resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1]; "
+        "resource.setrlimit(limit, (6000, most)); status = main(sys.argv[1:]); "
+        "resource.setrlimit(limit, (most, most)); sys.exit(status)"  # whoever measures coverage writes files, too
+    )
+    words = ["run", "--input", "in.jsonl", "--output", "out.jsonl", "--until-end", *OPTIONS]
+    done = subprocess.run([sys.executable, "-c", limit, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "detector: error: cannot write the output: File too large (out.jsonl). "
+        "Make room and start again: work goes on where it was committed last."
+    )
+    left = Path("out.jsonl").read_bytes()
+    assert expected.startswith(left)
+    assert left == b"" or left.endswith(b"\n")
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_a_full_disk_behind_standard_output_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    before = os.dup(1)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    try:
+        status = run(output="-")
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(full)
+    assert status == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("detector: error: cannot write: No space left on device (standard output).")
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+
+
+def start(*arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
+    """A daemon that goes on until it is stopped, unless told otherwise."""
+    words = ["run", "--input", "in.jsonl", *OPTIONS, "--set", "streams.directory.checkpoint_interval=50ms", *arguments]
+    if "--output" not in arguments:
+        words += ["--output", "out.jsonl"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "detector.cli.main", *words], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts daemons that are gone when the test is."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        processes.append(start(*arguments))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    assert process.stderr is not None
+    for line in process.stderr:
+        entry = json.loads(line)
+        if entry["event"] == event:
+            fields: dict[str, Any] = entry["fields"]
+            return fields
+    raise AssertionError(f"it ended without {event}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(
+    number: signal.Signals, started: Callable[..., subprocess.Popen[str]], expected: bytes
+) -> None:
+    process = started()
+    wait_for(process, "partition_assigned")
+    process.send_signal(number)
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["draining", "stopped"]
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_it_waits_for_an_input_that_is_empty_or_not_there_yet(
+    started: Callable[..., subprocess.Popen[str]], expected: bytes
+) -> None:
+    Path("in.jsonl").write_bytes(b"")
+    process = started()
+    wait_for(process, "partition_assigned")
+    with Path("in.jsonl").open("ab") as file:
+        file.write(json_lines())
+    while Path("out.jsonl").stat().st_size < len(expected):
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=20) == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_it_goes_on_after_a_kill(started: Callable[..., subprocess.Popen[str]], expected: bytes) -> None:
+    process = started()
+    while not Path("out.jsonl").exists() or not Path("out.jsonl").stat().st_size:
+        assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert run() == 0
+    assert Path("out.jsonl").read_bytes() == expected
+
+
+def test_a_second_signal_ends_it_at_once(started: Callable[..., subprocess.Popen[str]]) -> None:
+    os.mkfifo("pipe")
+    script = (
+        "import sys, os; from detector.service import daemon; "
+        "daemon.Daemon._drain = lambda self: open('pipe').read(); "  # a stop that hangs until somebody writes
+        "from detector.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["run", "--input", "in.jsonl", "--output", "out.jsonl", *OPTIONS]
+    with subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "partition_assigned")
+        process.terminate()
+        with Path("pipe").open("wb"):  # opens when the stop has begun to hang
+            process.terminate()
+            assert process.wait(timeout=20) == 130
+
+
+def test_a_stop_that_hangs_ends_at_its_deadline() -> None:
+    os.mkfifo("pipe")
+    script = (
+        "import sys, os; from detector.service import daemon; daemon.Daemon._drain = lambda self: open('pipe').read(); "
+        "from detector.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["run", "--input", "in.jsonl", "--output", "out.jsonl", *OPTIONS, "--set", "shutdown_timeout=100ms"]
+    with subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "partition_assigned")
+        process.terminate()
+        _, log = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert log.splitlines()[-1] == (
+            "detector: error: stopping took longer than 0.1 s (shutdown_timeout). "
+            "What was not committed is done again at the next start."
+        )

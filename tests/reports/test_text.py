@@ -1,0 +1,52 @@
+"""Lengths of time and alerts in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from detector.reports.text import describe, duration
+from tests.reports.made import alert, at
+
+SECOND = 10**9
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.25, "0.25 s"),
+        (1, "1 s"),
+        (9.5, "9.5 s"),
+        (45, "45 s"),
+        (60, "1 min"),
+        (90, "1.5 min"),
+        (720, "12 min"),
+        (3600, "1 h"),
+        (12_600, "3.5 h"),
+        (86_400, "1 d"),
+        (864_000, "10 d"),
+    ],
+)
+def test_two_figures_are_enough(seconds: float, text: str) -> None:
+    assert duration(seconds * SECOND) == text
+
+
+def test_an_alert_that_opens_says_why() -> None:
+    assert describe(alert()).split() == [
+        "opened",
+        "pump-7",
+        "warning",
+        "score",
+        "2.5",
+        "(threshold",
+        "1.25)",
+        "at",
+        at(10),
+    ]
+
+
+def test_an_alert_that_closes_says_from_when_to_when() -> None:
+    line = describe(alert("closed", severity="critical", ended_at=at(60), close_reason="recovered"))
+    assert line.split() == [
+        "closed", "pump-7", "critical", "peak", "score", "2.5,", at(0), "..", at(60), "(recovered)",
+    ]  # fmt: skip

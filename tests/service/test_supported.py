@@ -1,0 +1,42 @@
+"""What is configured and would have no effect is refused, by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from detector.config import load_config
+from detector.errors import UserError
+from detector.service.supported import refuse_unsupported
+
+
+def test_the_defaults_are_supported() -> None:
+    refuse_unsupported(load_config(None, []))
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("streams.backend=memory", "streams.backend: memory"),
+        ("frames.enabled=true", "frames.enabled"),
+        ('readings.overrides=[{match: "pump-*", alerts: {direction: above}}]', "readings.overrides"),
+        ("readings.silence_after=10m", "readings.silence_after"),
+        ("readings.alerts.direction=above", "readings.alerts.direction"),
+        ("readings.alerts.min_deviation.absolute=0.5", "readings.alerts.min_deviation"),
+        ("readings.alerts.min_deviation.relative=0.5", "readings.alerts.min_deviation"),
+        (
+            'maintenance=[{match: "a", from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"}]',
+            "maintenance",
+        ),
+        ("output.scores=scores", "output.scores"),
+        ("metrics.sensors=[pump-7]", "metrics.sensors"),
+    ],
+)
+def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:
+    with pytest.raises(UserError) as refused:
+        refuse_unsupported(load_config(None, [setting]))
+    assert str(refused.value) == f"{key} has no effect in this version ({key}). Remove it from the configuration."
+
+
+def test_a_daemon_without_work_is_refused() -> None:
+    with pytest.raises(UserError, match=r"nothing is enabled \(readings\.enabled\)"):
+        refuse_unsupported(load_config(None, ["readings.enabled=false"]))

@@ -1,0 +1,249 @@
+"""The reading path end to end, on the real program: `python -m tests.verify_core`.
+
+Runs the demo and counts its result anew, kills the daemon with SIGKILL again and again over one input and compares
+what it published with the uninterrupted run's, and compares a backtest with both. Prints every check with what was
+measured, and ends with a line PASS or FAIL and exit status 0 or 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from detector.streams.base import Partition
+from detector.streams.checkpoint import CheckpointFile
+
+STREAM: Final = "sensor-readings"
+ALERTS: Final = "anomaly-alerts"
+FAULTS: Final = 32
+FOUND_AT_LEAST: Final = 20
+FALSE_AT_MOST: Final = 2
+EARLY: Final = 0.15
+"""The share of kills that come while the daemon is starting."""
+START_SECONDS: Final = 1.5
+TURN_SECONDS: Final = 0.8
+"""How long after more input a kill comes at most: about what reading, scoring and committing it takes."""
+
+
+class Checks:
+    """The table."""
+
+    def __init__(self) -> None:
+        self.passed = True
+
+    def that(self, what: str, holds: bool, measured: str) -> None:
+        """Print one row."""
+        self.passed &= holds
+        print(f"  {'ok  ' if holds else 'FAIL'}  {what:<72} {measured}", flush=True)
+
+
+def main() -> int:
+    """Run all checks; 0 if they hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.verify_core", description=__doc__)
+    parser.add_argument("--kills", type=int, default=50, metavar="N", help="how often the daemon is killed (50)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="other moments (0)")
+    args = parser.parse_args()
+    checks = Checks()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="verify-core-") as name:
+        directory = Path(name)
+        demo = directory / "demo"
+        verify_demo(checks, demo)
+        if checks.passed:
+            verify_backtest(checks, demo, directory / "backtest")
+            verify_kills(checks, demo, directory / "killed", kills=args.kills, seed=args.seed)
+    print(f"\n{time.monotonic() - began:.0f} s")
+    print("PASS" if checks.passed else "FAIL")
+    return 0 if checks.passed else 1
+
+
+def detector(*words: str | Path) -> list[str]:
+    """The command line of a `detector` command."""
+    return [sys.executable, "-m", "detector.cli.main", *map(str, words)]
+
+
+# -- the demo ------------------------------------------------------------------------------------------------------
+
+
+def verify_demo(checks: Checks, directory: Path) -> None:
+    """The demo's counts are good enough, and they are what its files say."""
+    print("the demo", flush=True)
+    done = subprocess.run(
+        detector("demo", "--dir", directory, "--plain", "--seed", "0"), capture_output=True, text=True, check=False
+    )
+    said = re.search(r"(\d+) of (\d+) faults found, (\d+) missed, (\d+) false alarms?, median delay", done.stdout)
+    if done.returncode or said is None:
+        checks.that("`detector demo` ends with its counts", False, f"status {done.returncode}: {done.stderr[-300:]}")
+        return
+    found, faults, missed, false = map(int, said.groups())
+    checks.that("`detector demo` ends with its counts", True, said[0].rpartition(",")[0])
+    checks.that(f"at least {FOUND_AT_LEAST} of {FAULTS} faults are found", faults == FAULTS and found >= FOUND_AT_LEAST,
+                f"{found} of {faults}")  # fmt: skip
+    checks.that(f"at most {FALSE_AT_MOST} false alarms", false <= FALSE_AT_MOST, str(false))
+    alerts = [json.loads(line) for line in (directory / "alerts.jsonl").read_bytes().splitlines()]
+    labels = json.loads((directory / "plant" / "labels.json").read_bytes())
+    episodes, faulty = gather(alerts)
+    told = f"{len(alerts)} alerts of {len(episodes)} episodes" + f", wrong: {faulty[:3]}" * bool(faulty)
+    checks.that("every episode is opened once, closed last, its sequence without gaps", not faulty, told)
+    counted = recount(episodes, labels)
+    checks.that("the counts follow from alerts and labels", counted == (found, missed, false),
+                "{} found, {} missed, {} false".format(*counted))  # fmt: skip
+    readings = (directory / "plant" / f"{STREAM}.jsonl").read_bytes().count(b"\n")
+    rate = re.search(r"(\d+) readings in ([\d.]+) s", done.stdout)
+    checks.that("the daemon has read all of the stream", rate is not None and int(rate[1]) == readings,
+                f"{readings} readings in {rate[2] if rate else '?'} s")  # fmt: skip
+
+
+def gather(alerts: list[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The messages of each episode, and the ids of those that do not follow one another as they should."""
+    episodes: dict[str, list[dict[str, Any]]] = {}
+    for alert in alerts:
+        episodes.setdefault(alert["alert_id"], []).append(alert)
+    faulty = []
+    for alert_id, messages in episodes.items():
+        events = [message["event"] for message in messages]
+        numbered = [message["sequence"] for message in messages] == list(range(len(messages)))
+        between = set(events[1:-1]) <= {"updated"} and (len(events) < 2 or events[-1] in {"updated", "closed"})
+        if not numbered or events[0] != "opened" or not between:
+            faulty.append(alert_id)
+    return episodes, faulty
+
+
+def recount(episodes: Mapping[str, list[dict[str, Any]]], labels: list[dict[str, str]]) -> tuple[int, int, int]:
+    """Faults found and missed, and false alarms, straight from the definition."""
+    spans = []
+    for messages in episodes.values():
+        last = messages[-1]
+        end = datetime.max.replace(tzinfo=when(last["started_at"]).tzinfo)
+        spans.append((last["sensor_id"], when(last["started_at"]), when(last["ended_at"]) if last["ended_at"] else end))
+    faults = [(label["sensor_id"], when(label["start"]), when(label["end"])) for label in labels]
+
+    def meet(one: tuple[str, datetime, datetime], other: tuple[str, datetime, datetime]) -> bool:
+        return one[0] == other[0] and one[1] <= other[2] and other[1] <= one[2]
+
+    found = sum(any(meet(fault, span) for span in spans) for fault in faults)
+    false = sum(not any(meet(fault, span) for fault in faults) for span in spans)
+    return found, len(faults) - found, false
+
+
+def when(text: str) -> datetime:
+    """RFC 3339, to the microsecond."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+
+
+# -- the backtest --------------------------------------------------------------------------------------------------
+
+
+def verify_backtest(checks: Checks, demo: Path, out: Path) -> None:
+    """A backtest over the same bytes gives the same bytes."""
+    print("\nthe backtest", flush=True)
+    done = subprocess.run(
+        detector("backtest", "--data", demo / "plant", "--set", f"readings.model={demo / 'models'}", "--out", out),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    published = (demo / "alerts.jsonl").read_bytes()
+    same = not done.returncode and (out / "alerts.jsonl").read_bytes() == published
+    checks.that("its alerts are those of `run`, byte for byte", same,
+                f"{len(published)} bytes" if not done.returncode else done.stderr[-300:])  # fmt: skip
+
+
+# -- the kills -----------------------------------------------------------------------------------------------------
+
+
+def verify_kills(checks: Checks, demo: Path, directory: Path, *, kills: int, seed: int) -> None:
+    """However often the daemon is killed while it works, what it has published in the end is the same.
+
+    The input grows from life to life, so that the kills are spread over all of it.
+    """
+    print("\nthe kills", flush=True)
+    directory.mkdir()
+    text = (demo / "plant" / f"{STREAM}.jsonl").read_bytes()
+    source, alerts = directory / f"{STREAM}.jsonl", directory / "alerts.jsonl"
+    source.touch()
+    command = detector(
+        "run", "--input", source, "--output", alerts, "--log-format", "json",
+        "--set", f"readings.model={demo / 'models'}", "--set", "http.listen=127.0.0.1:0",
+    )  # fmt: skip
+    rng = random.Random(seed)  # noqa: S311 - the same moments every time
+    killed = early = undone = behind = moved = before = 0
+    for life in range(kills):
+        # Cuts fall anywhere, within lines, too.
+        piece = text[len(text) * life // kills : len(text) * (life + 1) // kills]
+        while_starting = rng.random() < EARLY
+        moment = rng.uniform(0, START_SECONDS if while_starting else TURN_SECONDS)
+        # The longer one leaves more that was written and is not final.
+        interval = rng.choice(("50ms", "250ms"))
+        words = [*command, "--set", f"streams.directory.checkpoint_interval={interval}"]
+        process, said = subprocess.Popen(words, stderr=subprocess.PIPE, text=True), ""
+        try:
+            if while_starting:
+                append(source, piece)
+            else:
+                said = wait_for(process, "partition_assigned")
+                append(source, piece)
+            time.sleep(moment)
+            killed += process.poll() is None
+            process.kill()
+        finally:
+            process.kill()
+            _, log = process.communicate()
+        if process.returncode != -9:
+            checks.that(
+                "the daemon lives until it is killed", False, f"status {process.returncode}: {(said + log)[-300:]}"
+            )
+            return
+        early += while_starting
+        final, position = committed(alerts)
+        undone += alerts.exists() and alerts.stat().st_size > final
+        behind += position < source.stat().st_size
+        moved += position > before
+        before = position
+    told = f"{killed} times, {early} while starting, {behind} with input to do, {undone} with output to undo"
+    told += f"; {moved} got further, at the last {before / len(text):.0%} was done"
+    checks.that(f"killed {kills} times with SIGKILL", killed == kills, told)
+    last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
+    checks.that("the last start goes on to the end", not last.returncode, f"status {last.returncode}")
+    expected, got = (demo / "alerts.jsonl").read_bytes(), alerts.read_bytes()
+    checks.that("the alerts are those of the uninterrupted run, byte for byte", got == expected,
+                f"{len(got)} bytes of {len(expected)}, {len(got.splitlines())} alerts")  # fmt: skip
+
+
+def append(path: Path, text: bytes) -> None:
+    """Add to the input."""
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def wait_for(process: subprocess.Popen[str], name: str) -> str:
+    """Read the log up to an event, or to its end; returns the last line."""
+    assert process.stderr is not None
+    line = ""
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line)["event"] == name:
+            break
+    return line
+
+
+def committed(alerts: Path) -> tuple[int, int]:
+    """How many bytes of the alerts are final, and up to where the input was dealt with."""
+    checkpoint = CheckpointFile(alerts.with_name(f"{alerts.name}.state")).load()
+    if checkpoint is None:
+        return 0, 0
+    known = checkpoint.partitions.get(Partition(STREAM, 0))
+    return checkpoint.outputs.get(ALERTS, 0), 0 if known is None else known.start.position
+
+
+if __name__ == "__main__":
+    sys.exit(main())
