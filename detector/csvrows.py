@@ -33,19 +33,25 @@ class CsvRows:
     """Decodes CSV batches; see `ReadingDecoder`."""
 
     def __init__(
-        self, fields: FieldsConfig, channels: tuple[str, ...], default_sensor: str | None, interval: int | None
+        self,
+        fields: FieldsConfig,
+        channels: tuple[str, ...],
+        default_sensor: str | None,
+        interval: int | None,
+        place: str | None,
     ) -> None:
         self._fields = fields
         self._channels = channels
         self._default_sensor = default_sensor
         self._interval = interval
+        self._place = place
         self._header: bytes | None = None
         self._columns = _Columns(0, None, None, ())
 
     def decode(self, batch: Batch) -> Draft:
         """Read all rows, timestamps as they came. Blank rows hold nothing and are passed over."""
         if batch.header is not None and batch.header != self._header:
-            self._columns = self._find(batch.header, batch.partition.stream)
+            self._columns = self._find(batch.header, self._place or batch.partition.stream)
             self._header = batch.header
         draft = Draft(len(self._channels))
         if not self._decode_plainly(draft, batch):
@@ -54,19 +60,19 @@ class CsvRows:
                 self._examine(draft, number, record.value or b"", batch.row + number)
         return draft
 
-    def _find(self, header: bytes, stream: str) -> _Columns:
+    def _find(self, header: bytes, place: str) -> _Columns:
         """Map the header. Raises UserError naming what is missing and what is there."""
         try:
             names = [name.strip() for name in next(csv.reader([header.decode("utf-8-sig")], strict=True), [])]
         except (UnicodeDecodeError, csv.Error):
             raise UserError(
-                "the first line is no CSV header", where=f"{stream}:1", todo="Save the file as CSV in UTF-8"
+                "the first line is no CSV header", where=f"{place}:1", todo="Save the file as CSV in UTF-8"
             ) from None
         found = f"the columns are {', '.join(names) or 'none'}"[:300]
 
-        def place(name: str) -> int | None:
+        def column_of(name: str) -> int | None:
             if names.count(name) > 1:
-                raise UserError(f"two columns are called `{name}`", where=f"{stream}:1", todo="Rename one of them")
+                raise UserError(f"two columns are called `{name}`", where=f"{place}:1", todo="Rename one of them")
             return names.index(name) if name in names else None
 
         fields = self._fields
@@ -75,22 +81,22 @@ class CsvRows:
             wanted = (fields.value,)
         values = []
         for name in wanted:
-            column = place(name)
+            column = column_of(name)
             if column is None:
                 key = "readings.fields.value" if name == fields.value else "readings.channels"
-                raise UserError(f"no column `{name}`; {found}", where=f"{stream}:1", todo=f"Name yours in {key}")
+                raise UserError(f"no column `{name}`; {found}", where=f"{place}:1", todo=f"Name yours in {key}")
             values.append(column)
-        time, sensor = place(fields.timestamp), place(fields.sensor_id)
+        time, sensor = column_of(fields.timestamp), column_of(fields.sensor_id)
         if time is None and self._interval is None:
             raise UserError(
                 f"no column `{fields.timestamp}`; {found}",
-                where=f"{stream}:1",
+                where=f"{place}:1",
                 todo="Name yours in readings.fields.timestamp, or give the time between rows with --interval",
             )
         if sensor is None and self._default_sensor is None:
             raise UserError(
                 f"no column `{fields.sensor_id}`; {found}",
-                where=f"{stream}:1",
+                where=f"{place}:1",
                 todo="Name yours in readings.fields.sensor_id, or give the sensor with --sensor",
             )
         return _Columns(len(names), sensor, time, tuple(values))

@@ -43,7 +43,7 @@ class ReadingDecoder:
 
     `channels` are the value columns, `default_sensor` names the sensor of CSV rows without a sensor column, `interval`
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
-    its record's own timestamp.
+    its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream).
     """
 
     def __init__(
@@ -53,11 +53,12 @@ class ReadingDecoder:
         default_sensor: str | None = None,
         interval: int | None = None,
         max_future: int | None = None,
+        place: str | None = None,
     ) -> None:
         self._channels = channels
         self._names = frozenset(channels)
         self._max_future = max_future
-        self._csv = CsvRows(fields, channels, default_sensor, interval)
+        self._csv = CsvRows(fields, channels, default_sensor, interval, place)
         self._id_key, self._time_key, self._value_key = fields.sensor_id, fields.timestamp, fields.value
         self._times_key, self._values_key = f"{fields.timestamp}s", f"{fields.value}s"
         names = {
