@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench verify-core
+.PHONY: help install demo test lint format bench kafka chaos verify-core verify-detection verify-kafka
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,3 +44,12 @@ bench: $(INSTALLED)  ## readings per second and memory, beside bare ONNX Runtime
 
 verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
 	$(BIN)/python -m tests.verify_core
+
+verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
+	$(BIN)/python -m benchmarks.quality --gate
+
+kafka: $(INSTALLED)  ## a Kafka broker for trying things out, in the foreground; prints its address
+	$(BIN)/python -m tests.kafka.broker
+
+chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

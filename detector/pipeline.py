@@ -22,6 +22,7 @@ from detector.journal import pack_entry, unpack_entry
 from detector.messages import dead_letter
 from detector.output import Output
 from detector.profile import build_profile, peaks_of_suffix
+from detector.recovery import NO_COPY
 from detector.scorer import Model, fill_block, score_block
 from detector.selection import Selection
 from detector.signals import WINDOW
@@ -73,7 +74,7 @@ class Pipeline:
         self.mismatches = 0
         """Episodes whose replayed state differed from the journal."""
         self._live_from = 0
-        self._journal: dict[str, bytes] = {}
+        self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
         # of the batch at hand
         self._offsets: I64 = np.empty(0, dtype=np.int64)
         self._clocks: I64 = np.empty(0, dtype=np.int64)
@@ -131,6 +132,7 @@ class Pipeline:
         """Start with nothing at `position`; records before `live_from` lead to no output."""
         self.position = position
         self._live_from = position if live_from is None else live_from
+        self._journal = None
 
     def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
         """Take up what was stored; returns whether it was made with another model version.
@@ -165,6 +167,10 @@ class Pipeline:
         if self.restoring:
             return
         table = self._table
+        if self._journal is None:
+            # There is none for what was run again: it begins with what is open now.
+            table.changed = {table.name(slot) for slot in table.episodes}
+            return
         for sensor_id, data in sorted(self._journal.items()):
             slot = table.slots.get(sensor_id)
             if slot is None:
@@ -179,7 +185,7 @@ class Pipeline:
             # Opened by records that were run again, and nobody was told.
             if episode.opened_offset >= table["known"][slot] and table.name(slot) not in self._journal:
                 self._overrule(slot, None)
-        self._journal = {}
+        self._journal = None
         table.changed.clear()
 
     def _overrule(self, slot: int, episode: Episode | None) -> None:
@@ -318,6 +324,7 @@ class Pipeline:
             "mean": profile.mean,
             "variance": profile.variance,
             "count": profile.count,
+            **NO_COPY,
             "high": 0,
             "cold": 0,
             "kept": False,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from detector.errors import UserError
+
 if TYPE_CHECKING:
+    from detector.config import Config
+    from detector.service.http import Health
     from detector.service.signals import StopSignals
+    from detector.streams.base import Streams
+    from detector.streams.directory import DirectoryStreams
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,6 +30,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--interval", metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s")
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
+    parser.add_argument(
+        "--skip-to",
+        metavar="TOPIC:PARTITION:OFFSET",
+        action="append",
+        default=[],
+        help="Kafka: go on at this offset, past what cannot be read (repeatable)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +52,11 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from prometheus_client import CollectorRegistry
 
     from detector.cli.options import duration_option, place_option, sensor_option
-    from detector.service.assemble import load_model, make_decoder, make_streams, pipeline_factory
+    from detector.service.assemble import (
+        load_model,
+        make_decoder,
+        pipeline_factory,
+    )
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
     from detector.service.http import Health, HttpServer, standard_routes
@@ -57,22 +75,22 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     metrics = Metrics(CollectorRegistry(), sensors=config.metrics.sensors)
     health = Health()
     deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / 1e9)
-    deadline.start()
     server = HttpServer(config.http.host, config.http.port, standard_routes(metrics.registry, health))
-    server.start()
+    deadline.start()
     try:
+        server.start()
         model = load_model(config)
         metrics.model("readings", name=model.name, version=model.version, digest=model.digest)
-        streams = make_streams(
-            config,
-            input_option=input_option,
-            output_option=output_option,
-            until_end=args.until_end,
-            fresh=args.fresh,
-        )
-        if sensor is None and input_option is not None:
-            sensor = default_sensor(streams.inputs[config.readings.input])
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
+        if config.streams.backend == "directory" or input_option is not None or output_option is not None:
+            files = _files(args, config, input_option, output_option)
+            streams: Streams = files
+            until_end = files.until_end
+            if sensor is None and input_option is not None:
+                sensor = default_sensor(files.inputs[config.readings.input])
+        else:
+            streams = _topics(args, config, health, lambda: daemon.pulse())
+            until_end = args.until_end
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=input_option)
         daemon = Daemon(
             streams,
             pipeline_factory(config, model, decoder, lambda: daemon.pulse()),
@@ -80,7 +98,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             health=health,
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),
             stop=lambda: signals.stop,
-            until_end=streams.until_end,
+            until_end=until_end,
             notifier=Notifier(),
         )
         event(logging.getLogger(__name__), logging.INFO, "model_loaded", version=model.version)
@@ -89,3 +107,25 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         deadline.cancel()
         server.stop()
     return 0
+
+
+def _files(
+    args: argparse.Namespace, config: Config, input_option: str | None, output_option: str | None
+) -> DirectoryStreams:
+    from detector.service.assemble import make_streams
+
+    if args.skip_to:
+        raise UserError("only Kafka has offsets to skip to", where="--skip-to", todo="Leave it out")
+    return make_streams(
+        config, input_option=input_option, output_option=output_option, until_end=args.until_end, fresh=args.fresh
+    )
+
+
+def _topics(args: argparse.Namespace, config: Config, health: Health, pulse: Callable[[], None]) -> Streams:
+    from detector.service.assemble import make_kafka_streams
+
+    if args.fresh:
+        raise UserError(
+            "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
+        )
+    return make_kafka_streams(config, until_end=args.until_end, skip_to=args.skip_to, health=health, pulse=pulse)

@@ -10,12 +10,15 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from detector import simulation
 from detector.errors import OperationError, UserError
 from detector.streams.places import stream_file
 from detector.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from detector.config import Config
 
 _RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
 
@@ -30,9 +33,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--out",
-        metavar="DIR|-",
-        help="directory for the stream and labels.json, or - for readings on standard output "
-        "(default: streams.directory.path of the configuration)",
+        metavar="DIR|-|kafka",
+        help="directory for the stream and labels.json, - for readings on standard output, or kafka for the topic "
+        "readings.input, with labels.json in streams.directory.path (which is the default directory)",
     )
     parser.add_argument("--sensors", type=_count, default=20, metavar="N", help="number of sensors (20)")
     parser.add_argument("--rows", type=_count, default=10_000, metavar="N", help="readings of each sensor (10000)")
@@ -63,13 +66,18 @@ def run(args: argparse.Namespace) -> int:
     if args.out == "-":
         _write_stdout(lines, live=args.rate is not None)
         return 0
-    directory = args.config.streams.directory.path if args.out is None else Path(args.out)
+    to_topic = args.out == "kafka"
+    directory = args.config.streams.directory.path if args.out is None or to_topic else Path(args.out)
     stream = directory / f"{readings.input}.jsonl"
     labels = directory / "labels.json"
-    _write_directory(stream, labels, plant, lines, live=args.rate is not None)
+    if to_topic:
+        _write_topic(args.config, labels, plant, lines, live=args.rate is not None)
+    else:
+        _write_directory(stream, labels, plant, lines, live=args.rate is not None)
     healthy = plant.series[0].healthy_rows
+    place = f"topic {readings.input}" if to_topic else str(stream)
     sys.stdout.write(
-        f"{stream}: {plant.readings} readings of {len(plant.series)} sensors, "
+        f"{place}: {plant.readings} readings of {len(plant.series)} sensors, "
         f"the first {healthy} rows of each without faults\n"
         f"{labels}: {len(plant.labels)} faults\n"
     )
@@ -111,6 +119,30 @@ def _write_directory(
         raise OperationError(
             f"cannot write the plant: {error.strerror}", where=str(stream.parent), todo="Make room and try again"
         ) from error
+
+
+def _write_topic(config: Config, labels: Path, plant: simulation.Plant, lines: Iterable[bytes], *, live: bool) -> None:
+    """Fill the topic of the readings, keyed by sensor; the labels lie beside where a directory's stream would."""
+    from detector.streams.kafka_writer import ensure_topic, fill_topic
+
+    faults = labels_json(plant)
+    sensor_id = config.readings.fields.sensor_id
+    try:
+        if labels.exists() and labels.read_bytes() != faults:
+            raise UserError(
+                "here are the labels of another plant",
+                where=str(labels),
+                todo="Remove it, or set streams.directory.path",
+            )
+        ensure_topic(config.streams.kafka, config.readings.input)
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(labels, [faults])
+    except OSError as error:
+        raise UserError(
+            f"cannot write the labels: {error.strerror}", where=str(labels), todo="Set streams.directory.path"
+        ) from error
+    records = ((json.loads(line)[sensor_id].encode(), line.rstrip()) for line in lines)
+    fill_topic(config.streams.kafka, config.readings.input, records, live=live)
 
 
 def _write_whole(path: Path, lines: Iterable[bytes]) -> None:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from detector.config import Config
     from detector.models.bundles import Bundle
     from detector.models.dataset import Collected
     from detector.models.sampling import Series
     from detector.models.training import TrainReport
+    from detector.streams.base import Batch
 
 _LISTED: Final = 5
 """Sensors named in a warning; of the others the number is told."""
@@ -32,8 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--data",
         metavar="PATH|kafka",
-        help="CSV or JSON lines (.gz too), or a directory of streams "
-        "(default: streams.directory.path of the configuration)",
+        help="CSV or JSON lines (.gz too), a directory of streams, or the topic readings.input "
+        "(default: where the configuration says the daemon reads)",
     )
     parser.add_argument(
         "--sensor", type=_sensor, metavar="ID", help="sensor of CSV rows without a sensor column (the file's name)"
@@ -105,31 +108,42 @@ def _read(args: argparse.Namespace, config: Config) -> tuple[str, Collected]:
     from detector.streams.places import default_sensor, recording_file
 
     readings = config.readings
-    if args.data == "kafka" or (args.data is None and config.streams.backend != "directory"):
-        raise UserError(
-            "a model cannot be trained from Kafka in this version",
-            where="--data",
-            todo="Give a CSV or JSON lines file, or a directory of streams",
+
+    def collected_from(batches: Iterable[Batch], decoder: ReadingDecoder) -> Collected:
+        return collect(
+            batches,
+            decoder,
+            includes=Selection(readings.sensors.include, readings.sensors.exclude).includes,
+            rows=args.rows,
+            since=args.since,
+            until=args.until,
         )
-    file = recording_file(Path(args.data) if args.data else config.streams.directory.path, readings.input)
-    sensor = args.sensor or default_sensor(file)
-    collected = collect(
-        read_recording(file, readings.input),
-        ReadingDecoder(readings.fields, readings.channels, sensor, args.interval),
-        includes=Selection(readings.sensors.include, readings.sensors.exclude).includes,
-        rows=args.rows,
-        since=args.since,
-        until=args.until,
-    )
-    place = str(file)
+
+    def decoder_for(sensor: str | None, max_future: int | None) -> ReadingDecoder:
+        return ReadingDecoder(
+            readings.fields, readings.channels, sensor, args.interval, max_future=max_future, place=args.data
+        )
+
+    if args.data == "kafka" or (args.data is None and config.streams.backend == "kafka"):
+        from detector.cli.topics import recorded
+
+        decoder = decoder_for(args.sensor, readings.window.max_future)
+        with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
+            collected = collected_from(batches, decoder)
+        place, cure = f"topic {readings.input}", "Send readings, or name their fields in readings.fields"
+    else:
+        file = recording_file(Path(args.data) if args.data else config.streams.directory.path, readings.input)
+        decoder = decoder_for(args.sensor or default_sensor(file), None)
+        collected = collected_from(read_recording(file, readings.input), decoder)
+        place, cure = str(file), "Correct the file, or name its columns in readings.fields"
     if 2 * collected.refused > collected.records:
         raise UserError(
             f"{collected.refused} of {collected.records} records are no readings; the first: {collected.first_refusal}",
             where=place,
-            todo="Correct the file, or name its columns in readings.fields",
+            todo=cure,
         )
     if not collected.readings:
-        raise UserError("there are no readings here", where=place, todo="Give a file with readings")
+        raise UserError("there are no readings here", where=place, todo="Give data with readings")
     return place, collected
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.config import Config
 from detector.decoding import ReadingDecoder
+from detector.errors import UserError
 from detector.messages import dead_letter_line
 from detector.models.bundles import check_fits, load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
 from detector.scorer import Model
-from detector.streams.base import Partition
+from detector.service.http import WAITING, Health
+from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
 from detector.timerange import Decoder
@@ -48,7 +50,7 @@ def load_model(config: Config) -> Model:
 def make_streams(
     config: Config, *, input_option: str | None, output_option: str | None, until_end: bool, fresh: bool
 ) -> DirectoryStreams:
-    """The streams of the daemon. Opens nothing. Raises UserError for places that cannot be."""
+    """The streams of a daemon that runs on files. Opens nothing. Raises UserError for places that cannot be."""
     directory = config.streams.directory
     return directory_streams_for(
         Path(directory.path),
@@ -64,8 +66,55 @@ def make_streams(
     )
 
 
-def make_decoder(config: Config, *, sensor: str | None, interval: int | None, live: bool) -> ReadingDecoder:
-    """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused."""
+def make_kafka_streams(
+    config: Config, *, until_end: bool, skip_to: Sequence[str], health: Health, pulse: Callable[[], None]
+) -> Streams:
+    """The streams of a daemon that runs on Kafka. `skip_to`: TOPIC:PARTITION:OFFSET. Opens nothing.
+
+    `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
+    """
+    # Here, because a daemon that runs on files needs no Kafka client.
+    from detector.streams.kafka.streams import KafkaStreams
+
+    def waiting(why: str | None) -> None:
+        if why is None:
+            health.clear_reason(WAITING)
+        else:
+            health.set_reason(WAITING, why)
+
+    readings = config.readings.input
+    return KafkaStreams(
+        config.streams.kafka,
+        config.state,
+        state_topics={readings: f"{config.streams.kafka.group_id}-readings-state"},
+        outputs=[config.output.alerts, config.output.dead_letters],
+        skip_to=dict(parse_skip(text, [readings]) for text in skip_to),
+        until_end=until_end,
+        on_waiting=waiting,
+        tick=pulse,
+    )
+
+
+def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:
+    """TOPIC:PARTITION:OFFSET of one of the input streams. Raises UserError."""
+    stream, _, rest = text.partition(":")
+    number, _, offset = rest.partition(":")
+    if not (number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
+        raise UserError(f"{text} is no place to go on", where="--skip-to", todo="Write TOPIC:PARTITION:OFFSET")
+    if stream not in streams:
+        raise UserError(
+            f"{stream} is no input, which are {', '.join(streams)}", where="--skip-to", todo="Name one of them"
+        )
+    return Partition(stream, int(number)), int(offset)
+
+
+def make_decoder(
+    config: Config, *, sensor: str | None, interval: int | None, live: bool, place: str | None = None
+) -> ReadingDecoder:
+    """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
+
+    `place` names the input in errors about a CSV header.
+    """
     readings = config.readings
     return ReadingDecoder(
         readings.fields,
@@ -73,6 +122,7 @@ def make_decoder(config: Config, *, sensor: str | None, interval: int | None, li
         default_sensor=sensor,
         interval=interval,
         max_future=readings.window.max_future if live else None,
+        place=place,
     )
 
 

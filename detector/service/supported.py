@@ -10,7 +10,6 @@ def refuse_unsupported(config: Config) -> None:
     """Raise UserError naming the first key that is set and has no effect yet."""
     readings, alerts = config.readings, config.readings.alerts
     asked = {
-        "streams.backend: kafka": config.streams.backend == "kafka",
         "streams.backend: memory": config.streams.backend == "memory",
         "frames.enabled": config.frames.enabled,
         "readings.overrides": bool(readings.overrides),

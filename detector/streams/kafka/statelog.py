@@ -1,0 +1,105 @@
+"""Records of the state topic: slices of a partition's state, or all of it in one, and the journal.
+
+A slice is compressed and cut into parts, each a record of its own; the parts of one writing follow one another in one
+transaction. Compaction keeps the newest record of each key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import zstandard
+
+PART_BYTES: Final = 256_000
+"""The most state in one record; with its envelope below 256 KB."""
+WHOLE: Final = -1
+"""In place of a slice's number: the state is stored as a whole."""
+
+_SLICE: Final = b"s:"
+_JOURNAL: Final = b"j:"
+_LEVEL: Final = 1  # of compression: fast; higher ones gain a few percent on floats
+
+
+class _Part(msgspec.Struct, array_like=True):
+    format: int
+    position: int
+    part: int
+    parts: int
+    data: bytes
+
+
+def slice_key(number: int, part: int) -> bytes:
+    """The key of one part of a slice."""
+    return _SLICE + b"%d:%d" % (number, part)
+
+
+def journal_key(entry: str) -> bytes:
+    """The key of a journal entry."""
+    return _JOURNAL + entry.encode("utf-8", "surrogatepass")
+
+
+def pack_parts(number: int, position: int, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value of each part of a slice as of `position`."""
+    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(data)
+    pieces = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)] or [b""]
+    for part, piece in enumerate(pieces):
+        yield slice_key(number, part), msgspec.msgpack.encode(_Part(1, position, part, len(pieces), piece))
+
+
+@dataclass(slots=True)
+class StoredSlice:
+    """A slice in the topic: the input position it is of, the offset of its first part, and its parts."""
+
+    position: int
+    offset: int
+    parts: int
+    pieces: list[bytes] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.pieces) == self.parts
+
+    def data(self) -> bytes:
+        """What was packed. Raises ValueError if it cannot be unpacked."""
+        try:
+            return zstandard.ZstdDecompressor().decompress(b"".join(self.pieces))
+        except zstandard.ZstdError as error:
+            raise ValueError(f"a stored slice cannot be read: {error}") from None
+
+
+class StateReading:
+    """What a partition of the state topic holds, taken in record by record, in order."""
+
+    def __init__(self) -> None:
+        self.slices: dict[int, StoredSlice] = {}
+        self.journal: dict[str, bytes] = {}
+        """The newest entries; b"" for one that is gone."""
+        self.size = 0
+
+    def take(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """One record. Raises ValueError for one that is none of ours."""
+        if key is None:
+            return
+        if key.startswith(_JOURNAL):
+            self.journal[key[len(_JOURNAL) :].decode("utf-8", "surrogatepass")] = value or b""
+        elif key.startswith(_SLICE):
+            number, part = (int(text) for text in key[len(_SLICE) :].split(b":"))
+            self._take_part(offset, number, part, value)
+
+    def _take_part(self, offset: int, number: int, part: int, value: bytes | None) -> None:
+        if value is None:
+            if part == 0:
+                self.slices.pop(number, None)
+            return
+        found = msgspec.msgpack.decode(value, type=_Part)
+        if part == 0:
+            self.slices[number] = StoredSlice(found.position, offset, found.parts)
+        stored = self.slices.get(number)
+        # A later part without those before it is what compaction left of an older writing.
+        if stored is None or len(stored.pieces) != part or found.position != stored.position:
+            return
+        stored.pieces.append(found.data)
+        self.size += len(found.data)

@@ -1,0 +1,522 @@
+"""The `Streams` of Kafka topics: exactly once, from the offsets of the input to what is published.
+
+A commit is one transaction: messages, state and offsets, with the group membership that makes the broker refuse it from
+a member that the group has given up. Whatever goes wrong in one has the same consequence: a new producer, all
+partitions revoked, and restored from what was committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import CommitFailedError
+
+from detector.errors import DetectorError, OperationError
+from detector.settings import KafkaConfig, StateConfig
+from detector.streams.base import Assigned, Event, Message, Partition, Revoked, RollingSnapshot, Snapshot
+from detector.streams.kafka.clients import (
+    admin_client,
+    connection_settings,
+    group_consumer,
+    instance_name,
+    plain_consumer,
+    transactional_producer,
+)
+from detector.streams.kafka.committing import Composition, committing
+from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
+from detector.streams.kafka.held import Held
+from detector.streams.kafka.limits import Caller
+from detector.streams.kafka.membership import Change, Listener, Watch, broker_away, hold
+from detector.streams.kafka.poison import describe_corrupt
+from detector.streams.kafka.restoring import Restorer, Steps
+from detector.streams.kafka.security import probe, refused
+from detector.streams.kafka.topics import check_topics
+from detector.streams.kafka.transactions import Transactions
+
+_NANOSECONDS: Final = 1e9
+_JOINING_SECONDS: Final = 0.5
+"""A shorter poll may end in the middle of joining, and the member then hangs until it is told to join again."""
+_LOOK_SECONDS: Final = 0.5
+"""The longest single wait for records: the member's state is looked at in between."""
+_ASK_SECONDS: Final = 8.0
+_CLOSE_MS: Final = 3_000
+_AWAY_SECONDS: Final = 1.0
+"""A coordinator that is away for less is moving, not gone."""
+_FENCED_TWICE_SECONDS: Final = 60.0
+_QUIET_SECONDS: Final = 60.0
+"""Troubles further apart than this are not one outage."""
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaStreams:
+    """The topics `state_topics` names as inputs, each with the topic of its state, and any number of outputs.
+
+    Settings are those of the configuration. `skip_to` gives partitions the offset at which to go on if they are not
+    beyond it. A poll hands out at most `max_records`. `on_waiting` is told why the broker is waited for, and None when
+    that is over; `tick` is called about once a second while something takes long.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        state: StateConfig,
+        *,
+        state_topics: Mapping[str, str],
+        outputs: Sequence[str],
+        skip_to: Mapping[Partition, int] | None = None,
+        until_end: bool = False,
+        max_records: int = 5000,
+        on_waiting: Callable[[str | None], None] = lambda _: None,
+        tick: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.until_end = until_end
+        self._kafka = kafka
+        self._state = state
+        self._state_topics = dict(state_topics)
+        self._outputs = list(outputs)
+        self._skip_to = {TopicPartition(*partition): offset for partition, offset in (skip_to or {}).items()}
+        self._max_records = max_records
+        self._on_waiting = on_waiting
+        self._clock = clock
+        self._sleep = sleep
+        self._instance = instance_name(kafka)
+        self._caller = Caller(tick)
+        self._settings: dict[str, Any] = {}
+        self._transactions = Transactions(self._make_producer, self._caller)
+        self._consumer: KafkaConsumer | None = None
+        self._reader: KafkaConsumer | None = None
+        self._listener: Listener | None = None
+        self._watch = Watch(clock)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._held: dict[TopicPartition, Held] = {}
+        self._restores: dict[TopicPartition, Steps] = {}
+        self._restorer: Restorer | None = None
+        self._partitions: dict[str, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._events: list[Event] = []
+        self._written: list[Message] = []
+        self._staged: list[Message] = []
+        self._snapshot: Snapshot | None = None
+        self._records = 0  # handed out since the last commit
+        self._joined = False
+        self._last_commit = self._clock()
+        self._next_attempt = self._clock()
+        self._attempts = 0
+        self._away_since: float | None = None
+        self._trouble_since: float | None = None
+        self._last_trouble = self._clock()
+        self._fenced_at: float | None = None
+        self._waits = False
+        self._broken: BaseException | None = None
+
+    def open(self) -> None:
+        self._forget()
+        self._settings = connection_settings(self._kafka)
+        self._try_to_connect()
+
+    def poll(self, timeout: float) -> Sequence[Event]:
+        deadline = self._clock() + timeout
+        if not self._transactions.ready:
+            self._wait_for_attempt(deadline)
+        fetched = self._fetch(deadline)
+        self._follow_changes()
+        if self._transactions.ready:
+            self._restore_until(deadline)
+        self._watch_broker()
+        events, self._events = self._events, []
+        for held, records, position in fetched:
+            if self._held.get(held.tp) is held:
+                for batch in held.batches(records, position):
+                    self._records += len(batch.records)
+                    events.append(batch)
+                self._jump(held)
+        return events
+
+    def write(self, messages: Sequence[Message]) -> None:
+        self._written.extend(messages)
+
+    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+        for partition, position in positions.items():
+            held = self._held.get(TopicPartition(*partition))
+            if held is None or not held.announced:
+                raise ValueError(f"{partition} is not assigned")
+            if not held.position <= position <= max(held.position, held.handed):
+                raise ValueError(f"{position} is no position of {partition}, which is at {held.position}")
+            held.position = position
+        self._staged += self._written
+        self._written = []
+        self._snapshot = snapshot
+        named = [self._held[TopicPartition(*partition)] for partition in positions]
+        return self._commit(named, snapshot, final=final)
+
+    def at_end(self) -> bool:
+        if self._consumer is None or self._events or not self._joined or self._restores:
+            return False
+        return all(
+            held.restored is not None and not held.replaying and self._at(held) >= self._ends[held.tp]
+            for held in self._held.values()
+        )
+
+    def lag(self) -> Mapping[Partition, int]:
+        if self._consumer is None:
+            return {}
+        lags = {}
+        for held in self._held.values():
+            if held.restored is not None:
+                high = self._consumer.highwater(held.tp)
+                lags[held.partition] = max(0, (self._ends[held.tp] if high is None else high) - held.next)
+        return lags
+
+    def close(self) -> None:
+        self._transactions.close()
+        if self._listener is not None:
+            self._listener.closing = True
+        for consumer in (self._consumer, self._reader):
+            if consumer is not None:
+                self._close_consumer(consumer)
+        self._consumer = self._reader = self._listener = None
+        self._caller.close()
+        self._forget()
+
+    # Connecting
+
+    def _make_producer(self) -> Any:
+        return transactional_producer(self._kafka, self._settings, self._instance)
+
+    def _wait_for_attempt(self, deadline: float) -> None:
+        now = self._clock()
+        if now >= self._next_attempt:
+            self._try_to_connect()
+        elif self._consumer is None:
+            self._sleep(max(0.0, min(deadline, self._next_attempt) - now))
+
+    def _try_to_connect(self) -> None:
+        try:
+            with refused(self._kafka):
+                probe(self._kafka, self._settings)
+                self._connect()
+        except DetectorError:
+            raise
+        except Exception as error:
+            if rule_for(error).reading is not Reaction.RETRY and not isinstance(error, FENCED):
+                raise as_failure(error, "connect") from error
+            self._attempts += 1
+            self._next_attempt = self._clock() + min(5.0, 0.1 * 2**self._attempts)
+            self._in_trouble(f"cannot reach the broker: {error}")
+
+    def _connect(self) -> None:
+        if not self._partitions:
+            with admin_client(self._settings) as admin:
+                self._partitions = check_topics(
+                    admin, self._state_topics, self._outputs, create=self._kafka.create_topics
+                )
+        self._transactions.connect()
+        if self._reader is None:
+            self._reader = plain_consumer(self._settings)
+        if self._consumer is None:
+            consumer = group_consumer(self._kafka, self._settings, self._instance, self._max_records)
+            self._consumer = consumer
+            self._listener = Listener(consumer, self._commit_before_revoke)
+            for topic in self._state_topics:
+                # A leader that does not know the topic's partitions yet would assign none of them.
+                self._caller.call(
+                    "asking for the partitions", _ASK_SECONDS, partial(consumer.partitions_for_topic, topic)
+                )
+            consumer.subscribe(topics=list(self._state_topics), listener=self._listener)
+            self._watch = Watch(self._clock)
+        self._restorer = Restorer(
+            self._kafka, self._state, self._state_topics, self._consumer, self._reader, self._skip_to
+        )
+        for tp in self._held:
+            self._restores[tp] = self._restorer.restore(tp)
+        self._attempts = 0
+
+    def _in_trouble(self, why: str) -> None:
+        """Note that the broker cannot be worked with now. Raises OperationError after the limit."""
+        now = self._clock()
+        if self._trouble_since is None or now - self._last_trouble > _QUIET_SECONDS:
+            self._trouble_since = now
+        self._last_trouble = now
+        if not self._waits:
+            self._waits = True
+            _log.warning("waiting for the broker: %s", why)
+            self._on_waiting(why)
+        limit = self._kafka.broker_outage_limit / _NANOSECONDS
+        if now - self._trouble_since > limit:
+            raise OperationError(
+                f"the broker has been away for {limit:g} s: {why}",
+                where="streams.kafka.broker_outage_limit",
+                todo="Look after the broker and start again: nothing is lost",
+            )
+
+    def _out_of_trouble(self) -> None:
+        if self._waits:
+            self._waits = False
+            _log.warning("the broker is back")
+            self._on_waiting(None)
+
+    def _watch_broker(self) -> None:
+        """While idle nothing fails when the broker goes away; its coordinator shows it."""
+        if self._consumer is None or not self._transactions.ready:
+            return
+        if not broker_away(self._consumer):
+            self._away_since = None
+            if self._joined:
+                self._out_of_trouble()
+            return
+        now = self._clock()
+        if self._away_since is None:
+            self._away_since = now
+        elif now - self._away_since > _AWAY_SECONDS:
+            self._in_trouble("its group coordinator cannot be reached")
+
+    # Reading
+
+    def _fetch(self, deadline: float) -> list[tuple[Held, Sequence[Any], int]]:
+        """What the broker has for partitions that are restored, with the position it was read up to."""
+        consumer = self._consumer
+        if consumer is None:
+            return []
+        timeout = min(max(0.0, deadline - self._clock()), _LOOK_SECONDS)
+        if self._staged:
+            # Somebody waits for the next commit.
+            timeout = min(timeout, max(0.0, self._due() - self._clock()))
+        if self._restores or self._events:
+            timeout = 0.0
+        if not self._joined:
+            timeout = max(timeout, _JOINING_SECONDS)
+        try:
+            polled = consumer.poll(timeout_ms=int(timeout * 1000) + 1)
+            self._joined = self._watch.look(consumer)
+        except Exception as error:
+            self._reading_failed(consumer, error)
+            return []
+        fetched = []
+        for tp, held in self._held.items():
+            records = polled.get(tp, ())
+            if held.restored is not None and (records or held.replaying):
+                fetched.append((held, records, self._at(held) if held.replaying else 0))
+        return fetched
+
+    def _at(self, held: Held) -> int:
+        """How far the broker's log was read; beyond the last record where transaction markers follow it."""
+        position = None if self._consumer is None else self._consumer.position(held.tp, timeout_ms=0)
+        return max(held.next, position or 0)
+
+    def _jump(self, held: Held) -> None:
+        """Go on behind what is to be passed over, if that is next."""
+        target = held.jump(self._at(held))
+        if target is not None and self._consumer is not None:
+            held.next = target
+            self._consumer.seek(held.tp, target)
+
+    def _reading_failed(self, consumer: KafkaConsumer, error: Exception) -> None:
+        if isinstance(error, DetectorError):
+            raise error
+        rule = rule_for(error)
+        if isinstance(error, CORRUPT):
+            jumps = [held for held in self._held.values() if held.restored is not None and held.jump(self._at(held))]
+            for held in jumps:
+                self._jump(held)
+            if jumps:
+                return
+            positions = {held.tp: self._at(held) for held in self._held.values() if held.restored is not None}
+            raise describe_corrupt(error, positions, self._settings) from error
+        if rule.reading is Reaction.RETRY:
+            _log.debug("poll failed: %s", error)
+        elif rule.reading in (Reaction.RESTORE, Reaction.POLICY):
+            # The restore knows what to do about offsets out of range.
+            self._recover(error)
+        else:
+            raise as_failure(error, f"read from {', '.join(self._state_topics)}") from error
+
+    # Membership and restoring
+
+    def _follow_changes(self) -> None:
+        if self._listener is None:
+            return
+        for change, tps in self._listener.taken():
+            if change is Change.ASSIGNED:
+                for tp in tps:
+                    self._take(tp)
+            elif change is Change.REVOKED:
+                for tp in tps:
+                    self._give_back(tp)
+            else:
+                self._recover(CommitFailedError("the group has given this member up"))
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            self._recover(error)
+
+    def _take(self, tp: TopicPartition) -> None:
+        if tp.partition >= self._partitions[tp.topic]:
+            raise OperationError(
+                f"{tp.topic} had {self._partitions[tp.topic]} partitions at the start and now has more",
+                where="streams.kafka",
+                todo="Start again: the state topic has to grow with it, see docs/operations.md",
+            )
+        self._give_back(tp)
+        self._held[tp] = Held(tp)
+        if self._restorer is not None:
+            self._restores[tp] = self._restorer.restore(tp)
+
+    def _give_back(self, tp: TopicPartition) -> None:
+        self._restores.pop(tp, None)
+        held = self._held.pop(tp, None)
+        if held is not None and held.announced:
+            self._events.append(Revoked(held.partition))
+
+    def _restore_until(self, deadline: float) -> None:
+        """Go on with the restores: one step at least, and more while there is time."""
+        while self._restores:
+            tp, steps = next(iter(self._restores.items()))
+            try:
+                next(steps)
+            except StopIteration as done:
+                del self._restores[tp]
+                self._announce(self._held[tp], done.value)
+            except DetectorError:
+                raise
+            except Exception as error:
+                if rule_for(error).reading is not Reaction.RETRY or self._restorer is None:
+                    raise as_failure(error, f"restore {tp.topic} partition {tp.partition}") from error
+                _log.debug("the restore begins anew: %s", error)
+                self._restores[tp] = self._restorer.restore(tp)
+                return
+            if self._clock() >= deadline:
+                return
+
+    def _announce(self, held: Held, restored: Any) -> None:
+        held.adopt(restored)
+        held.announced = True
+        held.planned = self._clock()
+        self._ends.setdefault(held.tp, restored.end)
+        if self._consumer is not None:
+            self._consumer.seek(held.tp, held.jump(restored.position) or restored.position)
+            self._consumer.resume(held.tp)
+        live_from = restored.live_from if restored.live_from > restored.position else None
+        self._events.append(Assigned(held.partition, restored.position, restored.state, live_from))
+
+    # Committing
+
+    def _due(self) -> float:
+        return self._last_commit + self._kafka.commit_interval / _NANOSECONDS
+
+    def _commit(self, named: Sequence[Held], snapshot: Snapshot, *, final: bool) -> bool:
+        changed = [held for held in named if held.position != held.committed or (final and self._lags(held, snapshot))]
+        if not changed and not self._staged:
+            return final
+        now = self._clock()
+        if not final and now < self._due() and self._records < self._kafka.commit_max_records:
+            return False
+        try:
+            self._transact(changed, snapshot, final=final)
+        except DetectorError:
+            raise
+        except Exception as error:
+            self._recover(error)
+            if final:
+                raise OperationError(
+                    f"the last commit failed: {error}",
+                    where="streams.kafka",
+                    todo="Start again: what it held is done again, once",
+                ) from error
+            return False
+        return True
+
+    @staticmethod
+    def _lags(held: Held, snapshot: Snapshot) -> bool:
+        if isinstance(snapshot, RollingSnapshot):
+            return held.found.book.behind(held.position)
+        return True
+
+    def _transact(self, changed: Sequence[Held], snapshot: Snapshot, *, final: bool) -> None:
+        if self._consumer is None:
+            raise CommitFailedError("there is no connection")
+        # Without a generation the broker takes the offsets of a member that the group has long given up.
+        group = self._consumer.group_metadata()
+        if group.generation_id < 0 or not group.member_id:
+            raise CommitFailedError("this process is no member of its group")
+        composition = Composition(
+            self._staged, changed, self._state_topics, snapshot,
+            now=self._clock(), interval=self._state.snapshot_interval / _NANOSECONDS,
+            pause=self._kafka.commit_interval / _NANOSECONDS, final=final,
+        )  # fmt: skip
+        # Where nothing moved, offsets are repeated: only with them does the broker look at the membership.
+        idle = [] if changed else [held for held in self._held.values() if held.committed is not None]
+
+        def offsets(written: Sequence[int]) -> dict[TopicPartition, Any]:
+            repeated = {held.tp: committing(held, held.committed or 0) for held in idle}
+            return repeated | composition.offsets(written)
+
+        self._transactions.run(composition.records, group, offsets)
+        for held in changed:
+            held.committed = held.position
+        self._staged = []
+        self._records = 0
+        self._last_commit = self._clock()
+        self._trouble_since = None
+        self._out_of_trouble()
+
+    def _commit_before_revoke(self) -> None:
+        """On the client's thread, within a poll: what is done is committed while the partitions are still ours."""
+        if self._snapshot is None or not self._transactions.ready or self._broken is not None:
+            return
+        named = [held for held in self._held.values() if held.announced and not held.replaying]
+        changed = [held for held in named if held.position != held.committed]
+        if not changed and not self._staged:
+            return
+        try:
+            self._transact(changed, self._snapshot, final=False)
+        except Exception as error:
+            self._broken = error
+
+    def _recover(self, error: BaseException) -> None:
+        """The one way out of trouble: a new producer, and every partition from what was committed."""
+        self._judge(error)
+        _log.warning("starting over from the last commit: %s: %s", type(error).__name__, error)
+        self._transactions.close()
+        self._staged, self._written = [], []
+        self._records = 0
+        self._broken = None
+        for tp in list(self._held):
+            self._give_back(tp)
+        self._restorer = None
+        consumer = self._consumer
+        if consumer is not None:
+            owned = sorted(consumer.assignment())
+            hold(consumer, owned)
+            self._held = {tp: Held(tp) for tp in owned}
+        self._next_attempt = self._clock()
+        self._in_trouble(str(error) or type(error).__name__)
+
+    def _judge(self, error: BaseException) -> None:
+        """Raise what ends the process."""
+        rule = rule_for(error)
+        if rule.writing in (Reaction.EXIT_1, Reaction.EXIT_2):
+            raise as_failure(error, f"write to {', '.join(self._outputs)}") from error
+        if isinstance(error, FENCED):
+            now = self._clock()
+            if self._fenced_at is not None and now - self._fenced_at < _FENCED_TWICE_SECONDS:
+                raise OperationError(
+                    f"another process has the same instance name, {self._instance}: both take over from each other",
+                    where="streams.kafka.instance",
+                    todo="Give each process its own, in the configuration or as $DETECTOR_INSTANCE",
+                ) from error
+            self._fenced_at = now
+
+    def _close_consumer(self, consumer: KafkaConsumer) -> None:
+        try:
+            self._caller.call("closing a consumer", _CLOSE_MS / 1000 + 1, lambda: consumer.close(timeout_ms=_CLOSE_MS))
+        except Exception as error:
+            _log.debug("closing a consumer failed: %s", error)

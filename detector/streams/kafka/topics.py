@@ -1,0 +1,133 @@
+"""The topics as they have to be: looked at once, before anything is read or written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kafka import errors
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from detector.errors import UserError
+
+STATE_SETTINGS: Final = {
+    "cleanup.policy": "compact",
+    # Only whole segments are compacted: small ones keep the topic close to the size of the state.
+    "segment.bytes": str(64 << 20),
+    "min.cleanable.dirty.ratio": "0.3",
+}
+
+_UNKNOWN: Final = errors.UnknownTopicOrPartitionError.errno
+_log = logging.getLogger(__name__)
+
+
+def check_topics(
+    admin: KafkaAdminClient, state_topics: Mapping[str, str], outputs: Sequence[str], *, create: bool
+) -> dict[str, int]:
+    """Partitions of each input. `state_topics`: the topic of its state for each input.
+
+    With `create`, topics that are missing are made, and state topics grow with their input. Raises UserError for what a
+    person has to change, and errors of the client.
+    """
+    names = [*state_topics, *state_topics.values(), *outputs]
+    counts = _partitions(admin, names)
+    missing = [name for name in names if name not in counts]
+    if missing and not create:
+        raise UserError(
+            f"the broker has no topic {', '.join(missing)}",
+            where="streams.kafka",
+            todo="Create it (docs/operations.md, Topics), or set streams.kafka.create_topics: true",
+        )
+    if missing:
+        _create(admin, [name for name in missing if name not in state_topics.values()], {})
+        counts |= _partitions(admin, missing)
+        states = {state: counts[name] for name, state in state_topics.items() if state in missing}
+        for state, count in states.items():
+            _create(admin, [state], STATE_SETTINGS, count)
+        counts |= _partitions(admin, states)
+    for name, state in state_topics.items():
+        _same_count(admin, name, state, counts, create=create)
+    _check_policies(admin, state_topics)
+    return {name: counts[name] for name in state_topics}
+
+
+def _partitions(admin: KafkaAdminClient, names: Any) -> dict[str, int]:
+    found = {}
+    for topic in admin.describe_topics(list(names)) if names else ():
+        code, name = topic["error_code"], topic["name"]
+        if code == errors.TopicAuthorizationFailedError.errno:
+            raise UserError(
+                f"there is no right to the topic {name}", where="streams.kafka", todo="Grant it (docs/operations.md)"
+            )
+        if code == errors.NoError.errno:
+            found[name] = len(topic["partitions"])
+        elif code != _UNKNOWN:
+            raise errors.for_code(code)(name)
+    return found
+
+
+def _create(admin: KafkaAdminClient, names: Sequence[str], settings: Mapping[str, str], partitions: int = -1) -> None:
+    if not names:
+        return
+    _log.warning("creating the topics %s", ", ".join(names))
+    wanted = {name: {"num_partitions": partitions, "configs": dict(settings)} for name in names}
+    try:
+        admin.create_topics(wanted)
+    except errors.TopicAlreadyExistsError:
+        pass  # another member was faster
+    except (errors.AuthorizationError, errors.InvalidReplicationFactorError, errors.PolicyViolationError) as error:
+        raise UserError(
+            f"cannot create the topics {', '.join(names)}: {type(error).__name__}",
+            where="streams.kafka.create_topics",
+            todo="Create them by hand (docs/operations.md, Topics)",
+        ) from error
+    admin.wait_for_topics(list(names))
+
+
+def _same_count(admin: KafkaAdminClient, name: str, state: str, counts: dict[str, int], *, create: bool) -> None:
+    """Partition p of the state topic belongs to partition p of the input."""
+    if counts[name] == counts[state]:
+        return
+    if counts[state] < counts[name] and create:
+        _log.warning(
+            "%s has %d partitions now, had %d: sensors whose key goes elsewhere now begin there with nothing",
+            name, counts[name], counts[state],
+        )  # fmt: skip
+        admin.create_partitions({state: counts[name]})
+        admin.wait_for_topics([state])
+        return
+    grown = counts[state] < counts[name]
+    what = "partitions were added to it" if grown else "it was made anew with fewer"
+    todo = (
+        f"Add partitions to {state}, or set streams.kafka.create_topics: true. Sensors whose key goes elsewhere now "
+        "begin there with nothing"
+        if grown
+        else f"Delete {state} and the group's offsets, or use another group_id"
+    )
+    raise UserError(
+        f"{name} has {counts[name]} partitions and its state topic {state} {counts[state]}: {what}",
+        where="streams.kafka",
+        todo=todo,
+    )
+
+
+def _check_policies(admin: KafkaAdminClient, state_topics: Mapping[str, str]) -> None:
+    """An input that is compacted would lose readings, state that is deleted by age would not be complete."""
+    wanted = dict.fromkeys(state_topics, "delete") | dict.fromkeys(state_topics.values(), "compact")
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, ["cleanup.policy"]) for name in wanted]
+    found = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    for name, policy in wanted.items():
+        entry = found.get(name, {}).get("cleanup.policy")
+        if entry is None:
+            raise UserError(
+                f"there is no right to see the settings of the topic {name}",
+                where="streams.kafka",
+                todo="Grant DescribeConfigs (docs/operations.md, Rights)",
+            )
+        if entry["value"] != policy:
+            raise UserError(
+                f"the topic {name} has cleanup.policy {entry['value']} and needs {policy}",
+                where="streams.kafka",
+                todo=f"Set it: kafka-configs --alter --topic {name} --add-config cleanup.policy={policy}",
+            )

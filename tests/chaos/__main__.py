@@ -1,0 +1,272 @@
+"""Three daemons in a group, faults, and a comparison with a run without any: `python -m tests.chaos`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError
+from kafka.protocol.consumer.offsets import IsolationLevel
+from rich.console import Console
+from rich.table import Table
+
+from detector.config import Config, load_config
+from tests.chaos.compare import compare_alerts, compare_counts
+from tests.chaos.daemon import PROTECTIONS
+from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, schedule
+from tests.chaos.load import PARTITIONS, SENSORS, Load
+from tests.chaos.members import Member
+from tests.chaos.model import make_bundle
+from tests.chaos.reference import Result, published, uninterrupted
+from tests.kafka.broker import Broker, UnavailableError
+
+SHORT_SECONDS = 75.0
+"""Time for faults in the short form; start, end and comparison come on top."""
+CATCH_UP_SECONDS = 240.0
+_INPUT, _ALERTS, _DEAD = "sensor-readings", "anomaly-alerts", "detector-dead-letters"
+_GROUP = "chaos"
+_OPEN_AFTER = (5, 5)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it and return the exit status: 0 PASS, 1 FAIL."""
+    args = _parser().parse_args(arguments)
+    seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+    count = int(os.environ.get("CHAOS_FAULTS", "200"))
+    console = Console(soft_wrap=True, highlight=False)
+    directory = Path(tempfile.mkdtemp(prefix="detector-chaos-"))
+    began = time.monotonic()
+    try:
+        outcome = _run(args, directory, seed, count, console)
+    except UnavailableError as error:
+        console.print(f"No Kafka broker: {error}.\nFAIL")
+        return 1
+    else:
+        outcome["seconds"] = round(time.monotonic() - began)
+        console.print(_table(outcome))
+        passed = not outcome["problems"]
+        if not passed:
+            kept = _keep(args.out, directory, outcome)
+            console.print(f"The counterexample is in {kept} (CHAOS_SEED={seed})")
+        console.print("PASS" if passed else "FAIL")
+        return 0 if passed else 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Kills daemons and broker at random and compares the alerts with those of a run without faults. "
+        "CHAOS_FAULTS: how many faults (200); CHAOS_SEED: another order of them.",
+    )
+    parser.add_argument("--short", action="store_true", help="as many faults as fit into three minutes in all")
+    parser.add_argument("--rate", type=float, default=2500.0, metavar="N", help="readings a second (2500)")
+    parser.add_argument("--only", metavar="LIST", help=f"kinds of fault, separated by commas: {', '.join(FAULTS)}")
+    parser.add_argument("--without", choices=PROTECTIONS, help="take a protection away: the proof has to fail")
+    parser.add_argument("--out", type=Path, default=Path("var/chaos"), metavar="DIR", help="for counterexamples")
+    return parser
+
+
+def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
+    with Broker(directory / "broker") as broker:
+        for topic, partitions in ((_INPUT, PARTITIONS), (_ALERTS, 3), (_DEAD, 1)):
+            broker.create_topic(topic, partitions)
+        path = _write_config(directory, broker)
+        config = load_config(path)
+        # Half of the sensors start with a profile, the others have to make theirs under fire.
+        make_bundle(directory / "models", range(0, SENSORS, 2), _OPEN_AFTER, seed)
+        options = ["--without", args.without] if args.without else []
+
+        def member(name: str) -> Member:
+            return Member(name, path, directory, options)
+
+        place = Field(broker, [member(f"member-{i + 1}") for i in range(MEMBERS)], member, dice(seed))
+        load = Load(broker.address, _INPUT, args.rate, seed)
+        try:
+            for one in place.members:
+                place.start(one)
+            load.start()
+            done = _faults(place, args, count, console)
+            load.stop()
+            problems = _finish(place, config, console)
+        finally:
+            for one in place.members:
+                one.kill()
+        console.print("comparing with a run without faults ...")
+        return _judge(config, problems, directory) | {
+            "seed": seed,
+            "faults": dict(done),
+            "readings sent": load.readings,
+            "unexpected exits": [ended._asdict() for ended in place.unexpected],
+        }
+
+
+def _write_config(directory: Path, broker: Broker) -> Path:
+    settings = {
+        "streams": {
+            "backend": "kafka",
+            "kafka": {
+                "bootstrap_servers": [broker.address],
+                "group_id": _GROUP,
+                "session_timeout": f"{SESSION_SECONDS:g}s",
+                "transaction_timeout": "5s",
+                "create_topics": True,
+            },
+        },
+        "readings": {
+            "input": _INPUT,
+            "model": str(directory / "models"),
+            "warmup": 300,
+            "idle_eviction": "20m",
+            "alerts": {
+                "false_alarms": {"per_sensor": 1, "per": "300 readings"},
+                "open_after": {"n": _OPEN_AFTER[0], "of": _OPEN_AFTER[1]},
+                "close_after": 20,
+                "update_every": "30s",
+                "max_duration": "10m",
+            },
+        },
+        "output": {"alerts": _ALERTS, "dead_letters": _DEAD},
+        # A state that cannot be restored may not be passed over, and slices are written all the time.
+        "state": {"snapshot_interval": "2s", "on_missing_state": "fail"},
+        "http": {"listen": "127.0.0.1:0"},
+    }
+    path = directory / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _faults(place: Field, args: argparse.Namespace, count: int, console: Console) -> Counter[str]:
+    """Faults until there were enough, or the time is over."""
+    deadline = time.monotonic() + SHORT_SECONDS
+    allowed = set(FAULTS if args.only is None else (name.strip() for name in args.only.split(",")))
+    if unknown := allowed - set(FAULTS):
+        raise SystemExit(f"there is no fault {min(unknown)!r}")
+    place.pause(6, 8)  # a state to lose
+    done: Counter[str] = Counter()
+    for name in schedule(place.rng):
+        if done.total() >= count or (args.short and time.monotonic() > deadline):
+            break
+        if name not in allowed:
+            continue
+        console.print(f"{done.total() + 1:4d}  {name}")
+        FAULTS[name](place)
+        done[name] += 1
+        place.pause(0.2, 2.0)
+        place.revive()
+    return done
+
+
+def _finish(place: Field, config: Config, console: Console) -> list[str]:
+    """Let the group catch up and stop; returns what went wrong."""
+    console.print("catching up ...")
+    problems = []
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while (left := _lag(place.broker, config)) != 0:
+        if time.monotonic() > deadline:
+            problems.append(f"the group did not catch up: {left} records left after {CATCH_UP_SECONDS:g} s")
+            break
+        place.pause(0.5, 0.5)
+        place.revive()
+    for member in place.members:
+        place.stop(member)
+    problems += [f"{one.name} stopped with {one.status}: {one.last_line}" for one in place.failed_stops]
+    problems += [
+        f"{one.name} gave up with {one.status}: {one.last_line}"
+        for one in place.unexpected
+        if one.status not in (0, 1, -9)
+    ]
+    # The transaction of a member that was killed last hides what comes after it until it times out.
+    while time.monotonic() < deadline and not all(_closed(place.broker, topic) for topic in (_ALERTS, _DEAD)):
+        place.pause(0.5, 0.5)
+    return problems
+
+
+def _lag(broker: Broker, config: Config) -> int | None:
+    """Records the group has not committed yet; None if the broker does not say."""
+    partitions = [TopicPartition(_INPUT, number) for number in range(PARTITIONS)]
+    group = config.streams.kafka.group_id
+    try:
+        with broker.admin() as admin:
+            ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+            committed = admin.list_group_offsets({group: partitions})[group]
+    except KafkaError:
+        return None
+    return sum(int(ends[tp].offset) - max(0, int(committed[tp].offset) if tp in committed else 0) for tp in partitions)
+
+
+def _closed(broker: Broker, topic: str) -> bool:
+    with broker.admin() as admin:
+        (described,) = admin.describe_topics([topic])
+        partitions = [TopicPartition(topic, one["partition_index"]) for one in described["partitions"]]
+        wanted = dict.fromkeys(partitions, OffsetSpec.LATEST)
+        committed = admin.list_partition_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
+        return bool(committed == admin.list_partition_offsets(wanted))
+
+
+def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, Any]:
+    expected, actual = uninterrupted(config), published(config)
+    alerts = compare_alerts(expected.alerts, actual.alerts)
+    dead = compare_counts(expected.dead, actual.dead)
+    problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
+    problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
+    if not expected.alerts:
+        problems.append("the run without faults has no alerts: nothing was compared")
+    if problems:
+        _write(directory, "expected", expected)
+        _write(directory, "actual", actual)
+        (directory / "differences.json").write_text(json.dumps({"alerts": alerts.as_json(), "dead letters": dead}))
+    return {
+        "alerts compared": len(expected.alerts),
+        "dead letters compared": len(expected.dead),
+        "problems": problems,
+    }
+
+
+def _write(directory: Path, name: str, result: Result) -> None:
+    (directory / f"{name}.jsonl").write_bytes(b"".join(alert + b"\n" for alert in result.alerts))
+
+
+def _keep(out: Path, directory: Path, outcome: dict[str, Any]) -> Path:
+    """Copy what explains a failure: alerts of both runs, differences, logs, configuration; not the broker's data."""
+    kept = out / time.strftime("%Y%m%dT%H%M%S")
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+        if path.is_file():
+            shutil.copy(path, kept)
+    (kept / "outcome.json").write_text(json.dumps(outcome, indent=1))
+    return kept
+
+
+def _table(outcome: dict[str, Any]) -> Table:
+    table = Table(title="Chaos", title_justify="left", title_style="bold", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in outcome["faults"].items():
+        table.add_row(name, str(count))
+    table.add_section()
+    table.add_row("faults", str(sum(outcome["faults"].values())))
+    for name in ("seconds", "readings sent", "alerts compared", "dead letters compared", "seed"):
+        table.add_row(name, str(outcome[name]))
+    table.add_row("processes that ended by themselves", str(len(outcome["unexpected exits"])))
+    for problem in outcome["problems"]:
+        table.add_row("problem", problem)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""What is done to the group, one fault after another."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tests.chaos.daemon import MOMENTS
+from tests.chaos.members import Ended, Member
+from tests.kafka.broker import Broker
+
+MEMBERS = 3
+SESSION_SECONDS = 6.0
+_DYING_SECONDS = 12.0
+"""How long a process waits for its moment; then the fault is a plain kill."""
+
+
+@dataclass
+class Field:
+    """The group, its broker, and what there is to say about them in the end.
+
+    `unexpected`: processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
+    """
+
+    broker: Broker
+    members: list[Member]
+    new_member: Callable[[str], Member]
+    rng: random.Random
+    sleep: Callable[[float], None] = time.sleep
+    unexpected: list[Ended] = field(default_factory=list)
+    failed_stops: list[Ended] = field(default_factory=list)
+    joined: int = 0
+
+    def options(self) -> list[str]:
+        """Another way to cut the input into batches for every process."""
+        return ["--max-records", str(self.rng.choice((50, 333, 1000, 5000)))]
+
+    def start(self, member: Member, *options: str) -> None:
+        """Start a process in a member's place."""
+        member.start(*self.options(), *options)
+
+    def some(self) -> Member:
+        """A member of the first three."""
+        return self.rng.choice(self.members[:MEMBERS])
+
+    def revive(self) -> None:
+        """Whoever ended by itself is noted and started again."""
+        for member in self.members:
+            if not member.running:
+                ended = member.ended()
+                if ended is not None:
+                    self.unexpected.append(ended)
+                self.start(member)
+
+    def stop(self, member: Member) -> None:
+        """A clean stop, or a note that it was none."""
+        # SIGTERM itself ends a process that is too young to have its own way of stopping.
+        if member.stop() not in (0, -signal.SIGTERM) and (ended := member.ended()) is not None:
+            self.failed_stops.append(ended)
+
+    def pause(self, least: float, most: float) -> None:
+        """Let things happen for a while."""
+        self.sleep(self.rng.uniform(least, most))
+
+
+def kill(place: Field) -> None:
+    """SIGKILL and an immediate restart under the same name."""
+    member = place.some()
+    member.kill()
+    place.start(member)
+
+
+def kill_and_leave(place: Field) -> None:
+    """SIGKILL; the others take over before it comes back."""
+    member = place.some()
+    member.kill()
+    place.pause(SESSION_SECONDS, SESSION_SECONDS + 6)
+    place.start(member)
+
+
+def freeze(place: Field) -> None:
+    """SIGSTOP until the group has given up the member, then SIGCONT: a zombie."""
+    member = place.some()
+    member.pause()
+    place.pause(SESSION_SECONDS + 1, SESSION_SECONDS + 4)
+    member.resume()
+
+
+def freeze_briefly(place: Field) -> None:
+    """SIGSTOP within the session timeout."""
+    member = place.some()
+    member.pause()
+    place.pause(0.5, SESSION_SECONDS - 2)
+    member.resume()
+
+
+def restart(place: Field) -> None:
+    """A clean stop and a start."""
+    member = place.some()
+    place.stop(member)
+    place.start(member)
+
+
+def join_or_leave(place: Field) -> None:
+    """A fourth member comes, or goes."""
+    if len(place.members) == MEMBERS:
+        place.joined += 1
+        member = place.new_member(f"guest-{place.joined}")
+        place.members.append(member)
+        place.start(member)
+    else:
+        member = place.members.pop()
+        if place.rng.random() < 0.5:
+            place.stop(member)
+        else:
+            member.kill()
+
+
+def kill_while_stopping(place: Field) -> None:
+    """SIGTERM, and SIGKILL into the last snapshot and commit."""
+    member = place.some()
+    member.terminate()
+    place.pause(0.0, 0.4)
+    member.kill()
+    place.start(member)
+
+
+def kill_in_the_act(place: Field) -> None:
+    """A process that dies at a chosen moment: in a restore, a snapshot, between offsets and commit."""
+    member = place.some()
+    member.kill()
+    moment = place.rng.choice(MOMENTS)
+    count = place.rng.randint(1, 3) if moment in ("restore", "replay") else place.rng.randint(1, 40)
+    place.start(member, "--die", f"{moment}:{count}")
+    member.wait(_DYING_SECONDS)
+    place.start(member)
+
+
+def kill_while_starting(place: Field) -> None:
+    """SIGKILL, a start, and SIGKILL again somewhere between joining and the end of the restore."""
+    member = place.some()
+    member.kill()
+    place.start(member)
+    place.pause(0.8, 4.0)
+    member.kill()
+    place.start(member)
+
+
+def kill_broker(place: Field) -> None:
+    """SIGKILL of the broker."""
+    place.broker.kill()
+    place.pause(0.0, 2.0)
+    place.broker.start()
+
+
+def freeze_broker(place: Field) -> None:
+    """The broker hangs: connections stay, answers do not come."""
+    place.broker.pause()
+    place.pause(1.0, 7.0)
+    place.broker.resume()
+
+
+FAULTS: dict[str, Callable[[Field], None]] = {
+    "kill": kill,
+    "kill, taken over": kill_and_leave,
+    "freeze past the session": freeze,
+    "freeze briefly": freeze_briefly,
+    "clean restart": restart,
+    "join or leave": join_or_leave,
+    "kill while stopping": kill_while_stopping,
+    "kill at a chosen moment": kill_in_the_act,
+    "kill while starting": kill_while_starting,
+    "kill broker": kill_broker,
+    "freeze broker": freeze_broker,
+}
+
+
+def dice(seed: int) -> random.Random:
+    """What all chance comes from; the same seed, the same faults."""
+    return random.Random(seed)  # noqa: S311  nothing is protected by it
+
+
+def schedule(rng: random.Random) -> Iterator[str]:
+    """Names of faults, without end: each as often as every other, in an order of its own in every round."""
+    while True:
+        names = list(FAULTS)
+        rng.shuffle(names)
+        yield from names

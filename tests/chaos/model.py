@@ -1,0 +1,77 @@
+"""A bundle in a second: a linear autoencoder nobody trained. What it finds does not matter, only that it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from detector.models.bundles import write_bundle
+from detector.models.onnx_runtime import OnnxRuntime
+from detector.models.spec import WINDOW, ModelSpec
+from detector.models.versions import activate
+from detector.profile import build_profile
+from tests.chaos.load import values_without_faults
+
+_HIDDEN = 8
+_ROWS = 1000
+
+
+def make_bundle(directory: Path, sensors: Sequence[int], open_after: tuple[int, int], seed: int) -> None:
+    """Write and activate a version with profiles of these sensors of the load; the others have to warm up."""
+    onnx = _linear_model(seed)
+    runtime = OnnxRuntime.load(onnx, "dense")
+    times = np.arange(_ROWS, dtype=np.int64) * 10**9
+    profiles = {}
+    for sensor in sensors:
+        name, values = values_without_faults(sensor, _ROWS, seed)
+        profiles[name], _ = build_profile(
+            times, values[:, None], runtime, scaler="standard", stride=1, open_after=open_after
+        )
+    bundle = write_bundle(
+        directory,
+        ModelSpec("dense", ("value",), hidden=(_HIDDEN,)),
+        save_keras=_nothing_to_read,
+        onnx=onnx,
+        profiles=profiles,
+        stride=1,
+        open_after=open_after,
+        created=datetime.now(UTC),
+        name="chaos",
+    )
+    activate(directory, bundle.version)
+
+
+def _nothing_to_read(path: Path) -> None:
+    path.write_bytes(b"ONNX Runtime scores; nobody opens this")
+
+
+def _linear_model(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.normal(size=(WINDOW, _HIDDEN)))
+    weights = basis.astype(np.float32)
+    nodes = [
+        helper.make_node("Reshape", ["windows", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "down"], ["code"]),
+        helper.make_node("MatMul", ["code", "up"], ["decoded"]),
+        helper.make_node("Reshape", ["decoded", "deep"], ["reconstruction"]),
+    ]
+    shape = [None, WINDOW, 1]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("windows", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("reconstruction", TensorProto.FLOAT, shape)],
+        [
+            numpy_helper.from_array(weights, "down"),
+            numpy_helper.from_array(np.ascontiguousarray(weights.T), "up"),
+            numpy_helper.from_array(np.array([-1, WINDOW]), "flat"),
+            numpy_helper.from_array(np.array([-1, WINDOW, 1]), "deep"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data

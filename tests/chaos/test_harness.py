@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+
+from detector.models.bundles import load_bundle
+from detector.models.onnx_runtime import open_runtime
+from detector.pipeline import Pipeline
+from tests.chaos import daemon, load
+from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, schedule
+from tests.chaos.members import Ended, Member
+from tests.chaos.model import make_bundle
+
+STARTED = 1_790_000_000
+
+
+def test_the_load_repeats_itself_for_a_seed() -> None:
+    def first(seed: int) -> list[load.Item]:
+        return list(itertools.islice(load.items(seed, STARTED), 2000))
+
+    assert first(1) == first(1)
+    assert first(1) != first(2)
+
+
+def test_the_load_has_everything_in_it() -> None:
+    sent = list(itertools.islice(load.items(3, STARTED), 100_000))
+    assert {item.partition for item in sent} == set(range(load.PARTITIONS))
+    assert Counter(item.partition for item in sent).most_common(1)[0][0] == 0
+    owners = {item.key: item.partition for item in sent}
+    assert len(owners) == load.SENSORS
+    assert all(owners[item.key] == item.partition for item in sent)
+    assert sum(owner == 0 for owner in owners.values()) > 64  # more than a slice of the state has
+    broken = [item for item in sent if item.readings == 0]
+    assert broken
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(broken[0].value)
+    decoded = [msgspec.json.decode(item.value) for item in sent if item.readings]
+    assert any(reading.get("value", 0) is None for reading in decoded)
+    assert any("timestamps" in reading for reading in decoded)
+    assert any(one == other for one, other in itertools.pairwise(sent))
+
+
+def test_a_bundle_scores_without_having_been_trained(tmp_path: Path) -> None:
+    make_bundle(tmp_path, range(0, 6, 2), (5, 5), seed=1)
+    bundle = load_bundle(tmp_path)
+    assert sorted(bundle.profiles()) == ["unit-000", "unit-002", "unit-004"]
+    windows = np.random.default_rng(0).normal(size=(3, 100, 1)).astype(np.float32)
+    scored = open_runtime(bundle)(windows)
+    assert scored.shape == windows.shape
+    assert not np.allclose(scored, windows)
+
+
+def test_every_fault_has_its_turn() -> None:
+    names = list(itertools.islice(schedule(dice(1)), 5 * len(FAULTS)))
+    assert set(Counter(names).values()) == {5}
+    assert names == list(itertools.islice(schedule(dice(1)), 5 * len(FAULTS)))
+    assert names != list(itertools.islice(schedule(dice(2)), 5 * len(FAULTS)))
+
+
+class Puppet(Member):
+    """A member that does nothing but remember."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Path("none"), Path("none"))
+        self.did: list[str] = []
+        self.alive = False
+        self.status: int | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.alive
+
+    def start(self, *options: str) -> None:
+        assert not self.alive
+        self.did.append("start")
+        self.alive = True
+
+    def kill(self) -> None:
+        self.did.append("kill")
+        self.alive, self.status = False, -9
+
+    def terminate(self) -> None:
+        self.did.append("terminate")
+
+    def wait(self, seconds: float) -> int:
+        self.alive, self.status = False, 0 if self.status is None else self.status
+        return self.status
+
+    def pause(self) -> None:
+        self.did.append("pause")
+
+    def resume(self) -> None:
+        self.did.append("resume")
+
+    def ended(self) -> Ended | None:
+        return None if self.status is None else Ended(self.name, self.status, "said nothing")
+
+
+class Lamp:
+    """A broker that only goes on and off."""
+
+    def __init__(self) -> None:
+        self.on = True
+
+    def kill(self) -> None:
+        assert self.on
+        self.on = False
+
+    def start(self) -> None:
+        assert not self.on
+        self.on = True
+
+    def pause(self) -> None:
+        self.on = False
+
+    def resume(self) -> None:
+        self.on = True
+
+
+@pytest.fixture
+def place() -> Field:
+    broker: Any = Lamp()
+    members: list[Member] = [Puppet(f"member-{i}") for i in range(MEMBERS)]
+    place = Field(broker, members, Puppet, dice(4), sleep=lambda _: None)
+    for member in members:
+        place.start(member)
+    return place
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_after_a_fault_everything_is_up_again(name: str, place: Field) -> None:
+    for _ in range(20):
+        FAULTS[name](place)
+        assert all(member.running for member in place.members[:MEMBERS])
+        assert MEMBERS <= len(place.members) <= MEMBERS + 1
+        broker: Any = place.broker
+        assert broker.on
+    assert place.unexpected == []
+
+
+def test_guests_come_and_go(place: Field) -> None:
+    join_or_leave(place)
+    guest = place.members[-1]
+    assert guest.name == "guest-1"
+    assert guest.running
+    join_or_leave(place)
+    assert len(place.members) == MEMBERS
+    assert not guest.running
+
+
+def test_who_ended_by_itself_is_noted_and_started_again(place: Field) -> None:
+    quitter = place.members[1]
+    assert isinstance(quitter, Puppet)
+    quitter.alive, quitter.status = False, 1
+    place.revive()
+    assert place.unexpected == [Ended("member-1", 1, "said nothing")]
+    assert quitter.running
+
+
+def test_a_stop_that_is_none_is_noted(place: Field) -> None:
+    member = place.members[0]
+    assert isinstance(member, Puppet)
+    member.status = -9
+    place.stop(member)
+    assert place.failed_stops == [Ended("member-0", -9, "said nothing")]
+
+
+@pytest.mark.parametrize("moment", daemon.MOMENTS)
+def test_a_process_dies_at_its_moment(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[str] = []
+    monkeypatch.setattr("os.kill", lambda *_: died.append("died"))
+    owner, name = {
+        "restore": (Pipeline, "restore"),
+        "replay": (Pipeline, "process"),
+        "snapshot": (Pipeline, "pack_slice"),
+        "journal": (Pipeline, "journal"),
+        "offsets": (KafkaProducer, "send_offsets_to_transaction"),
+        "commit": (KafkaProducer, "commit_transaction"),
+        "committed": (KafkaProducer, "commit_transaction"),
+    }[moment]
+    monkeypatch.setattr(owner, name, lambda self: died.append("worked"))
+    daemon.die_at(moment, 2)
+    place = type("Restoring", (), {"restoring": True})()
+    getattr(owner, name)(place)
+    assert died == ["worked"]
+    getattr(owner, name)(place)
+    after = moment in ("journal", "offsets", "committed")
+    assert died == ["worked", "worked", "died"] if after else ["worked", "died", "worked"]
+
+
+def test_without_the_fence_the_broker_gets_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kafka.structs import ConsumerGroupMetadata
+
+    fields: dict[str, Any] = dict.fromkeys(ConsumerGroupMetadata._fields)
+    unjoined = ConsumerGroupMetadata(**{**fields, "generation_id": -1, "member_id": ""})
+    sent: list[Any] = []
+    monkeypatch.setattr(KafkaConsumer, "group_metadata", lambda self: unjoined)
+    monkeypatch.setattr(KafkaProducer, "send_offsets_to_transaction", lambda self, offsets, group: sent.append(group))
+    daemon.take_away("fence")
+    seen = KafkaConsumer.group_metadata(None)
+    assert seen.generation_id >= 0
+    assert seen.member_id
+    KafkaProducer.send_offsets_to_transaction(None, {}, seen)
+    assert sent == [unjoined]

@@ -1,0 +1,154 @@
+"""The daemon's loop around small pipelines in this process, on the topics of a `Plant`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from detector import snapshots
+from detector.config import FieldsConfig, ReadingsConfig
+from detector.decoding import ReadingDecoder
+from detector.pipeline import Pipeline
+from detector.scorer import Model
+from detector.service.daemon import Daemon
+from detector.service.http import Health
+from detector.service.metrics import Metrics
+from detector.service.rejects import RejectGuard
+from detector.streams.base import Batch, Partition, Record, Streams
+from tests.kafka.plant import Plant
+from tests.plant import (
+    healthy,
+    message,
+    model_of,
+    per_readings,
+    profile_of,
+    readings_config,
+    readings_of,
+    reconstructor,
+)
+
+SENSORS = 7
+ROWS = 420
+
+
+class CrashError(Exception):
+    """The process is gone."""
+
+
+def config_of() -> ReadingsConfig:
+    return readings_config(false_alarms=per_readings(5000), open_after=(3, 5), close_after=40)
+
+
+def model_of_some() -> Model:
+    """Knows the first three sensors of each partition from training."""
+    reconstruct = reconstructor()
+    profile = profile_of(healthy(np.random.default_rng(0), 300), reconstruct, open_after=(3, 5))
+    return model_of({f"pump-{number}-{i}": profile for number in range(8) for i in range(3)})
+
+
+def values_of(number: int, *, sensors: int = SENSORS, rows: int = ROWS) -> list[bytes]:
+    """Readings of one partition: the sensors in turn, each with faults at places of its own."""
+    rng = np.random.default_rng(number)
+    series = []
+    for i in range(sensors):
+        values = healthy(rng, rows)
+        for begin in range(30 + 17 * i, rows, 130):
+            values[begin : begin + 25] += 14
+        series.append(readings_of(f"pump-{number}-{i}", values))
+    return [message([reading]) for row in zip(*series, strict=True) for reading in row]
+
+
+def reference(plant: Plant, inputs: Mapping[int, Sequence[bytes]]) -> dict[str, list[bytes]]:
+    """The alerts of an uninterrupted run, by sensor."""
+    alerts: dict[str, list[bytes]] = {}
+    for number, values in inputs.items():
+        pipeline = pipeline_for(plant)(Partition(plant.input, number))
+        records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
+        for sent in pipeline.process(Batch(pipeline.partition, records, len(records))).alerts:
+            alerts.setdefault((sent.key or b"").decode(), []).append(sent.value)
+    return alerts
+
+
+def published(plant: Plant) -> dict[str, list[bytes]]:
+    """The alerts that are final, by sensor, in order."""
+    alerts: dict[str, list[bytes]] = {}
+    for record in plant.read(plant.alerts):
+        assert json.loads(record.value)["sensor_id"] == record.key.decode()
+        alerts.setdefault(record.key.decode(), []).append(record.value)
+    return alerts
+
+
+def pipeline_for(
+    plant: Plant, *, model: Model | None = None, config: ReadingsConfig | None = None
+) -> Callable[[Partition], Pipeline]:
+    def make(partition: Partition) -> Pipeline:
+        settings = config or config_of()
+        decoder = ReadingDecoder(FieldsConfig(), settings.channels)
+        return Pipeline(
+            partition,
+            settings,
+            model or model_of_some(),
+            decoder,
+            dead_letters=plant.dead_letters,
+            alerts=plant.alerts,
+        )
+
+    return make
+
+
+class Worker:
+    """One daemon. `stop` is asked before each turn and may raise to play a crash."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        streams: Streams,
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        until_end: bool = True,
+        **pipeline: Any,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self.health = Health()
+        self.daemon = Daemon(
+            streams,
+            pipeline_for(plant, **pipeline),
+            metrics=Metrics(self.registry),
+            health=self.health,
+            guard=RejectGuard(0.5, 1000),
+            stop=stop,
+            until_end=until_end,
+        )
+
+    def run(self) -> None:
+        self.daemon.run()
+
+    def sample(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def crash_after(turns: int) -> Callable[[], bool]:
+    """A `stop` that raises before the turn after that many."""
+    left = turns
+
+    def stop() -> bool:
+        nonlocal left
+        if left == 0:
+            raise CrashError
+        left -= 1
+        return False
+
+    return stop
+
+
+@contextmanager
+def small_slices(sensors: int = 2) -> Iterator[None]:
+    """State in slices of few sensors, so that few sensors make many slices."""
+    with mock.patch.object(snapshots, "SLICE_SENSORS", sensors):
+        yield
