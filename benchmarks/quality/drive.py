@@ -1,0 +1,137 @@
+"""Series through the product's own pipeline, row by row from the first, and what it said about them.
+
+A row is a row: row r has the timestamp r seconds after `START`, nothing depends on time otherwise. Readings come to the
+pipeline decoded, which saves writing and parsing millions of messages; everything behind the decoder is the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
+from detector.decoded import Readings
+from detector.messages import Alert, decode_alert
+from detector.pipeline import Pipeline
+from detector.profile import MIN_ROWS
+from detector.reports.scoreboard import EpisodeSpan, episodes_of
+from detector.scorer import Model
+from detector.streams.base import Batch, Partition, Record
+
+F64 = NDArray[np.float64]
+SECOND = 10**9
+START = 1_600_000_000 * SECOND
+READINGS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 8_192
+_PARTITION = Partition("sensor-readings", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One alert episode in rows: where it is said to begin, the row that opened it, the last row of it."""
+
+    started: int
+    opened: int
+    ended: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What became of one series. `scores` (L,): 0 where a row has none; empty where several sensors ran together."""
+
+    scores: F64
+    episodes: tuple[Episode, ...]
+    live_rows: int
+
+
+def settings(warmup: int, budget: int | None) -> ReadingsConfig:
+    """The default configuration, but for what concerns time, with a budget of one false alarm in so many readings."""
+    allowed = None if budget is None else FalseAlarms(per_sensor=1.0, per=f"{budget} readings")
+    return ReadingsConfig(
+        warmup=warmup,
+        window=WindowConfig(max_gap=None, max_fill=0),
+        idle_eviction=None,
+        alerts=AlertsConfig(false_alarms=allowed, update_every=None, max_duration=None),
+    )
+
+
+def play(values: F64, train_rows: int, model: Model, budget: int | None) -> Played:
+    """One sensor's series (L,) from row 0. Values that are not finite are not sent, and take no row of the pipeline."""
+    rows = np.flatnonzero(np.isfinite(values))
+    warmup = max(int(np.searchsorted(rows, train_rows)), MIN_ROWS)
+    told, scored = _run({"s": values[rows]}, settings(warmup, budget), model)
+    scores = np.zeros(len(values))
+    scores[rows[len(rows) - len(scored) :]] = scored
+    episodes = tuple(_in_rows(span, rows) for span in told)
+    return Played(scores, episodes, max(len(rows) - warmup, 0))
+
+
+def play_together(
+    sensors: Mapping[str, F64], warmup: int, model: Model, budget: int | None
+) -> dict[str, tuple[Episode, ...]]:
+    """Several sensors side by side through one pipeline, each with its own rows (L,); their episodes."""
+    told, _ = _run(sensors, settings(warmup, budget), model)
+    found: dict[str, list[Episode]] = {name: [] for name in sensors}
+    for span in told:
+        found[span.sensor_id].append(_in_rows(span, np.arange(len(sensors[span.sensor_id]))))
+    return {name: tuple(episodes) for name, episodes in found.items()}
+
+
+def _run(sensors: Mapping[str, F64], config: ReadingsConfig, model: Model) -> tuple[list[EpisodeSpan], F64]:
+    """Feed all rows; returns the episodes and the scores as they came."""
+    decoder = _Served()
+    pipeline = Pipeline(_PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
+    longest = max(len(values) for values in sensors.values())
+    step = max(1, min(ROWS_AT_ONCE, READINGS_AT_ONCE // len(sensors)))
+    alerts: list[Alert] = []
+    scores: list[F64] = []
+    for number, begin in enumerate(range(0, longest, step)):
+        decoder.next = _readings(sensors, begin, begin + step)
+        output = pipeline.process(Batch(_PARTITION, [Record(number, None, b"")], number + 1))
+        if output.tally.accepted != len(decoder.next):
+            raise AssertionError(f"{len(decoder.next)} readings sent, {output.tally.accepted} taken")
+        alerts += [decode_alert(message.value) for message in output.alerts]
+        scores += output.scores
+    return episodes_of(alerts), np.concatenate([*scores, np.empty(0)])
+
+
+def _readings(sensors: Mapping[str, F64], begin: int, end: int) -> Readings:
+    parts = [(name, values[begin:end]) for name, values in sensors.items() if len(values) > begin]
+    counts = np.array([len(part) for _, part in parts], dtype=np.int64)
+    elements = np.concatenate([np.arange(count) for count in counts])
+    return Readings(
+        ids=[name for name, _ in parts],
+        counts=counts,
+        records=np.zeros(len(parts), dtype=np.int64),
+        elements=np.arange(len(elements)),
+        times=START + (begin + elements) * SECOND,
+        values=np.concatenate([part for _, part in parts])[:, None],
+        rejects=[],
+    )
+
+
+class _Served:
+    """A decoder for records that were decoded before."""
+
+    def __init__(self) -> None:
+        self.next: Readings | None = None
+
+    def decode(self, batch: Batch) -> Readings:
+        """The readings of the batch at hand."""
+        if self.next is None:
+            raise AssertionError(f"nothing was laid out for {batch.partition}")
+        return self.next
+
+
+def _in_rows(span: EpisodeSpan, rows: NDArray[np.intp]) -> Episode:
+    """`rows`: the series' row of each row that was sent."""
+
+    def row(time: int) -> int:
+        return int(rows[(time - START) // SECOND])
+
+    ended = len(rows) - 1 if span.ended is None else (span.ended - START) // SECOND
+    return Episode(row(span.started), row(span.detected), int(rows[ended]), span.ended is not None)
