@@ -184,10 +184,21 @@ def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
     return state
 
 
-def scores_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, float]:
-    """The newest score of each sensor, NaN where there is none."""
+def numbers_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, dict[str, list[float]]]:
+    """What the reference calls the numbers of its sensors."""
     table = table_of(pipeline, config)
-    return {sensor: float(table["score"][slot]) for sensor, slot in table.slots.items()}
+    names = ["score", "prediction", "level", "held_error", "recent", "mean", "variance", "count", "filled", "pending"]
+    if config.alerts.false_alarms is not None:
+        names += ["credit", "rows", "peaks"]
+    found: dict[str, dict[str, list[float]]] = {}
+    for sensor, slot in table.slots.items():
+        found[sensor] = {}
+        for name in names if table["live"][slot] else ():
+            cells = np.atleast_1d(table[name][slot]).astype(float)
+            if name == "peaks":
+                cells = cells - table["forgotten"][slot]
+            found[sensor][name] = cells[np.isfinite(cells)].tolist()
+    return found
 
 
 @contextmanager

@@ -231,6 +231,28 @@ class Sensor:
         self.completed = 0
         self.recent: deque[float] = deque(maxlen=self.owner.alerts.open_after.of)
 
+    def numbers(self) -> dict[str, list[float]]:
+        """What moves from row to row, empty lists for what has not begun. While it warms up: nothing."""
+        if self.profile is None:
+            return {}
+        budget = self.budget
+        scored = bool(self.recent)
+        found = {
+            "score": [] if self.score is None else [self.score],
+            "prediction": self.prediction or [],
+            "level": self.level or [],
+            "held_error": [self.reconstruction] if scored else [],
+            "recent": list(self.recent)[max(len(self.recent) - self.owner.alerts.open_after.of + 1, 0) :],
+            "mean": self.mean,
+            "variance": self.variance,
+            "count": [self.count],
+            "filled": [float(len(self.window))],
+            "pending": [] if budget.pending is None else [budget.pending],
+        }
+        if budget.budget is not None:
+            found |= {"credit": [budget.credit], "rows": [budget.behind], "peaks": budget.highest}
+        return found
+
     # -- time ----------------------------------------------------------------------------------------------------
 
     def timers(self) -> Iterator[tuple[float, str, int, Sensor, str]]:
@@ -529,9 +551,9 @@ class Reference:
                 for row in sensor.order.take(reading.time, values):
                     sensor.row(*row, offset)
 
-    def scores(self) -> dict[str, float | None]:
-        """The newest score of each sensor."""
-        return {name: sensor.score for name, sensor in self.sensors.items()}
+    def numbers(self) -> dict[str, dict[str, list[float]]]:
+        """What moves from row to row, by sensor; nothing of sensors that still warm up."""
+        return {name: sensor.numbers() for name, sensor in self.sensors.items()}
 
     def deadline(self, duration: int | None) -> float:
         """The partition clock that is `duration` after the record at hand."""

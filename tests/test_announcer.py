@@ -232,6 +232,13 @@ def test_a_time_in_which_all_were_silent_counts_for_no_timer() -> None:
     assert found == [(FAULT, "a", "opened", "critical"), (220, "a", "closed", "gap")]
 
 
+def test_two_such_times_in_one_record_count_for_none_either() -> None:
+    far = [Reading("b", START + day * 86_400 * SECOND + i * SECOND, (50.0,)) for day in (2, 5) for i in range(20)]
+    settings: dict[str, Any] = {"max_duration": 3600 * SECOND, "idle_eviction": 300 * SECOND}
+    found = told([*merged(plant.readings_of("a", broken(205)), plant.readings_of("b", healthy(205))), far], **settings)
+    assert found == [(FAULT, "a", "opened", "critical")]
+
+
 def test_without_timers_nothing_is_told_but_opening_and_closing() -> None:
     found = told(merged(plant.readings_of("a", broken(900, until=230))), 333)
     assert [one.event for one in found] == ["opened", "closed"]

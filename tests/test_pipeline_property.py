@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from detector import snapshots
+from detector import pipeline as pipeline_module
+from detector import scorer, snapshots
 from detector.config import FalseAlarms, ReadingsConfig
 from detector.profile import Profile
 from detector.scorer import Model
@@ -254,14 +255,14 @@ def differences(ours: Sequence[Event], expected: Sequence[Event]) -> list[str]:
 
 def produce(
     config: ReadingsConfig, model: Model, records: Sequence[Record], cuts: Sequence[int]
-) -> tuple[list[Event], dict[str, float]]:
-    """What the pipeline publishes, unrounded, and the sensors' last scores."""
+) -> tuple[list[Event], dict[str, dict[str, list[float]]]]:
+    """What the pipeline publishes, unrounded, and its numbers in the end."""
     pipeline = plant.pipeline_of(config, model)
     with plant.unrounded() as written:
         messages = plant.play(pipeline, records, cuts)
     decoded = [msgspec.json.decode(message.value) for message in messages]
     events = [plant.event_of(written[alert["alert_id"], alert["sequence"]]) for alert in decoded]
-    return events, plant.scores_of(pipeline, config)
+    return events, plant.numbers_of(pipeline, config)
 
 
 # -- the properties --------------------------------------------------------------------------------------------------
@@ -275,12 +276,11 @@ def check_against_reference(
     reference = Reference(config, model)
     for record, group in zip(records, groups, strict=True):
         reference.feed(record.offset, group)
-    events, scores = produce(config, model, records, cuts)
+    events, numbers = produce(config, model, records, cuts)
     assert differences(events, reference.events) == []
-    expected = {sensor: math.nan if score is None else score for sensor, score in reference.scores().items()}
-    assert scores.keys() == expected.keys()
-    for sensor, score in expected.items():
-        assert scores[sensor] == pytest.approx(score, rel=1e-9, abs=1e-12, nan_ok=True)
+    assert numbers.keys() == reference.numbers().keys()
+    for sensor, expected in reference.numbers().items():
+        assert numbers[sensor] == {part: pytest.approx(cells, rel=1e-8, abs=1e-11) for part, cells in expected.items()}
     return reference.events
 
 
@@ -293,38 +293,51 @@ def test_pipeline_does_what_the_reference_does(scenario: Scenario) -> None:
         event(kind)
 
 
-def long_story(seed: int) -> tuple[ReadingsConfig, list[list[Reading]]]:
-    """Two sensors over long faults, which the adaptive scale learns and forgets again, and long peace."""
+def long_story(seed: int) -> tuple[ReadingsConfig, Model, list[list[Reading]]]:
+    """Two sensors over long faults, which the adaptive scale learns and forgets again, gaps, and long peace."""
     rng = np.random.default_rng(seed)
-    coming: list[Reading] = []
+    coming: list[tuple[float, Reading]] = []
     for sensor in range(2):
         values = plant.healthy(rng, 4000)
-        for first, rows, size in ((600, 450, 9), (1300, 330, -7), (1900, 600, 4), (2900, 20, 30)):
+        for first, rows, size in ((600, 450, 9), (1300, 330, -7), (1900, 600, 4), (2900, 20, 30), (3700, 300, 5)):
             begin = first + int(rng.integers(100))
             values[begin : begin + rows] += size
         values[3300] = 1e9
-        coming += plant.readings_of(name(sensor), values, first=START + sensor * SECOND // 2)
-    coming.sort(key=lambda reading: reading.time)
-    config = plant.readings_config(warmup=400, false_alarms=plant.per_readings(500), update_every=90 * SECOND)
-    return config, [coming[i : i + 3] for i in range(0, len(coming), 3)]
+        own = plant.readings_of(name(sensor), values, first=START + sensor * SECOND // 2)
+        later = [own[i]._replace(time=own[i].time - 90 * SECOND) for i in range(3000, len(own))]
+        own = [*own[:3000], *later] if sensor else own
+        # Short gaps are filled; a long one, and a clock that is set back, restart the window, each at another phase
+        # of the stride and after another number of quiet rows.
+        gone = {*range(800, 803), *range(1203, 1205), *range(2700, 2742), *range(2850, 2853), *range(3550, 3571)}
+        coming += [(START + i * SECOND, reading) for i, reading in enumerate(own) if i not in gone]
+    coming.sort(key=lambda pair: pair[0])
+    readings = [reading for _, reading in coming]
+    stride = 1 + 2 * (seed % 2)
+    config = plant.readings_config(
+        warmup=400, false_alarms=plant.per_readings(500), update_every=90 * SECOND, window={"stride": stride}
+    )
+    return config, plant.model_of(stride=stride), [readings[i : i + 3] for i in range(0, len(readings), 3)]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_so_it_does_over_long_faults_and_long_peace(seed: int) -> None:
-    config, groups = long_story(seed)
-    events = check_against_reference(config, plant.model_of(), groups, [1000, 1001, 2002])
+    config, model, groups = long_story(seed)
+    events = check_against_reference(config, model, groups, [1000, 1001, 2002])
     assert sum(one.event == "opened" for one in events) >= 8
 
 
 def check_batches(
     config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]], cuttings: Sequence[Sequence[int]]
 ) -> None:
-    """However the records are cut into batches, messages and state are the same to the bit."""
+    """However records are cut into batches, and batches into blocks, messages and state are the same to the bit."""
     records = plant.records_of(groups)
     outcomes = []
     for cuts in ((), *cuttings):
         pipeline = plant.pipeline_of(config, model)
         outcomes.append((plant.play(pipeline, records, cuts), plant.state_of(pipeline, config)))
+    with mock.patch.object(pipeline_module, "BLOCK_ROWS", 8), mock.patch.object(scorer, "CHUNK", 3):
+        pipeline = plant.pipeline_of(config, model)
+        outcomes.append((plant.play(pipeline, records), plant.state_of(pipeline, config)))
     for messages, state in outcomes[1:]:
         assert messages == outcomes[0][0]
         assert state == outcomes[0][1]
@@ -341,8 +354,8 @@ def test_batches_do_not_matter(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_nor_do_they_over_long_faults_and_long_peace(seed: int) -> None:
-    config, groups = long_story(seed)
-    check_batches(config, plant.model_of(), groups, [range(0, len(groups), 37), [len(groups) // 3]])
+    config, model, groups = long_story(seed)
+    check_batches(config, model, groups, [range(0, len(groups), 37), [len(groups) // 3]])
 
 
 @THOROUGH

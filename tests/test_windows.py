@@ -110,6 +110,15 @@ def test_an_accepted_reading_ends_the_run_of_late_ones_and_a_repeated_one_does_n
     assert tally.resets == 1
 
 
+def test_a_batch_in_order_ends_the_run_of_late_ones_too() -> None:
+    table = SensorTable(1, 10)
+    late = [(500, 0.0)] * (LATE_LIMIT - 1)
+    take(table, [(1000, 0), *late])
+    assert table["late_run"][0] == LATE_LIMIT - 1
+    assert times_of(take(table, [(1001, 1), (1002, 2)])[0]) == [1001, 1002]
+    assert times_of(take(table, late)[0]) == []
+
+
 def test_a_set_back_releases_what_is_held_and_marks_the_first_row_that_comes_after() -> None:
     table = SensorTable(1, 10)
     take(table, [(1000, 1), (1003, 2), (1006, 3)], lateness=5)
