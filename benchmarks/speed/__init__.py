@@ -1,0 +1,1 @@
+"""How fast and how large: `python -m benchmarks.speed`; on a real broker `python -m benchmarks.speed.kafka`."""
