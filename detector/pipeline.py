@@ -26,7 +26,7 @@ from detector.recovery import NO_COPY
 from detector.scorer import Model, fill_block, score_block
 from detector.selection import Selection
 from detector.signals import WINDOW
-from detector.snapshots import pack_slice, slice_count, unpack_slices
+from detector.snapshots import BASIS_ENTRY, Basis, pack_basis, pack_slice, settings_of, slice_count, unpack_slices
 from detector.state import NEVER, Episode, SensorTable, Slots, StateError, WarmUp
 from detector.streams.base import Batch, Partition, pack_state, unpack_state
 from detector.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
@@ -37,6 +37,8 @@ from detector.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 I64 = NDArray[np.int64]
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""
+BLOCK_SENSORS = 1024
+"""Sensors scored together; more only take memory."""
 
 
 class Pipeline:
@@ -58,6 +60,8 @@ class Pipeline:
         pulse: Callable[[], None] = lambda: None,
     ) -> None:
         self.partition = partition
+        self.basis = Basis(model.digest, settings_of(config))
+        """What results rest on beside the records."""
         self.position = 0
         self._config = config
         self._model = model
@@ -74,6 +78,8 @@ class Pipeline:
         self.mismatches = 0
         """Episodes whose replayed state differed from the journal."""
         self._live_from = 0
+        self._renewed = False
+        self._tell_basis = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
         # of the batch at hand
         self._offsets: I64 = np.empty(0, dtype=np.int64)
@@ -111,18 +117,27 @@ class Pipeline:
 
     def pack_slice(self, number: int) -> bytes:
         """One slice of the state as of `position`."""
-        return pack_slice(self._table, number, model=self._model.digest, position=self.position, clock=self._clock)
+        return pack_slice(self._table, number, basis=self.basis, position=self.position, clock=self._clock)
 
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
         return pack_state([self.pack_slice(number) for number in range(self.slices())], {})
 
+    def renewed(self) -> bool:
+        """Whether slices stored so far are of another basis; says so once."""
+        renewed, self._renewed = self._renewed, False
+        return renewed
+
     def journal(self) -> list[tuple[str, bytes | None]]:
-        """The open episode (None: none) of each sensor whose episode changed since the last call."""
+        """The open episode (None: none) of each sensor whose episode changed since the last call.
+
+        The first time after a beginning with nothing also the basis, which slices will tell as soon as there are some.
+        """
         table = self._table
         changed = sorted(table.changed)
         table.changed.clear()
-        entries: list[tuple[str, bytes | None]] = []
+        entries: list[tuple[str, bytes | None]] = [(BASIS_ENTRY, pack_basis(self.basis))] if self._tell_basis else []
+        self._tell_basis = False
         for sensor_id in changed:
             episode = table.episodes.get(table.slots.get(sensor_id, -1))
             entries.append((sensor_id, None if episode is None else pack_entry(episode, self.position)))
@@ -133,6 +148,7 @@ class Pipeline:
         self.position = position
         self._live_from = position if live_from is None else live_from
         self._journal = None
+        self._tell_basis = True
 
     def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
         """Take up what was stored; returns whether it was made with another model version.
@@ -147,15 +163,18 @@ class Pipeline:
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        switched = False
+        basis = None
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
             self._clock = restored.clock
             position = restored.position if position is None else position
             self._timers.forget()
-            switched = restored.models != {self._model.digest}
+            basis = restored.basis
         self.begin(position, live_from)
         self._journal = journal
+        self._tell_basis = basis is None
+        self._renewed = basis not in (None, self.basis)
+        switched = basis is not None and basis.model != self.basis.model
         if switched:
             self._take_model()
         self._take_budget()
@@ -410,26 +429,28 @@ class Pipeline:
             if has_imputed:
                 inside = filling & (completes < end)
                 completes[inside] = next_real[completes[inside]]
-            height = max(1, BLOCK_ROWS // len(groups))
+            height = max(1, BLOCK_ROWS // min(len(groups), BLOCK_SENSORS))
             tall = np.minimum(at + height, end)
             if has_imputed:
                 tall = next_real[tall - 1] + 1
             end = np.where(filling, completes, tall)
-            for part, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
-                if len(part):
-                    block = Block(self._table, rows, groups[part], at[part], end[part])
-                    if fill:
-                        fill_block(self._table, block)
-                    else:
-                        scored = score_block(
-                            self._table, block, self._model, self._open_after, self._config.alerts.close_after
-                        )
-                        self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-                        self._output.scores.append(scored.u[block.tick, block.sensor])
-                        self._output.errors.append(scored.errors[block.tick, block.sensor])
-                        self._announcer.tell(block, scored)
-                    block.store(self._table, self._offsets)
+            for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
+                for begin in range(0, len(chosen), BLOCK_SENSORS):
+                    part = chosen[begin : begin + BLOCK_SENSORS]
+                    self._block(Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
             position[groups] = end
+
+    def _block(self, block: Block, *, fill: bool) -> None:
+        """Run one block; `fill`: none of its rows completes a window."""
+        if fill:
+            fill_block(self._table, block)
+        else:
+            scored = score_block(self._table, block, self._model, self._open_after, self._config.alerts.close_after)
+            self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
+            self._output.scores.append(scored.u[block.tick, block.sensor])
+            self._output.errors.append(scored.errors[block.tick, block.sensor])
+            self._announcer.tell(block, scored)
+        block.store(self._table, self._offsets)
 
     def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
         """Empty what must not span a gap; close an open episode with `gap`."""

@@ -2,26 +2,47 @@
 
 A slice holds the sensors of a range of slots, as of its *position*: records before it are contained. When slices of
 different positions are read back, the records from the oldest one's position on are run again; a sensor takes part from
-its own slice's position on (the column `known`), and what is run again leads to no output.
+its own slice's position on (the column `known`), and what is run again leads to no output. It is run with the model and
+the settings it was run with before: every slice says on which *basis* it was made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from detector.clock import PartitionClock
+from detector.config import ReadingsConfig
 from detector.state import SensorTable, StateError
+from detector.streams.base import unpack_state
 
 SLICE_SENSORS = 64
 """Sensors in a slice: 190 KB of them, once they have warmed up."""
 
 
+BASIS_ENTRY = "\0basis"
+"""The journal's entry that names the basis while there are no slices; no sensor has an id with a NUL in front."""
+
+
+class Basis(NamedTuple):
+    """What results rest on beside the records: a model, by its digest, and settings, as `settings_of` gives them."""
+
+    model: str
+    settings: bytes
+
+
+class _Head(msgspec.Struct):
+    model: str
+    settings: bytes
+
+
 class _Slice(msgspec.Struct):
     model: str
+    settings: bytes
     position: int
     clock: int
     ahead: int
@@ -32,11 +53,41 @@ class _Slice(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What slices said beside their sensors: the oldest one's position and clock, the models they were made with."""
+    """What slices said beside their sensors: the oldest one's position and clock, the basis of all."""
 
     position: int
     clock: PartitionClock
-    models: frozenset[str]
+    basis: Basis
+
+
+def settings_of(config: ReadingsConfig) -> bytes:
+    """The settings that results depend on, as JSON from which `ReadingsConfig` can be made again."""
+    # Where the input and the model lie is another matter; an override rests on which of its keys were set.
+    settings = config.model_dump(mode="json", exclude={"enabled", "input", "model", "overrides"})
+    settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
+    return msgspec.json.encode(settings)
+
+
+def basis_of(data: bytes) -> Basis | None:
+    """On which basis a packed state was made; None if it does not say. Raises StateError if it is none."""
+    try:
+        slices, journal = unpack_state(data)
+        heads = slices or [journal[key] for key in (BASIS_ENTRY,) if key in journal]
+        found = [msgspec.msgpack.decode(head, type=_Head) for head in heads]
+    except ValueError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
+    return _common([Basis(head.model, head.settings) for head in found]) if found else None
+
+
+def pack_basis(basis: Basis) -> bytes:
+    """The value of the journal's entry `BASIS_ENTRY`."""
+    return msgspec.msgpack.encode(_Head(*basis))
+
+
+def _common(bases: Sequence[Basis]) -> Basis:
+    if len(set(bases)) > 1:
+        raise StateError("parts of the stored state were made with different models or settings")
+    return bases[0]
 
 
 def slice_count(table: SensorTable) -> int:
@@ -44,12 +95,13 @@ def slice_count(table: SensorTable) -> int:
     return max(1, -(-len(table.ids) // SLICE_SENSORS))
 
 
-def pack_slice(table: SensorTable, number: int, *, model: str, position: int, clock: PartitionClock) -> bytes:
+def pack_slice(table: SensorTable, number: int, *, basis: Basis, position: int, clock: PartitionClock) -> bytes:
     """One slice as of `position`."""
     begin = number * SLICE_SENSORS
     ids = table.ids[begin : begin + SLICE_SENSORS]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
-    return msgspec.msgpack.encode(_Slice(model, position, clock.now, clock.ahead, begin, ids, table.pack(slots)))
+    sensors = table.pack(slots)
+    return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors))
 
 
 def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
@@ -64,14 +116,14 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         raise StateError(f"the stored state cannot be read: {error}") from None
     if not found:
         raise StateError("the stored state is empty")
+    basis = _common([Basis(one.model, one.settings) for one in found])
     found.sort(key=lambda one: one.position)
     _lay_out(table, found)
     for one in found:
         slots = table.unpack(one.sensors)
         table["known"][slots] = one.position
     oldest = found[0]
-    models = frozenset(one.model for one in found)
-    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), models)
+    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), basis)
 
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:

@@ -118,6 +118,26 @@ def test_severity_that_rises_is_told_at_once_and_puts_off_the_next_update() -> N
     assert later_ones == [(FAULT + 25 + 41 * i, "a", "updated", "critical") for i in (1, 2)]
 
 
+@pytest.mark.parametrize("event", ["updated", "closed"])
+def test_an_update_due_at_the_record_of_a_rise_or_of_the_end_comes_before_it(event: str) -> None:
+    values = broken(900, size=1.5, until=240)
+    values[FAULT + 25 : FAULT + 27] += 60
+    groups = merged(plant.readings_of("a", values))
+    plain = told(groups, critical_ratio=20.0)
+    opened = next(one for one in plain if one.record >= FAULT and one.event == "opened")
+    other = next(one for one in plain[plain.index(opened) :] if one.event == event)
+    every = (other.record - opened.record - 1) * SECOND
+    # The rise itself is an update, so that only a time before it, or one after it, is of use.
+    if event == "closed":
+        rise = next(one for one in plain[plain.index(opened) :] if one.event == "updated")
+        every = (other.record - rise.record - 1) * SECOND
+    found = told(groups, 211, update_every=every, critical_ratio=20.0)
+    due = [one for one in found if one.record == other.record]
+    assert [one.event for one in due] == ["updated", event]
+    assert due[0].more == ("warning" if event == "updated" else "critical")
+    assert due[1] == other
+
+
 def test_a_silent_sensor_is_updated_by_the_clock_of_the_others() -> None:
     found = told(
         merged(plant.readings_of("a", broken(210)), plant.readings_of("b", healthy(300, seed=3))),
@@ -211,6 +231,20 @@ def test_timers_come_by_deadline_and_id_and_before_the_readings_of_their_record(
     ]
 
 
+def test_a_timer_fires_once_its_time_has_passed_and_not_before() -> None:
+    late = healthy(300)
+    late[FAULT + 1 :] += 60
+    found = told(
+        merged(plant.readings_of("a", broken(300)), plant.readings_of("b", late)), 231, max_duration=30 * SECOND
+    )
+    assert [one[:3] for one in found] == [
+        (FAULT, "a", "opened"),
+        (FAULT + 1, "b", "opened"),
+        (FAULT + 31, "a", "closed"),
+        (FAULT + 32, "b", "closed"),
+    ]
+
+
 def test_readings_of_one_record_are_told_in_their_order() -> None:
     groups = merged(*(plant.readings_of(name, broken(FAULT + 1)) for name in ("b", "c", "a")))
     found = told(groups)
@@ -234,7 +268,11 @@ def test_a_time_in_which_all_were_silent_counts_for_no_timer() -> None:
 
 def test_two_such_times_in_one_record_count_for_none_either() -> None:
     far = [Reading("b", START + day * 86_400 * SECOND + i * SECOND, (50.0,)) for day in (2, 5) for i in range(20)]
-    settings: dict[str, Any] = {"max_duration": 3600 * SECOND, "idle_eviction": 300 * SECOND}
+    settings: dict[str, Any] = {
+        "max_duration": 3600 * SECOND,
+        "idle_eviction": 300 * SECOND,
+        "update_every": 600 * SECOND,
+    }
     found = told([*merged(plant.readings_of("a", broken(205)), plant.readings_of("b", healthy(205))), far], **settings)
     assert found == [(FAULT, "a", "opened", "critical")]
 

@@ -65,6 +65,14 @@ def test_one_sane_reading_starts_the_count_again() -> None:
     assert clock.ahead == 19
 
 
+def test_so_does_a_batch_of_sane_readings() -> None:
+    clock = PartitionClock(0)
+    for batch in ([AHEAD] * 19, [7, 8], [AHEAD]):
+        after, jumps = advance(clock, batch)
+        assert not any(jumps)
+    assert (after, clock.ahead) == ([8], 1)
+
+
 def test_two_jumps_in_one_record_add_up() -> None:
     clock = PartitionClock(0)
     after, jumps = advance(clock, [AHEAD] * 20 + [3 * AHEAD] * 20, [0] * 40)

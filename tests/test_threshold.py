@@ -90,8 +90,8 @@ def test_higher_peaks_make_a_higher_threshold() -> None:
 
 
 def test_the_return_level_is_limited_while_a_sensor_is_young() -> None:
-    assert level_of(rows_of(sensor([5.0], rows=900, budget=1000.0))) == math.log(3)
-    assert level_of(rows_of(sensor([5.0], rows=1000, budget=1000.0))) > 5
+    assert level_of(rows_of(sensor([5.0], rows=998, budget=1000.0))) == math.log(3)
+    assert level_of(rows_of(sensor([5.0], rows=999, budget=1000.0))) > 5
 
 
 def test_without_a_budget_the_threshold_is_one_whatever_happens() -> None:

@@ -42,7 +42,7 @@ class Bench:
         for topic in ("single", "batched", "live"):
             broker.create_topic(topic, PARTITIONS)
         broker.create_topic("rival-out", 1)
-        self.single = fill_single(broker.address, "single", 60 if quick else 250)
+        self.single = fill_single(broker.address, "single", 300 if quick else 700)
         self.batched = fill_batched(broker.address, "batched", 5 if quick else 20)
 
     def rival(self, what: str, rival: str, filled: Filled, *, seconds: float | None = None) -> None:
@@ -161,7 +161,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> None:
 
 
 def gates_of(rates: dict[str, float], p99: float) -> list[Gate]:
-    """The budgets of which both sides were measured."""
+    """The budgets; one of which a side is missing is missed: what was not measured was not kept."""
     dense = "daemon, dense"
     ratios = [
         ("dense of bare poll", dense, _LIMITS["single"], 0.5),
@@ -175,8 +175,9 @@ def gates_of(rates: dict[str, float], p99: float) -> list[Gate]:
         ("dense against the loop with ONNX Runtime", dense, "loop with ONNX Runtime", 4),
         ("dense against Quix Streams", dense, "Quix Streams, exactly once", 4),
     ]
+    unmeasured = float("nan")
     gates = [
-        Gate(what, rates[one] / rates[two], limit) for what, one, two, limit in ratios if {one, two} <= rates.keys()
+        Gate(what, rates.get(one, unmeasured) / rates.get(two, unmeasured), limit) for what, one, two, limit in ratios
     ]
     return [*gates, Gate("p99 in s", p99, COMMIT_SECONDS + 0.1, at_most=True)]
 

@@ -53,6 +53,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
 
     from detector.cli.options import duration_option, place_option, sensor_option
     from detector.service.assemble import (
+        former_factory,
         load_model,
         make_decoder,
         pipeline_factory,
@@ -94,6 +95,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         daemon = Daemon(
             streams,
             pipeline_factory(config, model, decoder, lambda: daemon.pulse()),
+            make_former=former_factory(config, model, sensor=sensor, interval=interval, pulse=lambda: daemon.pulse()),
             metrics=metrics,
             health=health,
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from detector.config import Config
+from pydantic import ValidationError
+
+from detector.config import Config, ReadingsConfig
 from detector.decoding import ReadingDecoder
 from detector.errors import UserError
 from detector.messages import dead_letter_line
-from detector.models.bundles import check_fits, load_bundle
+from detector.models.bundles import Bundle, check_fits, load_bundle
 from detector.models.onnx_runtime import open_runtime
+from detector.models.versions import list_versions
 from detector.pipeline import Pipeline
 from detector.scorer import Model
 from detector.service.http import WAITING, Health
+from detector.snapshots import Basis
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
@@ -22,13 +27,13 @@ from detector.timerange import Decoder
 NANOSECONDS = 1e9
 
 
-def load_model(config: Config) -> Model:
+def load_model(config: Config, digest: str | None = None) -> Model:
     """The active bundle of the readings, verified, checked against the configuration, and ready to score.
 
-    Raises UserError.
+    `digest` asks for another version. Raises UserError.
     """
     readings = config.readings
-    bundle = load_bundle(readings.model)
+    bundle = load_bundle(readings.model) if digest is None else _bundle_with(readings.model, digest)
     open_after = readings.alerts.open_after
     check_fits(
         bundle,
@@ -44,6 +49,20 @@ def load_model(config: Config) -> Model:
         stride=bundle.stride,
         reconstruct=open_runtime(bundle, readings.runtime),
         profiles=bundle.profiles(),
+    )
+
+
+def _bundle_with(directory: Path, digest: str) -> Bundle:
+    """The version in `directory` that has the digest. Raises UserError."""
+    for version in list_versions(directory):
+        if digest.startswith(version.rpartition("-")[2]):
+            bundle = load_bundle(directory, version)
+            if bundle.digest == digest:
+                return bundle
+    raise UserError(
+        f"readings have to be run again with the model {digest}, which is not there",
+        where=str(directory),
+        todo="Put its directory back: it is needed until the state is up to date",
     )
 
 
@@ -143,3 +162,34 @@ def pipeline_factory(
         )
 
     return make
+
+
+def former_factory(
+    config: Config, model: Model, *, sensor: str | None, interval: int | None, pulse: Callable[[], None] = lambda: None
+) -> Callable[[Partition, Basis], Pipeline]:
+    """What makes a pipeline that processes as on another basis: records are run again as they were the first time.
+
+    The model of that basis comes from the directory of bundles, the settings from the basis; `sensor` and `interval`
+    are those of `make_decoder`. What it returns raises UserError where either cannot be had.
+    """
+
+    @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
+    def make_for(basis: Basis) -> Callable[[Partition], Pipeline]:
+        former = config.model_copy(update={"readings": _readings_of(basis, config.readings)})
+        decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
+        same = basis.model == model.digest
+        return pipeline_factory(former, model if same else load_model(former, basis.model), decoder, pulse)
+
+    return lambda partition, basis: make_for(basis)(partition)
+
+
+def _readings_of(basis: Basis, readings: ReadingsConfig) -> ReadingsConfig:
+    try:
+        found = ReadingsConfig.model_validate_json(basis.settings)
+    except ValidationError as error:
+        raise UserError(
+            "readings have to be run again with settings this version does not know: "
+            f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
+            todo="Start the version that ran before once more and stop it with SIGTERM",
+        ) from None
+    return found.model_copy(update={"input": readings.input, "model": readings.model})

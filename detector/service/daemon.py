@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from detector.budget import BudgetAccount
@@ -17,6 +18,7 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics, observe_many
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
+from detector.snapshots import Basis, basis_of
 from detector.state import StateError
 from detector.streams.base import Assigned, Batch, Partition, Revoked, Streams
 
@@ -27,6 +29,7 @@ POLL_SECONDS: Final = 0.1
 NANOSECONDS: Final = 1e9
 
 MakePipeline = Callable[[Partition], Pipeline]
+MakeFormer = Callable[[Partition, Basis], Pipeline]
 
 
 class Daemon:
@@ -34,6 +37,9 @@ class Daemon:
 
     `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. Whatever raises out
     of `run` leaves everything since the last durable commit undone, to be done again by the next process.
+
+    Where records have to be run again that were processed with another model or other settings, `make_former` makes the
+    pipeline that does so; without it, or without a need to run anything again, the new ones count at once.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Daemon:
         health: Health,
         guard: RejectGuard,
         stop: Callable[[], bool],
+        make_former: MakeFormer | None = None,
         until_end: bool = False,
         notifier: Notifier | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -52,6 +59,7 @@ class Daemon:
     ) -> None:
         self._streams = streams
         self._make_pipeline = make_pipeline
+        self._make_former = make_former
         self._metrics = metrics
         self._health = health
         self._guard = guard
@@ -62,6 +70,7 @@ class Daemon:
         self._monotonic = monotonic
         self._pipelines: dict[Partition, Pipeline] = {}
         self._restoring: dict[Partition, float] = {}  # since when
+        self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
         self._readings = 0
@@ -128,19 +137,8 @@ class Daemon:
 
     def _assign(self, assigned: Assigned) -> None:
         partition = assigned.partition
-        pipeline = self._make_pipeline(partition)
-        started = self._monotonic()
-        if assigned.state is None:
-            pipeline.begin(assigned.position, assigned.live_from)
-        else:
-            try:
-                if pipeline.restore(assigned.state, assigned.live_from, assigned.position):
-                    event(_log, logging.WARNING, "model_changed_since_last_run", stream=partition.stream)
-            except StateError as error:
-                raise UserError(
-                    f"the state of {partition.stream} partition {partition.number} cannot be taken up: {error}",
-                    todo="Restore the configuration it was written with, or start over with `detector run --fresh`",
-                ) from error
+        started = self._monotonic() - assigned.seconds
+        pipeline = self._begun(assigned)
         self._pipelines[partition] = pipeline
         self._restoring[partition] = started
         event(
@@ -161,6 +159,40 @@ class Daemon:
         self._metrics.ready.set(self._health.ready)
         self._notifier.ready()
 
+    def _begun(self, assigned: Assigned) -> Pipeline:
+        """The pipeline of a partition, with its state: a former one, if that has to bring the state up to date."""
+        partition = assigned.partition
+        pipeline = self._make_pipeline(partition)
+        if assigned.state is None:
+            pipeline.begin(assigned.position, assigned.live_from)
+            return pipeline
+        replays = assigned.live_from is not None and assigned.live_from > assigned.position
+        with _telling(partition):
+            basis = basis_of(assigned.state)
+            if replays and self._make_former is not None and basis is not None and basis != pipeline.basis:
+                event(
+                    _log, logging.WARNING, "replaying_with_former_settings",
+                    stream=partition.stream, partition=partition.number, model=basis.model,
+                )  # fmt: skip
+                pipeline = self._make_former(partition, basis)
+                self._former.add(partition)
+            self._take_up(pipeline, assigned.state, assigned.live_from, assigned.position)
+        return pipeline
+
+    def _take_up(
+        self, pipeline: Pipeline, state: bytes, live_from: int | None = None, position: int | None = None
+    ) -> None:
+        if pipeline.restore(state, live_from, position):
+            event(_log, logging.WARNING, "model_changed_since_last_run", stream=pipeline.partition.stream)
+
+    def _succeed(self, partition: Partition) -> None:
+        """What was committed is caught up with: from here on the model and the settings of now count."""
+        self._former.discard(partition)
+        pipeline = self._make_pipeline(partition)
+        with _telling(partition):
+            self._take_up(pipeline, self._pipelines[partition].snapshot())
+        self._pipelines[partition] = pipeline
+
     def _restored(self, partition: Partition) -> None:
         """The partition's state is what it was at the last commit."""
         pipeline = self._pipelines[partition]
@@ -172,11 +204,14 @@ class Daemon:
                 _log, logging.WARNING, "replay_mismatch",
                 stream=partition.stream, partition=partition.number, episodes=pipeline.mismatches,
             )  # fmt: skip
+        if partition in self._former:
+            self._succeed(partition)
         if not self._restoring:
             self._health.clear_reason("restoring")
 
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
+        self._former.discard(partition)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
         self._metrics.partition_gone(partition.stream, partition.number)
@@ -190,6 +225,7 @@ class Daemon:
         output = pipeline.process(batch)
         if batch.partition in self._restoring and not pipeline.restoring:
             self._restored(batch.partition)
+            pipeline = self._pipelines[batch.partition]
             event(
                 _log, logging.INFO, "restored",
                 stream=batch.partition.stream, partition=batch.partition.number, position=pipeline.position,
@@ -258,6 +294,18 @@ class Daemon:
                 metrics.last_event_timestamp.labels(*labels).set(pipeline.clock / NANOSECONDS)
 
 
+@contextmanager
+def _telling(partition: Partition) -> Iterator[None]:
+    """Say what a person can do about a state that does not fit."""
+    try:
+        yield
+    except StateError as error:
+        raise UserError(
+            f"the state of {partition.stream} partition {partition.number} cannot be taken up: {error}",
+            todo="Restore the configuration it was written with, or start over with `detector run --fresh`",
+        ) from error
+
+
 def _why(output: Output) -> str:
     """What was wrong with the first record that was rejected; nothing if none was."""
     headers = dict(output.dead_letters[0].headers) if output.dead_letters else {}
@@ -281,6 +329,9 @@ class _States:
 
     def pack_slice(self, partition: Partition, number: int) -> bytes:
         return self._pipelines[partition].pack_slice(number)
+
+    def renewed(self, partition: Partition) -> bool:
+        return self._pipelines[partition].renewed()
 
     def journal(self, partition: Partition) -> Sequence[tuple[str, bytes | None]]:
         return self._pipelines[partition].journal()

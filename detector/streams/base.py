@@ -42,13 +42,14 @@ class Assigned:
 
     `state` is what the last durable commit stored for it, or None. Where that state is older than what was committed,
     `live_from` is the committed position: the records from `position` up to it are there to bring the state up to date
-    and lead to no output; no batch reaches across it.
+    and lead to no output; no batch reaches across it. `seconds` is how long reading the state took.
     """
 
     partition: Partition
     position: int
     state: bytes | None = None
     live_from: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ class RollingSnapshot(Protocol):
 
     def pack_slice(self, partition: Partition, number: int) -> bytes:
         """One slice as of the partition's position."""
+        ...
+
+    def renewed(self, partition: Partition) -> bool:
+        """Whether slices stored so far must not be mixed with those of now: the next commit stores every one.
+
+        Says so once; belongs to the next commit.
+        """
         ...
 
     def journal(self, partition: Partition) -> Sequence[tuple[str, bytes | None]]:

@@ -62,6 +62,7 @@ class Composition:
         book, position, partition = one.found.book, one.position, one.partition
         first = len(self.records)
         count = max(1, snapshot.slices(partition))
+        book.all_due |= snapshot.renewed(partition)
         places: dict[int, tuple[int, int]] = {}
         for number in book.plan(count, rounds, share):
             begin = len(self.records)

@@ -19,11 +19,12 @@ class Held:
     `next` is the offset of the next record expected from the broker, `handed` the position after the last batch,
     `position` the last one the consumer of batches named for a commit, `committed` and `point` what the last commit
     said; `whole_parts` the parts of its state where that is stored whole; `planned` when slices were last chosen;
-    `announced`: whether the assignment was handed out.
+    `announced`: whether the assignment was handed out; `since`: the time of the assignment.
     """
 
-    def __init__(self, tp: TopicPartition) -> None:
+    def __init__(self, tp: TopicPartition, since: float) -> None:
         self.tp = tp
+        self.since = since
         self.partition = Partition(tp.topic, tp.partition)
         self.restored: Restored | None = None
         self.next = 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -19,37 +18,20 @@ from kafka.errors import CommitFailedError
 from detector.errors import DetectorError, OperationError
 from detector.settings import KafkaConfig, StateConfig
 from detector.streams.base import Assigned, Event, Message, Partition, Revoked, RollingSnapshot, Snapshot
-from detector.streams.kafka.clients import (
-    admin_client,
-    connection_settings,
-    group_consumer,
-    instance_name,
-    plain_consumer,
-    transactional_producer,
-)
 from detector.streams.kafka.committing import Composition, committing
+from detector.streams.kafka.connection import Connection
 from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
 from detector.streams.kafka.held import Held
-from detector.streams.kafka.limits import Caller
-from detector.streams.kafka.membership import Change, Listener, Watch, broker_away, hold
+from detector.streams.kafka.membership import Change, broker_away, hold
+from detector.streams.kafka.outage import Outage
 from detector.streams.kafka.poison import describe_corrupt
 from detector.streams.kafka.restoring import Restorer, Steps
-from detector.streams.kafka.security import probe, refused
-from detector.streams.kafka.topics import check_topics
-from detector.streams.kafka.transactions import Transactions
 
 _NANOSECONDS: Final = 1e9
 _JOINING_SECONDS: Final = 0.5
 """A shorter poll may end in the middle of joining, and the member then hangs until it is told to join again."""
 _LOOK_SECONDS: Final = 0.5
 """The longest single wait for records: the member's state is looked at in between."""
-_ASK_SECONDS: Final = 8.0
-_CLOSE_MS: Final = 3_000
-_AWAY_SECONDS: Final = 1.0
-"""A coordinator that is away for less is moving, not gone."""
-_FENCED_TWICE_SECONDS: Final = 60.0
-_QUIET_SECONDS: Final = 60.0
-"""Troubles further apart than this are not one outage."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,25 +65,19 @@ class KafkaStreams:
         self._state_topics = dict(state_topics)
         self._outputs = list(outputs)
         self._skip_to = {TopicPartition(*partition): offset for partition, offset in (skip_to or {}).items()}
-        self._max_records = max_records
-        self._on_waiting = on_waiting
         self._clock = clock
         self._sleep = sleep
-        self._instance = instance_name(kafka)
-        self._caller = Caller(tick)
-        self._settings: dict[str, Any] = {}
-        self._transactions = Transactions(self._make_producer, self._caller)
-        self._consumer: KafkaConsumer | None = None
-        self._reader: KafkaConsumer | None = None
-        self._listener: Listener | None = None
-        self._watch = Watch(clock)
+        self._link = Connection(
+            kafka, self._state_topics, self._outputs,
+            max_records=max_records, before_revoke=self._commit_before_revoke, tick=tick, clock=clock,
+        )  # fmt: skip
+        self._outage = Outage(kafka.broker_outage_limit / _NANOSECONDS, on_waiting, clock)
         self._forget()
 
     def _forget(self) -> None:
         self._held: dict[TopicPartition, Held] = {}
         self._restores: dict[TopicPartition, Steps] = {}
         self._restorer: Restorer | None = None
-        self._partitions: dict[str, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._events: list[Event] = []
         self._written: list[Message] = []
@@ -110,27 +86,21 @@ class KafkaStreams:
         self._records = 0  # handed out since the last commit
         self._joined = False
         self._last_commit = self._clock()
-        self._next_attempt = self._clock()
-        self._attempts = 0
-        self._away_since: float | None = None
-        self._trouble_since: float | None = None
-        self._last_trouble = self._clock()
-        self._fenced_at: float | None = None
-        self._waits = False
         self._broken: BaseException | None = None
 
     def open(self) -> None:
         self._forget()
-        self._settings = connection_settings(self._kafka)
+        self._outage.forget()
+        self._link.prepare()
         self._try_to_connect()
 
     def poll(self, timeout: float) -> Sequence[Event]:
         deadline = self._clock() + timeout
-        if not self._transactions.ready:
+        if not self._link.transactions.ready:
             self._wait_for_attempt(deadline)
         fetched = self._fetch(deadline)
         self._follow_changes()
-        if self._transactions.ready:
+        if self._link.transactions.ready:
             self._restore_until(deadline)
         self._watch_broker()
         events, self._events = self._events, []
@@ -160,7 +130,7 @@ class KafkaStreams:
         return self._commit(named, snapshot, final=final)
 
     def at_end(self) -> bool:
-        if self._consumer is None or self._events or not self._joined or self._restores:
+        if self._link.consumer is None or self._events or not self._joined or self._restores:
             return False
         return all(
             held.restored is not None and not held.replaying and self._at(held) >= self._ends[held.tp]
@@ -168,123 +138,52 @@ class KafkaStreams:
         )
 
     def lag(self) -> Mapping[Partition, int]:
-        if self._consumer is None:
+        if self._link.consumer is None:
             return {}
         lags = {}
         for held in self._held.values():
             if held.restored is not None:
-                high = self._consumer.highwater(held.tp)
+                high = self._link.consumer.highwater(held.tp)
                 lags[held.partition] = max(0, (self._ends[held.tp] if high is None else high) - held.next)
         return lags
 
     def close(self) -> None:
-        self._transactions.close()
-        if self._listener is not None:
-            self._listener.closing = True
-        for consumer in (self._consumer, self._reader):
-            if consumer is not None:
-                self._close_consumer(consumer)
-        self._consumer = self._reader = self._listener = None
-        self._caller.close()
+        self._link.close()
         self._forget()
 
     # Connecting
 
-    def _make_producer(self) -> Any:
-        return transactional_producer(self._kafka, self._settings, self._instance)
-
     def _wait_for_attempt(self, deadline: float) -> None:
         now = self._clock()
-        if now >= self._next_attempt:
+        if now >= self._outage.next_attempt:
             self._try_to_connect()
-        elif self._consumer is None:
-            self._sleep(max(0.0, min(deadline, self._next_attempt) - now))
+        elif self._link.consumer is None:
+            self._sleep(max(0.0, min(deadline, self._outage.next_attempt) - now))
 
     def _try_to_connect(self) -> None:
         try:
-            with refused(self._kafka):
-                probe(self._kafka, self._settings)
-                self._connect()
+            consumer, reader = self._link.connect()
         except DetectorError:
             raise
         except Exception as error:
             if rule_for(error).reading is not Reaction.RETRY and not isinstance(error, FENCED):
                 raise as_failure(error, "connect") from error
-            self._attempts += 1
-            self._next_attempt = self._clock() + min(5.0, 0.1 * 2**self._attempts)
-            self._in_trouble(f"cannot reach the broker: {error}")
-
-    def _connect(self) -> None:
-        if not self._partitions:
-            with admin_client(self._settings) as admin:
-                self._partitions = check_topics(
-                    admin, self._state_topics, self._outputs, create=self._kafka.create_topics
-                )
-        self._transactions.connect()
-        if self._reader is None:
-            self._reader = plain_consumer(self._settings)
-        if self._consumer is None:
-            consumer = group_consumer(self._kafka, self._settings, self._instance, self._max_records)
-            self._consumer = consumer
-            self._listener = Listener(consumer, self._commit_before_revoke)
-            for topic in self._state_topics:
-                # A leader that does not know the topic's partitions yet would assign none of them.
-                self._caller.call(
-                    "asking for the partitions", _ASK_SECONDS, partial(consumer.partitions_for_topic, topic)
-                )
-            consumer.subscribe(topics=list(self._state_topics), listener=self._listener)
-            self._watch = Watch(self._clock)
-        self._restorer = Restorer(
-            self._kafka, self._state, self._state_topics, self._consumer, self._reader, self._skip_to
-        )
+            self._outage.attempt_failed(f"cannot reach the broker: {error}")
+            return
+        self._restorer = Restorer(self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to)
         for tp in self._held:
             self._restores[tp] = self._restorer.restore(tp)
-        self._attempts = 0
-
-    def _in_trouble(self, why: str) -> None:
-        """Note that the broker cannot be worked with now. Raises OperationError after the limit."""
-        now = self._clock()
-        if self._trouble_since is None or now - self._last_trouble > _QUIET_SECONDS:
-            self._trouble_since = now
-        self._last_trouble = now
-        if not self._waits:
-            self._waits = True
-            _log.warning("waiting for the broker: %s", why)
-            self._on_waiting(why)
-        limit = self._kafka.broker_outage_limit / _NANOSECONDS
-        if now - self._trouble_since > limit:
-            raise OperationError(
-                f"the broker has been away for {limit:g} s: {why}",
-                where="streams.kafka.broker_outage_limit",
-                todo="Look after the broker and start again: nothing is lost",
-            )
-
-    def _out_of_trouble(self) -> None:
-        if self._waits:
-            self._waits = False
-            _log.warning("the broker is back")
-            self._on_waiting(None)
+        self._outage.connected()
 
     def _watch_broker(self) -> None:
-        """While idle nothing fails when the broker goes away; its coordinator shows it."""
-        if self._consumer is None or not self._transactions.ready:
-            return
-        if not broker_away(self._consumer):
-            self._away_since = None
-            if self._joined:
-                self._out_of_trouble()
-            return
-        now = self._clock()
-        if self._away_since is None:
-            self._away_since = now
-        elif now - self._away_since > _AWAY_SECONDS:
-            self._in_trouble("its group coordinator cannot be reached")
+        if self._link.consumer is not None and self._link.transactions.ready:
+            self._outage.look(away=broker_away(self._link.consumer), joined=self._joined)
 
     # Reading
 
     def _fetch(self, deadline: float) -> list[tuple[Held, Sequence[Any], int]]:
         """What the broker has for partitions that are restored, with the position it was read up to."""
-        consumer = self._consumer
+        consumer = self._link.consumer
         if consumer is None:
             return []
         timeout = min(max(0.0, deadline - self._clock()), _LOOK_SECONDS)
@@ -297,7 +196,7 @@ class KafkaStreams:
             timeout = max(timeout, _JOINING_SECONDS)
         try:
             polled = consumer.poll(timeout_ms=int(timeout * 1000) + 1)
-            self._joined = self._watch.look(consumer)
+            self._joined = self._link.watch.look(consumer)
         except Exception as error:
             self._reading_failed(consumer, error)
             return []
@@ -310,15 +209,15 @@ class KafkaStreams:
 
     def _at(self, held: Held) -> int:
         """How far the broker's log was read; beyond the last record where transaction markers follow it."""
-        position = None if self._consumer is None else self._consumer.position(held.tp, timeout_ms=0)
+        position = None if self._link.consumer is None else self._link.consumer.position(held.tp, timeout_ms=0)
         return max(held.next, position or 0)
 
     def _jump(self, held: Held) -> None:
         """Go on behind what is to be passed over, if that is next."""
         target = held.jump(self._at(held))
-        if target is not None and self._consumer is not None:
+        if target is not None and self._link.consumer is not None:
             held.next = target
-            self._consumer.seek(held.tp, target)
+            self._link.consumer.seek(held.tp, target)
 
     def _reading_failed(self, consumer: KafkaConsumer, error: Exception) -> None:
         if isinstance(error, DetectorError):
@@ -331,7 +230,7 @@ class KafkaStreams:
             if jumps:
                 return
             positions = {held.tp: self._at(held) for held in self._held.values() if held.restored is not None}
-            raise describe_corrupt(error, positions, self._settings) from error
+            raise describe_corrupt(error, positions, self._link.settings) from error
         if rule.reading is Reaction.RETRY:
             _log.debug("poll failed: %s", error)
         elif rule.reading in (Reaction.RESTORE, Reaction.POLICY):
@@ -343,9 +242,9 @@ class KafkaStreams:
     # Membership and restoring
 
     def _follow_changes(self) -> None:
-        if self._listener is None:
+        if self._link.listener is None:
             return
-        for change, tps in self._listener.taken():
+        for change, tps in self._link.listener.taken():
             if change is Change.ASSIGNED:
                 for tp in tps:
                     self._take(tp)
@@ -359,14 +258,14 @@ class KafkaStreams:
             self._recover(error)
 
     def _take(self, tp: TopicPartition) -> None:
-        if tp.partition >= self._partitions[tp.topic]:
+        if tp.partition >= self._link.partitions[tp.topic]:
             raise OperationError(
-                f"{tp.topic} had {self._partitions[tp.topic]} partitions at the start and now has more",
+                f"{tp.topic} had {self._link.partitions[tp.topic]} partitions at the start and now has more",
                 where="streams.kafka",
                 todo="Start again: the state topic has to grow with it, see docs/operations.md",
             )
         self._give_back(tp)
-        self._held[tp] = Held(tp)
+        self._held[tp] = Held(tp, self._clock())
         if self._restorer is not None:
             self._restores[tp] = self._restorer.restore(tp)
 
@@ -401,11 +300,12 @@ class KafkaStreams:
         held.announced = True
         held.planned = self._clock()
         self._ends.setdefault(held.tp, restored.end)
-        if self._consumer is not None:
-            self._consumer.seek(held.tp, held.jump(restored.position) or restored.position)
-            self._consumer.resume(held.tp)
+        if self._link.consumer is not None:
+            self._link.consumer.seek(held.tp, held.jump(restored.position) or restored.position)
+            self._link.consumer.resume(held.tp)
         live_from = restored.live_from if restored.live_from > restored.position else None
-        self._events.append(Assigned(held.partition, restored.position, restored.state, live_from))
+        seconds = self._clock() - held.since
+        self._events.append(Assigned(held.partition, restored.position, restored.state, live_from, seconds))
 
     # Committing
 
@@ -441,12 +341,7 @@ class KafkaStreams:
         return True
 
     def _transact(self, changed: Sequence[Held], snapshot: Snapshot, *, final: bool) -> None:
-        if self._consumer is None:
-            raise CommitFailedError("there is no connection")
-        # Without a generation the broker takes the offsets of a member that the group has long given up.
-        group = self._consumer.group_metadata()
-        if group.generation_id < 0 or not group.member_id:
-            raise CommitFailedError("this process is no member of its group")
+        group = self._link.membership()
         composition = Composition(
             self._staged, changed, self._state_topics, snapshot,
             now=self._clock(), interval=self._state.snapshot_interval / _NANOSECONDS,
@@ -459,18 +354,17 @@ class KafkaStreams:
             repeated = {held.tp: committing(held, held.committed or 0) for held in idle}
             return repeated | composition.offsets(written)
 
-        self._transactions.run(composition.records, group, offsets)
+        self._link.transactions.run(composition.records, group, offsets)
         for held in changed:
             held.committed = held.position
         self._staged = []
         self._records = 0
         self._last_commit = self._clock()
-        self._trouble_since = None
-        self._out_of_trouble()
+        self._outage.end()
 
     def _commit_before_revoke(self) -> None:
         """On the client's thread, within a poll: what is done is committed while the partitions are still ours."""
-        if self._snapshot is None or not self._transactions.ready or self._broken is not None:
+        if self._snapshot is None or not self._link.transactions.ready or self._broken is not None:
             return
         named = [held for held in self._held.values() if held.announced and not held.replaying]
         changed = [held for held in named if held.position != held.committed]
@@ -485,20 +379,20 @@ class KafkaStreams:
         """The one way out of trouble: a new producer, and every partition from what was committed."""
         self._judge(error)
         _log.warning("starting over from the last commit: %s: %s", type(error).__name__, error)
-        self._transactions.close()
+        self._link.transactions.close()
         self._staged, self._written = [], []
         self._records = 0
         self._broken = None
         for tp in list(self._held):
             self._give_back(tp)
         self._restorer = None
-        consumer = self._consumer
+        consumer = self._link.consumer
         if consumer is not None:
             owned = sorted(consumer.assignment())
             hold(consumer, owned)
-            self._held = {tp: Held(tp) for tp in owned}
-        self._next_attempt = self._clock()
-        self._in_trouble(str(error) or type(error).__name__)
+            self._held = {tp: Held(tp, self._clock()) for tp in owned}
+        self._outage.next_attempt = self._clock()
+        self._outage.begin(str(error) or type(error).__name__)
 
     def _judge(self, error: BaseException) -> None:
         """Raise what ends the process."""
@@ -506,17 +400,4 @@ class KafkaStreams:
         if rule.writing in (Reaction.EXIT_1, Reaction.EXIT_2):
             raise as_failure(error, f"write to {', '.join(self._outputs)}") from error
         if isinstance(error, FENCED):
-            now = self._clock()
-            if self._fenced_at is not None and now - self._fenced_at < _FENCED_TWICE_SECONDS:
-                raise OperationError(
-                    f"another process has the same instance name, {self._instance}: both take over from each other",
-                    where="streams.kafka.instance",
-                    todo="Give each process its own, in the configuration or as $DETECTOR_INSTANCE",
-                ) from error
-            self._fenced_at = now
-
-    def _close_consumer(self, consumer: KafkaConsumer) -> None:
-        try:
-            self._caller.call("closing a consumer", _CLOSE_MS / 1000 + 1, lambda: consumer.close(timeout_ms=_CLOSE_MS))
-        except Exception as error:
-            _log.debug("closing a consumer failed: %s", error)
+            self._link.fenced(error)

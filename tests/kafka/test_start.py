@@ -1,0 +1,111 @@
+"""What has to be there before the first record: a broker, and topics as they have to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+from prometheus_client import CollectorRegistry
+
+from detector.config import load_config
+from detector.errors import OperationError, UserError
+from detector.service.assemble import make_kafka_streams
+from detector.service.daemon import Daemon
+from detector.service.http import Health
+from detector.service.metrics import Metrics
+from detector.service.rejects import RejectGuard
+from detector.settings import StateConfig
+from detector.streams.kafka.streams import KafkaStreams
+from tests.kafka.broker import Cluster, free_ports
+from tests.kafka.plant import Plant
+
+
+@pytest.fixture
+def plant(kafka: Cluster) -> Iterator[Plant]:
+    plant = Plant(kafka, 2)
+    yield plant
+    plant.close()
+
+
+def test_a_broker_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    (port,) = free_ports(1)
+    kafka = f"{{bootstrap_servers: ['127.0.0.1:{port}'], broker_outage_limit: 1s}}"
+    config = load_config(None, ["streams.backend=kafka", f"streams.kafka={kafka}"])
+    health = Health()
+    reasons: list[dict[str, str]] = []
+    streams = make_kafka_streams(config, until_end=False, skip_to=[], health=health, pulse=lambda: None)
+
+    def stop() -> bool:
+        reasons.append(health.reasons)
+        return False
+
+    daemon = Daemon(
+        streams, lambda _: pytest.fail("nothing can be assigned"), metrics=Metrics(CollectorRegistry()),
+        health=health, guard=RejectGuard(0.5, 1000), stop=stop,
+    )  # fmt: skip
+    with pytest.raises(OperationError, match="the broker has been away for 1 s: cannot reach the broker") as away:
+        daemon.run()
+    assert away.value.exit_code == 1
+    assert "broker_outage_limit" in str(away.value)
+    assert len(reasons) > 5, "it keeps turning"
+    assert all("cannot reach the broker" in found["waiting_for_broker"] for found in reasons)
+    assert not health.ready
+    assert health.live
+    assert "waiting for the broker" in caplog.text
+
+
+def lacking(plant: Plant, **settings: bool) -> KafkaStreams:
+    """Like those of the plant, but under names that the broker does not know."""
+    return KafkaStreams(
+        plant.settings(**settings),
+        StateConfig(),
+        state_topics={plant.input: f"{plant.group}-new-state"},
+        outputs=[f"{plant.group}-new-alerts", plant.dead_letters],
+    )
+
+
+def refusal(streams: KafkaStreams) -> str:
+    with contextlib.closing(streams), pytest.raises(UserError) as refused:
+        streams.open()
+    assert refused.value.exit_code == 2
+    return str(refused.value)
+
+
+def test_topics_that_are_missing_are_named(plant: Plant) -> None:
+    said = refusal(lacking(plant))
+    assert f"the broker has no topic {plant.group}-new-state, {plant.group}-new-alerts" in said
+    assert plant.dead_letters not in said
+    assert "create_topics: true" in said
+
+
+def test_topics_that_are_missing_are_made_if_that_is_allowed(plant: Plant) -> None:
+    with contextlib.closing(lacking(plant, create_topics=True)) as streams:
+        streams.open()
+    state, alerts = f"{plant.group}-new-state", f"{plant.group}-new-alerts"
+    with plant.cluster.admin() as admin:
+        described = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics([state, alerts])}
+        resource = ConfigResource(ConfigResourceType.TOPIC, state, ["cleanup.policy"])
+        settings = admin.describe_configs([resource], config_filter="all")["topic"][state]
+    assert described[state] == plant.partitions
+    assert described[alerts] > 0
+    assert settings["cleanup.policy"]["value"] == "compact"
+
+
+@pytest.mark.parametrize("which", ["input", "state"])
+def test_topics_that_lose_what_is_needed_are_refused(plant: Plant, which: str) -> None:
+    wrong = {"input": "compact", "state": "delete"}[which]
+    topic = plant.cluster.create_topic(plant.cluster.unique("wrong"), plant.partitions, {"cleanup.policy": wrong})
+    source, state = (topic, plant.state) if which == "input" else (plant.input, topic)
+    streams = KafkaStreams(plant.settings(), StateConfig(), state_topics={source: state}, outputs=[plant.alerts])
+    said = refusal(streams)
+    assert f"the topic {topic} has cleanup.policy {wrong} and needs" in said
+    assert f"--alter --topic {topic}" in said
+
+
+def test_more_partitions_than_state(plant: Plant) -> None:
+    small = plant.cluster.create_topic(plant.cluster.unique("small"), 1, {"cleanup.policy": "compact"})
+    streams = KafkaStreams(plant.settings(), StateConfig(), state_topics={plant.input: small}, outputs=[plant.alerts])
+    said = refusal(streams)
+    assert f"{plant.input} has 2 partitions and its state topic {small} 1: partitions were added" in said

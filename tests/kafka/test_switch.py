@@ -1,0 +1,101 @@
+"""A crash, and a process with another model and other settings behind it: what was committed is run again as before."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from detector.config import ReadingsConfig
+from detector.pipeline import Pipeline
+from detector.scorer import Model
+from detector.service.daemon import Daemon
+from detector.service.http import Health
+from detector.service.metrics import Metrics
+from detector.service.rejects import RejectGuard
+from detector.snapshots import Basis
+from detector.streams.base import Batch, Partition, Record
+from tests.kafka.broker import Cluster
+from tests.kafka.plant import Plant
+from tests.kafka.test_faults import committed
+from tests.kafka.worker import (
+    CrashError,
+    Worker,
+    config_of,
+    crash_after,
+    model_of_some,
+    pipeline_for,
+    published,
+    small_slices,
+    values_of,
+)
+from tests.plant import healthy, model_of, per_readings, profile_of, readings_config, reconstructor
+
+
+@pytest.fixture
+def plant(kafka: Cluster) -> Iterator[Plant]:
+    plant = Plant(kafka, 1)
+    with small_slices():
+        yield plant
+    plant.close()
+
+
+def new_model() -> Model:
+    profile = profile_of(healthy(np.random.default_rng(9), 300), reconstructor(seed=5), open_after=(3, 5))
+    model = model_of({f"pump-0-{i}": profile for i in range(2)}, seed=5)
+    return dataclasses.replace(model, version="2", digest="sha256:2")
+
+
+def new_config() -> ReadingsConfig:
+    return readings_config(false_alarms=per_readings(900), open_after=(3, 5), close_after=15)
+
+
+def successor(plant: Plant, streams: Any, stop: Callable[[], bool], formers: list[Basis]) -> Daemon:
+    """A daemon with the new model and settings that notes what it had to run again as before."""
+
+    def former(partition: Partition, basis: Basis) -> Pipeline:
+        formers.append(basis)
+        config = ReadingsConfig.model_validate_json(basis.settings)
+        return pipeline_for(plant, model=model_of_some(), config=config)(partition)
+
+    return Daemon(
+        streams, pipeline_for(plant, model=new_model(), config=new_config()),
+        metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
+        make_former=former, until_end=True,
+    )  # fmt: skip
+
+
+def switched(plant: Plant, values: list[bytes], at: int) -> dict[str, list[bytes]]:
+    """The alerts, by sensor, of a run that is stopped in good order at that offset, and goes on with what is new."""
+    partition = Partition(plant.input, 0)
+    old, new = pipeline_for(plant)(partition), pipeline_for(plant, model=new_model(), config=new_config())(partition)
+    records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
+    sent = list(old.process(Batch(partition, records[:at], at)).alerts)
+    new.restore(old.snapshot())
+    sent += new.process(Batch(partition, records[at:], len(records))).alerts
+    alerts: dict[str, list[bytes]] = {}
+    for message in sent:
+        alerts.setdefault((message.key or b"").decode(), []).append(message.value)
+    return alerts
+
+
+@pytest.mark.parametrize("interval", [2, 600], ids=["slices", "nothing but a journal"])
+def test_what_is_new_counts_from_the_last_commit_on(plant: Plant, interval: int) -> None:
+    rolling: dict[str, Any] = {"state": {"snapshot_interval": interval * 10**9}, "options": {"max_records": 200}}
+    values = values_of(0)
+    plant.append(0, values)
+    with pytest.raises(CrashError):
+        Worker(plant, plant.streams(**rolling), crash_after(14)).run()
+    at = committed(plant)[0]
+    assert 0 < at < len(values)
+    formers: list[Basis] = []
+    with contextlib.suppress(CrashError):
+        successor(plant, plant.streams(**rolling), crash_after(16), formers).run()
+    assert formers == [pipeline_for(plant, config=config_of())(Partition(plant.input, 0)).basis]
+    successor(plant, plant.streams(**rolling), lambda: False, formers).run()
+    assert published(plant) == switched(plant, values, at)

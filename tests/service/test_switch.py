@@ -1,0 +1,226 @@
+"""A model or settings that changed while nobody was there: what has to be run again runs as it did the first time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from detector.config import Config, ReadingsConfig, load_config
+from detector.errors import UserError
+from detector.pipeline import Pipeline
+from detector.scorer import Model
+from detector.service.assemble import former_factory, load_model
+from detector.service.daemon import Daemon, MakeFormer
+from detector.service.http import Health
+from detector.service.metrics import Metrics
+from detector.service.rejects import RejectGuard
+from detector.snapshots import BASIS_ENTRY, Basis, basis_of, settings_of
+from detector.streams.base import (
+    Assigned,
+    Batch,
+    Message,
+    Partition,
+    Record,
+    RollingSnapshot,
+    Snapshot,
+    pack_state,
+    unpack_state,
+)
+from detector.streams.memory import MemoryStreams
+from tests.plant import (
+    PARTITION,
+    healthy,
+    model_of,
+    per_readings,
+    pipeline_of,
+    profile_of,
+    readings_config,
+    readings_of,
+    reconstructor,
+    records_of,
+)
+from tests.tiny import tiny_bundle
+
+ROWS = 700
+TURN = 100
+"""Records a turn."""
+
+
+class CrashError(Exception):
+    """The process is gone."""
+
+
+class Lagging(MemoryStreams):
+    """Streams whose stored state stays behind: that of the first commit, or none (`fresh`), until it is renewed."""
+
+    def __init__(self, records: Sequence[Record], *, fresh: bool) -> None:
+        super().__init__({PARTITION.stream: [records]}, TURN)
+        self._stored: tuple[int, int, list[bytes]] | None = (0, 0, []) if fresh else None
+        self._journal: dict[str, bytes] = {}
+        self._began = False
+        self.seconds = 0.0
+
+    def assign(self, partition: Partition) -> None:
+        super().assign(partition)
+        if self._stored is not None and self._began:
+            log = self._logs[partition]
+            log.index, position, slices = self._stored
+            state = pack_state(slices, self._journal)
+            live_from = log.committed if log.committed > position else None
+            self._events = [Assigned(partition, position, state, live_from, self.seconds)]
+
+    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+        durable = super().commit(positions, snapshot, final=final)
+        log = self._logs[PARTITION]
+        if PARTITION in positions and isinstance(snapshot, RollingSnapshot):
+            self._began = True
+            renewed = snapshot.renewed(PARTITION)
+            if self._stored is None or renewed:
+                self._stored = log.index, log.committed, unpack_state(snapshot(PARTITION))[0]
+            for key, value in snapshot.journal(PARTITION):
+                self._journal[key] = value or b""
+        return durable
+
+
+def life(
+    streams: Lagging, make: Callable[[Partition], Pipeline], turns: int | None, former: MakeFormer | None
+) -> CollectorRegistry:
+    """One process, which dies before its turn number `turns` or runs to the end."""
+    left = iter(range(10**6 if turns is None else turns))
+
+    def stop() -> bool:
+        if next(left, None) is None:
+            raise CrashError
+        return False
+
+    registry = CollectorRegistry()
+    daemon = Daemon(
+        streams, make, metrics=Metrics(registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
+        make_former=former, until_end=True, monotonic=lambda: 0.0,
+    )  # fmt: skip
+    with contextlib.suppress(CrashError):
+        daemon.run()
+    return registry
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    values = healthy(np.random.default_rng(1), ROWS)
+    for begin in (120, 280, 450, 600):
+        values[begin : begin + 45] += 12
+    return records_of([[reading] for reading in readings_of("pump-0", values)])
+
+
+def model_with(seed: int, version: str) -> Model:
+    profile = profile_of(healthy(np.random.default_rng(seed), 300), reconstructor(seed=seed), open_after=(3, 5))
+    model = model_of({"pump-0": profile}, seed=seed)
+    return dataclasses.replace(model, version=version, digest=f"sha256:{version}")
+
+
+OLD = model_with(0, "1"), readings_config(false_alarms=per_readings(5000), open_after=(3, 5), close_after=40)
+NEW = model_with(7, "2"), readings_config(false_alarms=per_readings(700), open_after=(3, 5), close_after=15)
+
+
+def maker(of: tuple[Model, ReadingsConfig]) -> Callable[[Partition], Pipeline]:
+    return lambda _: pipeline_of(of[1], of[0])
+
+
+def former(_: Partition, basis: Basis) -> Pipeline:
+    assert basis.model == OLD[0].digest
+    return pipeline_of(ReadingsConfig.model_validate_json(basis.settings), OLD[0])
+
+
+def switched(records: Sequence[Record], at: int) -> list[Message]:
+    """The alerts of a run that is stopped in good order at that record, and goes on with what is new."""
+    old, new = pipeline_of(OLD[1], OLD[0]), pipeline_of(NEW[1], NEW[0])
+    alerts = list(old.process(Batch(PARTITION, records[:at], records[at - 1].offset + 1)).alerts)
+    new.restore(old.snapshot())
+    return alerts + new.process(Batch(PARTITION, records[at:], records[-1].offset + 1)).alerts
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["slices", "nothing but a journal"])
+@pytest.mark.parametrize("turns", [3, 5])
+def test_a_crash_with_something_new_behind_it(records: list[Record], turns: int, fresh: bool) -> None:
+    expected = switched(records, turns * TURN)
+    streams = Lagging(records, fresh=fresh)
+    life(streams, maker(OLD), turns, None)
+    # The next one is brought up to date, and dies when it has committed once or not at all, and so on.
+    life(streams, maker(NEW), turns - 1, former)
+    life(streams, maker(NEW), turns + 1, former)
+    life(streams, maker(NEW), None, former)
+    assert streams.read("alerts") == expected
+
+
+def test_run_again_with_what_is_new_it_would_be_another_story(records: list[Record]) -> None:
+    streams = Lagging(records, fresh=False)
+    life(streams, maker(OLD), 5, None)
+    life(streams, maker(NEW), None, None)
+    assert streams.read("alerts") != switched(records, 500)
+
+
+def test_the_time_of_a_restore_contains_what_the_backend_took(records: list[Record]) -> None:
+    streams = Lagging(records, fresh=False)
+    streams.seconds = 3.5
+    life(streams, maker(OLD), 3, None)
+    registry = life(streams, maker(OLD), None, None)
+    assert registry.get_sample_value("detector_restore_seconds_sum") == 3.5
+
+
+def test_a_state_says_on_what_it_rests() -> None:
+    pipeline = pipeline_of(OLD[1], OLD[0])
+    pipeline.begin(0)
+    (name, entry), *_ = pipeline.journal()
+    assert name == BASIS_ENTRY
+    assert entry is not None
+    assert basis_of(pack_state([], {name: entry})) == basis_of(pipeline.snapshot()) == pipeline.basis
+    assert pipeline.journal() == []
+    assert basis_of(pack_state([], {})) is None
+
+
+def test_only_what_changes_results_is_part_of_the_settings() -> None:
+    config = OLD[1]
+    elsewhere = config.model_copy(update={"model": Path("elsewhere"), "input": "other"})
+    assert settings_of(elsewhere) == settings_of(config) != settings_of(NEW[1])
+    overridden = ReadingsConfig.model_validate({"overrides": ({"match": "a*", "alerts": {"close_after": 5}},)})
+    again = ReadingsConfig.model_validate_json(settings_of(overridden))
+    assert again == overridden
+    assert again.overrides[0].alerts.model_fields_set == {"close_after"}
+
+
+# -- the model of before -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    tiny_bundle(tmp_path / "models")
+    return load_config(None, [f"readings.model={tmp_path / 'models'}"])
+
+
+def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
+    old = load_model(config)
+    new = tiny_bundle(config.readings.model, day=23)
+    model = load_model(config)
+    make = former_factory(config, model, sensor=None, interval=None)
+    assert model.digest == new.digest
+    basis = Basis(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
+    assert make(PARTITION, basis).basis == basis
+    assert load_model(config, old.digest).version == old.version
+
+
+def test_a_model_of_before_that_is_gone_is_named(config: Config) -> None:
+    make = former_factory(config, load_model(config), sensor=None, interval=None)
+    with pytest.raises(UserError, match="the model 0123abcd, which is not there") as gone:
+        make(PARTITION, Basis("0123abcd", settings_of(config.readings)))
+    assert str(config.readings.model) in str(gone.value)
+
+
+def test_settings_of_another_version_are_refused(config: Config) -> None:
+    make = former_factory(config, load_model(config), sensor=None, interval=None)
+    with pytest.raises(UserError, match="settings this version does not know"):
+        make(PARTITION, Basis("0123abcd", b'{"colour":"red"}'))
