@@ -1,4 +1,4 @@
-"""Which sensors are watched: shell patterns, remembered per id."""
+"""Which sensors are watched: shell patterns of sensor ids."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+import detector  # noqa: F401  (first of all: it sets the limits of BLAS before anything imports numpy)
+
 # How long an example takes depends on the machine; only what it does is tested.
 settings.register_profile("detector", deadline=None)
 settings.load_profile("detector")

@@ -23,7 +23,7 @@ from detector.snapshots import unpack_slices
 from detector.state import SensorTable
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
 from detector.timestamps import parse_time
-from tests.reference import Event, Reading
+from tests.reference_rules import Event, Reading
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND

@@ -14,7 +14,7 @@ from detector.signals import F64
 from detector.timestamps import parse_time
 from tests import plant
 from tests.plant import SECOND, START
-from tests.reference import Reading
+from tests.reference_rules import Reading
 
 MODEL = plant.model_of(
     {

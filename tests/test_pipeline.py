@@ -18,7 +18,7 @@ from detector.streams.base import Batch, Record
 from detector.timestamps import parse_time
 from tests import plant
 from tests.plant import SECOND, START
-from tests.reference import Reading
+from tests.reference_rules import Reading
 
 DAILY = FalseAlarms(per="day")
 

@@ -24,7 +24,8 @@ from detector.scorer import Model
 from detector.streams.base import Record, pack_state
 from tests import plant
 from tests.plant import SECOND, START
-from tests.reference import Event, Reading, Reference
+from tests.reference import Reference
+from tests.reference_rules import Event, Reading
 
 DAY = 86_400 * SECOND
 # A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them.

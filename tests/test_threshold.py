@@ -14,7 +14,7 @@ from detector import threshold
 from detector.profile import peaks_of_suffix
 from detector.threshold import NO_BUDGET, Rows, Thresholds, first_reservoir, nth_largest_log
 from tests import plant
-from tests.reference import Budget
+from tests.reference_rules import Budget
 
 NOBODY = np.empty(0, dtype=np.intp)
 COLUMNS = {
