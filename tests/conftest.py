@@ -34,3 +34,9 @@ def _log_as_it_was() -> Iterator[None]:
 
 def _is_pytests(handler: logging.Handler) -> bool:
     return type(handler).__module__.startswith("_pytest")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on a broker come last, in whatever order: the client's threads outlive a test and log into the next."""
+    items.sort(key=lambda item: "kafka" in item.path.parts)
