@@ -48,6 +48,8 @@ def configure(level: str = "info", form: str = "auto", *, stream: TextIO | None 
     root.setLevel(LEVELS[level])
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+    # Its warnings are advice to whoever writes models (how often a function was traced), not to whoever trains one.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.raiseExceptions = False
 
 

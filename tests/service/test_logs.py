@@ -124,7 +124,16 @@ def test_levels_and_a_second_call() -> None:
     assert json.loads(second.getvalue())["event"] == "loud"
 
 
-@pytest.mark.parametrize("name", ["kafka", "kafka.conn", "absl", "tensorflow"])
+def test_advice_to_authors_of_models_is_not_shown() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream=stream)
+    logging.getLogger("tensorflow").warning("retracing")
+    assert stream.getvalue() == ""
+    logging.getLogger("tensorflow").error("out of memory")
+    assert "out of memory" in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["kafka", "kafka.conn", "absl"])
 def test_noisy_libraries_are_held_to_warnings(name: str) -> None:
     stream = io.StringIO()
     configure("debug", "json", stream=stream)
