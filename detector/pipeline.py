@@ -18,16 +18,17 @@ from detector.announcer import Announcer
 from detector.clock import PartitionClock
 from detector.config import ReadingsConfig
 from detector.decoded import Readings
-from detector.journal import pack_entry, unpack_entry
+from detector.journal import pack_entry
 from detector.messages import dead_letter
 from detector.output import Output
 from detector.profile import build_profile, peaks_of_suffix
 from detector.recovery import NO_COPY
+from detector.resumption import take_budget, take_journal, take_model
 from detector.scorer import Model, fill_block, score_block
 from detector.selection import Selection
 from detector.signals import WINDOW
 from detector.snapshots import BASIS_ENTRY, Basis, pack_basis, pack_slice, settings_of, slice_count, unpack_slices
-from detector.state import NEVER, Episode, SensorTable, Slots, StateError, WarmUp
+from detector.state import NEVER, SensorTable, Slots, StateError, WarmUp
 from detector.streams.base import Batch, Partition, pack_state, unpack_state
 from detector.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
 from detector.timerange import Decoder
@@ -176,8 +177,8 @@ class Pipeline:
         self._renewed = basis not in (None, self.basis)
         switched = basis is not None and basis.model != self.basis.model
         if switched:
-            self._take_model()
-        self._take_budget()
+            take_model(self._table, self._model.profiles, self._cells_of, self._forget_scores)
+        take_budget(self._table, self._budget)
         self._caught_up()
         return switched
 
@@ -190,55 +191,9 @@ class Pipeline:
             # There is none for what was run again: it begins with what is open now.
             table.changed = {table.name(slot) for slot in table.episodes}
             return
-        for sensor_id, data in sorted(self._journal.items()):
-            slot = table.slots.get(sensor_id)
-            if slot is None:
-                continue
-            if not data:
-                self._overrule(slot, None)
-                continue
-            episode, position = unpack_entry(data)
-            if position > table["known"][slot]:
-                self._overrule(slot, episode)
-        for slot, episode in list(table.episodes.items()):
-            # Opened by records that were run again, and nobody was told.
-            if episode.opened_offset >= table["known"][slot] and table.name(slot) not in self._journal:
-                self._overrule(slot, None)
+        self.mismatches += take_journal(table, self._journal)
         self._journal = None
         table.changed.clear()
-
-    def _overrule(self, slot: int, episode: Episode | None) -> None:
-        if self._table.episodes.get(slot) == episode:
-            return
-        self.mismatches += 1
-        self._table["open"][slot] = episode is not None
-        if episode is None:
-            del self._table.episodes[slot]
-        else:
-            self._table.episodes[slot] = episode
-
-    def _take_model(self) -> None:
-        table = self._table
-        for slot in table.occupied().tolist():
-            self._forget_scores(slot)
-            profile = self._model.profiles.get(table.name(slot))
-            if profile is not None:
-                table.set(slot, self._cells_of(profile))
-                table.warming.pop(slot, None)
-            else:
-                table.set(slot, {"live": False})
-                table.warming[slot] = WarmUp(table.channels)
-
-    def _take_budget(self) -> None:
-        """Horizon and N follow a new budget, peaks stay, the credit starts anew."""
-        slots = self._table.occupied()
-        slots = slots[self._table["live"][slots]]
-        for slot in slots.tolist():
-            budget = self._budget(int(self._table["median"][slot]))
-            if budget != self._table["budget"][slot]:
-                horizon = HORIZON * budget
-                rows = min(float(self._table["rows"][slot]), horizon)
-                self._table.set(slot, {"budget": budget, "horizon": horizon, "rows": rows, "credit": 0.0})
 
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
