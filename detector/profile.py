@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -72,6 +72,26 @@ class Profile:
     peak_first: I64
     peak_last: I64
     peak_v: F64
+
+
+class HasPeaks(Protocol):
+    """The part of a profile that says which peaks the prefix had."""
+
+    @property
+    def scored_rows(self) -> int:
+        """Prefix rows that have a score."""
+
+    @property
+    def peak_first(self) -> I64:
+        """First row of each run of standing rows."""
+
+    @property
+    def peak_last(self) -> I64:
+        """Last row of each."""
+
+    @property
+    def peak_v(self) -> F64:
+        """Their ln score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +175,7 @@ def build_profile(
     n, m = open_after
     v = nth_largest_log(np.concatenate([np.full(m - 1, u[0]), u])[:, None], n, m)[:, 0]
     median_interval, regular = typical_interval(times)
-    first, last, peak_v = _standing_maxima(v)
+    first, last, peak_v = standing_maxima(v)
     profile = Profile(
         center=center, scale=scale, ridge=ridge, bias=bias, median_interval=median_interval, regular=regular,
         worst=worst, worst_zz=worst_zz, mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
@@ -171,7 +191,7 @@ def build_profile(
     return profile, carry
 
 
-def peaks_of_suffix(profile: Profile, rows: int) -> list[float]:
+def peaks_of_suffix(profile: HasPeaks, rows: int) -> list[float]:
     """Declustered ln peaks of the prefix's last `rows` scored rows, oldest first, the pending one included.
 
     A running maximum ends once 100 rows pass with nothing higher, so each is the first *standing* row at or after the
@@ -219,7 +239,7 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int) -> F64:
     return np.repeat(np.concatenate(parts), stride)[: len(windows)]
 
 
-def _standing_maxima(v: F64) -> tuple[I64, I64, F64]:
+def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
     """Runs (first row, last row, value) of rows that no later one within 100 rows exceeds; equal neighbours merged."""
     ahead = np.concatenate([v[1:], np.full(QUIET_ROWS, -np.inf)])
     standing = np.flatnonzero(sliding_window_view(ahead, QUIET_ROWS).max(axis=1) <= v)
