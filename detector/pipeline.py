@@ -24,7 +24,7 @@ from detector.output import Output
 from detector.profile import build_profile, peaks_of_suffix
 from detector.recovery import NO_COPY
 from detector.resumption import take_budget, take_journal, take_model
-from detector.scorer import Model, fill_block, score_block
+from detector.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.selection import Selection
 from detector.signals import WINDOW
 from detector.snapshots import BASIS_ENTRY, Basis, pack_basis, pack_slice, settings_of, slice_count, unpack_slices
@@ -46,7 +46,7 @@ class Pipeline:
     """The state and the path of one partition of the readings stream.
 
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
-    the pipeline can show that it is alive.
+    the pipeline can show that it is alive. `score` is the function that scores a block of rows.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Pipeline:
         dead_letters: str,
         alerts: str,
         pulse: Callable[[], None] = lambda: None,
+        score: ScoreBlock = score_block,
     ) -> None:
         self.partition = partition
         self.basis = Basis(model.digest, settings_of(config))
@@ -69,6 +70,7 @@ class Pipeline:
         self._decoder = decoder
         self._dead_letters = dead_letters
         self._pulse = pulse
+        self._score = score
         self._open_after = (config.alerts.open_after.n, config.alerts.open_after.of)
         self._table = SensorTable(len(config.channels), config.alerts.open_after.of)
         self._clock = PartitionClock()
@@ -400,7 +402,7 @@ class Pipeline:
         if fill:
             fill_block(self._table, block)
         else:
-            scored = score_block(self._table, block, self._model, self._open_after, self._config.alerts.close_after)
+            scored = self._score(self._table, block, self._model, self._open_after, self._config.alerts.close_after)
             self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             self._output.scores.append(scored.u[block.tick, block.sensor])
             self._output.errors.append(scored.errors[block.tick, block.sensor])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from detector.windows import Block
 
 _FROZEN: Final = ("center", "scale", "ridge", "bias", "worst", "worst_zz")
 _MOVING: Final = (
-    "prediction", "level", "held_error", "completions", "mean", "variance", "count", "recent", "score", *RECOVERY,
+    "prediction", "level", "held_error", "completions", "mean", "variance", "count", *RECOVERY,
 )  # fmt: skip
 THRESHOLD: Final = (
     "budget", "horizon", "rows", "credit", "peaks", "peaks_kept", "peaks_seen", "forgotten", "pending", "pending_age",
@@ -28,6 +28,7 @@ THRESHOLD: Final = (
 CHUNK: Final = 512
 """Windows scored together: 400 KB of them, which a processor's cache holds."""
 EPISODE: Final = ("open", "hold", "quiet", "loud_time", "peak", "close_level", "ended")
+_JUDGED: Final = (*THRESHOLD, *EPISODE, "recent", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class Model:
 class Scored:
     """What a block's rows came to. Matrices are (T, n); a cell is meaningful where the sensor has a t-th row.
 
-    `earlier_score`, `earlier_peak` (n,): as they stood before the block.
+    `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
+    the autoencoder makes of the newest value of each real row's window, in the unit of the values, NaN where a stride
+    left the row out.
     """
 
     u: F64
@@ -57,27 +60,61 @@ class Scored:
     transitions: list[Opening | Closing]
     earlier_score: F64
     earlier_peak: F64
+    expected: F64 | None = None
+
+
+class ScoreBlock(Protocol):
+    """Scores the real rows of a block: `score_block`, or what stands in for it or listens to it."""
+
+    def __call__(
+        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
+    ) -> Scored:
+        """Score every real row of a block whose windows are complete, and write the moving state back."""
+        ...
 
 
 def score_block(
-    table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
+    table: SensorTable,
+    block: Block,
+    model: Model,
+    open_after: tuple[int, int],
+    close_after: int,
+    *,
+    explain: bool = False,
 ) -> Scored:
-    """Score every real row of a block whose windows are complete, and write the moving state back."""
+    """Score every real row of a block whose windows are complete, and write the moving state back.
+
+    `explain` asks for `Scored.expected`.
+    """
     frozen = table.take(block.slots, _FROZEN)
     moving = table.take(block.slots, _MOVING)
-    rules = table.take(block.slots, (*THRESHOLD, *EPISODE))
-    earlier_score, earlier_peak = moving["score"], rules["peak"].copy()
-
     z = signals.standardise(block.values, frozen["center"][:, None], frozen["scale"][:, None])
-    raw, errors = _window_errors(block, model, z, frozen, moving)
+    newest = np.full((len(block.sensor), z.shape[2]), np.nan) if explain else None
+    raw, errors = _window_errors(block, model, z, frozen, moving, newest)
     u = _scores(block, _averages(block, raw, errors, moving), frozen, moving)
-    v = _smallest_of_recent(block, u, moving, open_after)
+    table.put(block.slots, moving)
+    expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
+    return judge_block(table, block, u, errors, open_after, close_after, expected)
+
+
+def judge_block(
+    table: SensorTable,
+    block: Block,
+    u: F64,
+    errors: F64,
+    open_after: tuple[int, int],
+    close_after: int,
+    expected: F64 | None = None,
+) -> Scored:
+    """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back."""
+    rules = table.take(block.slots, _JUDGED)
+    earlier_score, earlier_peak = rules["score"], rules["peak"].copy()
+    rules["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
+    v = _smallest_of_recent(block, u, rules, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
     transitions, limits = follow(rules, v, times, block.active, close_after)
-
-    table.put(block.slots, moving)
     table.put(block.slots, rules)
-    return Scored(u, v, limits, errors, transitions, earlier_score, earlier_peak)
+    return Scored(u, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
 
 
 def fill_block(table: SensorTable, block: Block) -> None:
@@ -100,12 +137,18 @@ def _started(average: NDArray[Any], x: F64) -> F64:
 
 
 def _window_errors(
-    block: Block, model: Model, z: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]
+    block: Block,
+    model: Model,
+    z: F64,
+    frozen: dict[str, NDArray[Any]],
+    moving: dict[str, NDArray[Any]],
+    newest: F64 | None,
 ) -> tuple[F64, F64]:
     """What each row's window says by itself: (T, 2 C, n) prediction errors and squared values, (T, n) reconstruction.
 
     Windows are built and used a few hundred at a time, while they are in the processor's cache. With a stride the
-    autoencoder sees every so-manyeth window of a sensor, and its last error is held in between.
+    autoencoder sees every so-manyeth window of a sensor, and its last error is held in between. `newest` (N, C) is
+    filled with what the autoencoder makes of each window's last row.
     """
     channels, rows = z.shape[2], len(block.sensor)
     forecast = np.zeros((channels, len(block.slots), signals.WINDOW))
@@ -123,10 +166,16 @@ def _window_errors(
             np.multiply(one[:, -1], one[:, -1], out=flat[channels + channel, part])
         inputs = block.model_windows(windows)
         if model.stride == 1:
-            rebuilt[part] = signals.reconstruction_errors(inputs, model.reconstruct(inputs))
+            outputs = model.reconstruct(inputs)
+            rebuilt[part] = signals.reconstruction_errors(inputs, outputs)
+            if newest is not None:
+                newest[part] = outputs[:, -1]
         elif due[part].any():
             chosen = np.ascontiguousarray(inputs[due[part]])
-            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, model.reconstruct(chosen))
+            outputs = model.reconstruct(chosen)
+            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, outputs)
+            if newest is not None:
+                newest[part][due[part]] = outputs[:, -1]
     raw = np.stack([block.by_tick(row) for row in flat], axis=1)
     errors = block.by_tick(rebuilt)
     if model.stride > 1:
@@ -176,7 +225,6 @@ def _scores(block: Block, values: F64, frozen: dict[str, NDArray[Any]], moving: 
     moving["mean"], moving["variance"] = mean.T, variance.T
     recovery.store()
     u = np.minimum(on_frozen, signals.adaptive_scale(deviations.transpose(1, 0, 2), worst_zz))
-    moving["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
     return u
 
 

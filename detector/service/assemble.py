@@ -16,7 +16,7 @@ from detector.models.bundles import Bundle, check_fits, load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.models.versions import list_versions
 from detector.pipeline import Pipeline
-from detector.scorer import Model
+from detector.scorer import Model, ScoreBlock, score_block
 from detector.service.http import WAITING, Health
 from detector.snapshots import Basis
 from detector.streams.base import Partition, Streams
@@ -146,9 +146,13 @@ def make_decoder(
 
 
 def pipeline_factory(
-    config: Config, model: Model, decoder: Decoder, pulse: Callable[[], None] = lambda: None
+    config: Config,
+    model: Model,
+    decoder: Decoder,
+    pulse: Callable[[], None] = lambda: None,
+    score: ScoreBlock = score_block,
 ) -> Callable[[Partition], Pipeline]:
-    """What makes the pipeline of a partition when it is assigned."""
+    """What makes the pipeline of a partition when it is assigned. `pulse` and `score` are those of `Pipeline`."""
 
     def make(partition: Partition) -> Pipeline:
         return Pipeline(
@@ -159,6 +163,7 @@ def pipeline_factory(
             dead_letters=config.output.dead_letters,
             alerts=config.output.alerts,
             pulse=pulse,
+            score=score,
         )
 
     return make

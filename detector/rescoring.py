@@ -1,0 +1,75 @@
+"""Many pipelines over the same readings that differ only in how scores are judged: the scores are computed once.
+
+A row's score depends on its sensor's readings and profile, and on nothing that thresholds or episodes decide. So one
+pipeline computes the scores of a batch, and others with other budgets go the same path with those scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.scorer import Model, ScoreBlock, Scored, judge_block, score_block
+from detector.state import SensorTable
+from detector.windows import Block
+
+F64 = NDArray[np.float64]
+
+
+class Recorded:
+    """The scores u of one batch by sensor, in order of its rows.
+
+    `record` is the `score_block` of the pipeline that computes them; each of `replay()` is that of another one, which
+    has to be given the same batch after it. `forget` ends the batch.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[str, list[F64]] = {}
+        self._joined: dict[str, F64] = {}
+        self._replays: list[_Replay] = []
+
+    def record(
+        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
+    ) -> Scored:
+        """Score, and keep the scores."""
+        scored = score_block(table, block, model, open_after, close_after)
+        for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
+            self._scores.setdefault(table.name(slot), []).append(scored.u[:count, at])
+        return scored
+
+    def replay(self) -> ScoreBlock:
+        """A new `score_block` that takes the scores from here."""
+        replay = _Replay(self)
+        self._replays.append(replay)
+        return replay
+
+    def of(self, sensor_id: str) -> F64:
+        """All scores of a sensor in this batch."""
+        if sensor_id not in self._joined:
+            self._joined[sensor_id] = np.concatenate(self._scores[sensor_id])
+        return self._joined[sensor_id]
+
+    def forget(self) -> None:
+        """The batch is over: every pipeline has been given it."""
+        self._scores.clear()
+        self._joined.clear()
+        for replay in self._replays:
+            replay.used.clear()
+
+
+class _Replay:
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+        self.used: dict[str, int] = {}
+
+    def __call__(
+        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
+    ) -> Scored:
+        parts = []
+        for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
+            sensor_id = table.name(slot)
+            first = self.used.get(sensor_id, 0)
+            parts.append(self._recorded.of(sensor_id)[first : first + count])
+            self.used[sensor_id] = first + count
+        u = block.by_tick(np.concatenate(parts))
+        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after)
