@@ -107,6 +107,8 @@ class Daemon:
         self._health.set_reason("unassigned", "no partition is assigned yet")
         self._began = self._monotonic()
         event(_log, logging.INFO, "started")
+        # Up, though perhaps without a partition: where there are more processes than partitions one may wait for days.
+        self._notifier.ready("no partition is assigned yet")
 
     def _turn(self) -> bool:
         """One turn of the loop; False when there is no more to do."""
@@ -153,11 +155,11 @@ class Daemon:
                 live_from=assigned.live_from,
             )  # fmt: skip
             self._health.set_reason("restoring", "state is brought up to date")
+            self._notifier.status(self._status())
         else:
             self._restored(partition)
         self._health.clear_reason("unassigned")
         self._metrics.ready.set(self._health.ready)
-        self._notifier.ready()
 
     def _begun(self, assigned: Assigned) -> Pipeline:
         """The pipeline of a partition, with its state: a former one, if that has to bring the state up to date."""
@@ -208,6 +210,13 @@ class Daemon:
             self._succeed(partition)
         if not self._restoring:
             self._health.clear_reason("restoring")
+        self._notifier.status(self._status())
+
+    def _status(self) -> str:
+        """What `systemctl status` shows."""
+        count = len(self._pipelines)
+        text = f"reading {count} partition{'s' * (count != 1)}"
+        return f"{text}, {len(self._restoring)} being restored" if self._restoring else text
 
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
@@ -217,6 +226,7 @@ class Daemon:
         self._metrics.partition_gone(partition.stream, partition.number)
         if not self._pipelines:
             self._health.set_reason("unassigned", "no partition is assigned")
+        self._notifier.status(self._status())
         event(_log, logging.INFO, "partition_revoked", stream=partition.stream, partition=partition.number)
 
     def _process(self, batch: Batch) -> None:

@@ -8,6 +8,7 @@ broken costs log lines, never the process.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import traceback
@@ -22,6 +23,14 @@ LEVELS: Final = {
 
 # At DEBUG the Kafka client prints payloads and costs a good part of the throughput; TensorFlow logs through absl.
 _NOISY: Final = ("kafka", "absl", "tensorflow", "h5py", "asyncio")
+
+# What the journal calls the levels, as syslog numbers them.
+_PRIORITIES: Final = (
+    (logging.CRITICAL, "<2>"),
+    (logging.ERROR, "<3>"),
+    (logging.WARNING, "<4>"),
+    (logging.INFO, "<6>"),
+)
 
 # A sensor id may hold anything; on a terminal none of it may move the cursor or end the line.
 _VISIBLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -41,7 +50,7 @@ def configure(level: str = "info", form: str = "auto", *, stream: TextIO | None 
     """
     if form == "auto":
         form = "text" if _is_terminal(stream or sys.stderr) else "json"
-    handler = _Handler(stream)
+    handler = _Handler(stream, journal=stream is None and _is_journal(sys.stderr))
     handler.setFormatter(_TextFormatter() if form == "text" else _JsonFormatter())
     root = logging.getLogger()
     root.handlers = [*(old for old in root.handlers if not isinstance(old, _Handler)), handler]
@@ -65,20 +74,36 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-class _Handler(logging.Handler):
-    """Writes a line at a time. `stream` None means the standard error of the moment, which may be replaced or gone."""
+def _is_journal(stream: TextIO | None) -> bool:
+    """Whether systemd's journal reads what is written: it says which file that is in the environment."""
+    try:
+        status = os.fstat(stream.fileno()) if stream is not None else None
+    except (OSError, ValueError):
+        return False
+    return status is not None and os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
-    def __init__(self, stream: TextIO | None) -> None:
+
+class _Handler(logging.Handler):
+    """Writes a line at a time. `stream` None means the standard error of the moment, which may be replaced or gone.
+
+    `journal`: a line begins with its level in the form the journal takes off again, for `journalctl --priority`.
+    """
+
+    def __init__(self, stream: TextIO | None, *, journal: bool = False) -> None:
         super().__init__()
         self._stream = stream
+        self._journal = journal
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             stream = self._stream or sys.stderr
-            stream.write(self.format(record) + "\n")
+            stream.write(self._priority(record.levelno) + self.format(record) + "\n")
             stream.flush()
         except Exception:
             self.handleError(record)
+
+    def _priority(self, level: int) -> str:
+        return next((text for least, text in _PRIORITIES if level >= least), "<7>") if self._journal else ""
 
 
 def _parts(record: logging.LogRecord) -> tuple[str, dict[str, object]]:

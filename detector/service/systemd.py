@@ -32,10 +32,6 @@ class Notifier:
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
 
-    def extend_start(self, seconds: float) -> None:
-        """Ask for `seconds` more from now on before the start counts as failed."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * _MICROSECONDS)}")
-
     def alive(self) -> None:
         """Feed the watchdog; called by the main loop itself, at least every `watchdog_interval` seconds."""
         if self.watchdog_interval is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,15 @@ def test_a_process_whose_standard_error_is_full_ends_well() -> None:
             [sys.executable, "-c", script], stderr=full, stdout=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize(("says", "begins"), [("{dev}:{ino}", "<4>{"), ("1:1", "{"), ("", "{")])
+def test_the_journal_is_told_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, begins: str) -> None:
+    with (tmp_path / "journal").open("w+") as file:
+        status = os.fstat(file.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", says.format(dev=status.st_dev, ino=status.st_ino))
+        monkeypatch.setattr(sys, "stderr", file)
+        configure("info", "json")
+        event(log, logging.WARNING, "late")
+        file.seek(0)
+        assert file.read().startswith(begins + '"ts"')
