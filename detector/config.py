@@ -281,7 +281,7 @@ def _suggest(path: yamltext.Path) -> str:
     key = str(path[-1])
     section = _model_at(path[:-1])
     names = _names(section) if section is not None else []
-    if any(f"{key}{end}" in names for end in ("_env", "_file")) and "password" in key:
+    if any(f"{key}{end}" in names for end in ("_env", "_file")) and ("password" in key or "token" in key):
         return f"A secret is given as {key}_file or {key}_env"
     elsewhere = [place for place in _paths(Config) if place.rpartition(".")[2] == key]
     close = difflib.get_close_matches(key, names, n=1)

@@ -44,6 +44,29 @@ class DirectoryConfig(_Section):
     checkpoint_interval: PositiveDuration = parse_duration("1s")
 
 
+class NewTopicsConfig(_Section):
+    """What topics are like that are made because `create_topics` is true. Settings are those of a Kafka topic."""
+
+    partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """null: as many as the broker gives by default. A state topic has as many as its input."""
+    replication: Annotated[int, Field(ge=1, le=32_767)] | None = None
+    """null: as many as the broker gives by default."""
+    settings: dict[Text, Text] = Field(default_factory=dict)
+    """Of every topic, e.g. {min.insync.replicas: "2"}."""
+    state_settings: dict[Text, Text] = {"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"}
+    """Of state topics, on top. Only whole segments are compacted: small ones keep a topic close to its state's size."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, settings in (("settings", self.settings), ("state_settings", self.state_settings)):
+            if "cleanup.policy" in settings:
+                raise refused(
+                    f"cleanup.policy in {name} is no choice: it is compact for a state topic, else delete",
+                    "Leave it out",
+                )
+        return self
+
+
 class KafkaConfig(_Section):
     """Streams as Kafka topics, exactly once."""
 
@@ -63,20 +86,28 @@ class KafkaConfig(_Section):
     broker_outage_limit: PositiveDuration = parse_duration("10m")
     """How long the broker may be away before the process exits with 1."""
     create_topics: bool = False
+    new_topics: NewTopicsConfig = Field(default_factory=NewTopicsConfig)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ssl_ca_file: Path | None = None
     ssl_cert_file: Path | None = None
     ssl_key_file: Path | None = None
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     sasl_username: Text | None = None
     sasl_password_file: Path | None = None
     sasl_password_env: Variable | None = None
+    sasl_token_file: Path | None = None
+    """Of OAUTHBEARER; read anew for every connection, so whatever renews the token writes it there."""
+    sasl_token_env: Variable | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.sasl_password_file is not None and self.sasl_password_env is not None:
-            raise refused("sasl_password_file and sasl_password_env are both given", "Keep one of them")
-        if self.security_protocol.startswith("SASL"):
+        for secret in ("password", "token"):
+            if getattr(self, f"sasl_{secret}_file") is not None and getattr(self, f"sasl_{secret}_env") is not None:
+                raise refused(f"sasl_{secret}_file and sasl_{secret}_env are both given", "Keep one of them")
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if (self.sasl_token_file or self.sasl_token_env) is None:
+                raise refused("sasl_mechanism OAUTHBEARER needs a token", "Set sasl_token_file or sasl_token_env")
+        elif self.security_protocol.startswith("SASL"):
             password = self.sasl_password_file or self.sasl_password_env
             if self.sasl_mechanism is None or self.sasl_username is None or password is None:
                 raise refused(
@@ -90,6 +121,10 @@ class KafkaConfig(_Section):
     def sasl_password(self) -> SecretStr | None:
         """Read the password from its file or variable; None where none is configured. Raises UserError."""
         return resolve_secret(self.sasl_password_file, self.sasl_password_env, "streams.kafka.sasl_password")
+
+    def sasl_token(self) -> SecretStr | None:
+        """Read the bearer token from its file or variable; None where none is configured. Raises UserError."""
+        return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
 
 
 class StreamsConfig(_Section):

@@ -71,6 +71,7 @@ class Daemon:
         self._pipelines: dict[Partition, Pipeline] = {}
         self._restoring: dict[Partition, float] = {}  # since when
         self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
+        self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
         self._readings = 0
@@ -221,6 +222,7 @@ class Daemon:
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
         self._former.discard(partition)
+        self._uncommitted.pop(partition, None)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
         self._metrics.partition_gone(partition.stream, partition.number)
@@ -232,7 +234,10 @@ class Daemon:
     def _process(self, batch: Batch) -> None:
         pipeline = self._pipelines[batch.partition]
         started = self._monotonic()
+        replayed = pipeline.restoring
         output = pipeline.process(batch)
+        if not replayed and batch.records and batch.records[-1].timestamp is not None:
+            self._uncommitted[batch.partition] = batch.records[-1].timestamp
         if batch.partition in self._restoring and not pipeline.restoring:
             self._restored(batch.partition)
             pipeline = self._pipelines[batch.partition]
@@ -264,6 +269,9 @@ class Daemon:
             for pipeline in self._pipelines.values():
                 if pipeline.clock is not None:
                     self._metrics.event_latency.observe(max(0.0, now - pipeline.clock / NANOSECONDS))
+            for milliseconds in self._uncommitted.values():
+                self._metrics.commit_latency.observe(max(0.0, now - milliseconds / 1000))
+            self._uncommitted.clear()
 
     def _count(self, output: Output) -> None:
         metrics = self._metrics

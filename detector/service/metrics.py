@@ -79,7 +79,7 @@ class Metrics:
         # From the broker's timestamp; nothing is observed on a backend without a broker.
         self.commit_latency = Histogram(
             "detector_commit_latency_seconds",
-            "Time from the broker's timestamp of a record to the commit that covers it",
+            "Time from the broker's timestamp of a partition's newest record to the commit that covers it",
             buckets=_LATENCY,
             registry=registry,
         )

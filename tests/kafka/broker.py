@@ -74,8 +74,9 @@ class Broker(Cluster):
     """A broker of our own, which may be killed and started again on the same data and ports.
 
     It keeps data, settings and log below `directory`, which must be new. `secure` adds a TLS listener (`ssl_address`,
-    a client certificate is asked for, not required), a SASL_SSL listener with SCRAM-SHA-512 (`sasl_address`, `USERS`)
-    and rights: plain-text clients, alice and the client certificate may do everything, all others nothing.
+    a client certificate is asked for, not required), a SASL_SSL listener with SCRAM-SHA-512, PLAIN (`USERS`) and
+    OAUTHBEARER with tokens that are not signed (`sasl_address`), and rights: plain-text clients, alice and the client
+    certificate may do everything, all others nothing.
     `settings` are added to the broker's own. Topics are never made by being named.
     """
 
@@ -252,9 +253,17 @@ class Broker(Cluster):
                 "ssl.truststore.type": "PEM",
                 "ssl.truststore.location": str(authority),
                 "listener.name.ssl.ssl.client.auth": "requested",
-                "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+                "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN,OAUTHBEARER",
                 "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
                     "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                ),
+                "listener.name.sasl_ssl.plain.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                    + " ".join(f'user_{user}="{password}"' for user, password in USERS.items())
+                    + ";"
+                ),
+                "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
                 ),
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS;User:alice;User:CN=certified",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from kafka.errors import KafkaConnectionError
 from detector.errors import UserError
 from detector.settings import KafkaConfig
 from detector.streams.base import Assigned, Batch, Event, Message
+from detector.streams.kafka.clients import Token, connection_settings
 from detector.streams.kafka.security import probe
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import USERS, Broker
@@ -131,9 +135,101 @@ def test_a_wrong_password_is_named_and_not_shown(
 
 
 def test_a_mechanism_the_broker_does_not_have(broker: Broker, connect: Connect, tmp_path: Path) -> None:
-    said = refusal(connect(**(sasl(broker, tmp_path) | {"sasl_mechanism": "PLAIN"})))
-    assert "the broker does not offer PLAIN, but SCRAM-SHA-512 (streams.kafka.sasl_mechanism)" in said
+    said = refusal(connect(**(sasl(broker, tmp_path) | {"sasl_mechanism": "SCRAM-SHA-256"})))
+    assert "the broker does not offer SCRAM-SHA-256, but " in said
+    assert "SCRAM-SHA-512" in said
+    assert "(streams.kafka.sasl_mechanism)" in said
     assert USERS["alice"] not in said
+
+
+def test_plain_over_tls(broker: Broker, plant: Plant, connect: Connect, tmp_path: Path) -> None:
+    works(plant, connect(**(sasl(broker, tmp_path) | {"sasl_mechanism": "PLAIN"})))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_what_the_client_is_given(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    config = KafkaConfig.model_validate(
+        {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": mechanism,
+            "sasl_username": "alice",
+            "sasl_password_env": "BROKER_PASSWORD",
+        }
+    )
+    given = connection_settings(config)
+    assert {key: value for key, value in given.items() if "sasl" in key or "protocol" in key} == {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": "alice",
+        "sasl_plain_password": "secret",
+    }
+
+
+def token_of(user: str, seconds: int = 3600) -> str:
+    """A token that nobody signed, good for so long."""
+    now = int(time.time())
+    parts = ({"alg": "none"}, {"sub": user, "iat": now - 10, "exp": now + seconds})
+    return ".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts) + "."
+
+
+def bearer(broker: Broker, token: str, directory: Path) -> dict[str, Any]:
+    file = directory / "token"
+    file.write_text(f"{token}\n")
+    return {
+        "bootstrap_servers": (broker.sasl_address,),
+        "security_protocol": "SASL_SSL",
+        "ssl_ca_file": broker.certificates.authority,
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_token_file": file,
+    }
+
+
+def test_a_token_from_a_file(
+    broker: Broker, plant: Plant, connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_verbose_as_can_be(caplog)
+    token = token_of("alice")
+    settings = bearer(broker, token, tmp_path)
+    works(plant, connect(**settings))
+    assert token not in caplog.text
+    assert token not in repr(KafkaConfig(**settings))
+
+
+def test_a_token_is_read_anew_for_every_connection(
+    broker: Broker, plant: Plant, connect: Connect, tmp_path: Path
+) -> None:
+    """Tokens live for minutes: what is written into the file later has to count."""
+    settings = bearer(broker, token_of("alice", seconds=-3600), tmp_path)
+    streams = connect(**settings)
+    assert "the broker refuses the token (OAUTHBEARER)" in refusal(streams)
+    bearer(broker, token_of("alice"), tmp_path)
+    works(plant, streams)
+
+
+def test_a_token_that_is_refused_is_not_shown(
+    broker: Broker, connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_verbose_as_can_be(caplog)
+    said = refusal(connect(**bearer(broker, WRONG, tmp_path)))
+    assert "the broker refuses the token (OAUTHBEARER)" in said
+    assert "streams.kafka.sasl_token" in said
+    assert WRONG not in said + caplog.text
+
+
+def test_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = KafkaConfig.model_validate({"sasl_mechanism": "OAUTHBEARER", "sasl_token_env": "BROKER_TOKEN"})
+    monkeypatch.delenv("BROKER_TOKEN", raising=False)
+    with pytest.raises(KafkaConnectionError, match="BROKER_TOKEN is not set"):
+        Token(config).token()
+    for token in ("one", "two"):
+        monkeypatch.setenv("BROKER_TOKEN", token)
+        assert Token(config).token() == token
+
+
+def test_a_token_that_is_not_there_is_said_at_the_start(broker: Broker, connect: Connect, tmp_path: Path) -> None:
+    settings = bearer(broker, token_of("alice"), tmp_path) | {"sasl_token_file": tmp_path / "missing"}
+    assert "streams.kafka.sasl_token_file" in refusal(connect(**settings))
 
 
 def test_a_user_without_rights(broker: Broker, connect: Connect, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -16,7 +17,7 @@ from detector.service.daemon import Daemon
 from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.settings import StateConfig
+from detector.settings import NewTopicsConfig, StateConfig
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster, free_ports
 from tests.kafka.plant import Plant
@@ -56,7 +57,7 @@ def test_a_broker_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
     assert "waiting for the broker" in caplog.text
 
 
-def lacking(plant: Plant, **settings: bool) -> KafkaStreams:
+def lacking(plant: Plant, **settings: Any) -> KafkaStreams:
     """Like those of the plant, but under names that the broker does not know."""
     return KafkaStreams(
         plant.settings(**settings),
@@ -91,6 +92,54 @@ def test_topics_that_are_missing_are_made_if_that_is_allowed(plant: Plant) -> No
     assert described[state] == plant.partitions
     assert described[alerts] > 0
     assert settings["cleanup.policy"]["value"] == "compact"
+
+
+def test_new_topics_are_like_the_configuration_says(plant: Plant) -> None:
+    new = NewTopicsConfig(
+        partitions=4,
+        replication=1,
+        settings={"min.insync.replicas": "1", "retention.ms": "3600000"},
+        state_settings={"segment.bytes": "2097152", "retention.ms": "-1"},
+    )
+    names = {name: f"{plant.group}-made-{name}" for name in ("input", "state", "alerts")}
+    streams = KafkaStreams(
+        plant.settings(create_topics=True, new_topics=new),
+        StateConfig(),
+        state_topics={names["input"]: names["state"]},
+        outputs=[names["alerts"]],
+    )
+    with contextlib.closing(streams):
+        streams.open()
+    keys = ["cleanup.policy", "segment.bytes", "retention.ms", "min.insync.replicas"]
+    with plant.cluster.admin() as admin:
+        described = admin.describe_topics(list(names.values()))
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, keys) for name in names.values()]
+        found = admin.describe_configs(resources, config_filter="all")["topic"]
+    settings = {what: {key: found[name][key]["value"] for key in keys} for what, name in names.items()}
+    assert {topic["name"]: len(topic["partitions"]) for topic in described} == dict.fromkeys(names.values(), 4)
+    assert settings["input"] == settings["alerts"]
+    assert list(settings["input"].values()) == ["delete", "1073741824", "3600000", "1"]
+    assert list(settings["state"].values()) == ["compact", "2097152", "-1", "1"]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        {"replication": 3},
+        {"settings": {"retention.ms": "soon"}},
+        {"settings": {"no.such.setting": "1"}},
+        {"state_settings": {"segment.bytes": "1"}},
+    ],
+)
+def test_topics_the_broker_does_not_make(plant: Plant, new: dict[str, Any]) -> None:
+    said = refusal(lacking(plant, create_topics=True, new_topics=NewTopicsConfig(**new)))
+    assert f"the broker does not create the topics {plant.group}-new-" in said
+    assert "(streams.kafka.new_topics)" in said
+
+
+def test_the_policy_of_new_topics_is_no_choice() -> None:
+    with pytest.raises(UserError, match=r"cleanup.policy in settings is no choice"):
+        load_config(None, ["streams.kafka.new_topics.settings={cleanup.policy: delete}"])
 
 
 @pytest.mark.parametrize("which", ["input", "state"])

@@ -434,3 +434,25 @@ def test_latency_is_that_of_the_newest_reading(process: Callable[..., Process], 
     assert one.sample("detector_last_event_timestamp_seconds", stream=PARTITION.stream, partition="0") == (
         1_790_000_000 + ROWS - 1
     )
+
+
+def test_commit_latency_counts_from_the_newest_record_of_a_commit(
+    process: Callable[..., Process], records: list[Record]
+) -> None:
+    ages = (90, 7, 3)
+    stamped = [
+        record._replace(timestamp=int(BEGIN - age) * 1000) for record, age in zip(records[:3], ages, strict=True)
+    ]
+    one = process(Streams(stamped, max_records=2))
+    one.run()
+    assert one.sample("detector_commit_latency_seconds_count") == 2, "the commit at the end covers nothing new"
+    assert one.sample("detector_commit_latency_seconds_sum") == 7 + 3
+
+
+def test_where_there_is_no_broker_there_is_no_commit_latency(
+    process: Callable[..., Process], records: list[Record]
+) -> None:
+    one = process()
+    one.run()
+    assert all(record.timestamp is None for record in records)
+    assert one.sample("detector_commit_latency_seconds_count") == 0

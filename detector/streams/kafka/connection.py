@@ -84,7 +84,11 @@ class Connection:
             if not self.partitions:
                 with admin_client(self.settings) as admin:
                     self.partitions = check_topics(
-                        admin, self._state_topics, self._outputs, create=self._kafka.create_topics
+                        admin,
+                        self._state_topics,
+                        self._outputs,
+                        create=self._kafka.create_topics,
+                        new=self._kafka.new_topics,
                     )
             self.transactions.connect()
             if self.reader is None:

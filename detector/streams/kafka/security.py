@@ -94,7 +94,7 @@ def _talk(config: KafkaConfig, settings: Mapping[str, Any], connection: socket.s
         raise UserError(
             "the broker's listener wants SASL",
             where=_protocol(config),
-            todo="Set it to SASL_PLAINTEXT or SASL_SSL, with a mechanism, a user and a password",
+            todo="Set it to SASL_PLAINTEXT or SASL_SSL, with a mechanism and what it needs",
         )
     if code == UnsupportedSaslMechanismError.errno:
         names = [_text(answer, 2) for _ in range(_number(answer, 4))]
@@ -119,6 +119,12 @@ def _authenticate(config: KafkaConfig, settings: Mapping[str, Any], connection: 
 
 
 def _not_accepted(config: KafkaConfig, why: str) -> UserError:
+    if config.sasl_mechanism == "OAUTHBEARER":
+        return UserError(
+            f"the broker refuses the token (OAUTHBEARER): {why or 'no reason'}",
+            where="streams.kafka.sasl_token",
+            todo="Renew the token, or correct where it comes from",
+        )
     return UserError(
         f"the broker refuses the credentials of {config.sasl_username} ({config.sasl_mechanism}): {why or 'no reason'}",
         where="streams.kafka.sasl_username",

@@ -10,25 +10,24 @@ from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from detector.errors import UserError
-
-STATE_SETTINGS: Final = {
-    "cleanup.policy": "compact",
-    # Only whole segments are compacted: small ones keep the topic close to the size of the state.
-    "segment.bytes": str(64 << 20),
-    "min.cleanable.dirty.ratio": "0.3",
-}
+from detector.settings import NewTopicsConfig
 
 _UNKNOWN: Final = errors.UnknownTopicOrPartitionError.errno
 _log = logging.getLogger(__name__)
 
 
 def check_topics(
-    admin: KafkaAdminClient, state_topics: Mapping[str, str], outputs: Sequence[str], *, create: bool
+    admin: KafkaAdminClient,
+    state_topics: Mapping[str, str],
+    outputs: Sequence[str],
+    *,
+    create: bool,
+    new: NewTopicsConfig | None = None,
 ) -> dict[str, int]:
     """Partitions of each input. `state_topics`: the topic of its state for each input.
 
-    With `create`, topics that are missing are made, and state topics grow with their input. Raises UserError for what a
-    person has to change, and errors of the client.
+    With `create`, topics that are missing are made as `new` says, and state topics grow with their input. Raises
+    UserError for what a person has to change, and errors of the client.
     """
     names = [*state_topics, *state_topics.values(), *outputs]
     counts = _partitions(admin, names)
@@ -40,11 +39,12 @@ def check_topics(
             todo="Create it (docs/operations.md, Topics), or set streams.kafka.create_topics: true",
         )
     if missing:
-        _create(admin, [name for name in missing if name not in state_topics.values()], {})
+        new = new or NewTopicsConfig()
+        _create(admin, [name for name in missing if name not in state_topics.values()], new, new.partitions or -1)
         counts |= _partitions(admin, missing)
         states = {state: counts[name] for name, state in state_topics.items() if state in missing}
         for state, count in states.items():
-            _create(admin, [state], STATE_SETTINGS, count)
+            _create(admin, [state], new, count, new.state_settings | {"cleanup.policy": "compact"})
         counts |= _partitions(admin, states)
     for name, state in state_topics.items():
         _same_count(admin, name, state, counts, create=create)
@@ -67,21 +67,42 @@ def _partitions(admin: KafkaAdminClient, names: Any) -> dict[str, int]:
     return found
 
 
-def _create(admin: KafkaAdminClient, names: Sequence[str], settings: Mapping[str, str], partitions: int = -1) -> None:
+def _create(
+    admin: KafkaAdminClient,
+    names: Sequence[str],
+    new: NewTopicsConfig,
+    partitions: int,
+    settings: Mapping[str, str] | None = None,
+) -> None:
     if not names:
         return
     _log.warning("creating the topics %s", ", ".join(names))
-    wanted = {name: {"num_partitions": partitions, "configs": dict(settings)} for name in names}
+    like = {
+        "num_partitions": partitions,
+        "replication_factor": new.replication or -1,
+        "configs": {**new.settings, **(settings or {})},
+    }
+    wanted = dict.fromkeys(names, like)
     try:
         admin.create_topics(wanted)
     except errors.TopicAlreadyExistsError:
         pass  # another member was faster
-    except (errors.AuthorizationError, errors.InvalidReplicationFactorError, errors.PolicyViolationError) as error:
+    except (errors.AuthorizationError, errors.PolicyViolationError) as error:
         raise UserError(
             f"cannot create the topics {', '.join(names)}: {type(error).__name__}",
             where="streams.kafka.create_topics",
             todo="Create them by hand (docs/operations.md, Topics)",
         ) from error
+    except (
+        errors.InvalidReplicationFactorError,
+        errors.InvalidPartitionsError,
+        errors.InvalidConfigurationError,
+    ) as error:
+        raise UserError(
+            f"the broker does not create the topics {', '.join(names)} like this: {type(error).__name__}",
+            where="streams.kafka.new_topics",
+            todo="Correct its partitions, replication or settings",
+        ) from error  # fmt: skip
     admin.wait_for_topics(list(names))
 
 
