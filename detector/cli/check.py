@@ -14,23 +14,26 @@ from detector.errors import UserError
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    subparsers.add_parser(
+    parser = subparsers.add_parser(
         "check",
         help="validate the configuration and the model, change nothing",
         description="Look at everything `run` needs: the configuration, the active model and whether it fits, "
-        "and the files. Stops at the first thing that is wrong; changes nothing.",
+        "and the files or, with --connect, the Kafka brokers. Stops at the first thing that is wrong; changes nothing.",
+    )
+    parser.add_argument(
+        "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each thing that is right; what is not is the UserError that ends it."""
     source = find_config(Path(args.config_path) if args.config_path else None)
-    for name, finding in _checks(args.config, source):
+    for name, finding in _checks(args.config, source, connect=args.connect):
         sys.stdout.write(f"OK  {name:<14} {finding}\n")
     return 0
 
 
-def _checks(config: Config, source: Path | None) -> Iterator[tuple[str, str]]:
+def _checks(config: Config, source: Path | None, *, connect: bool) -> Iterator[tuple[str, str]]:
     """Yield what was looked at and what was found. Raises UserError at the first thing `run` could not work with."""
     from detector.service.supported import refuse_unsupported
 
@@ -38,7 +41,20 @@ def _checks(config: Config, source: Path | None) -> Iterator[tuple[str, str]]:
     refuse_unsupported(config)
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     yield from _model(config)
-    yield from _directory(config)
+    if config.streams.backend != "kafka":
+        yield from _directory(config)
+    elif connect:
+        yield from _brokers(config)
+    else:
+        yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
+
+
+def _brokers(config: Config) -> Iterator[tuple[str, str]]:
+    from detector.service.assemble import kafka_topics
+    from detector.streams.kafka.inspection import inspect
+
+    state_topics, outputs = kafka_topics(config)
+    yield from inspect(config.streams.kafka, state_topics, outputs)
 
 
 def _model(config: Config) -> Iterator[tuple[str, str]]:

@@ -101,17 +101,23 @@ def make_kafka_streams(
         else:
             health.set_reason(WAITING, why)
 
-    readings = config.readings.input
+    state_topics, outputs = kafka_topics(config)
     return KafkaStreams(
         config.streams.kafka,
         config.state,
-        state_topics={readings: f"{config.streams.kafka.group_id}-readings-state"},
-        outputs=[config.output.alerts, config.output.dead_letters],
-        skip_to=dict(parse_skip(text, [readings]) for text in skip_to),
+        state_topics=state_topics,
+        outputs=outputs,
+        skip_to=dict(parse_skip(text, list(state_topics)) for text in skip_to),
         until_end=until_end,
         on_waiting=waiting,
         tick=pulse,
     )
+
+
+def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
+    """The topic of its state for each input, and the topics that are written to."""
+    state_topics = {config.readings.input: f"{config.streams.kafka.group_id}-readings-state"}
+    return state_topics, [config.output.alerts, config.output.dead_letters]
 
 
 def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:

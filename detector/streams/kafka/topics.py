@@ -23,11 +23,13 @@ def check_topics(
     *,
     create: bool,
     new: NewTopicsConfig | None = None,
+    validate_only: bool = False,
 ) -> dict[str, int]:
-    """Partitions of each input. `state_topics`: the topic of its state for each input.
+    """Partitions of each topic that there is. `state_topics`: the topic of its state for each input.
 
-    With `create`, topics that are missing are made as `new` says, and state topics grow with their input. Raises
-    UserError for what a person has to change, and errors of the client.
+    With `create`, topics that are missing are made as `new` says, and state topics grow with their input;
+    with `validate_only` the broker is only asked whether it would do so. Raises UserError for what a person has to
+    change, and errors of the client.
     """
     names = [*state_topics, *state_topics.values(), *outputs]
     counts = _partitions(admin, names)
@@ -39,17 +41,18 @@ def check_topics(
             todo="Create it (docs/operations.md, Topics), or set streams.kafka.create_topics: true",
         )
     if missing:
-        new = new or NewTopicsConfig()
-        _create(admin, [name for name in missing if name not in state_topics.values()], new, new.partitions or -1)
+        maker = _Maker(admin, new or NewTopicsConfig(), validate_only=validate_only)
+        maker.make([name for name in missing if name not in state_topics.values()])
         counts |= _partitions(admin, missing)
-        states = {state: counts[name] for name, state in state_topics.items() if state in missing}
-        for state, count in states.items():
-            _create(admin, [state], new, count, new.state_settings | {"cleanup.policy": "compact"})
-        counts |= _partitions(admin, states)
+        states = [(name, state) for name, state in state_topics.items() if state in missing]
+        for name, state in states:
+            maker.make_state(state, counts.get(name))
+        counts |= _partitions(admin, [state for _, state in states])
     for name, state in state_topics.items():
-        _same_count(admin, name, state, counts, create=create)
-    _check_policies(admin, state_topics)
-    return {name: counts[name] for name in state_topics}
+        if name in counts and state in counts:
+            _same_count(admin, name, state, counts, create=create, validate_only=validate_only)
+    _check_policies(admin, state_topics, counts)
+    return counts
 
 
 def _partitions(admin: KafkaAdminClient, names: Any) -> dict[str, int]:
@@ -67,56 +70,70 @@ def _partitions(admin: KafkaAdminClient, names: Any) -> dict[str, int]:
     return found
 
 
-def _create(
-    admin: KafkaAdminClient,
-    names: Sequence[str],
-    new: NewTopicsConfig,
-    partitions: int,
-    settings: Mapping[str, str] | None = None,
+class _Maker:
+    """Makes topics that are like `new` says, or has the broker say whether it would."""
+
+    def __init__(self, admin: KafkaAdminClient, new: NewTopicsConfig, *, validate_only: bool) -> None:
+        self._admin = admin
+        self._new = new
+        self._validate_only = validate_only
+
+    def make(self, names: Sequence[str]) -> None:
+        """Topics of messages."""
+        if names:
+            self._create(names, self._new.partitions, self._new.settings)
+
+    def make_state(self, name: str, partitions: int | None) -> None:
+        """A topic of state with as many partitions as its input, which is None where that is to be made, too."""
+        settings = {**self._new.settings, **self._new.state_settings, "cleanup.policy": "compact"}
+        self._create([name], partitions or self._new.partitions, settings)
+
+    def _create(self, names: Sequence[str], partitions: int | None, settings: Mapping[str, str]) -> None:
+        like = {
+            "num_partitions": partitions or -1,
+            "replication_factor": self._new.replication or -1,
+            "configs": dict(settings),
+        }
+        if not self._validate_only:
+            _log.warning("creating the topics %s", ", ".join(names))
+        try:
+            self._admin.create_topics(dict.fromkeys(names, like), validate_only=self._validate_only)
+        except errors.TopicAlreadyExistsError:
+            pass  # another member was faster
+        except (errors.AuthorizationError, errors.PolicyViolationError) as error:
+            raise UserError(
+                f"cannot create the topics {', '.join(names)}: {type(error).__name__}",
+                where="streams.kafka.create_topics",
+                todo="Create them by hand (docs/operations.md, Topics)",
+            ) from error
+        except (
+            errors.InvalidReplicationFactorError,
+            errors.InvalidPartitionsError,
+            errors.InvalidConfigurationError,
+        ) as error:
+            raise UserError(
+                f"the broker does not create the topics {', '.join(names)} like this: {type(error).__name__}",
+                where="streams.kafka.new_topics",
+                todo="Correct its partitions, replication or settings",
+            ) from error
+        if not self._validate_only:
+            self._admin.wait_for_topics(list(names))
+
+
+def _same_count(
+    admin: KafkaAdminClient, name: str, state: str, counts: dict[str, int], *, create: bool, validate_only: bool
 ) -> None:
-    if not names:
-        return
-    _log.warning("creating the topics %s", ", ".join(names))
-    like = {
-        "num_partitions": partitions,
-        "replication_factor": new.replication or -1,
-        "configs": {**new.settings, **(settings or {})},
-    }
-    wanted = dict.fromkeys(names, like)
-    try:
-        admin.create_topics(wanted)
-    except errors.TopicAlreadyExistsError:
-        pass  # another member was faster
-    except (errors.AuthorizationError, errors.PolicyViolationError) as error:
-        raise UserError(
-            f"cannot create the topics {', '.join(names)}: {type(error).__name__}",
-            where="streams.kafka.create_topics",
-            todo="Create them by hand (docs/operations.md, Topics)",
-        ) from error
-    except (
-        errors.InvalidReplicationFactorError,
-        errors.InvalidPartitionsError,
-        errors.InvalidConfigurationError,
-    ) as error:
-        raise UserError(
-            f"the broker does not create the topics {', '.join(names)} like this: {type(error).__name__}",
-            where="streams.kafka.new_topics",
-            todo="Correct its partitions, replication or settings",
-        ) from error  # fmt: skip
-    admin.wait_for_topics(list(names))
-
-
-def _same_count(admin: KafkaAdminClient, name: str, state: str, counts: dict[str, int], *, create: bool) -> None:
     """Partition p of the state topic belongs to partition p of the input."""
     if counts[name] == counts[state]:
         return
     if counts[state] < counts[name] and create:
-        _log.warning(
-            "%s has %d partitions now, had %d: sensors whose key goes elsewhere now begin there with nothing",
-            name, counts[name], counts[state],
-        )  # fmt: skip
-        admin.create_partitions({state: counts[name]})
-        admin.wait_for_topics([state])
+        admin.create_partitions({state: counts[name]}, validate_only=validate_only)
+        if not validate_only:
+            _log.warning(
+                "%s has %d partitions now, had %d: sensors whose key goes elsewhere now begin there with nothing",
+                name, counts[name], counts[state],
+            )  # fmt: skip
+            admin.wait_for_topics([state])
         return
     grown = counts[state] < counts[name]
     what = "partitions were added to it" if grown else "it was made anew with fewer"
@@ -133,9 +150,12 @@ def _same_count(admin: KafkaAdminClient, name: str, state: str, counts: dict[str
     )
 
 
-def _check_policies(admin: KafkaAdminClient, state_topics: Mapping[str, str]) -> None:
+def _check_policies(admin: KafkaAdminClient, state_topics: Mapping[str, str], counts: Mapping[str, int]) -> None:
     """An input that is compacted would lose readings, state that is deleted by age would not be complete."""
     wanted = dict.fromkeys(state_topics, "delete") | dict.fromkeys(state_topics.values(), "compact")
+    wanted = {name: policy for name, policy in wanted.items() if name in counts}
+    if not wanted:
+        return
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, ["cleanup.policy"]) for name in wanted]
     found = admin.describe_configs(resources, config_filter="all").get("topic", {})
     for name, policy in wanted.items():
