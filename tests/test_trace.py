@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,8 @@ def test_what_is_watched_is_what_alerts_say() -> None:
     by_row = {(name, time): rest for name, rows in rows_by_sensor(told).items() for time, *rest in rows}
     for alert in alerts:
         assert alert.window is not None
+        assert isinstance(alert.window.values, list)
+        assert isinstance(alert.window.expected, list)
         time = alert.window.timestamps[-1] * 10**6
         value, expected, score, threshold = by_row[alert.sensor_id, time]
         assert alert.window.values[-1] == pytest.approx(value, rel=1e-5)
@@ -112,7 +116,7 @@ def test_a_stride_leaves_rows_without_an_expected_value() -> None:
 def test_scores_judged_again_lead_to_the_alerts_of_a_whole_run(gap: int, cuts: list[int]) -> None:
     records = recording(gap)
     recorded = Recorded()
-    timers = {"update_every": 40 * SECOND, "max_duration": 60 * SECOND, "idle_eviction": 3000 * SECOND}
+    timers: dict[str, Any] = {"update_every": 40 * SECOND, "max_duration": 60 * SECOND, "idle_eviction": 3000 * SECOND}
     configs = [readings_config(false_alarms=per_readings(rows), **timers) for rows in (300, 900, 40_000)]
     first = pipeline(readings_config(false_alarms=per_readings(5000), **timers), recorded.record)
     others = [pipeline(config, recorded.replay()) for config in configs]
