@@ -21,6 +21,7 @@ from detector.decoded import Readings
 from detector.journal import pack_entry
 from detector.messages import dead_letter
 from detector.output import Output
+from detector.overview import Overview, overview
 from detector.profile import build_profile, peaks_of_suffix
 from detector.recovery import NO_COPY
 from detector.resumption import take_budget, take_journal, take_model
@@ -108,6 +109,10 @@ class Pipeline:
     def clock(self) -> int | None:
         """The partition clock, ns; None before the first reading."""
         return None if self._clock.now == NEVER else self._clock.now
+
+    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
+        """The sensors named, and the `count` worst, as they stand."""
+        return overview(self._table, self._model.reconstruct, sensor_ids, count)
 
     @property
     def restoring(self) -> bool:
