@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.messages import Kind
 from detector.streams.base import Message
 from detector.windows import Tally
 
@@ -17,13 +18,16 @@ class Output:
 
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
     (event, severity). `allowed`: episodes that the budget allows for the rows scored. `records`: how many came in,
-    `refused`: which of them were rejected in whole or in part.
+    `refused`: which of them were rejected in whole or in part. `resized`: accepted frames of another size than the
+    model's.
     """
 
+    kind: Kind = "readings"
     alerts: list[Message] = field(default_factory=list)
     dead_letters: list[Message] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     excluded: int = 0
+    resized: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     errors: list[NDArray[np.float64]] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
@@ -40,8 +44,16 @@ class Output:
         return sum(count for (event, _), count in self.events.items() if event == "opened")
 
     def outcomes(self) -> dict[str, int]:
-        """How many readings ended how."""
+        """How many readings, or frames, ended how."""
         tally = self.tally
+        if self.kind == "frames":
+            return {
+                "accepted": tally.accepted - self.resized,
+                "resized": self.resized,
+                "late": tally.late,
+                "duplicate": tally.duplicate,
+                "rejected": sum(self.rejected.values()),
+            }
         return {
             "accepted": tally.accepted,
             "missing": tally.missing,

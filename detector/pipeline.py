@@ -19,7 +19,7 @@ from detector.clock import PartitionClock
 from detector.config import ReadingsConfig
 from detector.decoded import Readings
 from detector.journal import pack_entry
-from detector.messages import dead_letter
+from detector.messages import Kind, dead_letter
 from detector.output import Output
 from detector.overview import Overview, overview
 from detector.profile import build_profile, peaks_of_suffix
@@ -62,10 +62,13 @@ class Pipeline:
         pulse: Callable[[], None] = lambda: None,
         score: ScoreBlock = score_block,
     ) -> None:
+        self.kind: Kind = "readings"
         self.partition = partition
         self.basis = Basis(model.digest, settings_of(config))
         """What results rest on beside the records."""
         self.position = 0
+        self.pending = False
+        """A batch is dealt with at once, and nothing waits for `advance`."""
         self._config = config
         self._model = model
         self._decoder = decoder
@@ -225,6 +228,10 @@ class Pipeline:
             self._caught_up()
             return Output()
         return output
+
+    def advance(self) -> Output:
+        """What has become ready of what is pending: nothing."""
+        return Output()
 
     def _refuse(self, batch: Batch, readings: Readings, output: Output) -> None:
         for reject in readings.rejects:

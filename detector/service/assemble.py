@@ -66,6 +66,11 @@ def _bundle_with(directory: Path, digest: str) -> Bundle:
     )
 
 
+def input_streams(config: Config) -> list[str]:
+    """The streams that are read: of what is enabled, readings first."""
+    return [path.input for path in (config.readings, config.frames) if path.enabled]
+
+
 def make_streams(
     config: Config, *, input_option: str | None, output_option: str | None, until_end: bool, fresh: bool
 ) -> DirectoryStreams:
@@ -73,7 +78,7 @@ def make_streams(
     directory = config.streams.directory
     return directory_streams_for(
         Path(directory.path),
-        inputs=[config.readings.input],
+        inputs=input_streams(config),
         alerts=config.output.alerts,
         dead_letters=config.output.dead_letters,
         input_option=input_option,
@@ -116,7 +121,9 @@ def make_kafka_streams(
 
 def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
     """The topic of its state for each input, and the topics that are written to."""
-    state_topics = {config.readings.input: f"{config.streams.kafka.group_id}-readings-state"}
+    group = config.streams.kafka.group_id
+    state = {config.readings.input: f"{group}-readings-state", config.frames.input: f"{group}-frames-state"}
+    state_topics = {stream: state[stream] for stream in input_streams(config)}
     return state_topics, [config.output.alerts, config.output.dead_letters]
 
 

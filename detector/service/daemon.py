@@ -11,14 +11,15 @@ from typing import Final
 from detector.budget import BudgetAccount
 from detector.clock import DAY
 from detector.errors import UserError
+from detector.messages import Kind
 from detector.output import Output
-from detector.pipeline import Pipeline
 from detector.service.http import Health
 from detector.service.logs import event
-from detector.service.metrics import Metrics, observe_many
+from detector.service.metrics import KINDS, Metrics, observe_many
+from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
-from detector.snapshots import Basis, basis_of
+from detector.snapshots import basis_of
 from detector.state import StateError
 from detector.streams.base import Assigned, Batch, Partition, Revoked, Streams
 
@@ -26,10 +27,9 @@ _log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.1
 """How long an idle turn waits: short against the commit interval, long against the cost of a turn."""
+READY_SECONDS: Final = 0.005
+"""The same while something is pending in a pipeline, and may be ready at any moment."""
 NANOSECONDS: Final = 1e9
-
-MakePipeline = Callable[[Partition], Pipeline]
-MakeFormer = Callable[[Partition, Basis], Pipeline]
 
 
 class Daemon:
@@ -68,16 +68,16 @@ class Daemon:
         self._notifier = notifier or Notifier({})
         self._wall_clock = wall_clock
         self._monotonic = monotonic
-        self._pipelines: dict[Partition, Pipeline] = {}
+        self._pipelines: dict[Partition, PartitionPipeline] = {}
         self._restoring: dict[Partition, float] = {}  # since when
         self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
-        self._readings = 0
+        self._inputs: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._alerts = 0
-        self._budget = BudgetAccount(DAY)
-        self._newest = 0
+        self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
+        self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     def run(self) -> None:
         """Open, turn until the end, drain. Raises DetectorError for what a person must know."""
@@ -90,8 +90,10 @@ class Daemon:
             self._streams.close()
             seconds = self._monotonic() - self._began
             event(
-                _log, logging.INFO, "stopped", readings=self._readings, alerts=self._alerts, seconds=round(seconds, 3)
-            )
+                _log, logging.INFO, "stopped",
+                readings=self._inputs["readings"], frames=self._inputs["frames"], alerts=self._alerts,
+                seconds=round(seconds, 3),
+            )  # fmt: skip
 
     def pulse(self) -> None:
         """Show that the loop is alive; called between turns and between pieces of long work."""
@@ -113,7 +115,7 @@ class Daemon:
 
     def _turn(self) -> bool:
         """One turn of the loop; False when there is no more to do."""
-        happened = self._streams.poll(POLL_SECONDS)
+        happened = self._streams.poll(READY_SECONDS if self._pending() else POLL_SECONDS)
         records = 0
         for occurrence in happened:
             match occurrence:
@@ -126,10 +128,15 @@ class Daemon:
                     self._process(occurrence)
         if records:
             self._metrics.batch_records.observe(records)
+        for pipeline in self._pending():
+            self._publish(pipeline, pipeline.advance())
         self._commit(final=False)
         self._observe()
         self.pulse()
-        return bool(happened) or not (self._until_end and self._streams.at_end())
+        return bool(happened or self._pending()) or not (self._until_end and self._streams.at_end())
+
+    def _pending(self) -> list[PartitionPipeline]:
+        return [pipeline for pipeline in self._pipelines.values() if pipeline.pending]
 
     def _drain(self) -> None:
         """Commit what is done, with all state, so that a planned restart repeats nothing."""
@@ -162,7 +169,7 @@ class Daemon:
         self._health.clear_reason("unassigned")
         self._metrics.ready.set(self._health.ready)
 
-    def _begun(self, assigned: Assigned) -> Pipeline:
+    def _begun(self, assigned: Assigned) -> PartitionPipeline:
         """The pipeline of a partition, with its state: a former one, if that has to bring the state up to date."""
         partition = assigned.partition
         pipeline = self._make_pipeline(partition)
@@ -183,7 +190,7 @@ class Daemon:
         return pipeline
 
     def _take_up(
-        self, pipeline: Pipeline, state: bytes, live_from: int | None = None, position: int | None = None
+        self, pipeline: PartitionPipeline, state: bytes, live_from: int | None = None, position: int | None = None
     ) -> None:
         if pipeline.restore(state, live_from, position):
             event(_log, logging.WARNING, "model_changed_since_last_run", stream=pipeline.partition.stream)
@@ -246,17 +253,22 @@ class Daemon:
                 stream=batch.partition.stream, partition=batch.partition.number, position=pipeline.position,
                 sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
             )  # fmt: skip
-        self._metrics.scoring["readings"].observe(self._monotonic() - started)
+        self._metrics.scoring[pipeline.kind].observe(self._monotonic() - started)
+        self._publish(pipeline, output)
+
+    def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
+        kind = pipeline.kind
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
-        self._guard.judge(output.records, output.refused, _why(output))
+        self._guard.judge(output.records, output.refused, _why(output), of=kind)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
-        self._count(output)
+        self._count(kind, output)
         if pipeline.clock is not None:
-            self._newest = max(self._newest, pipeline.clock)
-            self._budget.add(self._newest, output.opened, output.allowed)
-            if self._budget.ratio is not None:
-                self._metrics.budget_ratio["readings"].set(self._budget.ratio)
+            budget = self._budgets[kind]
+            self._newest[kind] = max(self._newest[kind], pipeline.clock)
+            budget.add(self._newest[kind], output.opened, output.allowed)
+            if budget.ratio is not None:
+                self._metrics.budget_ratio[kind].set(budget.ratio)
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()
@@ -273,35 +285,41 @@ class Daemon:
                 self._metrics.commit_latency.observe(max(0.0, now - milliseconds / 1000))
             self._uncommitted.clear()
 
-    def _count(self, output: Output) -> None:
+    def _count(self, kind: Kind, output: Output) -> None:
         metrics = self._metrics
         self._alerts += len(output.alerts)
         for outcome, count in output.outcomes().items():
-            metrics.readings[outcome].inc(count)
-            self._readings += count
+            metrics.inputs[kind][outcome].inc(count)
+            self._inputs[kind] += count
         for reason, count in output.rejected.items():
             metrics.rejected(reason, count)
         if output.rejected:
-            event(_log, logging.WARNING, "readings_rejected", records=len(output.refused), reasons=output.rejected)
+            records, reasons = len(output.refused), output.rejected
+            if kind == "frames":
+                event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
+            else:
+                event(_log, logging.WARNING, "readings_rejected", records=records, reasons=reasons)
         metrics.clock_resets.inc(output.tally.resets)
         for scores in output.scores:
-            observe_many(metrics.score["readings"], scores)
-            metrics.windows_scored["readings"].inc(len(scores))
+            observe_many(metrics.score[kind], scores)
+            metrics.windows_scored[kind].inc(len(scores))
         for errors in output.errors:
-            observe_many(metrics.reconstruction_error["readings"], errors)
+            observe_many(metrics.reconstruction_error[kind], errors)
         for (what, severity), count in output.events.items():
-            metrics.alerts["readings", what, severity].inc(count)
+            metrics.alerts[kind, what, severity].inc(count)
         if output.budgets_limited:
             event(
                 _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
-                text="the false-alarm budget of these sensors is kept within 300 to 1000000 readings an alarm",
+                text=f"the false-alarm budget of these sensors is kept within 300 to 1000000 {kind} an alarm",
             )  # fmt: skip
 
     def _observe(self) -> None:
         metrics, pipelines = self._metrics, self._pipelines
         metrics.sensors.set(sum(pipeline.sensors for pipeline in pipelines.values()))
         metrics.sensors_warming.set(sum(pipeline.warming for pipeline in pipelines.values()))
-        metrics.open_episodes["readings"].set(sum(pipeline.open_episodes for pipeline in pipelines.values()))
+        for kind in KINDS:
+            of_kind = (pipeline.open_episodes for pipeline in pipelines.values() if pipeline.kind == kind)
+            metrics.open_episodes[kind].set(sum(of_kind))
         metrics.last_progress.set(self._wall_clock())
         metrics.ready.set(self._health.ready)
         lag: Mapping[Partition, int] = self._streams.lag()
@@ -333,7 +351,7 @@ def _why(output: Output) -> str:
 class _States:
     """The state of the pipelines, for the backend to store: a `RollingSnapshot`."""
 
-    def __init__(self, pipelines: Mapping[Partition, Pipeline], metrics: Metrics) -> None:
+    def __init__(self, pipelines: Mapping[Partition, PartitionPipeline], metrics: Metrics) -> None:
         self._pipelines = pipelines
         self._metrics = metrics
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,18 @@ from prometheus_client import (
 )
 
 from detector import __version__
+from detector.messages import Kind
 
-Kind = Literal["readings"]
-
-KINDS: Final[tuple[Kind, ...]] = ("readings",)
+KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")
 SEVERITIES: Final = ("warning", "critical")
 
 # What became of a reading: taken into its sensor's window, a null at its timestamp, older than what was released,
 # a timestamp seen before, refused with a dead letter, or of a sensor the configuration leaves out.
 READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected", "excluded")
+
+# What became of a frame: taken in as it came or after a change of its size; the others as for readings.
+FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected")
 
 # Where an error was met and survived.
 STAGES: Final = ("poll", "decode", "score", "write", "commit", "http", "reload")
@@ -147,6 +149,9 @@ class Metrics:
     def _input(self, registry: CollectorRegistry) -> None:
         readings = Counter("detector_readings_total", "Readings by what became of them", ["outcome"], registry=registry)
         self.readings: dict[str, Counter] = {outcome: readings.labels(outcome) for outcome in READING_OUTCOMES}
+        frames = Counter("detector_frames_total", "Frames by what became of them", ["outcome"], registry=registry)
+        self.frames: dict[str, Counter] = {outcome: frames.labels(outcome) for outcome in FRAME_OUTCOMES}
+        self.inputs: dict[Kind, dict[str, Counter]] = {"readings": self.readings, "frames": self.frames}
         # The reasons belong to the decoder; `rejected` adds a child for each as it comes, from that closed set.
         self._rejects = Counter(
             "detector_rejects_total", "Records or elements of records refused, by reason", ["reason"], registry=registry
@@ -163,7 +168,7 @@ class Metrics:
         # Both carry the partitions of this process alone: `partition_gone` takes a lost one away.
         self.last_event_timestamp = Gauge(
             "detector_last_event_timestamp_seconds",
-            "Largest accepted reading timestamp of a partition, seconds since the epoch",
+            "Largest accepted timestamp of a partition, seconds since the epoch",
             ["stream", "partition"],
             registry=registry,
         )

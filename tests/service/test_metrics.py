@@ -33,6 +33,7 @@ NAMES = {
     "detector_open_episodes",
     "detector_false_alarm_budget_ratio",
     "detector_readings_total",
+    "detector_frames_total",
     "detector_rejects_total",
     "detector_sensors",
     "detector_sensors_warming",

@@ -16,9 +16,10 @@ from detector.errors import UserError
 from detector.pipeline import Pipeline
 from detector.scorer import Model
 from detector.service.assemble import former_factory, load_model
-from detector.service.daemon import Daemon, MakeFormer
+from detector.service.daemon import Daemon
 from detector.service.http import Health
 from detector.service.metrics import Metrics
+from detector.service.pipelines import MakeFormer
 from detector.service.rejects import RejectGuard
 from detector.snapshots import BASIS_ENTRY, Basis, basis_of, settings_of
 from detector.streams.base import (
