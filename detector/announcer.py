@@ -16,7 +16,7 @@ from detector.config import AlertsConfig
 from detector.episodes import Closing, Opening, end_from_outside
 from detector.messages import CloseReason
 from detector.scorer import EPISODE, THRESHOLD, Scored
-from detector.state import Episode, SensorTable
+from detector.state import Episode, SensorTable, flags_of
 from detector.streams.base import Message
 from detector.windows import Block
 
@@ -118,7 +118,7 @@ class Announcer:
         """A sensor as its cells have it."""
         table = self.table
         return Moment(
-            table["times"][slot], table["values"][slot], table["imputed"][slot], table["center"][slot],
+            table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot]), table["center"][slot],
             table["scale"][slot], float(table["score"][slot]), int(table["offset"][slot]),
         )  # fmt: skip
 

@@ -367,7 +367,7 @@ class Pipeline:
             | {
                 "values": warming.values[-WINDOW:],
                 "times": warming.times[-WINDOW:],
-                "imputed": False,
+                "imputed": 0,
                 "filled": WINDOW,
                 "prediction": carry.prediction,
                 "level": carry.level,

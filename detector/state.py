@@ -42,12 +42,12 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # the window: raw values as they came, newest last; `filled` of its rows are valid
         Column("values", "f8", (WINDOW, channels), 0.0),
         Column("times", "i8", (WINDOW,), 0),
-        Column("imputed", "?", (WINDOW,), False),
-        Column("filled", "i4", (), 0),
+        Column("imputed", "u1", (-(-WINDOW // 8),), 0),  # bits, see `flags_of`
+        Column("filled", "i2", (), 0),
         # order: newest released row, newest row at all, late rows in a row, a restart that waits for its first row
         Column("released", "i8", (), NEVER),
         Column("newest", "i8", (), NEVER),
-        Column("late_run", "i4", (), 0),
+        Column("late_run", "i2", (), 0),
         Column("restart", "?", (), False),
         # partition clock at the last accepted reading, and the record of the newest row
         Column("clock", "i8", (), NEVER),
@@ -75,11 +75,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("recent", "f8", (last_scores - 1,), math.nan),
         Column("score", "f8", (), math.nan),
         # the adaptive scale as it was before a long fault (see recovery.py)
-        Column("high", "i4", (), 0),
-        Column("cold", "i4", (), 0),
+        Column("high", "i2", (), 0),
+        Column("cold", "i2", (), 0),
         Column("kept", "?", (), False),
-        Column("kept_rows", "i4", (), 0),
-        Column("calm", "i4", (), 0),
+        Column("kept_rows", "i2", (), 0),
+        Column("calm", "i2", (), 0),
         Column("kept_mean", "f4", (signals,), 0.0),
         Column("kept_variance", "f4", (signals,), 1.0),
         # threshold (see threshold.py)
@@ -88,11 +88,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("rows", "f8", (), 0.0),
         Column("credit", "f8", (), 0.0),
         Column("peaks", "f8", (RESERVOIR,), -math.inf),
-        Column("peaks_kept", "i4", (), 0),
+        Column("peaks_kept", "i2", (), 0),
         Column("peaks_seen", "i8", (), 0),
         Column("forgotten", "f8", (), 0.0),
         Column("pending", "f8", (), -math.inf),
-        Column("pending_age", "i4", (), 0),
+        Column("pending_age", "i2", (), 0),
         # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row
         Column("open", "?", (), False),
         Column("hold", "?", (), False),
@@ -102,6 +102,16 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("close_level", "f8", (), 0.0),
         Column("ended", "i8", (), NEVER),
     )
+
+
+def flags_of(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """A window's flags (..., 100) from the bits (..., 13) that a cell keeps of them."""
+    return np.unpackbits(bits, axis=-1, count=WINDOW).view(np.bool_)
+
+
+def bits_of(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The bits (..., 13) that a cell keeps of a window's flags (..., 100)."""
+    return np.packbits(flags, axis=-1)
 
 
 class Episode(msgspec.Struct):

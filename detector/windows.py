@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detector.signals import F32, F64, WINDOW
-from detector.state import NEVER, SensorTable, Slots
+from detector.state import NEVER, SensorTable, Slots, bits_of, flags_of
 
 I64 = NDArray[np.int64]
 LATE_LIMIT = 20
@@ -271,16 +271,15 @@ class Block:
         source = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
         inside = np.arange(longest) < lengths[:, None]
 
-        def extend(column: str, new: NDArray[Any]) -> NDArray[Any]:
-            old = table[column]
+        def extend(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
             out = np.zeros((n, WINDOW + longest, *old.shape[2:]), dtype=old.dtype)
-            out[:, :WINDOW] = old[self.slots]
+            out[:, :WINDOW] = old
             out[:, WINDOW:][inside] = new[source]
             return out
 
-        self.values: F64 = extend("values", rows.values)
-        self.times: I64 = extend("times", rows.times)
-        self.imputed: NDArray[np.bool_] = extend("imputed", rows.imputed)
+        self.values: F64 = extend(table["values"][self.slots], rows.values)
+        self.times: I64 = extend(table["times"][self.slots], rows.times)
+        self.imputed: NDArray[np.bool_] = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
         flat = source[real[source]]
         self.sensor = np.repeat(np.arange(n), ticks)
         self.tick = np.arange(len(flat)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
@@ -328,6 +327,6 @@ class Block:
             newest = np.arange(len(self.slots))[:, None], self.lengths[:, None] + np.arange(WINDOW)
         table["values"][self.slots] = self.values[newest]
         table["times"][self.slots] = self.times[newest]
-        table["imputed"][self.slots] = self.imputed[newest]
+        table["imputed"][self.slots] = bits_of(self.imputed[newest])
         table["filled"][self.slots] = np.minimum(table["filled"][self.slots] + self.lengths, WINDOW)
         table["offset"][self.slots] = offsets[self.last_record]

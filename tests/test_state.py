@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.state import CHUNK, Episode, SensorTable, StateError, WarmUp
+from detector.signals import WINDOW
+from detector.state import CHUNK, Episode, SensorTable, StateError, WarmUp, bits_of, flags_of
 
 SHAPES = [(1, 10), (1, 1), (3, 5)]
 
@@ -58,8 +59,16 @@ def test_a_sensor_is_small() -> None:
         sum(table[c.name][:0].dtype.itemsize * int(np.prod(c.shape)) for c in table.columns)
         for table in (SensorTable(1, 10), SensorTable(2, 10))
     )
-    assert one <= 2700
+    assert one <= 2600
     assert two - one <= 1300
+
+
+def test_flags_of_a_window_are_kept_as_bits() -> None:
+    flags = np.random.default_rng(0).random((7, WINDOW)) < 0.3
+    bits = bits_of(flags)
+    assert bits.shape == (7, 13)
+    assert np.array_equal(flags_of(bits), flags)
+    assert np.array_equal(flags_of(bits[3]), flags[3])
 
 
 @pytest.mark.parametrize(("channels", "last_scores"), SHAPES)

@@ -18,7 +18,7 @@ from tests.reference_rules import Budget
 
 NOBODY = np.empty(0, dtype=np.intp)
 COLUMNS = {
-    "peaks_kept": "i4", "peaks_seen": "i8", "pending_age": "i4",
+    "peaks_kept": "i2", "peaks_seen": "i8", "pending_age": "i2",
 }  # fmt: skip
 PROFILE = plant.profile_of(plant.healthy(np.random.default_rng(1), 2500), plant.reconstructor())
 
