@@ -25,6 +25,13 @@ Reason = Literal[
     "channel_mismatch",  # other channels than the configured ones
     "length_mismatch",  # lists of unequal length
 ]
+FrameReason = Literal[
+    "damaged",  # an image that ends early or cannot be decoded
+    "too_many_bytes",  # a frame above `frames.limits.bytes`
+    "too_many_pixels",  # a frame above `frames.limits.pixels`, known before it is decoded
+    "shape_mismatch",  # raw pixels of another length than their shape and type say
+]
+"""Of frames alone, which are rejected for most of the reasons above as well."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 MAX_SENSOR_ID: Final = 256
@@ -40,7 +47,7 @@ class Reject(NamedTuple):
     """
 
     record: int
-    reason: Reason
+    reason: Reason | FrameReason
     message: str
     elements: list[int] | None
 
