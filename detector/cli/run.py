@@ -61,9 +61,11 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
     from detector.service.http import Health, HttpServer, standard_routes
-    from detector.service.logs import event
+    from detector.service.logs import RecentProblems, event
     from detector.service.metrics import Metrics
+    from detector.service.page import page_routes
     from detector.service.rejects import RejectGuard
+    from detector.service.status import Board, ModelStatus, setup_of
     from detector.service.supported import refuse_unsupported
     from detector.service.systemd import Notifier
     from detector.streams.places import default_sensor
@@ -76,7 +78,10 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     metrics = Metrics(CollectorRegistry(), sensors=config.metrics.sensors)
     health = Health()
     deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / 1e9)
-    server = HttpServer(config.http.host, config.http.port, standard_routes(metrics.registry, health))
+    board, problems = Board(), RecentProblems()
+    logging.getLogger().addHandler(problems)
+    routes = standard_routes(metrics.registry, health) | page_routes(board, health, problems)
+    server = HttpServer(config.http.host, config.http.port, routes)
     deadline.start()
     try:
         server.start()
@@ -102,12 +107,15 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             stop=lambda: signals.stop,
             until_end=until_end,
             notifier=Notifier(),
+            board=board,
+            setup=setup_of(config, {"readings": ModelStatus(model.name, model.version, model.digest)}),
         )
         event(logging.getLogger(__name__), logging.INFO, "model_loaded", version=model.version)
         daemon.run()
     finally:
         deadline.cancel()
         server.stop()
+        logging.getLogger().removeHandler(problems)
     return 0
 
 

@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from detector.budget import BudgetAccount
-from detector.clock import DAY
 from detector.errors import UserError
-from detector.messages import Kind
 from detector.output import Output
 from detector.service.http import Health
 from detector.service.logs import event
-from detector.service.metrics import KINDS, Metrics, observe_many
+from detector.service.metrics import Metrics
+from detector.service.observer import Observer
 from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
 from detector.service.rejects import RejectGuard
+from detector.service.status import Board, Setup
 from detector.service.systemd import Notifier
 from detector.snapshots import basis_of
 from detector.state import StateError
@@ -29,7 +28,6 @@ POLL_SECONDS: Final = 0.1
 """How long an idle turn waits: short against the commit interval, long against the cost of a turn."""
 READY_SECONDS: Final = 0.005
 """The same while something is pending in a pipeline, and may be ready at any moment."""
-NANOSECONDS: Final = 1e9
 
 
 class Daemon:
@@ -54,6 +52,8 @@ class Daemon:
         make_former: MakeFormer | None = None,
         until_end: bool = False,
         notifier: Notifier | None = None,
+        board: Board | None = None,
+        setup: Setup | None = None,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,7 +66,6 @@ class Daemon:
         self._stop = stop
         self._until_end = until_end
         self._notifier = notifier or Notifier({})
-        self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._pipelines: dict[Partition, PartitionPipeline] = {}
         self._restoring: dict[Partition, float] = {}  # since when
@@ -74,10 +73,9 @@ class Daemon:
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
-        self._inputs: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-        self._alerts = 0
-        self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
-        self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._observer = Observer(
+            metrics, health, board or Board(), setup or Setup(), wall_clock=wall_clock, monotonic=monotonic
+        )
 
     def run(self) -> None:
         """Open, turn until the end, drain. Raises DetectorError for what a person must know."""
@@ -91,8 +89,8 @@ class Daemon:
             seconds = self._monotonic() - self._began
             event(
                 _log, logging.INFO, "stopped",
-                readings=self._inputs["readings"], frames=self._inputs["frames"], alerts=self._alerts,
-                seconds=round(seconds, 3),
+                readings=self._observer.inputs["readings"], frames=self._observer.inputs["frames"],
+                alerts=self._observer.alerts, seconds=round(seconds, 3),
             )  # fmt: skip
 
     def pulse(self) -> None:
@@ -131,7 +129,7 @@ class Daemon:
         for pipeline in self._pending():
             self._publish(pipeline, pipeline.advance())
         self._commit(final=False)
-        self._observe()
+        self._observer.turned(self._pipelines, self._streams.lag())
         self.pulse()
         return bool(happened or self._pending()) or not (self._until_end and self._streams.at_end())
 
@@ -257,18 +255,11 @@ class Daemon:
         self._publish(pipeline, output)
 
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
-        kind = pipeline.kind
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
-        self._guard.judge(output.records, output.refused, _why(output), of=kind)
+        self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
-        self._count(kind, output)
-        if pipeline.clock is not None:
-            budget = self._budgets[kind]
-            self._newest[kind] = max(self._newest[kind], pipeline.clock)
-            budget.add(self._newest[kind], output.opened, output.allowed)
-            if budget.ratio is not None:
-                self._metrics.budget_ratio[kind].set(budget.ratio)
+        self._observer.processed(pipeline, output)
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()
@@ -276,58 +267,8 @@ class Daemon:
             partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
         }
         if self._streams.commit(positions, self._states, final=final):
-            self._metrics.commit.observe(self._monotonic() - started)
-            now = self._wall_clock()
-            for pipeline in self._pipelines.values():
-                if pipeline.clock is not None:
-                    self._metrics.event_latency.observe(max(0.0, now - pipeline.clock / NANOSECONDS))
-            for milliseconds in self._uncommitted.values():
-                self._metrics.commit_latency.observe(max(0.0, now - milliseconds / 1000))
+            self._observer.committed(self._monotonic() - started, self._pipelines, self._uncommitted.values())
             self._uncommitted.clear()
-
-    def _count(self, kind: Kind, output: Output) -> None:
-        metrics = self._metrics
-        self._alerts += len(output.alerts)
-        for outcome, count in output.outcomes().items():
-            metrics.inputs[kind][outcome].inc(count)
-            self._inputs[kind] += count
-        for reason, count in output.rejected.items():
-            metrics.rejected(reason, count)
-        if output.rejected:
-            records, reasons = len(output.refused), output.rejected
-            if kind == "frames":
-                event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
-            else:
-                event(_log, logging.WARNING, "readings_rejected", records=records, reasons=reasons)
-        metrics.clock_resets.inc(output.tally.resets)
-        for scores in output.scores:
-            observe_many(metrics.score[kind], scores)
-            metrics.windows_scored[kind].inc(len(scores))
-        for errors in output.errors:
-            observe_many(metrics.reconstruction_error[kind], errors)
-        for (what, severity), count in output.events.items():
-            metrics.alerts[kind, what, severity].inc(count)
-        if output.budgets_limited:
-            event(
-                _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
-                text=f"the false-alarm budget of these sensors is kept within 300 to 1000000 {kind} an alarm",
-            )  # fmt: skip
-
-    def _observe(self) -> None:
-        metrics, pipelines = self._metrics, self._pipelines
-        metrics.sensors.set(sum(pipeline.sensors for pipeline in pipelines.values()))
-        metrics.sensors_warming.set(sum(pipeline.warming for pipeline in pipelines.values()))
-        for kind in KINDS:
-            of_kind = (pipeline.open_episodes for pipeline in pipelines.values() if pipeline.kind == kind)
-            metrics.open_episodes[kind].set(sum(of_kind))
-        metrics.last_progress.set(self._wall_clock())
-        metrics.ready.set(self._health.ready)
-        lag: Mapping[Partition, int] = self._streams.lag()
-        for partition, pipeline in pipelines.items():
-            labels = partition.stream, str(partition.number)
-            metrics.lag.labels(*labels).set(lag.get(partition, 0))
-            if pipeline.clock is not None:
-                metrics.last_event_timestamp.labels(*labels).set(pipeline.clock / NANOSECONDS)
 
 
 @contextmanager

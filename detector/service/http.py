@@ -1,5 +1,7 @@
 """The process's own small HTTP server: `/metrics`, `/healthz`, `/readyz`, each a function in a table of routes.
 
+The page for people and its JSON are in `detector.service.page`.
+
 Every connection has a thread of its own, a time limit and one of a bounded number of places, so neither a client that
 stalls nor many of them can hold up a scrape of another, let alone the main loop. The server only reads; it listens on
 the loopback interface unless the configuration says otherwise.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import socket
 import sys
 import threading
@@ -24,10 +27,26 @@ from prometheus_client.exposition import choose_encoder
 from detector.errors import OperationError
 from detector.service.logs import event
 
+FRESH_SECONDS: Final = 0.2
+"""How old the text of a scrape may be."""
+PLACE_SECONDS: Final = 0.2
+"""How long a connection waits for a place before it is turned away."""
+TELL_SECONDS: Final = 10.0
+"""How often the log says that connections are turned away, at most."""
+
 # A reason of this name means the loop waits for something outside the process, and a restart would not help.
 WAITING: Final = "waiting_for_broker"
 
 _log = logging.getLogger(__name__)
+
+
+# Nothing is loaded from elsewhere and nothing runs, whatever a sensor calls itself.
+_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+)
 
 
 class Health:
@@ -92,20 +111,33 @@ class Response(NamedTuple):
 Route = Callable[[str], Response]
 
 
-def standard_routes(registry: CollectorRegistry, health: Health) -> dict[str, Route]:
+def standard_routes(
+    registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time.monotonic
+) -> dict[str, Route]:
     """Return the routes every daemon has. A scrape takes no lock of the main loop."""
+    kept: dict[str, tuple[float, Response]] = {}
+    encoding = threading.Lock()
 
     def metrics(accept: str) -> Response:
         encode, content_type = choose_encoder(accept)
-        return Response(200, content_type, encode(registry))
+        with encoding:
+            # Many at once are given the same text: making it takes the interpreter from the main loop.
+            made, response = kept.get(content_type, (-math.inf, None))
+            now = clock()
+            if response is None or now - made >= FRESH_SECONDS:
+                response = Response(200, content_type, encode(registry))
+                kept[content_type] = now, response
+        return response
 
     def healthz(accept: str) -> Response:
         live = health.live
-        return _json(200 if live else 503, {"live": live, "seconds_since_progress": round(health.idle_seconds, 3)})
+        return json_response(
+            200 if live else 503, {"live": live, "seconds_since_progress": round(health.idle_seconds, 3)}
+        )
 
     def readyz(accept: str) -> Response:
         reasons = health.reasons
-        return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+        return json_response(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
     return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
 
@@ -160,7 +192,8 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _json(status: int, value: object) -> Response:
+def json_response(status: int, value: object) -> Response:
+    """`value` as JSON."""
     return Response(status, "application/json; charset=utf-8", (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -169,12 +202,15 @@ class _Server(ThreadingHTTPServer):
     # Otherwise closing waits for every connection, and a stalled client would hold up a stop.
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(
         self, host: str, port: int, handler: type[BaseHTTPRequestHandler], places: threading.BoundedSemaphore
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._places = places
+        self._turned_away = 0
+        self._told = -math.inf
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
@@ -185,9 +221,16 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
-            event(_log, logging.WARNING, "http_turned_away", client=str(client_address[0]))
+        if not self._places.acquire(timeout=PLACE_SECONDS):
             self.shutdown_request(request)
+            self._turned_away += 1
+            now = time.monotonic()
+            if now - self._told >= TELL_SECONDS:
+                event(
+                    _log, logging.WARNING, "http_turned_away",
+                    connections=self._turned_away, client=str(client_address[0]),
+                )  # fmt: skip
+                self._told, self._turned_away = now, 0
             return
         super().process_request(request, client_address)
 
@@ -217,15 +260,17 @@ class _Handler(BaseHTTPRequestHandler):
         route = self.routes.get(urlsplit(self.path).path)
         try:
             if route is None:
-                response = _json(404, {"error": "not found", "paths": sorted(self.routes)})
+                response = json_response(404, {"error": "not found", "paths": sorted(self.routes)})
             else:
                 response = route(self.headers.get("Accept", ""))
         except Exception as error:
             _log.warning("http_route_failed", extra={"fields": {"path": self.path}}, exc_info=error)
-            response = _json(500, {"error": "internal error, see the log"})
+            response = json_response(500, {"error": "internal error, see the log"})
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(response.body)))
+        for name, value in _HEADERS:
+            self.send_header(name, value)
         self.end_headers()
         if body:
             self.wfile.write(response.body)

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import dataclass, replace
 from typing import Any, Final, TextIO
 
 LEVELS: Final = {
@@ -104,6 +105,41 @@ class _Handler(logging.Handler):
 
     def _priority(self, level: int) -> str:
         return next((text for least, text in _PRIORITIES if level >= least), "<7>") if self._journal else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A line of the log at `warning` or above; `times` in a row of this event, `text` of the newest of them."""
+
+    at: float
+    level: str
+    event: str
+    text: str
+    times: int = 1
+
+
+class RecentProblems(logging.Handler):
+    """Keeps the newest problems for people to see, newest last. `entries` may be read by any thread."""
+
+    def __init__(self, keep: int = 20) -> None:
+        super().__init__(logging.WARNING)
+        self._keep = keep
+        self.entries: tuple[Problem, ...] = ()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            name, fields = _parts(record)
+            fields.pop("traceback", None)
+            text = str(fields.pop("message", "")) if name == "log" else ""
+            text += " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+            problem = Problem(record.created, record.levelname.lower(), name, text)
+            kept = self.entries
+            if kept and kept[-1].event == name != "log":
+                problem, kept = replace(problem, times=kept[-1].times + 1), kept[:-1]
+            # One assignment of a value that never changes: readers need no lock.
+            self.entries = (*kept, problem)[-self._keep :]
+        except Exception:
+            self.handleError(record)
 
 
 def _parts(record: logging.LogRecord) -> tuple[str, dict[str, object]]:

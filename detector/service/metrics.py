@@ -7,6 +7,7 @@ and a rate over the first event is right. Hot paths hold a child in a variable; 
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -28,6 +29,7 @@ from prometheus_client import (
 
 from detector import __version__
 from detector.messages import Kind
+from detector.overview import SensorView
 
 KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")
@@ -210,15 +212,15 @@ class Metrics:
         families = {
             name: Gauge(f"detector_sensor_{name}", text, ["sensor_id"], registry=registry)
             for name, text in (
-                ("value", "Newest value of a sensor named in metrics.sensors"),
+                ("value", "Newest value of a sensor named in metrics.sensors, of its first channel"),
                 ("expected", "What the model expected in its place"),
-                ("score", "Newest score of the sensor"),
-                ("threshold", "Threshold the score is compared with"),
+                ("score", "Newest score of the sensor; 1 is as bad as the worst of training"),
+                ("threshold", "Threshold that its next score is compared with"),
             )
         }
-        self.watched: dict[str, WatchedSensor] = {
-            sensor: WatchedSensor(*(family.labels(sensor) for family in families.values())) for sensor in sensors
-        }
+        self._sensors = frozenset(sensors)
+        self._sensor_gauges = families
+        self._shown: set[tuple[str, str]] = set()
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count rejects; `reason` is one of the decoder's."""
@@ -228,22 +230,32 @@ class Metrics:
         """State the active model of `kind` in place of the one before."""
         self._model.labels(kind).info({"name": name, "version": version, "digest": digest})
 
+    def watch(self, views: Iterable[SensorView]) -> None:
+        """State the sensors named in `metrics.sensors` that are there now; the series of the others go.
+
+        What is not known of one (its score while it warms up) has no series.
+        """
+        shown = set()
+        for view in views:
+            if view.sensor_id not in self._sensors:
+                continue
+            numbers = {"score": view.score, "threshold": view.threshold}
+            if len(view.values):
+                numbers["value"] = float(view.values[-1, 0])
+            if view.expected is not None:
+                numbers["expected"] = float(view.expected[-1, 0])
+            for name, number in numbers.items():
+                if math.isfinite(number):
+                    self._sensor_gauges[name].labels(view.sensor_id).set(number)
+                    shown.add((name, view.sensor_id))
+        for name, sensor_id in self._shown - shown:
+            self._sensor_gauges[name].remove(sensor_id)
+        self._shown = shown
+
     def partition_gone(self, stream: str, partition: int) -> None:
         """Drop the series of a partition that another process reports from now on."""
         for gauge in (self.last_event_timestamp, self.lag):
             gauge.remove(stream, partition)
-
-
-class WatchedSensor:
-    """The gauges of one sensor named in `metrics.sensors`. What is None or not finite leaves its series as it was."""
-
-    def __init__(self, value: Gauge, expected: Gauge, score: Gauge, threshold: Gauge) -> None:
-        self._gauges = (value, expected, score, threshold)
-
-    def set(self, *, value: float | None, expected: float | None, score: float | None, threshold: float | None) -> None:
-        for gauge, number in zip(self._gauges, (value, expected, score, threshold), strict=True):
-            if number is not None and np.isfinite(number):
-                gauge.set(number)
 
 
 def observe_many(histogram: Histogram, values: NDArray[np.floating]) -> int:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from detector.messages import Kind
 from detector.output import Output
+from detector.overview import Overview
 from detector.snapshots import Basis
 from detector.streams.base import Batch, Partition
 
@@ -61,6 +62,10 @@ class PartitionPipeline(Protocol):
     @property
     def clock(self) -> int | None:
         """The partition clock, ns; None before anything was accepted."""
+        ...
+
+    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
+        """The sensors named, and the `count` worst, as they stand; `Overview()` where there is nothing to show."""
         ...
 
     def begin(self, position: int, live_from: int | None = None) -> None:

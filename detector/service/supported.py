@@ -18,7 +18,6 @@ def refuse_unsupported(config: Config) -> None:
         "readings.alerts.min_deviation": alerts.min_deviation.absolute > 0 or alerts.min_deviation.relative > 0,
         "maintenance": bool(config.maintenance),
         "output.scores": config.output.scores is not None,
-        "metrics.sensors": bool(config.metrics.sensors),
     }
     for key, is_set in asked.items():
         if is_set:

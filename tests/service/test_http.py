@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from detector.errors import OperationError
 from detector.service import logs
-from detector.service.http import WAITING, Health, HttpServer, Response, Route, standard_routes
+from detector.service.http import FRESH_SECONDS, WAITING, Health, HttpServer, Response, Route, standard_routes
 
 
 class Clock:
@@ -77,6 +77,30 @@ def test_metrics_in_both_formats(get: Callable[..., tuple[int, str, str]]) -> No
     assert status == 200
     assert kind.startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
+
+
+def test_what_was_made_for_one_scrape_serves_those_that_come_with_it(health: Health, clock: Clock) -> None:
+    registry = CollectorRegistry()
+    seen = Counter("seen_total", "d", registry=registry)
+    metrics = standard_routes(registry, health, clock)["/metrics"]
+    bodies = []
+    for seconds in (0.0, FRESH_SECONDS / 2, FRESH_SECONDS):
+        seen.inc()
+        clock.now += seconds
+        bodies.append(metrics("").body)
+    first, second, third = (body.splitlines()[2] for body in bodies)
+    assert (first, second, third) == (b"seen_total 1.0", b"seen_total 1.0", b"seen_total 3.0")
+
+
+def test_nothing_may_be_loaded_from_elsewhere(health: Health) -> None:
+    with serving(standard_routes(CollectorRegistry(), health)) as server:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/readyz")
+        headers = connection.getresponse().headers
+        connection.close()
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
 
 
 def test_live_while_there_is_progress(get: Callable[..., tuple[int, str, str]], health: Health, clock: Clock) -> None:

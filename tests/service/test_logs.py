@@ -178,3 +178,23 @@ def test_the_journal_is_told_the_level(tmp_path: Path, monkeypatch: pytest.Monke
         event(log, logging.WARNING, "late")
         file.seek(0)
         assert file.read().startswith(begins + '"ts"')
+
+
+def test_recent_problems_are_kept_for_people() -> None:
+    problems = logs.RecentProblems(keep=2)
+    own = logging.getLogger("detector.test.problems")
+    own.addHandler(problems)
+    try:
+        event(own, logging.INFO, "started")
+        event(own, logging.WARNING, "first")
+        for records in (1, 5):
+            event(own, logging.WARNING, "readings_rejected", records=records)
+        own.error("%s is gone", "it")
+    finally:
+        own.removeHandler(problems)
+    assert len(problems.entries) == 2
+    repeated, gone = problems.entries
+    assert (repeated.event, repeated.times, repeated.text, repeated.level) == (
+        "readings_rejected", 2, "records=5", "warning",
+    )  # fmt: skip
+    assert (gone.event, gone.times, gone.text, gone.level) == ("log", 1, "it is gone", "error")

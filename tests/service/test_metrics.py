@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from detector import __version__
+from detector.overview import SensorView
 from detector.service.metrics import EVENTS, READING_OUTCOMES, SEVERITIES, Metrics, observe_many
 
 # What dashboards, rules and people hold on to.
@@ -52,6 +53,14 @@ NAMES = {
     "detector_sensor_score",
     "detector_sensor_threshold",
 }
+
+
+def view(
+    sensor_id: str, *, value: float = 1.0, expected: float | None = 2.0, score: float = 0.5, threshold: float = 1.0
+) -> SensorView:
+    """A sensor with a window of two rows."""
+    rows = None if expected is None else np.array([[0.0], [expected]])
+    return SensorView(sensor_id, score, threshold, np.array([0, 1]), np.array([[0.0], [value]]), rows, None)
 
 
 @pytest.fixture
@@ -97,6 +106,7 @@ def test_series_of_closed_label_sets_start_at_zero(metrics: Metrics) -> None:
 
 
 def test_no_created_series_and_no_sensor_label_but_for_named_sensors(metrics: Metrics) -> None:
+    metrics.watch([view("pump-7"), view("pump-8")])
     text = generate_latest(metrics.registry).decode()
     assert "_created" not in text
     labelled = {line.partition("{")[0] for line in text.splitlines() if "sensor_id=" in line}
@@ -135,15 +145,22 @@ def test_a_partition_that_went_takes_its_series_along(metrics: Metrics) -> None:
     assert metrics.registry.get_sample_value("detector_last_event_timestamp_seconds", labels) is None
 
 
-def test_a_watched_sensor_keeps_its_last_number(metrics: Metrics) -> None:
-    pump = metrics.watched["pump-7"]
-    pump.set(value=71.5, expected=70.0, score=0.4, threshold=1.0)
-    pump.set(value=72.5, expected=None, score=math.nan, threshold=math.inf)
-    values = [
-        metrics.registry.get_sample_value(f"detector_sensor_{name}", {"sensor_id": "pump-7"})
+def shown(metrics: Metrics, sensor_id: str) -> list[float | None]:
+    return [
+        metrics.registry.get_sample_value(f"detector_sensor_{name}", {"sensor_id": sensor_id})
         for name in ("value", "expected", "score", "threshold")
     ]
-    assert values == [72.5, 70.0, 0.4, 1.0]
+
+
+def test_a_sensor_named_in_the_configuration_has_series_while_it_is_there(metrics: Metrics) -> None:
+    assert shown(metrics, "pump-7") == [None] * 4
+    metrics.watch([view("pump-7", value=71.5, expected=70.0, score=0.4, threshold=1.5), view("pump-8")])
+    assert shown(metrics, "pump-7") == [71.5, 70.0, 0.4, 1.5]
+    assert shown(metrics, "pump-8") == [None] * 4, "it was not asked for"
+    metrics.watch([view("pump-7", value=72.5, expected=None, score=math.nan, threshold=math.inf)])
+    assert shown(metrics, "pump-7") == [72.5, None, None, None]
+    metrics.watch([])
+    assert shown(metrics, "pump-7") == [None] * 4
 
 
 def test_the_exposition_parses(metrics: Metrics) -> None:

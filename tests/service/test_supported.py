@@ -28,7 +28,6 @@ def test_the_defaults_are_supported() -> None:
             "maintenance",
         ),
         ("output.scores=scores", "output.scores"),
-        ("metrics.sensors=[pump-7]", "metrics.sensors"),
     ],
 )
 def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:

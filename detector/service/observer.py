@@ -1,0 +1,196 @@
+"""What the main loop tells of itself: counts and times into the metrics, and a status for people once a second."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from detector.budget import BudgetAccount
+from detector.clock import DAY
+from detector.messages import Kind
+from detector.output import Output
+from detector.service.http import Health
+from detector.service.logs import event
+from detector.service.metrics import KINDS, Metrics, observe_many
+from detector.service.pipelines import PartitionPipeline
+from detector.service.status import Board, PartitionStatus, Sensor, Setup, Status
+from detector.streams.base import Partition
+
+_log = logging.getLogger(__name__)
+
+EVERY_SECONDS: Final = 1.0
+"""How often a status is made: often enough for a person, seldom enough to cost nothing."""
+RATE_SECONDS: Final = 10.0
+"""The time over which a throughput is taken."""
+HISTORY: Final = 300
+"""So many throughputs are kept, one a second."""
+SHOWN: Final = 12
+"""So many sensors are shown of each sort: the worst ones."""
+NANOSECONDS: Final = 1e9
+
+Pipelines = Mapping[Partition, PartitionPipeline]
+
+
+class Observer:
+    """Called by the main loop alone. Event times it gives to no one are ns, all others seconds."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Health,
+        board: Board,
+        setup: Setup,
+        *,
+        wall_clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.inputs: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        """Readings and frames that came in, whatever became of them."""
+        self.alerts = 0
+        self._metrics = metrics
+        self._health = health
+        self._board = board
+        self._setup = setup
+        self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._started = wall_clock()
+        self._due = monotonic()
+        self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
+        self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._event_latency: float | None = None
+        self._commit_latency: float | None = None
+        self._commit_seconds: float | None = None
+        self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
+        self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
+
+    @property
+    def setup(self) -> Setup:
+        """With what the process works."""
+        return self._setup
+
+    @setup.setter
+    def setup(self, setup: Setup) -> None:
+        self._setup = setup
+        self._due = self._monotonic()
+
+    def processed(self, pipeline: PartitionPipeline, output: Output) -> None:
+        """A pipeline has returned this, and it was written."""
+        metrics, kind = self._metrics, pipeline.kind
+        self.alerts += len(output.alerts)
+        for outcome, count in output.outcomes().items():
+            metrics.inputs[kind][outcome].inc(count)
+            self.inputs[kind] += count
+        for reason, count in output.rejected.items():
+            metrics.rejected(reason, count)
+        if output.rejected:
+            records, reasons = len(output.refused), output.rejected
+            if kind == "frames":
+                event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
+            else:
+                event(_log, logging.WARNING, "readings_rejected", records=records, reasons=reasons)
+        metrics.clock_resets.inc(output.tally.resets)
+        for scores in output.scores:
+            observe_many(metrics.score[kind], scores)
+            metrics.windows_scored[kind].inc(len(scores))
+        for errors in output.errors:
+            observe_many(metrics.reconstruction_error[kind], errors)
+        for (what, severity), count in output.events.items():
+            metrics.alerts[kind, what, severity].inc(count)
+        if output.budgets_limited:
+            event(
+                _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
+                text=f"the false-alarm budget of these sensors is kept within 300 to 1000000 {kind} an alarm",
+            )  # fmt: skip
+        if pipeline.clock is not None:
+            budget = self._budgets[kind]
+            self._newest[kind] = max(self._newest[kind], pipeline.clock)
+            budget.add(self._newest[kind], output.opened, output.allowed)
+            if budget.ratio is not None:
+                metrics.budget_ratio[kind].set(budget.ratio)
+
+    def committed(self, seconds: float, pipelines: Pipelines, stamps: Iterable[int]) -> None:
+        """A durable commit took so long. `stamps`: the broker's time (ms) of each partition's newest record in it."""
+        metrics, now = self._metrics, self._wall_clock()
+        metrics.commit.observe(seconds)
+        self._commit_seconds = seconds
+        of_events = [
+            max(0.0, now - pipeline.clock / NANOSECONDS)
+            for pipeline in pipelines.values()
+            if pipeline.clock is not None
+        ]
+        of_broker = [max(0.0, now - milliseconds / 1000) for milliseconds in stamps]
+        for latency in of_events:
+            metrics.event_latency.observe(latency)
+        for latency in of_broker:
+            metrics.commit_latency.observe(latency)
+        self._event_latency = max(of_events, default=self._event_latency)
+        self._commit_latency = max(of_broker, default=self._commit_latency)
+
+    def turned(self, pipelines: Pipelines, lag: Mapping[Partition, int]) -> None:
+        """The loop has done a turn."""
+        self._metrics.last_progress.set(self._wall_clock())
+        self._metrics.ready.set(self._health.ready)
+        partitions = tuple(
+            PartitionStatus(
+                at.stream, at.number, one.kind, one.position, lag.get(at, 0),
+                one.sensors, one.warming, one.open_episodes, one.clock, one.restoring,
+            )
+            for at, one in sorted(pipelines.items())
+        )  # fmt: skip
+        self._gauge(partitions)
+        now = self._monotonic()
+        if now >= self._due:
+            self._due = now + EVERY_SECONDS
+            self._sample(now)
+            self._board.status = self._look(pipelines, partitions)
+
+    def _look(self, pipelines: Pipelines, partitions: tuple[PartitionStatus, ...]) -> Status:
+        """The status, with what is seen of the sensors; those with metrics of their own go there, too."""
+        seen = {at: one.overview(self._setup.sensors, SHOWN) for at, one in pipelines.items()}
+        self._metrics.watch(view for overview in seen.values() for view in overview.named)
+        worst = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.worst]
+        episodes = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.episodes]
+        return Status(
+            at=self._wall_clock(),
+            started=self._started,
+            setup=self._setup,
+            partitions=partitions,
+            inputs=dict(self.inputs),
+            rates={kind: tuple(rates) for kind, rates in self._rates.items()},
+            alerts=self.alerts,
+            budget_ratios={kind: one.ratio for kind, one in self._budgets.items() if one.ratio is not None},
+            event_latency=self._event_latency,
+            commit_latency=self._commit_latency,
+            commit_seconds=self._commit_seconds,
+            worst=tuple(sorted(worst, key=lambda one: -one.view.score)[:SHOWN]),
+            episodes=tuple(sorted(episodes, key=_urgency)[:SHOWN]),
+        )
+
+    def _gauge(self, partitions: Sequence[PartitionStatus]) -> None:
+        metrics = self._metrics
+        metrics.sensors.set(sum(one.sensors for one in partitions))
+        metrics.sensors_warming.set(sum(one.warming for one in partitions))
+        for kind in KINDS:
+            metrics.open_episodes[kind].set(sum(one.open_episodes for one in partitions if one.kind == kind))
+        for one in partitions:
+            labels = one.stream, str(one.number)
+            metrics.lag.labels(*labels).set(one.lag)
+            if one.clock is not None:
+                metrics.last_event_timestamp.labels(*labels).set(one.clock / NANOSECONDS)
+
+    def _sample(self, now: float) -> None:
+        samples = self._samples
+        samples.append((now, dict(self.inputs)))
+        while len(samples) > 2 and now - samples[1][0] >= RATE_SECONDS:
+            samples.popleft()
+        since, before = samples[0]
+        for kind, count in self.inputs.items():
+            self._rates[kind].append((count - before[kind]) / (now - since) if now > since else 0.0)
+
+
+def _urgency(one: Sensor) -> tuple[bool, float]:
+    """Critical episodes first, then those that were worst."""
+    episode = one.view.episode
+    return (True, 0.0) if episode is None else (episode.severity != "critical", -episode.peak)
