@@ -1,4 +1,4 @@
-"""The autoencoders, built with Keras: float32 windows (n, 100, C) in, their reconstruction in the same shape out."""
+"""The autoencoders, built with Keras: float32 windows (n, 100, C), or frames (n, h, w, 1), in, the same shape out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from detector.models.spec import ModelSpec
+from detector.models.spec import FrameSpec, ModelSpec
 from detector.models.tensorflow_setup import load_tensorflow
 
 
-def build(spec: ModelSpec) -> Any:
+def build(spec: ModelSpec | FrameSpec) -> Any:
     """Build the untrained Keras model of `spec`. Initial weights follow Keras' global random seed."""
-    return _BUILDERS[spec.kind](spec)
+    return _conv(spec) if isinstance(spec, FrameSpec) else _BUILDERS[spec.kind](spec)
 
 
 def save(model: Any, path: Path) -> None:
@@ -55,6 +55,33 @@ def _lstm(spec: ModelSpec) -> Any:
             layers.Dense(channels, activation=spec.activation),
         ],
         name="lstm",
+    )
+
+
+def _conv(spec: FrameSpec) -> Any:
+    """Two convolutions with pooling, a dense code, and their mirror with transposed convolutions and upsampling."""
+    _, keras = load_tensorflow()
+    layers = keras.layers
+    first, second = spec.filters
+    h, w, depth = spec.pooled
+    return keras.Sequential(
+        [
+            keras.Input(spec.shape, name="frames"),
+            layers.Conv2D(first, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(second, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(spec.units),
+            layers.Dense(h * w * depth, activation="relu"),
+            layers.Reshape(spec.pooled),
+            layers.Conv2DTranspose(second, 3, padding="same", activation="relu"),
+            layers.UpSampling2D(),
+            layers.Conv2DTranspose(first, 3, padding="same", activation="relu"),
+            layers.UpSampling2D(),
+            layers.Conv2DTranspose(1, 3, padding="same", activation=spec.activation),
+        ],
+        name="conv",
     )
 
 

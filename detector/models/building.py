@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.config import TrainingConfig
 from detector.errors import OperationError
@@ -27,8 +28,9 @@ from detector.timestamps import rfc3339
 
 EXPORT_TOLERANCE: Final = 1e-2
 """A right export differs from Keras in the last digits, a wrong one by whole units."""
-_COMPARED_WINDOWS: Final = 64
-_LIBRARIES: Final = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime")
+COMPARED: Final = 64
+"""Windows, or frames, that both compute."""
+LIBRARIES: Final = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime")
 
 
 def build_bundle(
@@ -55,7 +57,7 @@ def build_bundle(
     model, report = train(series, spec, settings, progress=progress)
     onnx = to_onnx(model, spec)
     runtime = OnnxRuntime.load(onnx, spec.kind)
-    _compare(model, runtime, series, spec)
+    compare(model, runtime, _newest_windows(series, spec))
     profiles: dict[str, Profile] = {}
     for sensor_id, (times, values) in series.items():
         profiles[sensor_id], _ = build_profile(
@@ -74,17 +76,21 @@ def build_bundle(
         name=name,
         calibration=_calibration(profiles, spec),
         training=_summary(series, settings, report),
-        libraries={library: version(library) for library in _LIBRARIES},
+        libraries={library: version(library) for library in LIBRARIES},
     )
     return bundle, report
 
 
-def _compare(model: Any, runtime: OnnxRuntime, series: Series, spec: ModelSpec) -> None:
-    """Make sure that the exported model computes what the trained one does, on the newest windows of one sensor."""
+def _newest_windows(series: Series, spec: ModelSpec) -> NDArray[np.float32]:
+    """Some windows of one sensor as the model takes them."""
     _, values = next(iter(series.values()))
-    z = standardise(values, *scale_of(values, spec.scaler))[-(_COMPARED_WINDOWS + spec.window - 1) :]
+    z = standardise(values, *scale_of(values, spec.scaler))[-(COMPARED + spec.window - 1) :]
     rows = np.clip(z, -CLIP, CLIP).astype(np.float32)
-    windows = np.stack([rows[i : i + spec.window] for i in range(len(rows) - spec.window + 1)])
+    return np.stack([rows[i : i + spec.window] for i in range(len(rows) - spec.window + 1)])
+
+
+def compare(model: Any, runtime: OnnxRuntime, windows: NDArray[np.float32]) -> None:
+    """Make sure that the exported model computes what the trained one does. Raises OperationError."""
     difference = float(np.abs(np.asarray(model(windows)) - runtime(windows)).max())
     if not difference <= EXPORT_TOLERANCE:
         raise OperationError(

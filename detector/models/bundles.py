@@ -1,4 +1,4 @@
-"""Bundle versions on disk: a model, the profiles of the sensors it was trained on, and what it is.
+"""Bundle versions on disk: a model, the profiles of the sensors or cameras it was trained on, and what it is.
 
 A directory of bundles holds one directory a version::
 
@@ -29,7 +29,7 @@ import msgspec
 
 from detector import __version__
 from detector.errors import UserError
-from detector.models.spec import READING_KINDS, ModelSpec, check_pair
+from detector.models.spec import READING_KINDS, FrameSpec, ModelSpec, check_pair
 from detector.models.versions import active_version, as_user_error, flush_directory, list_versions
 from detector.profile import Profile, load_profiles, save_profiles
 
@@ -53,7 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What `manifest.json` says.
 
     `calibration`, `training` and `libraries` are for people; the program rests on the rest. `open_after` is the (n, m)
-    of the alerts for which the profiles' peaks were computed.
+    of the alerts for which the profiles' peaks were computed. A model of frames has `image`, their (height, width), no
+    window and no channels; `hidden` are its filters.
     """
 
     manifest: int
@@ -66,6 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     activation: str
     hidden: tuple[int, ...]
     units: int
+    image: tuple[int, int] | None = None
     open_after: tuple[int, int]
     created: str
     detector: str
@@ -105,9 +107,14 @@ class Bundle:
         return self.manifest.channels
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of one window: rows, channels."""
-        return self.window, len(self.channels)
+    def image(self) -> tuple[int, int] | None:
+        """Height and width of the frames it takes; None for a model of readings."""
+        return self.manifest.image
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one window: rows, channels; of one frame: height, width, 1."""
+        return (self.window, len(self.channels)) if self.image is None else (*self.image, 1)
 
     @property
     def stride(self) -> int:
@@ -134,14 +141,14 @@ class Bundle:
 
 def write_bundle(
     directory: Path,
-    spec: ModelSpec,
+    spec: ModelSpec | FrameSpec,
     *,
     save_keras: Callable[[Path], None],
     onnx: bytes,
-    profiles: Mapping[str, Profile],
-    stride: int,
+    profiles: Mapping[str, Profile] | Callable[[Path], None],
     open_after: tuple[int, int],
     created: datetime,
+    stride: int = 1,
     name: str | None = None,
     calibration: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -150,7 +157,8 @@ def write_bundle(
     """Write a new version into `directory`, which is made if need be, and return it. It is not activated.
 
     `save_keras` writes the `.keras` file to the path it gets; `name` defaults to the kind and becomes part of the
-    version. Everything is written and flushed under a hidden temporary name, then renamed; after a failure nothing
+    version; `profiles`: by sensor id, or what writes the file of profiles to the path it gets, as for frames.
+    Everything is written and flushed under a hidden temporary name, then renamed; after a failure nothing
     is left. Raises UserError where the directory cannot be written, OperationError where the disk fails.
     """
     name = check_name(name or spec.kind)
@@ -161,18 +169,22 @@ def write_bundle(
             draft.chmod(0o755)
             save_keras(draft / KERAS_FILE)
             (draft / ONNX_FILE).write_bytes(onnx)
-            save_profiles(draft / PROFILES_FILE, profiles)
+            if isinstance(profiles, Mapping):
+                save_profiles(draft / PROFILES_FILE, profiles)
+            else:
+                profiles(draft / PROFILES_FILE)
             manifest = Manifest(
                 manifest=MANIFEST_VERSION,
                 name=name,
                 kind=spec.kind,
-                window=spec.window,
-                channels=spec.channels,
+                window=0 if isinstance(spec, FrameSpec) else spec.window,
+                channels=() if isinstance(spec, FrameSpec) else spec.channels,
                 stride=stride,
                 scaler=spec.scaler,
                 activation=spec.activation,
-                hidden=spec.hidden,
+                hidden=spec.filters if isinstance(spec, FrameSpec) else spec.hidden,
                 units=spec.units,
+                image=spec.image,
                 open_after=open_after,
                 created=created.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
                 detector=__version__,
@@ -204,7 +216,7 @@ def load_bundle(directory: Path, version: str | None = None, *, kinds: Sequence[
     among `kinds`, an activation and a scaler that do not belong together.
     """
     version = version or active_version(directory)
-    train = f"Run `detector train --data FILE --out {directory}`"
+    train = f"Run `detector train{_model_option(kinds)} --data FILE --out {directory}`"
     if version is None:
         if list_versions(directory):
             raise UserError(
@@ -237,6 +249,12 @@ def load_bundle(directory: Path, version: str | None = None, *, kinds: Sequence[
         )
     check_pair(manifest.activation, manifest.scaler)
     return Bundle(path, digest, manifest)
+
+
+def check_frames_fit(bundle: Bundle, *, open_after: tuple[int, int]) -> None:
+    """Raise UserError unless the profiles of a model of frames were made for alerts after these n of m frames."""
+    if bundle.manifest.open_after != open_after:
+        raise _other_alerts(bundle, "frames", open_after)
 
 
 def check_fits(
@@ -274,13 +292,23 @@ def check_fits(
             todo=f"{train} or set readings.window.stride to {bundle.stride}",
         )
     if open_after is not None and bundle.manifest.open_after != open_after:
-        n, m = bundle.manifest.open_after
-        raise UserError(
-            f"the model's profiles were built for alerts after {n} of {m} rows, "
-            f"this configuration has {open_after[0]} of {open_after[1]}",
-            where=where,
-            todo=f"{train} or set readings.alerts.open_after to n: {n}, of: {m}",
-        )
+        raise _other_alerts(bundle, "readings", open_after)
+
+
+def _other_alerts(bundle: Bundle, section: str, open_after: tuple[int, int]) -> UserError:
+    n, m = bundle.manifest.open_after
+    return UserError(
+        f"the model's profiles were built for alerts after {n} of {m} {'rows' if section == 'readings' else section}, "
+        f"this configuration has {open_after[0]} of {open_after[1]}",
+        where=str(bundle.path),
+        todo=f"Train again (`detector train --data FILE --out {bundle.path.parent}`) "
+        f"or set {section}.alerts.open_after to n: {n}, of: {m}",
+    )
+
+
+def _model_option(kinds: Sequence[str]) -> str:
+    """What to add to `detector train` for a model of one of `kinds`, where it is not the default."""
+    return "" if READING_KINDS[0] in kinds else f" --model {kinds[0]}"
 
 
 def check_name(name: str) -> str:

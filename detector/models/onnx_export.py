@@ -1,8 +1,8 @@
 """From a trained Keras model to an ONNX graph, written node by node.
 
 The architectures are few and small, so their graphs are written out here: seven nodes for the dense model, nine for
-the LSTM, with one `LSTM` operator a layer. A general converter makes 40 nodes of the LSTM model, runs a tenth slower,
-and needs the versions of four libraries to agree.
+the LSTM, with one `LSTM` operator a layer, twenty for the convolutions. A general converter makes 40 nodes of the LSTM
+model, runs a tenth slower, and needs the versions of four libraries to agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from detector import __version__
-from detector.models.spec import ModelSpec
+from detector.models.spec import FrameSpec, ModelSpec
 
 INPUT, OUTPUT = "windows", "expected"
 OPSET, IR_VERSION = 21, 10
@@ -23,14 +23,17 @@ OPSET, IR_VERSION = 21, 10
 _ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
-def to_onnx(model: Any, spec: ModelSpec) -> bytes:
+def to_onnx(model: Any, spec: ModelSpec | FrameSpec) -> bytes:
     """The ONNX form of a Keras model built from `spec`, serialised.
 
-    Input `windows` and output `expected` are float32 (n, 100, C) with n free.
+    Input `windows` and output `expected` are float32 (n, 100, C), or (n, h, w, 1) for frames, with n free.
     """
     graph = _Graph()
-    _WRITERS[spec.kind](graph, model, spec)
     shape: list[str | int | None] = ["n", *spec.shape]
+    if isinstance(spec, FrameSpec):
+        _conv(graph, model, spec)
+    else:
+        _WRITERS[spec.kind](graph, model, spec)
     body = helper.make_graph(
         graph.nodes,
         spec.kind,
@@ -76,6 +79,11 @@ class _Graph:
     def activate(self, tensor: str, activation: str) -> str:
         return self.add(_ACTIVATIONS[activation], tensor) if activation in _ACTIVATIONS else tensor
 
+    def convolve(self, tensor: str, kernel: NDArray[Any], bias: NDArray[Any]) -> str:
+        """A convolution with padding to the same size, of channels first; kernel (out, in, y, x)."""
+        y, x = kernel.shape[2] // 2, kernel.shape[3] // 2
+        return self.add("Conv", tensor, self.constant(kernel), self.constant(bias), pads=[y, x, y, x])
+
     def lstm(self, tensor: str, layer: Any, *, port: int) -> str:
         """A Keras LSTM layer over (rows, n, C): port 0 gives all states (rows, 1, n, U), port 1 the last (1, n, U)."""
         kernel, recurrent, bias = layer.get_weights()
@@ -111,6 +119,40 @@ def _lstm(graph: _Graph, model: Any, spec: ModelSpec) -> None:
     states = graph.add("Squeeze", graph.lstm(repeated, writer, port=0), graph.constant(np.array([1])))
     values = graph.activate(graph.affine(states, dense), spec.activation)
     graph.add("Transpose", values, output=OUTPUT, perm=[1, 0, 2])
+
+
+def _conv(graph: _Graph, model: Any, spec: FrameSpec) -> None:
+    """Channels come first here and last in Keras, so the dense layers between have their weights reordered.
+
+    A transposed convolution of stride 1 is a convolution with the kernel turned around, which runs faster.
+    """
+    first, second, code, unfold, *back = (layer for layer in model.layers if layer.get_weights())
+    h, w, depth = spec.pooled
+    tensor = graph.add("Reshape", INPUT, graph.constant(np.array([0, 1, *spec.image])))
+    for layer in (first, second):
+        kernel, bias = layer.get_weights()
+        tensor = graph.add("Relu", graph.convolve(tensor, kernel.transpose(3, 2, 0, 1), bias))
+        tensor = graph.add("MaxPool", tensor, kernel_shape=[2, 2], strides=[2, 2])
+    tensor = graph.add("Reshape", tensor, graph.constant(np.array([0, -1])))
+    kernel, bias = code.get_weights()
+    kernel = kernel.reshape(h, w, depth, -1).transpose(2, 0, 1, 3).reshape(h * w * depth, -1)
+    tensor = graph.add("Add", graph.add("MatMul", tensor, graph.constant(kernel)), graph.constant(bias))
+    kernel, bias = unfold.get_weights()
+    kernel = kernel.reshape(-1, h, w, depth).transpose(0, 3, 1, 2).reshape(-1, h * w * depth)
+    bias = bias.reshape(h, w, depth).transpose(2, 0, 1).reshape(-1)
+    tensor = graph.add("Add", graph.add("MatMul", tensor, graph.constant(kernel)), graph.constant(bias))
+    tensor = graph.add("Reshape", graph.add("Relu", tensor), graph.constant(np.array([0, depth, h, w])))
+    for layer in back:
+        kernel, bias = layer.get_weights()
+        tensor = graph.convolve(tensor, kernel[::-1, ::-1].transpose(2, 3, 0, 1), bias)
+        if layer is not back[-1]:
+            doubled = graph.constant(np.array([1, 1, 2, 2], dtype=np.float32))
+            tensor = graph.add(
+                "Resize", graph.add("Relu", tensor), "", doubled,
+                mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            )  # fmt: skip
+    tensor = graph.activate(tensor, spec.activation)
+    graph.add("Reshape", tensor, graph.constant(np.array([0, *spec.shape])), output=OUTPUT)
 
 
 _WRITERS = {"dense": _dense, "lstm": _lstm}

@@ -17,8 +17,8 @@ from detector.profile import Reconstruct
 
 F32 = NDArray[np.float32]
 
-CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32}
-"""Windows a call, by kind: larger batches fall out of the cache and run slower (measured)."""
+CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
+"""Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""
 
 SELF_CHECK_WINDOWS: Final = 64
 _SELF_CHECK_GROUPS: Final = (7, 1)
@@ -36,7 +36,9 @@ class Session(Protocol):
 
 
 class OnnxRuntime:
-    """Callable: float32 windows (n, 100, C) -> their reconstruction, the same shape. Not bound to a thread.
+    """Callable: float32 windows (n, 100, C), or frames (n, h, w, 1) -> their reconstruction, the same shape.
+
+    Not bound to a thread.
 
     The bits of a window's result are the same in any batch. ONNX Runtime's kernels keep to that by themselves on the
     machines seen so far; whether they do here is checked at construction, and if not, windows are scored in padded
@@ -47,7 +49,7 @@ class OnnxRuntime:
         self._session = session
         (description,) = session.get_inputs()
         self._input = description.name
-        self.shape: tuple[int, int] = (int(description.shape[1]), int(description.shape[2]))
+        self.shape: tuple[int, ...] = tuple(int(size) for size in description.shape[1:])
         self._padded = False
         self._chunk = CHUNK[kind]
         if not self._self_check():
@@ -82,7 +84,7 @@ class OnnxRuntime:
         return "free" if not self._padded else "padded" if self._chunk > 1 else "single"
 
     def __call__(self, windows: F32) -> F32:
-        """Reconstruct windows (n, 100, C). Raises ValueError for another shape or dtype."""
+        """Reconstruct windows. Raises ValueError for another shape or dtype."""
         check_windows(windows, self.shape)
         n = len(windows)
         if 0 < n <= self._chunk:
@@ -111,11 +113,12 @@ class OnnxRuntime:
         )
 
 
-def check_windows(windows: F32, shape: tuple[int, int]) -> None:
+def check_windows(windows: F32, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless `windows` is float32 (n, *shape); the message names both shapes."""
     if windows.shape[1:] != shape or windows.dtype != np.float32:
+        what = "windows" if len(shape) == 2 else "frames"
         raise ValueError(
-            f"the model takes float32 windows of shape (n, {shape[0]}, {shape[1]}), "
+            f"the model takes float32 {what} of shape (n, {', '.join(map(str, shape))}), "
             f"these are {windows.dtype} of shape {windows.shape}"
         )
 
@@ -135,7 +138,8 @@ def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Reconstruct:
         raise UserError(f"there is no runtime {runtime!r}", where="readings.runtime", todo="Use onnx or tensorflow")
     if loaded.shape != bundle.shape:
         raise UserError(
-            f"the model takes windows of shape {loaded.shape}, its manifest says {bundle.shape}",
+            f"the model takes {'windows' if bundle.image is None else 'frames'} of shape {loaded.shape}, "
+            f"its manifest says {bundle.shape}",
             where=str(bundle.path),
             todo="Train the model again",
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,11 @@ class Sample:
     rows: F32
     train: I64
     tail: I64
+
+    def picker(self, tf: Any) -> Callable[[Any], Any]:
+        """A function inside TensorFlow: window starts (n,) -> windows (n, 100, C)."""
+        rows, offsets = tf.constant(self.rows), tf.range(WINDOW, dtype=tf.int64)
+        return lambda starts: tf.gather(rows, starts[:, None] + offsets[None])
 
 
 def share_out(available: Sequence[int], limit: int) -> list[int]:

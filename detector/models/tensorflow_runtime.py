@@ -14,11 +14,11 @@ from detector.models.tensorflow_setup import load_tensorflow
 
 F32 = NDArray[np.float32]
 
-_CHUNK: Final = {"dense": 1000, "lstm": 64}
+_CHUNK: Final = {"dense": 1000, "lstm": 64, "conv": 64}
 
 
 class TensorFlowRuntime:
-    """Callable: float32 windows (n, 100, C) -> their reconstruction, the same shape.
+    """Callable: float32 windows (n, 100, C), or frames (n, h, w, 1) -> their reconstruction, the same shape.
 
     One `tf.function` of fixed signature, so nothing is traced again while serving. The last bits of a result may
     depend on the size of the batch.
@@ -26,7 +26,7 @@ class TensorFlowRuntime:
 
     def __init__(self, model: Any, kind: str) -> None:
         tf, _ = load_tensorflow()
-        self.shape: tuple[int, int] = (int(model.input_shape[1]), int(model.input_shape[2]))
+        self.shape: tuple[int, ...] = tuple(int(size) for size in model.input_shape[1:])
         self._chunk = _CHUNK[kind]
         signature = [tf.TensorSpec((None, *self.shape), tf.float32)]
         self._run = tf.function(
@@ -50,7 +50,7 @@ class TensorFlowRuntime:
         return cls(model, kind)
 
     def __call__(self, windows: F32) -> F32:
-        """Reconstruct windows (n, 100, C). Raises ValueError for another shape or dtype."""
+        """Reconstruct windows. Raises ValueError for another shape or dtype."""
         check_windows(windows, self.shape)
         out = np.empty_like(windows)
         for first in range(0, len(windows), self._chunk):

@@ -1,4 +1,4 @@
-"""Training one autoencoder on the windows of all sensors.
+"""Training one autoencoder on the windows of all sensors, or on the frames of all cameras.
 
 The loop is our own and runs inside TensorFlow, a hundred steps a call: with models this small `Model.fit` spends half
 of its time between the steps, and most of it where an epoch is a single step.
@@ -10,15 +10,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.config import TrainingConfig
 from detector.models.architectures import build
-from detector.models.sampling import Sample, Series, sample
-from detector.models.spec import ModelSpec
+from detector.models.frame_sampling import CameraFrames, sample_frames
+from detector.models.sampling import Series, sample
+from detector.models.spec import FrameSpec, ModelSpec
 from detector.models.tensorflow_setup import load_tensorflow
 
 MINIMUM_STEPS: Final = 600
@@ -47,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The distribution of windows' mean squared errors, in standardised units."""
+    """The distribution of the mean squared errors of windows, or of frames, in scaled units."""
 
     windows: int
     mean: float
@@ -65,7 +66,10 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What was trained on and how well it went. `tail` is None where no windows were held back."""
+    """What was trained on and how well it went. `tail` is None where no windows were held back.
+
+    Of frames: `sensors` are cameras (0: without a name), `rows` and `windows` are frames.
+    """
 
     sensors: int
     rows: int
@@ -94,6 +98,48 @@ def train(
     Raises ValueError for a shorter or an empty series.
     """
     chosen = sample(series, scaler=spec.scaler, limit=settings.max_windows)
+    return _fit(chosen, spec, settings, (len(series), len(chosen.rows)), progress, minimum_steps, clock)
+
+
+def train_frames(
+    cameras: CameraFrames,
+    spec: FrameSpec,
+    settings: TrainingConfig,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    minimum_steps: int = MINIMUM_STEPS,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Any, TrainReport]:
+    """The same on frames; what `frame_sampling` holds back chooses the weights."""
+    chosen = sample_frames(cameras, scaler=spec.scaler, limit=settings.max_windows)
+    counts = len([camera for camera in cameras if camera]), len(chosen.frames)
+    return _fit(chosen, spec, settings, counts, progress, minimum_steps, clock)
+
+
+class _Material(Protocol):
+    """What is trained on: numbers of windows or frames to train on and of those held back."""
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Numbers to train on."""
+
+    @property
+    def tail(self) -> NDArray[np.int64]:
+        """Numbers held back."""
+
+    def picker(self, tf: Any) -> Callable[[Any], Any]:
+        """A function inside TensorFlow: numbers (n,) -> what the model takes (n, ...)."""
+
+
+def _fit(
+    chosen: _Material,
+    spec: ModelSpec | FrameSpec,
+    settings: TrainingConfig,
+    counts: tuple[int, int],
+    progress: Callable[[Progress], None],
+    minimum_steps: int,
+    clock: Callable[[], float],
+) -> tuple[Any, TrainReport]:
     tf, keras = load_tensorflow()
     began = clock()
     tf.config.experimental.enable_op_determinism()
@@ -102,8 +148,8 @@ def train(
     loop = _Loop(model, chosen, settings, minimum_steps, progress)
     loop.run()
     report = TrainReport(
-        sensors=len(series),
-        rows=len(chosen.rows),
+        sensors=counts[0],
+        rows=counts[1],
         epochs=loop.epochs_done,
         steps=loop.steps_done,
         seconds=clock() - began,
@@ -119,7 +165,7 @@ class _Loop:
     def __init__(
         self,
         model: Any,
-        chosen: Sample,
+        chosen: _Material,
         settings: TrainingConfig,
         minimum_steps: int,
         progress: Callable[[Progress], None],
@@ -188,16 +234,12 @@ class _Loop:
     def _compile(self) -> None:
         """Make the two TensorFlow functions: many training steps in one call, and the errors of many windows."""
         tf, keras = load_tensorflow()
-        model, window = self._model, self._model.input_shape[1]
+        model = self._model
+        windows_at = self._sample.picker(tf)
         schedule = keras.optimizers.schedules.CosineDecay(FIRST_RATE, self._steps_planned, alpha=LAST_RATE / FIRST_RATE)
         optimizer = keras.optimizers.Adam(schedule)
         optimizer.build(model.trainable_variables)
-        rows = tf.constant(self._sample.rows)
         seed = tf.constant(self._seed, tf.int64)
-        offsets = tf.range(window, dtype=tf.int64)
-
-        def windows_at(starts: Any) -> Any:
-            return tf.gather(rows, starts[:, None] + offsets[None])
 
         def one_step(step: Any, total: Any, starts: Any, steps_before: Any) -> tuple[Any, Any, Any, Any]:
             clean = windows_at(starts[step])
@@ -218,7 +260,9 @@ class _Loop:
 
         def evaluate(starts: Any) -> Any:
             clean = windows_at(starts)
-            return tf.reduce_mean(tf.square(model(clean, training=False) - clean), axis=[1, 2])
+            return tf.reduce_mean(
+                tf.square(model(clean, training=False) - clean), axis=list(range(1, len(clean.shape)))
+            )
 
         # Not compiled by XLA: its gain of a sixth with the LSTM does not pay for its compilation and another
         # arithmetic.
