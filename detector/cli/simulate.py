@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--sensors", type=_count, default=20, metavar="N", help="number of sensors (20)")
     parser.add_argument("--rows", type=_count, default=10_000, metavar="N", help="readings of each sensor (10000)")
     parser.add_argument("--rate", type=_rate, metavar="N/s", help="write as it happens, N readings a second together")
+    parser.add_argument("--history", action="store_true", help="with --rate: write what training needs at once")
     parser.add_argument(
         "--faults",
         type=_faults,
@@ -60,9 +62,10 @@ def run(args: argparse.Namespace) -> int:
     plant = simulation.simulate(sensors=args.sensors, rows=args.rows, seed=args.seed, faults=args.faults)
     readings = args.config.readings
     names = simulation.FieldNames(readings.fields.sensor_id, readings.fields.timestamp, readings.fields.value)
-    lines: Iterable[bytes] = simulation.lines(plant, names)
+    lines: Iterator[bytes] = simulation.lines(plant, names)
     if args.rate is not None:
-        lines = simulation.paced(lines, args.rate)
+        at_once = simulation.lines_of_history(plant) if args.history else 0
+        lines = itertools.chain(itertools.islice(lines, at_once), simulation.paced(lines, args.rate))
     if args.out == "-":
         _write_stdout(lines, live=args.rate is not None)
         return 0

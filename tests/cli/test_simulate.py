@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,29 @@ def test_chosen_faults_only(tmp_path: Path) -> None:
     assert main(["simulate", "--out", "plant", "--sensors", "5", "--rows", "2500", "--faults", "spike,drift"]) == 0
     labels = json.loads((tmp_path / "plant" / "labels.json").read_bytes())
     assert {label["kind"] for label in labels} == {"spike", "drift"}
+
+
+def test_history_is_written_at_once(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    waited: list[bytes] = []
+
+    def paced(items: Iterable[bytes], rate: float) -> Iterator[bytes]:
+        for item in items:
+            waited.append(item)
+            yield item
+
+    monkeypatch.setattr(simulation, "paced", paced)
+    arguments = ["simulate", "--out", "-", "--sensors", "3", "--rows", "100", "--rate", "1/s"]
+    assert main([*arguments, "--history"]) == 0
+    lines = capfdbinary.readouterr().out.splitlines(keepends=True)
+    at_once = lines[: len(lines) - len(waited)]
+    assert at_once + waited == lines
+    plant = simulation.simulate(sensors=3, rows=100, seed=0)
+    for series in plant.series:
+        assert sum(series.sensor_id.encode() in line for line in at_once) >= series.healthy_rows
+    assert waited, "something is left to happen"
+    waited.clear()
+    assert main(arguments) == 0
+    assert waited == lines, "without --history everything is paced"
 
 
 @pytest.mark.parametrize("name", ["sensor-readings.jsonl", "sensor-readings.csv.gz", "labels.json"])
