@@ -56,6 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Read, train, write, and print where the version is and how well it reconstructs."""
     # Here, because `detector train --help` needs none of it.
+    from detector.models.tensorflow_setup import require_training_packages
+
+    require_training_packages()
     from detector.cli.progress import training_progress
     from detector.models.building import build_bundle
     from detector.models.bundles import check_name

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+from detector.errors import UserError
+
+
+def require_training_packages() -> None:
+    """Raise UserError where only the packages for serving are installed."""
+    missing = [name for name in ("tensorflow", "onnx") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"training needs TensorFlow and ONNX, and {' and '.join(missing)} is not installed here",
+            todo="Train with the image for training, or where the whole package is installed",
+        )
 
 
 @functools.cache
