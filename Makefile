@@ -32,7 +32,7 @@ test: $(INSTALLED)  ## all tests; PYTEST_ARGS="-k name" chooses
 lint: $(INSTALLED)  ## style, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict detector tests benchmarks
+	$(BIN)/mypy --strict detector tests benchmarks deploy
 	$(BIN)/lint-imports
 
 format: $(INSTALLED)  ## write the code the way lint wants it

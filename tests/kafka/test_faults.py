@@ -61,7 +61,7 @@ class Running:
             raise self.error
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + 2 * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what

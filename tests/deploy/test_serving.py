@@ -1,0 +1,131 @@
+"""The wheel in an environment made of the serving image's requirements: it installs, runs, and needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.tools import DEPLOY, PROJECT
+from tests.tiny import json_lines, tiny_bundle
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+NOBODY = 54321
+"""A user id that no machine knows, as some clusters give to containers."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, as from a clean checkout."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, source)
+    shutil.copytree(PROJECT / "detector", source / "detector", ignore=shutil.ignore_patterns("__pycache__"))
+    out = tmp_path_factory.mktemp("wheel")
+    _fetching([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)])
+    (found,) = out.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def serving(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `detector` command of the serving image."""
+    directory = tmp_path_factory.mktemp("serving")
+    venv.create(directory, with_pip=True)
+    pip = [str(directory / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements, constraints = DEPLOY / "docker" / "requirements-serve.txt", PROJECT / "constraints.txt"
+    _fetching([*pip, "-r", str(requirements), "-c", str(constraints)])
+    _fetching([*pip, "--no-deps", str(wheel)])
+    return directory / "bin/detector"
+
+
+def _fetching(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and os.environ.get("CI") != "true" and "connection" in done.stderr.lower():
+        pytest.skip("there is no package index to be reached")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_wheel_says_its_version(serving: Path, wheel: Path) -> None:
+    from detector import __version__
+
+    done = subprocess.run([serving, "--version"], capture_output=True, text=True, check=True)
+    assert __version__ in done.stdout
+    assert wheel.name.startswith(f"detector-{__version__}-")
+
+
+def test_nothing_of_training_is_there(serving: Path) -> None:
+    names = ["tensorflow", "keras", "onnx", "matplotlib"]
+    code = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
+    done = subprocess.run([serving.with_name("python"), "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_daemon_finds_what_it_finds_elsewhere(serving: Path, tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "models")
+    (tmp_path / "in.jsonl").write_bytes(json_lines())
+    here = run(Path(sys.executable).with_name("detector"), tmp_path, tmp_path / "here.jsonl")
+    there = run(serving, tmp_path, tmp_path / "there.jsonl")
+    assert here.returncode == there.returncode == 0, here.stderr + there.stderr
+    alerts = (tmp_path / "there.jsonl").read_bytes()
+    assert alerts == (tmp_path / "here.jsonl").read_bytes()
+    assert {json.loads(line)["event"] for line in alerts.splitlines()} == {"opened", "closed"}
+
+
+def test_training_without_tensorflow_says_so(serving: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(json_lines())
+    command = [str(serving), "train", "--data", "in.jsonl", "--out", "models"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("detector: error: ")
+    assert "TensorFlow" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="needs root to become someone else")
+def test_any_user_may_run_it_where_nothing_can_be_written(serving: Path, tmp_path: Path) -> None:
+    # As in a container with a read-only root: readings come in and alerts go out through the pipe.
+    tiny_bundle(tmp_path / "models")
+    _open_to_all(tmp_path, serving.parents[1])
+    command = [
+        "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+        str(serving), "run", "--input", "-", "--output", "-", "--set", f"readings.model={tmp_path / 'models'}",
+        "--set", "http.listen=127.0.0.1:0",
+    ]  # fmt: skip
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    done = subprocess.run(command, input=json_lines(), cwd="/", env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b'"opened"' in done.stdout
+
+
+def test_a_missing_model_volume_is_named(serving: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(json_lines())
+    done = run(serving, tmp_path, tmp_path / "out.jsonl")
+    assert done.returncode == 2
+    assert "models" in done.stderr.splitlines()[-1]
+
+
+def run(detector: Path, directory: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        str(detector), "run", "--input", "in.jsonl", "--output", str(output), "--until-end",
+        "--set", "readings.model=models", "--set", "http.listen=127.0.0.1:0",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def _open_to_all(*places: Path) -> None:
+    """Let everyone read what lies there, and pass through what lies above."""
+    for place in places:
+        for parent in place.parents:
+            if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        for path in (place, *place.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
