@@ -34,7 +34,7 @@ JARS: Final = LIBS / "jars"
 USERS: Final = {"alice": "alice-secret", "guest": "guest-secret"}
 """Users of the SASL listener and their passwords: alice may do everything, guest nothing."""
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 20.0
 
 

@@ -23,6 +23,7 @@ from detector.streams.kafka.clients import (
 )
 from detector.streams.kafka.limits import Caller
 from detector.streams.kafka.membership import Listener, Watch
+from detector.streams.kafka.releases import warn_of_release
 from detector.streams.kafka.security import probe, refused
 from detector.streams.kafka.topics import check_topics
 from detector.streams.kafka.transactions import Transactions
@@ -57,6 +58,7 @@ class Connection:
         self._max_records = max_records
         self._before_revoke = before_revoke
         self._clock = clock
+        self._tick = tick
         self._caller = Caller(tick)
         self.instance = instance_name(kafka)
         self._fenced_at: float | None = None
@@ -81,6 +83,7 @@ class Connection:
         """
         with refused(self._kafka):
             probe(self._kafka, self.settings)
+            self._tick()
             if not self.partitions:
                 with admin_client(self.settings) as admin:
                     self.partitions = check_topics(
@@ -90,9 +93,12 @@ class Connection:
                         create=self._kafka.create_topics,
                         new=self._kafka.new_topics,
                     )
+                    warn_of_release(admin, [*self._state_topics.values(), *self._outputs])
+            self._tick()  # each of these may take some seconds where the broker hangs
             self.transactions.connect()
             if self.reader is None:
                 self.reader = plain_consumer(self.settings)
+                self._tick()
             if self.consumer is None:
                 self.consumer = self._join()
             return self.consumer, self.reader
