@@ -7,6 +7,7 @@ protection to see that the proof notices, `--max-records` changes how the input 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -90,6 +91,9 @@ def run() -> int:
         die_at(moment, int(count))
     if args.without is not None:
         take_away(args.without)
+    # A counterexample is explained by what the client told the broker about its transactions, step by step.
+    for name in ("kafka.producer.transaction_manager", "detector.streams.kafka"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
     return main(args.command)
 
 

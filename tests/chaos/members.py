@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.kafka.broker import dies_with_us
 
-STOP_SECONDS = 40.0
+STOP_SECONDS = 90.0
 ROOT = Path(__file__).parents[2]
 
 
