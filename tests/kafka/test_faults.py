@@ -16,8 +16,11 @@ from detector.streams.base import Assigned, Batch, Event, Message, Partition
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, Cluster
 from tests.kafka.plant import PATIENCE, Plant
-from tests.kafka.worker import Worker, published, reference, small_slices, values_of
+from tests.kafka.worker import CrashError, Worker, crash_after, published, reference, small_slices, values_of
 
+HANG_SECONDS = 25.0
+"""Longer than the limits of the calls of one commit, and of the first attempts to connect anew."""
+FRESH: dict[str, Any] = {"state": {"snapshot_interval": 3600 * 10**9}, "options": {"max_records": 200}}
 ROLLING: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
 
 
@@ -189,6 +192,32 @@ def test_a_batch_that_cannot_be_read_is_passed_over(broker: Broker) -> None:
         plant.close()
 
 
+def test_what_is_passed_over_stays_passed_over(broker: Broker) -> None:
+    plant = Plant(broker, 1)
+    values = values_of(0)
+    try:
+        with small_slices():
+            plant.append(0, values[:1000])
+            plant.append(0, [b"spoilt"] * 3)
+            plant.append(0, values[1000:])
+            log = broker.directory / "data" / f"{plant.input}-0" / "00000000000000000000.log"
+            log.write_bytes(log.read_bytes().replace(b"spoilt", b"SPOILT"))
+            with pytest.raises(OperationError, match=f"--skip-to {plant.input}:0:1003"):
+                Worker(plant, plant.streams(**FRESH)).run()
+            skip = {**FRESH["options"], "skip_to": {Partition(plant.input, 0): 1003}}
+            with pytest.raises(CrashError):
+                Worker(plant, plant.streams(**{**FRESH, "options": skip}), crash_after(9)).run()
+            assert committed(plant)[0] > 1003
+            for turns in (9, 11):
+                # Nothing was snapshotted: each restore runs everything again, from before what is passed over.
+                with pytest.raises(CrashError):
+                    Worker(plant, plant.streams(**FRESH), crash_after(turns)).run()
+            Worker(plant, plant.streams(**FRESH)).run()
+            assert published(plant) == reference(plant, {0: [*values[:1000], *[None] * 3, *values[1000:]]})
+    finally:
+        plant.close()
+
+
 def read_on(streams: KafkaStreams, end: int) -> list[int]:
     """Offsets up to `end`, each batch committed."""
     offsets: list[int] = []
@@ -223,4 +252,40 @@ def test_the_broker_may_be_killed(broker: Broker) -> None:
                 running.stop()
             assert published(plant) == reference(plant, inputs)
     finally:
+        plant.close()
+
+
+def test_a_broker_that_hangs_does_not_stop_the_heart(broker: Broker) -> None:
+    """Calls of the client wait for ever then, or for longer than a watchdog does."""
+    plant = Plant(broker)
+    try:
+        with small_slices():
+            inputs = {number: values_of(number) for number in range(2)}
+            half = len(inputs[0]) // 2
+            for number, values in inputs.items():
+                plant.append(number, values[:half])
+            ticks, reasons = [time.monotonic()], list[str | None]()
+            options = {
+                "max_records": 100,
+                "tick": lambda: ticks.append(time.monotonic()),
+                "on_waiting": reasons.append,
+            }
+            with Running(plant, "one", options=options) as running:
+                wait_until(lambda: sum(committed(plant).values()) > 500, "it works")
+                broker.pause()
+                silence = 0.0
+                until = time.monotonic() + HANG_SECONDS
+                while time.monotonic() < until:
+                    threading.Event().wait(0.1)
+                    silence = max(silence, min(running.worker.health.idle_seconds, time.monotonic() - ticks[-1]))
+                broker.resume()
+                for number, values in inputs.items():
+                    plant.append(number, values[half:])
+                wait_until(lambda: committed(plant) == {0: 2 * half, 1: 2 * half}, "it goes on")
+                running.stop()
+            assert any(reasons), "it never said that it waits"
+            assert silence < HANG_SECONDS - 5  # and a watchdog waits for 60 s
+            assert published(plant) == reference(plant, inputs)
+    finally:
+        broker.resume()
         plant.close()

@@ -64,13 +64,13 @@ def values_of(number: int, *, sensors: int = SENSORS, rows: int = ROWS) -> list[
     return [message([reading]) for row in zip(*series, strict=True) for reading in row]
 
 
-def reference(plant: Plant, inputs: Mapping[int, Sequence[bytes]]) -> dict[str, list[bytes]]:
-    """The alerts of an uninterrupted run, by sensor."""
+def reference(plant: Plant, inputs: Mapping[int, Sequence[bytes | None]]) -> dict[str, list[bytes]]:
+    """The alerts of an uninterrupted run, by sensor. None in place of a value: that offset was passed over."""
     alerts: dict[str, list[bytes]] = {}
     for number, values in inputs.items():
         pipeline = pipeline_for(plant)(Partition(plant.input, number))
-        records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
-        for sent in pipeline.process(Batch(pipeline.partition, records, len(records))).alerts:
+        records = [Record(offset, b"k", value) for offset, value in enumerate(values) if value is not None]
+        for sent in pipeline.process(Batch(pipeline.partition, records, len(values))).alerts:
             alerts.setdefault((sent.key or b"").decode(), []).append(sent.value)
     return alerts
 
