@@ -25,7 +25,8 @@ class Rows:
 
     `counts` (n,): rows of each of the `ids`. `records` (N,): index of each row's record in its batch. `times` (N,): ns.
     `values`, `expected` (N, C): in the unit of the values; `expected` is what the autoencoder makes of the window's
-    newest value, NaN where a stride left the row out. `scores`, `thresholds` (N,): 1 = as bad as the worst of training.
+    newest value, NaN where a stride left the row out. `scores`, `judged`, `thresholds` (N,): 1 = as bad as the worst of
+    training; `judged` is the n-th largest of the last m scores, the one that is compared with the threshold.
     """
 
     ids: list[str]
@@ -35,6 +36,7 @@ class Rows:
     values: F64
     expected: F64
     scores: F64
+    judged: F64
     thresholds: F64
 
 
@@ -62,5 +64,6 @@ def rows_of(table: SensorTable, block: Block, scored: Scored) -> Rows:
         values=values,
         expected=np.full_like(values, np.nan) if scored.expected is None else scored.expected,
         scores=scored.u[cells],
+        judged=np.exp(scored.v[cells]),
         thresholds=np.exp(scored.limits[cells]),
     )

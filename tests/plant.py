@@ -17,7 +17,7 @@ from detector.decoding import ReadingDecoder
 from detector.messages import Alert, encode_alert
 from detector.pipeline import Pipeline
 from detector.profile import Profile, Reconstruct, build_profile
-from detector.scorer import Model
+from detector.scorer import Model, ScoreBlock, score_block
 from detector.signals import F32, F64, WINDOW
 from detector.snapshots import unpack_slices
 from detector.state import SensorTable
@@ -108,10 +108,10 @@ def per_readings(readings: int) -> FalseAlarms:
     return FalseAlarms(per_sensor=1.0, per=f"{readings} readings")
 
 
-def pipeline_of(config: ReadingsConfig, model: Model) -> Pipeline:
+def pipeline_of(config: ReadingsConfig, model: Model, score: ScoreBlock = score_block) -> Pipeline:
     """A pipeline that knows nothing yet."""
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
-    return Pipeline(PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
+    return Pipeline(PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts", score=score)
 
 
 def readings_of(sensor: str, values: F64, *, first: int = START, interval: int = SECOND) -> list[Reading]:

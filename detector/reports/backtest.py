@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
 
 from detector.budget import BudgetAccount
+from detector.decoded import Readings
 from detector.messages import decode_alert
 from detector.pipeline import Pipeline
-from detector.reports.scoreboard import EpisodeSpan, Label, Scoreboard, episodes_of, score
+from detector.reports.scoreboard import EpisodeSpan, Label, Scoreboard, episodes_of, fitting, score
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
+from detector.timerange import Decoder
+from detector.timestamps import rfc3339
 
 SHOWN_SENSORS = 20
 
 
 @dataclass(slots=True)
 class BacktestResult:
-    """`alerts`: the messages as `run` publishes them. `board`: against labels, if there were any."""
+    """`alerts`: the messages as `run` publishes them. `board`: against labels, if there were any.
+
+    `labels` are those of the recording, `foreign` those of other sensors or times. `first`, `last`: the period covered,
+    ns.
+    """
 
     alerts: list[bytes] = field(default_factory=list)
     episodes: list[EpisodeSpan] = field(default_factory=list)
@@ -35,13 +42,27 @@ class BacktestResult:
     first: int | None = None
     last: int | None = None
     board: Scoreboard | None = None
+    labels: list[Label] = field(default_factory=list)
+    foreign: list[Label] = field(default_factory=list)
     budget: BudgetAccount = field(default_factory=BudgetAccount)
+
+    @property
+    def critical(self) -> int:
+        """Episodes that were critical."""
+        return sum(episode.severity == "critical" for episode in self.episodes)
 
 
 def run_backtest(
-    batches: Iterable[Batch], make_pipeline: Callable[[Partition], Pipeline], labels: Sequence[Label] | None
+    batches: Iterable[Batch],
+    make_pipeline: Callable[[Partition], Pipeline],
+    labels: Sequence[Label] | None,
+    seen: Set[str] | None = None,
 ) -> BacktestResult:
-    """Feed a recording through fresh pipelines, one a partition; alerts are in the order of the batches."""
+    """Feed a recording through fresh pipelines, one a partition; alerts are in the order of the batches.
+
+    `seen` are the sensors of the recording, known by its end (see `Seen`): labels of others, or of another time, are
+    put aside.
+    """
     result = BacktestResult()
     pipelines: dict[Partition, Pipeline] = {}
     firsts: list[int] = []
@@ -66,13 +87,32 @@ def run_backtest(
     result.warming = sum(one.warming for one in pipelines.values())
     result.episodes = episodes_of(decode_alert(value) for value in result.alerts)
     if labels is not None:
+        if seen is not None:
+            labels, result.foreign = fitting(labels, seen, result.first, result.last)
+        result.labels = list(labels)
         result.board = score(result.episodes, labels)
     return result
+
+
+class Seen:
+    """A decoder that notes which sensors there are readings of."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.sensors: set[str] = set()
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode, and note."""
+        readings = self._decoder.decode(batch)
+        self.sensors.update(readings.ids)
+        return readings
 
 
 def summary(result: BacktestResult) -> dict[str, Any]:
     """The result as JSON."""
     out: dict[str, Any] = {
+        "from": None if result.first is None else rfc3339(result.first),
+        "to": None if result.last is None else rfc3339(result.last),
         "sensors": result.sensors,
         "sensors_warming": result.warming,
         "records": result.records,
@@ -80,16 +120,49 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "windows_scored": result.windows_scored,
         "episodes": len(result.episodes),
         "allowed": round(result.budget.allowed, 3),
-        "critical": sum(episode.severity == "critical" for episode in result.episodes),
+        "critical": result.critical,
     }
     if result.board is not None:
         out["labels"] = {
             "found": len(result.board.found),
             "missed": len(result.board.missed),
             "false_alarms": len(result.board.false_alarms),
+            "outside": len(result.foreign),
             "median_delay_seconds": None if result.board.median_delay is None else result.board.median_delay / 1e9,
         }
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class SensorSum:
+    """The episodes of one sensor; `alarm`: time in alarm, ns."""
+
+    sensor_id: str
+    episodes: list[EpisodeSpan]
+    alarm: int
+
+    @property
+    def critical(self) -> int:
+        """How many of them were critical."""
+        return sum(episode.severity == "critical" for episode in self.episodes)
+
+    @property
+    def worst(self) -> EpisodeSpan:
+        """The one with the highest score."""
+        return max(self.episodes, key=lambda episode: episode.peak)
+
+
+def worst_first(result: BacktestResult) -> list[SensorSum]:
+    """Sensors with episodes, by their highest score."""
+    by_sensor: dict[str, list[EpisodeSpan]] = {}
+    for episode in result.episodes:
+        by_sensor.setdefault(episode.sensor_id, []).append(episode)
+    end = result.last or 0
+    sums = [
+        SensorSum(name, episodes, max(0, sum((end if e.ended is None else e.ended) - e.started for e in episodes)))
+        for name, episodes in by_sensor.items()
+    ]
+    return sorted(sums, key=lambda one: -one.worst.peak)
 
 
 def table_of(result: BacktestResult) -> Table:
@@ -98,20 +171,10 @@ def table_of(result: BacktestResult) -> Table:
     table.add_column("sensor")
     for column in ("episodes", "critical", "worst score", "in alarm"):
         table.add_column(column, justify="right")
-    by_sensor: dict[str, list[EpisodeSpan]] = {}
-    for episode in result.episodes:
-        by_sensor.setdefault(episode.sensor_id, []).append(episode)
-    worst = sorted(by_sensor, key=lambda sensor: -max(episode.peak for episode in by_sensor[sensor]))
-    for sensor in worst[:SHOWN_SENSORS]:
-        episodes = by_sensor[sensor]
-        end = result.last or 0
-        alarm = sum((end if e.ended is None else e.ended) - e.started for e in episodes)
+    worst = worst_first(result)
+    for one in worst[:SHOWN_SENSORS]:
         table.add_row(
-            sensor,
-            str(len(episodes)),
-            str(sum(e.severity == "critical" for e in episodes)),
-            f"{max(e.peak for e in episodes):.3g}",
-            duration(max(0, alarm)),
+            one.sensor_id, str(len(one.episodes)), str(one.critical), f"{one.worst.peak:.3g}", duration(one.alarm)
         )
     if len(worst) > SHOWN_SENSORS:
         table.add_row(f"and {len(worst) - SHOWN_SENSORS} more", "", "", "", "")

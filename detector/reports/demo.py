@@ -18,7 +18,7 @@ from rich.table import Table
 
 from detector.errors import OperationError, UserError
 from detector.messages import Alert, decode_alert
-from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, read_labels, score
+from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kind, read_labels, score
 from detector.reports.text import describe, duration
 from detector.timestamps import rfc3339
 
@@ -182,8 +182,8 @@ def print_board(console: Console, board: Scoreboard) -> None:
     for column, justify in (("kind", "left"), ("found", "right"), ("of", "right"), ("median delay", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for kind, (found, total) in by_kind(board).items():
-        part = Scoreboard(found=[(label, delay) for label, delay in board.found if label.kind == kind])
-        delay = duration(part.median_delay) if part.median_delay is not None else "-"
+        median = of_kind(board, kind).median_delay
+        delay = duration(median) if median is not None else "-"
         table.add_row(kind, str(found), str(total), delay)
     console.print(table)
     for label in board.missed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class EpisodeSpan:
     severity: str
     peak: float
     close_reason: str | None
+    alert_id: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
             severity=alert.severity,
             peak=alert.peak_score,
             close_reason=alert.close_reason,
+            alert_id=alert.alert_id,
         )
     return list(spans.values())
 
@@ -90,6 +92,19 @@ def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboar
             board.missed.append(label)
     board.false_alarms = [episode for episode in episodes if episode not in hits]
     return board
+
+
+def fitting(
+    labels: Sequence[Label], sensors: Container[str], first: int | None, last: int | None
+) -> tuple[list[Label], list[Label]]:
+    """Labels of these sensors that overlap the time from `first` to `last` (ns), and the others."""
+    inside: list[Label] = []
+    others: list[Label] = []
+    for label in labels:
+        start, end = label.interval
+        fits = label.sensor_id in sensors and first is not None and last is not None and start <= last and end >= first
+        (inside if fits else others).append(label)
+    return inside, others
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -120,3 +135,8 @@ def by_kind(board: Scoreboard) -> Mapping[str, tuple[int, int]]:
         found, total = kinds.get(label.kind, (0, 0))
         kinds[label.kind] = found, total + 1
     return dict(sorted(kinds.items()))
+
+
+def of_kind(board: Scoreboard, kind: str) -> Scoreboard:
+    """The faults of one kind that were found."""
+    return Scoreboard(found=[(label, delay) for label, delay in board.found if label.kind == kind])

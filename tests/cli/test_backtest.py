@@ -66,7 +66,7 @@ def test_its_alerts_are_those_of_run(data: str) -> None:
     published = Path("out.jsonl").read_bytes()
     assert published
     assert Path("report/alerts.jsonl").read_bytes() == published
-    assert [path.name for path in Path("report").iterdir()] == ["alerts.jsonl"]
+    assert sorted(path.name for path in Path("report").iterdir()) == ["alerts.jsonl", "report.html"]
 
 
 def test_it_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,8 @@ def test_it_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["spike", "0", "1", "-"] in lines
     assert f"  missed       pump-1  spike  {time(10)} .. {time(20)}" in captured.out.splitlines()
     assert f"2 sensors (0 still warming up), readings: {2 * ROWS} accepted; 1 episodes" in captured.out
-    assert captured.out.endswith("Alerts: report/alerts.jsonl\n")
+    assert captured.out.endswith("Alerts: report/alerts.jsonl   report: report/report.html\n")
+    assert f"{time(0)} .. {time(ROWS - 1)} (13 min)" in captured.out.splitlines()
     assert captured.err == ""
 
 
@@ -87,7 +88,8 @@ def test_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     result = told(capsys, "--labels", "labels.json")
     labels = result.pop("labels")
     assert 0 < labels.pop("median_delay_seconds") < 60
-    assert labels == {"found": 1, "missed": 1, "false_alarms": 0}
+    assert labels == {"found": 1, "missed": 1, "false_alarms": 0, "outside": 0}
+    assert (result["from"], result["to"]) == (time(0), time(ROWS - 1))
     assert result["readings"]["accepted"] == result["records"] == 2 * ROWS
     assert (result["sensors"], result["sensors_warming"], result["episodes"]) == (2, 0, 1)
     assert result["windows_scored"] == 2 * (ROWS - 99)
@@ -125,13 +127,54 @@ def test_nothing_is_known_of_a_clock(capsys: pytest.CaptureFixture[str]) -> None
         (("--interval", "1"), "`1` is not a duration"),
         (("--data", ""), "this is empty (--data)."),
         (("--data", "nowhere.csv"), "the input does not exist (nowhere.csv)."),
-        (("--out", "pump-0.csv"), "cannot write the alerts: File exists (pump-0.csv)."),
+        (("--out", "pump-0.csv"), "cannot write alerts.jsonl: File exists (pump-0.csv)."),
         (("--set", "readings.model=none"), "there is no trained model (none)."),
         (("--set", "readings.channels=[a, b]"), "the model takes windows of shape (100, 1), this configuration makes"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, *arguments).startswith(line)
+
+
+def test_the_report_shows_sensors_labels_and_settings() -> None:
+    write_labels()
+    assert backtest("--labels", "labels.json", "--out", "report") == 0
+    html = Path("report/report.html").read_text()
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.rstrip().endswith("</html>")
+    for text in ("Backtest of in.jsonl", "pump-0", "level-shift", "1 of 2", "model: models", "<svg"):
+        assert text in html
+
+
+def test_labels_that_do_not_fit_are_put_aside(capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels()
+    labels = json.loads(Path("labels.json").read_text())
+    labels.append({"sensor_id": "pump-9", "start": time(10), "end": time(20)})
+    labels.append({"sensor_id": "pump-0", "start": time(-90), "end": time(-80)})
+    Path("labels.json").write_text(json.dumps(labels))
+    assert backtest("--labels", "labels.json", "--json") == 0
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)["labels"]
+    assert (told["found"], told["missed"], told["outside"]) == (1, 1, 2)
+    assert captured.err == (
+        "detector: warning: 2 of 4 labels are of no sensor and time in the recording; "
+        f"the first: pump-9 {time(10)} .. {time(20)} (labels.json)\n"
+    )
+
+
+def test_labels_of_another_recording_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("labels.json").write_text(json.dumps([{"sensor_id": "pump-9", "start": time(10), "end": time(20)}]))
+    assert refused(capsys, "--labels", "labels.json", "--out", "report") == (
+        f"all 1 labels are of no sensor and time in the recording; the first: pump-9 {time(10)} .. {time(20)} "
+        "(labels.json). Give the labels of this recording."
+    )
+    assert not Path("report").exists()
+
+
+def test_no_labels_at_all_is_a_label_file_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("labels.json").write_text("[]")
+    labels = told(capsys, "--labels", "labels.json")["labels"]
+    assert (labels["found"], labels["missed"], labels["false_alarms"]) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("content", ["", "timestamp,value\n"])

@@ -38,8 +38,8 @@ def test_the_messages_of_an_episode_are_one_episode() -> None:
         ]
     )
     assert found == [
-        EpisodeSpan("pump-7", NOON, NOON + 10 * SECOND, NOON + 60 * SECOND, "critical", 5.0, "gap"),
-        EpisodeSpan("pump-8", NOON + 5 * SECOND, NOON + 10 * SECOND, None, "warning", 2.5, None),
+        EpisodeSpan("pump-7", NOON, NOON + 10 * SECOND, NOON + 60 * SECOND, "critical", 5.0, "gap", "a"),
+        EpisodeSpan("pump-8", NOON + 5 * SECOND, NOON + 10 * SECOND, None, "warning", 2.5, None, "b"),
     ]
 
 
