@@ -52,12 +52,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from prometheus_client import CollectorRegistry
 
     from detector.cli.options import duration_option, place_option, sensor_option
-    from detector.service.assemble import (
-        former_factory,
-        load_model,
-        make_decoder,
-        pipeline_factory,
-    )
+    from detector.service.assemble import make_engine
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
     from detector.service.http import Health, HttpServer, standard_routes
@@ -65,7 +60,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.service.metrics import Metrics
     from detector.service.page import page_routes
     from detector.service.rejects import RejectGuard
-    from detector.service.status import Board, ModelStatus, setup_of
+    from detector.service.status import Board
     from detector.service.supported import refuse_unsupported
     from detector.service.systemd import Notifier
     from detector.streams.places import default_sensor
@@ -85,8 +80,6 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     deadline.start()
     try:
         server.start()
-        model = load_model(config)
-        metrics.model("readings", name=model.name, version=model.version, digest=model.digest)
         if config.streams.backend == "directory" or input_option is not None or output_option is not None:
             files = _files(args, config, input_option, output_option)
             streams: Streams = files
@@ -96,11 +89,11 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         else:
             streams = _topics(args, config, health, lambda: daemon.pulse())
             until_end = args.until_end
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=input_option)
+        engine = make_engine(config, sensor=sensor, interval=interval, place=input_option, pulse=lambda: daemon.pulse())
         daemon = Daemon(
             streams,
-            pipeline_factory(config, model, decoder, lambda: daemon.pulse()),
-            make_former=former_factory(config, model, sensor=sensor, interval=interval, pulse=lambda: daemon.pulse()),
+            engine.make_pipeline,
+            make_former=engine.make_former,
             metrics=metrics,
             health=health,
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),
@@ -108,9 +101,10 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             until_end=until_end,
             notifier=Notifier(),
             board=board,
-            setup=setup_of(config, {"readings": ModelStatus(model.name, model.version, model.digest)}),
+            setup=engine.setup,
         )
-        event(logging.getLogger(__name__), logging.INFO, "model_loaded", version=model.version)
+        for kind, model in engine.setup.models.items():
+            event(logging.getLogger(__name__), logging.INFO, "model_loaded", kind=kind, version=model.version)
         daemon.run()
     finally:
         deadline.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from detector.models.versions import list_versions
 from detector.pipeline import Pipeline
 from detector.scorer import Model, ScoreBlock, score_block
 from detector.service.http import WAITING, Health
+from detector.service.pipelines import MakeFormer, MakePipeline
+from detector.service.status import ModelStatus, Setup, setup_of
 from detector.snapshots import Basis
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
@@ -155,6 +158,34 @@ def make_decoder(
         interval=interval,
         max_future=readings.window.max_future if live else None,
         place=place,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What turns records into results: a configuration, the models in use, and how pipelines are made of them."""
+
+    config: Config
+    setup: Setup
+    make_pipeline: MakePipeline
+    make_former: MakeFormer
+
+
+def make_engine(
+    config: Config, *, sensor: str | None, interval: int | None, place: str | None, pulse: Callable[[], None]
+) -> Engine:
+    """Load and verify the models and put everything together that the main loop processes with.
+
+    `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
+    UserError for what is wrong with a bundle, or does not fit it.
+    """
+    model = load_model(config)
+    decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
+    return Engine(
+        config=config,
+        setup=setup_of(config, {"readings": ModelStatus(model.name, model.version, model.digest)}),
+        make_pipeline=pipeline_factory(config, model, decoder, pulse),
+        make_former=former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse),
     )
 
 

@@ -52,11 +52,10 @@ class Observer:
         self._metrics = metrics
         self._health = health
         self._board = board
-        self._setup = setup
         self._wall_clock = wall_clock
         self._monotonic = monotonic
+        self.setup = setup
         self._started = wall_clock()
-        self._due = monotonic()
         self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
         self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._event_latency: float | None = None
@@ -73,6 +72,9 @@ class Observer:
     @setup.setter
     def setup(self, setup: Setup) -> None:
         self._setup = setup
+        for kind, model in setup.models.items():
+            self._metrics.model(kind, name=model.name, version=model.version, digest=model.digest)
+        self._metrics.last_reload_successful.set(setup.reloaded)
         self._due = self._monotonic()
 
     def processed(self, pipeline: PartitionPipeline, output: Output) -> None:

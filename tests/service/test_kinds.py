@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -39,11 +40,12 @@ FRAMES = Partition("image-frames", 0)
 class Slow(Pipeline):
     """Hands on one record a turn, beginning `delay` turns after it came; a record is published as it is."""
 
+    kind: ClassVar[Kind] = "frames"
+
     def __init__(self, delay: int) -> None:
         super().__init__(
             FRAMES, readings_config(), model_of(), decoder=None, dead_letters="dead-letters", alerts="alerts"  # type: ignore[arg-type]
         )  # fmt: skip
-        self.kind: Kind = "frames"
         self._delay = delay
         self._waiting: list[tuple[Record, int]] = []
         self.most = 0
