@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench kafka chaos verify-core verify-detection
+.PHONY: help install demo test lint format bench kafka chaos verify-core verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,3 +53,9 @@ kafka: $(INSTALLED)  ## a Kafka broker for trying things out, in the foreground;
 
 chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+dist: $(INSTALLED)  ## for a release: wheel, sources and a bill of materials (CycloneDX) in dist/
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m venv dist/.tools && dist/.tools/bin/python -m pip install --quiet 'cyclonedx-bom>=7.5,<8'
+	dist/.tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file dist/detector.cdx.json $(BIN)/python
+	rm -r dist/.tools
