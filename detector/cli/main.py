@@ -157,7 +157,9 @@ def _configure(module: ModuleType, args: argparse.Namespace) -> None:
             *overrides,
             *(f"log.{key}={value}" for key in ("level", "format") if (value := getattr(args, f"log_{key}"))),
         ]
-        args.config = load_config(Path(args.config_path) if args.config_path else None, overrides)
+        path = Path(args.config_path) if args.config_path else None
+        args.reload = lambda: load_config(path, overrides)
+        args.config = args.reload()
         logs.configure(args.config.log.level, args.config.log.format)
     else:
         args.config = None

@@ -11,6 +11,7 @@ from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.config import Config
+    from detector.service.assemble import Engine
     from detector.service.http import Health
     from detector.service.signals import StopSignals
     from detector.streams.base import Streams
@@ -60,6 +61,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.service.metrics import Metrics
     from detector.service.page import page_routes
     from detector.service.rejects import RejectGuard
+    from detector.service.reload import Reloader
     from detector.service.status import Board
     from detector.service.supported import refuse_unsupported
     from detector.service.systemd import Notifier
@@ -89,7 +91,14 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         else:
             streams = _topics(args, config, health, lambda: daemon.pulse())
             until_end = args.until_end
-        engine = make_engine(config, sensor=sensor, interval=interval, place=input_option, pulse=lambda: daemon.pulse())
+
+        def make(config: Config) -> Engine:
+            return make_engine(
+                config, sensor=sensor, interval=interval, place=input_option, pulse=lambda: daemon.pulse()
+            )
+
+        engine = make(config)
+        reloader = Reloader(engine, load=args.reload, make=make, hangups=lambda: signals.hangups)
         daemon = Daemon(
             streams,
             engine.make_pipeline,
@@ -102,10 +111,15 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             notifier=Notifier(),
             board=board,
             setup=engine.setup,
+            reloads=reloader,
         )
         for kind, model in engine.setup.models.items():
             event(logging.getLogger(__name__), logging.INFO, "model_loaded", kind=kind, version=model.version)
-        daemon.run()
+        reloader.start()
+        try:
+            daemon.run()
+        finally:
+            reloader.stop()
     finally:
         deadline.cancel()
         server.stop()

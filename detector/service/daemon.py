@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from detector.errors import UserError
@@ -16,16 +17,19 @@ from detector.service.metrics import Metrics
 from detector.service.observer import Observer
 from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
 from detector.service.rejects import RejectGuard
+from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.status import Board, Setup
 from detector.service.systemd import Notifier
 from detector.snapshots import basis_of
 from detector.state import StateError
-from detector.streams.base import Assigned, Batch, Partition, Revoked, Streams
+from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams
 
 _log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.1
 """How long an idle turn waits: short against the commit interval, long against the cost of a turn."""
+NEVER_DURABLE_SECONDS: Final = 10.0
+"""After so long without any durable commit there is none to wait for."""
 READY_SECONDS: Final = 0.005
 """The same while something is pending in a pipeline, and may be ready at any moment."""
 
@@ -54,8 +58,10 @@ class Daemon:
         notifier: Notifier | None = None,
         board: Board | None = None,
         setup: Setup | None = None,
+        reloads: Reloads | None = None,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._streams = streams
         self._make_pipeline = make_pipeline
@@ -68,6 +74,13 @@ class Daemon:
         self._notifier = notifier or Notifier({})
         self._monotonic = monotonic
         self._pipelines: dict[Partition, PartitionPipeline] = {}
+        self._reloads = reloads or NoReloads()
+        self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
+        self._durable: dict[Partition, int] = {}  # the position of the last durable commit, or where it began
+        self._ever_durable = False
+        self._newest_failed = False  # after what to switch to was ready
+        self._holding = False  # nothing more is taken in before the switch
+        self._pause = pause
         self._restoring: dict[Partition, float] = {}  # since when
         self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
@@ -113,7 +126,7 @@ class Daemon:
 
     def _turn(self) -> bool:
         """One turn of the loop; False when there is no more to do."""
-        happened = self._streams.poll(READY_SECONDS if self._pending() else POLL_SECONDS)
+        happened = self._poll()
         records = 0
         for occurrence in happened:
             match occurrence:
@@ -129,9 +142,19 @@ class Daemon:
         for pipeline in self._pending():
             self._publish(pipeline, pipeline.advance())
         self._commit(final=False)
+        self._reload()
         self._observer.turned(self._pipelines, self._streams.lag())
         self.pulse()
         return bool(happened or self._pending()) or not (self._until_end and self._streams.at_end())
+
+    def _poll(self) -> Sequence[Event]:
+        pending = bool(self._pending())
+        if self._next is not None and (pending or self._holding):
+            # Nothing more comes in before the switch, or there would always be something pending.
+            self._holding = True
+            self._pause(READY_SECONDS)
+            return ()
+        return self._streams.poll(READY_SECONDS if pending else POLL_SECONDS)
 
     def _pending(self) -> list[PartitionPipeline]:
         return [pipeline for pipeline in self._pipelines.values() if pipeline.pending]
@@ -148,6 +171,7 @@ class Daemon:
         started = self._monotonic() - assigned.seconds
         pipeline = self._begun(assigned)
         self._pipelines[partition] = pipeline
+        self._durable[partition] = max(assigned.position, assigned.live_from or 0)
         self._restoring[partition] = started
         event(
             _log, logging.INFO, "partition_assigned",
@@ -227,6 +251,7 @@ class Daemon:
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
         self._former.discard(partition)
+        self._durable.pop(partition, None)
         self._uncommitted.pop(partition, None)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
@@ -269,6 +294,56 @@ class Daemon:
         if self._streams.commit(positions, self._states, final=final):
             self._observer.committed(self._monotonic() - started, self._pipelines, self._uncommitted.values())
             self._uncommitted.clear()
+            self._durable |= positions
+            self._ever_durable = True
+
+    def _reload(self) -> None:
+        """Take what is new, and switch to it where a crash would repeat nothing that others have seen."""
+        match self._reloads.take():
+            case Ready() as ready:
+                self._next, self._newest_failed = (ready, self._monotonic()), False
+            case Failed():
+                self._newest_failed = True
+                self._observer.reload_failed()
+        if self._next is None or self._pending():
+            return
+        ready, since = self._next
+        live = {at: one for at, one in self._pipelines.items() if not one.restoring}
+        settled = all(one.position == self._durable.get(at) for at, one in live.items())
+        # Standard input and output have no durable commits to wait for.
+        if settled or (not self._ever_durable and self._monotonic() - since >= NEVER_DURABLE_SECONDS):
+            self._next, self._holding = None, False
+            self._switch(ready, live)
+
+    def _switch(self, ready: Ready, live: Mapping[Partition, PartitionPipeline]) -> None:
+        """From here on the new engine counts, or the old one stays for all partitions."""
+        engine = ready.engine
+        successors: dict[Partition, PartitionPipeline] = {}
+        same = ready.only_logging and engine.setup.models == self._observer.setup.models
+        try:
+            for partition, pipeline in {} if same else live.items():
+                successors[partition] = successor = engine.make_pipeline(partition)
+                if pipeline.clock is None and not pipeline.sensors:
+                    successor.begin(pipeline.position)
+                else:
+                    successor.restore(pipeline.snapshot())
+                self.pulse()
+        except StateError as error:
+            self._reloads.refused(ready, str(error))
+            self._observer.reload_failed()
+            return
+        self._pipelines |= successors
+        self._make_pipeline, self._make_former = engine.make_pipeline, engine.make_former
+        # What is run again at the moment goes on as it was, and is succeeded when it has caught up.
+        self._former |= self._pipelines.keys() - live.keys()
+        self._reloads.taken(ready)
+        self._observer.setup = replace(engine.setup, reloaded=not self._newest_failed)
+        event(
+            _log, logging.INFO, "reloaded",
+            reason=ready.reason, changed=list(ready.changed),
+            models={kind: model.version for kind, model in engine.setup.models.items()},
+            positions={f"{at.stream}:{at.number}": one.position for at, one in live.items()},
+        )  # fmt: skip
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from detector.budget import BudgetAccount
@@ -76,6 +77,11 @@ class Observer:
             self._metrics.model(kind, name=model.name, version=model.version, digest=model.digest)
         self._metrics.last_reload_successful.set(setup.reloaded)
         self._due = self._monotonic()
+
+    def reload_failed(self) -> None:
+        """What is newest is not in use."""
+        self._metrics.errors["reload"].inc()
+        self.setup = replace(self._setup, reloaded=False)
 
     def processed(self, pipeline: PartitionPipeline, output: Output) -> None:
         """A pipeline has returned this, and it was written."""

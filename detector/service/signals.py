@@ -1,5 +1,7 @@
 """SIGTERM and SIGINT: the first one asks the main loop to stop, the second one ends the process at once.
 
+SIGHUP, which asks for a reload, is counted.
+
 A handler does nothing but set a flag. It never raises: an exception out of nowhere could leave a half-made commit,
 and the loop looks at the flag once a turn anyway.
 """
@@ -19,7 +21,7 @@ FORCED: Final = 130
 
 
 class StopSignals:
-    """A context manager that catches `STOPPING` for as long as it is entered; for the main thread only.
+    """A context manager that catches `STOPPING` and SIGHUP for as long as it is entered; for the main thread only.
 
     `force` ends the process on the second signal and must not return in production.
     """
@@ -27,6 +29,8 @@ class StopSignals:
     def __init__(self, force: Callable[[int], object] = os._exit) -> None:
         self._force = force
         self._received: signal.Signals | None = None
+        self.hangups = 0
+        """How often SIGHUP came."""
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
@@ -42,6 +46,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._handle)
+        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(
@@ -56,3 +61,6 @@ class StopSignals:
         if self._received is not None:
             self._force(FORCED)
         self._received = signal.Signals(number)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self.hangups += 1

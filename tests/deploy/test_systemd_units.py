@@ -78,6 +78,7 @@ def test_it_is_started_again_where_that_can_help(name: str) -> None:
     unit = settings(name)
     assert unit["Type"] == ["notify"]
     assert unit["Restart"] == ["on-failure"]
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert unit["RestartPreventExitStatus"] == ["2"]
 
 

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import ReadingsConfig
+from detector.config import Config, ReadingsConfig
 from detector.pipeline import Pipeline
 from detector.scorer import Model
+from detector.service.assemble import Engine
 from detector.service.daemon import Daemon
 from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
+from detector.service.reload import Failed, Ready
+from detector.service.status import ModelStatus, Setup
 from detector.snapshots import Basis
 from detector.streams.base import Batch, Partition, Record
 from tests.kafka.broker import Cluster
@@ -98,4 +101,65 @@ def test_what_is_new_counts_from_the_last_commit_on(plant: Plant, interval: int)
         successor(plant, plant.streams(**rolling), crash_after(16), formers).run()
     assert formers == [pipeline_for(plant, config=config_of())(Partition(plant.input, 0)).basis]
     successor(plant, plant.streams(**rolling), lambda: False, formers).run()
+    assert published(plant) == switched(plant, values, at)
+
+
+class Once:
+    """Has something new ready from a turn on, and notes when it was taken."""
+
+    def __init__(self, plant: Plant, turn: int) -> None:
+        self._turns = turn
+        config = Config()
+        self._ready: Ready | None = Ready(
+            Engine(config, Setup(), pipeline_for(plant, model=new_model(), config=new_config()), _no_former),
+            (),
+            "SIGHUP",
+        )
+        self.taken_at: int | None = None
+        self.turn = 0
+
+    def take(self) -> Ready | Failed | None:
+        self.turn += 1
+        if self.turn < self._turns:
+            return None
+        ready, self._ready = self._ready, None
+        return ready
+
+    def taken(self, ready: Ready) -> None:
+        self.taken_at = self.turn
+
+    def refused(self, ready: Ready, why: str) -> None:
+        raise AssertionError(why)
+
+
+def _no_former(partition: Partition, basis: Basis) -> Pipeline:
+    raise AssertionError(f"nothing of {partition} has to be run again")
+
+
+@pytest.mark.parametrize("later", [0, 3], ids=["right after", "some commits later"])
+def test_a_kill_after_a_switch_comes_back_to_the_same_alerts(
+    plant: Plant, later: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rolling: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
+    values = values_of(0)
+    plant.append(0, values)
+    reloads = Once(plant, 10)
+
+    def stop() -> bool:
+        if reloads.taken_at is not None and reloads.turn >= reloads.taken_at + later:
+            raise CrashError
+        return False
+
+    old = Daemon(
+        plant.streams(**rolling), pipeline_for(plant), metrics=Metrics(CollectorRegistry()), health=Health(),
+        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
+        setup=Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")}), reloads=reloads,
+    )  # fmt: skip
+    caplog.set_level("INFO")
+    with pytest.raises(CrashError):
+        old.run()
+    (said,) = [getattr(one, "fields", {}) for one in caplog.records if one.getMessage() == "reloaded"]
+    (at,) = said["positions"].values()
+    assert 0 < at <= committed(plant)[0] < len(values)
+    successor(plant, plant.streams(**rolling), lambda: False, []).run()
     assert published(plant) == switched(plant, values, at)

@@ -110,12 +110,17 @@ def life(
     return registry
 
 
-@pytest.fixture(scope="module")
-def records() -> list[Record]:
+def faulty() -> list[Record]:
+    """One reading a record of a sensor that has four faults."""
     values = healthy(np.random.default_rng(1), ROWS)
     for begin in (120, 280, 450, 600):
         values[begin : begin + 45] += 12
     return records_of([[reading] for reading in readings_of("pump-0", values)])
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return faulty()
 
 
 def model_with(seed: int, version: str) -> Model:

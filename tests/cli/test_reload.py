@@ -1,0 +1,183 @@
+"""The real process takes another model and other settings while it runs, and a kill right after costs nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.cli.main import main
+from detector.config import load_config
+from detector.service.assemble import make_engine
+from detector.streams.base import Batch, Partition, Record
+from tests.tiny import json_lines, tiny_bundle
+
+PARTITION = Partition("sensor-readings", 0)
+LINES = json_lines().splitlines(keepends=True)
+FIRST = 640
+"""Lines that are there at the start: the first sensor's fault has begun, and its alert is open."""
+
+
+class Running:
+    """A daemon that follows a file, and its log."""
+
+    def __init__(self) -> None:
+        words = ["run", "--config", "config.yaml", "--input", "in.jsonl", "--output", "out.jsonl"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "detector.cli.main", *words], stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for(self, *names: str) -> dict[str, Any]:
+        """The fields of the next event of these names, with its name."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            entry = json.loads(line)
+            if entry["event"] in names:
+                return {"event": entry["event"], **entry["fields"]}
+        raise AssertionError(f"it ended without {names}")
+
+    def metric(self, port: int, name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+
+
+def write_config(more: str = "", *, close_after: int = 100) -> None:
+    alerts = f"alerts: {{close_after: {close_after}}}"
+    Path("config.yaml").write_text(
+        f"readings: {{model: models, {alerts}}}\nhttp: {{listen: '127.0.0.1:0'}}\n"
+        f"streams: {{directory: {{checkpoint_interval: 50ms}}}}\n{more}"
+    )
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Running]]:
+    monkeypatch.chdir(tmp_path)
+    tiny_bundle(Path("models"))
+    write_config()
+    Path("in.jsonl").write_bytes(b"".join(LINES[:FIRST]))
+    running: list[Running] = []
+
+    def begin() -> Running:
+        running.append(Running())
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.process.kill()
+        one.process.communicate()
+
+
+def until_done(one: Running) -> None:
+    """Wait until all of the first lines are dealt with for good."""
+    while not Path("out.jsonl").exists() or not Path("out.jsonl").stat().st_size:
+        assert one.process.poll() is None
+
+
+def published(change: Callable[[], Any], position: int) -> bytes:
+    """What has to come out: the first engine up to that byte of the input, the one after `change` from there on."""
+    config = load_config(Path("config.yaml"))
+
+    def engine() -> Any:
+        return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline(PARTITION)
+
+    before = engine()
+    change()
+    config = load_config(Path("config.yaml"))
+    after = engine()
+    offsets = [0]
+    for line in LINES:
+        offsets.append(offsets[-1] + len(line))
+    at = offsets.index(position)
+    records = [Record(offset, None, line.rstrip()) for offset, line in zip(offsets, LINES, strict=False)]
+    messages = list(before.process(Batch(PARTITION, records[:at], position)).alerts)
+    after.restore(before.snapshot())
+    messages += after.process(Batch(PARTITION, records[at:], offsets[-1])).alerts
+    return b"".join(message.value + b"\n" for message in messages)
+
+
+def finish() -> bytes:
+    """Bring the rest of the input, run to its end, and see what was published."""
+    with Path("in.jsonl").open("ab") as file:
+        file.write(b"".join(LINES[FIRST:]))
+    words = ["--input", "in.jsonl", "--output", "out.jsonl", "--until-end"]
+    assert main(["run", "--config", "config.yaml", *words]) == 0
+    return Path("out.jsonl").read_bytes()
+
+
+def test_another_model_then_a_kill(started: Callable[[], Running], capfd: pytest.CaptureFixture[str]) -> None:
+    one = started()
+    until_done(one)
+    second = tiny_bundle(Path("models"), day=23)
+    said = one.wait_for("reloaded", "reload_failed")
+    one.process.kill()
+    one.process.wait()
+    assert (said["event"], said["reason"]) == ("reloaded", "current")
+    assert said["models"] == {"readings": second.version}
+    got = finish()
+    assert main(["models", "rollback", "--dir", "models"]) == 0
+    expected = published(
+        lambda: main(["models", "activate", second.version, "--dir", "models"]), said["positions"]["sensor-readings:0"]
+    )
+    assert got == expected
+    versions = [json.loads(line)["model"]["version"] for line in got.splitlines()]
+    assert len(set(versions)) == 2, "alerts of either model"
+    assert {json.loads(line)["event"] for line in got.splitlines()} == {"opened", "updated", "closed"} - {"updated"}
+
+
+def test_other_settings_then_a_kill(started: Callable[[], Running]) -> None:
+    one = started()
+    until_done(one)
+    write_config(close_after=20)
+    one.process.send_signal(signal.SIGHUP)
+    said = one.wait_for("reloaded", "reload_failed")
+    one.process.kill()
+    one.process.wait()
+    assert (said["event"], said["changed"]) == ("reloaded", ["readings.alerts.close_after"])
+    got = finish()
+    write_config()
+    assert got == published(lambda: write_config(close_after=20), said["positions"]["sensor-readings:0"])
+
+
+def test_what_cannot_be_used_is_said_and_seen_until_it_can(started: Callable[[], Running]) -> None:
+    one = started()
+    port = int(one.wait_for("http_listening")["address"].rpartition(":")[2])
+    one.wait_for("partition_assigned")
+    write_config("log: {level: [")
+    one.process.send_signal(signal.SIGHUP)
+    said = one.wait_for("reloaded", "reload_failed")
+    assert said["event"] == "reload_failed"
+    assert "config.yaml" in said["error"]
+    while one.metric(port, "detector_config_last_reload_successful") != 0:
+        assert one.process.poll() is None
+    write_config("streams: {}".replace("streams: {}", "rejects: {over: 500}"))
+    one.process.send_signal(signal.SIGHUP)
+    assert "Restart" in one.wait_for("reload_failed")["error"]
+    write_config()
+    one.process.send_signal(signal.SIGHUP)
+    assert one.wait_for("reloaded", "reload_failed")["event"] == "reloaded"
+    while one.metric(port, "detector_config_last_reload_successful") != 1:
+        assert one.process.poll() is None
+
+
+def test_a_storm_of_signals_while_it_reads(started: Callable[[], Running]) -> None:
+    one = started()
+    one.wait_for("started")
+    for at in range(FIRST, len(LINES), 10):
+        one.process.send_signal(signal.SIGHUP)
+        with Path("in.jsonl").open("ab") as file:
+            file.write(b"".join(LINES[at : at + 10]))
+    one.wait_for("reloaded")
+    one.process.terminate()
+    one.process.communicate(timeout=30)
+    assert one.process.returncode == 0
+    words = ["--input", "in.jsonl", "--output", "out.jsonl", "--until-end"]
+    assert main(["run", "--config", "config.yaml", *words]) == 0
+    assert Path("out.jsonl").read_bytes() == published(lambda: None, sum(map(len, LINES)))
