@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):
 def parse(text: str) -> Tree:
     """Read one document. Raises YamlError. Nothing at all (or comments alone) is a tree whose value is None."""
     try:
-        node = _compose(text)
+        node = compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
@@ -95,7 +95,7 @@ def parse_value(text: str) -> Tree:
     if "\n" in text:
         raise YamlError("the value has several lines", "Write it on one line")
     try:
-        node = _compose(text)
+        node = compose(text)
     except yaml.YAMLError:
         node = None
     if node is None or (isinstance(node, yaml.CollectionNode) and not node.flow_style):
@@ -105,7 +105,8 @@ def parse_value(text: str) -> Tree:
     return tree
 
 
-def _compose(text: str) -> yaml.Node | None:
+def compose(text: str) -> yaml.Node | None:
+    """The nodes of one document, with their places in the text; None if there is nothing. Raises yaml.YAMLError."""
     loader = _Loader(text)
     try:
         return loader.get_single_node()
