@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "run": "the daemon: readings in, alerts out",
     "train": "train a model on normal data and write a bundle",
     "backtest": "run the same detection over recorded data and sum up",
+    "tune": "what other false-alarm budgets would have cost on recorded data",
     "check": "validate the configuration and the model, change nothing",
     "simulate": "write the readings of a simulated plant, with labelled faults",
     "models": "list, activate and roll back the bundles on disk",

@@ -13,7 +13,7 @@ from detector.budget import BudgetAccount
 from detector.decoded import Readings
 from detector.messages import decode_alert
 from detector.pipeline import Pipeline
-from detector.reports.scoreboard import EpisodeSpan, Label, Scoreboard, episodes_of, fitting, score
+from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
 from detector.timerange import Decoder
@@ -26,8 +26,8 @@ SHOWN_SENSORS = 20
 class BacktestResult:
     """`alerts`: the messages as `run` publishes them. `board`: against labels, if there were any.
 
-    `labels` are those of the recording, `foreign` those of other sensors or times. `first`, `last`: the period covered,
-    ns.
+    `limited`: sensors whose budget in readings was kept within limits. `labels` are those of the recording, `foreign`
+    those of other sensors or times. `first`, `last`: the period covered, ns.
     """
 
     alerts: list[bytes] = field(default_factory=list)
@@ -39,6 +39,7 @@ class BacktestResult:
     sensors: int = 0
     warming: int = 0
     windows_scored: int = 0
+    limited: int = 0
     first: int | None = None
     last: int | None = None
     board: Scoreboard | None = None
@@ -63,16 +64,41 @@ def run_backtest(
     `seen` are the sensors of the recording, known by its end (see `Seen`): labels of others, or of another time, are
     put aside.
     """
-    result = BacktestResult()
-    pipelines: dict[Partition, Pipeline] = {}
-    firsts: list[int] = []
+    replay = Replay(make_pipeline)
     for batch in batches:
-        pipeline = pipelines.get(batch.partition)
+        replay.take(batch)
+    result = replay.finish()
+    if labels is not None:
+        if seen is not None:
+            labels, result.foreign = fitting(labels, seen, result.first, result.last)
+        result.labels = list(labels)
+        result.board = score(result.episodes, labels)
+    return result
+
+
+class Replay:
+    """Feeds a recording, batch by batch, through fresh pipelines, one a partition. `keep` the alerts as published."""
+
+    def __init__(self, make_pipeline: Callable[[Partition], Pipeline], *, keep: bool = True) -> None:
+        self._make_pipeline = make_pipeline
+        self._keep = keep
+        self._pipelines: dict[Partition, Pipeline] = {}
+        self._episodes = Episodes()
+        self._result = BacktestResult()
+
+    def take(self, batch: Batch) -> None:
+        """Process the next batch."""
+        result = self._result
+        pipeline = self._pipelines.get(batch.partition)
         if pipeline is None:
-            pipeline = pipelines[batch.partition] = make_pipeline(batch.partition)
+            pipeline = self._pipelines[batch.partition] = self._make_pipeline(batch.partition)
         output = pipeline.process(batch)
         result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
-        result.alerts += [message.value for message in output.alerts]
+        result.limited += output.budgets_limited
+        for message in output.alerts:
+            self._episodes.add(decode_alert(message.value))
+            if self._keep:
+                result.alerts.append(message.value)
         result.readings.update(output.outcomes())
         result.records += output.records
         result.refused += len(output.refused)
@@ -80,18 +106,16 @@ def run_backtest(
             result.first_refusal = dict(output.dead_letters[0].headers)["detector.message"].decode()
         result.windows_scored += sum(len(scores) for scores in output.scores)
         if output.first_time is not None:
-            firsts.append(output.first_time)
-    result.first = min(firsts, default=None)
-    result.last = max((one.clock for one in pipelines.values() if one.clock is not None), default=None)
-    result.sensors = sum(one.sensors for one in pipelines.values())
-    result.warming = sum(one.warming for one in pipelines.values())
-    result.episodes = episodes_of(decode_alert(value) for value in result.alerts)
-    if labels is not None:
-        if seen is not None:
-            labels, result.foreign = fitting(labels, seen, result.first, result.last)
-        result.labels = list(labels)
-        result.board = score(result.episodes, labels)
-    return result
+            result.first = output.first_time if result.first is None else min(result.first, output.first_time)
+
+    def finish(self) -> BacktestResult:
+        """What it came to."""
+        result, pipelines = self._result, self._pipelines.values()
+        result.last = max((one.clock for one in pipelines if one.clock is not None), default=None)
+        result.sensors = sum(one.sensors for one in pipelines)
+        result.warming = sum(one.warming for one in pipelines)
+        result.episodes = list(self._episodes.spans.values())
+        return result
 
 
 class Seen:

@@ -56,11 +56,15 @@ class Scoreboard:
         return statistics.median(delay for _, delay in self.found) if self.found else None
 
 
-def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
-    """Put the messages of each episode together, in order of opening."""
-    spans: dict[str, EpisodeSpan] = {}
-    for alert in alerts:
-        spans[alert.alert_id] = EpisodeSpan(
+class Episodes:
+    """Puts the messages of each episode together as they come; `spans` by alert id, in order of opening."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, EpisodeSpan] = {}
+
+    def add(self, alert: Alert) -> None:
+        """Take in a message: the newest of an episode has all that is known of it."""
+        self.spans[alert.alert_id] = EpisodeSpan(
             sensor_id=alert.sensor_id,
             started=parse_time(alert.started_at),
             detected=parse_time(alert.detected_at),
@@ -70,7 +74,14 @@ def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
             close_reason=alert.close_reason,
             alert_id=alert.alert_id,
         )
-    return list(spans.values())
+
+
+def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
+    """Put the messages of each episode together, in order of opening."""
+    episodes = Episodes()
+    for alert in alerts:
+        episodes.add(alert)
+    return list(episodes.spans.values())
 
 
 def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:

@@ -1,0 +1,83 @@
+"""Recorded readings for the commands that replay them: a file, a directory of streams, or the topic."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detector.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.reports.backtest import BacktestResult
+    from detector.streams.base import Batch
+    from detector.timerange import Decoder
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which readings are meant."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="PATH|kafka",
+        help="a CSV or JSON lines file, a directory, or the topic readings.input",
+    )
+    parser.add_argument("--sensor", metavar="ID", help="the sensor of readings that name none (default: file name)")
+    parser.add_argument("--interval", metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s")
+    parser.add_argument("--since", metavar="D", help="only so much of the end of the data, e.g. 7d")
+    parser.add_argument("--until", metavar="T", help="only readings before this time (RFC 3339)")
+
+
+@contextlib.contextmanager
+def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
+    """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""
+    from detector.cli.options import duration_option, place_option, sensor_option, time_option
+    from detector.service.assemble import make_decoder
+
+    config = args.config
+    place = place_option("--data", args.data)
+    since, until = duration_option("--since", args.since), time_option("--until", args.until)
+    interval, sensor = duration_option("--interval", args.interval), sensor_option(args.sensor)
+    if place == "kafka":
+        from detector.cli.topics import recorded
+
+        # As live: the records have their broker's time, by which the daemon refuses readings of the future.
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
+        with recorded(config, decoder, since=since, until=until) as (batches, start):
+            yield batches, _ranged(decoder, start, until)
+        return
+
+    from detector.recording import read_recording
+    from detector.streams.places import default_sensor, recording_file
+    from detector.timerange import newest_time
+
+    data, stream = Path(args.data), config.readings.input
+    sensor = sensor or default_sensor(recording_file(data, stream))
+    decoder = make_decoder(config, sensor=sensor, interval=interval, live=False, place=args.data)
+    start = None
+    if since is not None:
+        newest = newest_time(read_recording(data, stream), decoder, until)
+        start = None if newest is None else newest - since
+    yield read_recording(data, stream), _ranged(decoder, start, until)
+
+
+def refuse_poor(result: BacktestResult, place: str) -> None:
+    """Raise UserError if there was nothing to replay, or something else than readings."""
+    if not result.records:
+        raise UserError("the recording has no readings", where=place, todo="Name one that has")
+    if 2 * result.refused > result.records:
+        raise UserError(
+            f"{result.refused} of {result.records} records are no readings; the first: {result.first_refusal}",
+            where=place,
+            todo="Correct them, or name their parts in readings.fields",
+        )
+    if not sum(result.readings.values()):
+        raise UserError("no reading lies in the time asked for", where=place, todo="Look at --since and --until")
+
+
+def _ranged(decoder: Decoder, start: int | None, until: int | None) -> Decoder:
+    from detector.timerange import TimeRange
+
+    return decoder if start is None and until is None else TimeRange(decoder, start, until)

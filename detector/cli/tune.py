@@ -1,0 +1,162 @@
+"""`detector tune`: what other false-alarm budgets would have cost on recorded data, and which one to take."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detector.cli.recordings import add_options, recording, refuse_poor
+from detector.errors import OperationError, UserError
+
+if TYPE_CHECKING:
+    from detector.config import Config, FalseAlarms
+    from detector.reports.tuning import Cost, MakePipeline
+    from detector.scorer import ScoreBlock
+    from detector.streams.base import Partition
+    from detector.timerange import Decoder
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "tune",
+        help="what other false-alarm budgets would have cost on recorded data",
+        description="Runs a recording under several budgets and tells what each would have cost: episodes, sensors, "
+        "time in alarm. The numbers are those of `backtest` with that budget.",
+    )
+    add_options(parser)
+    parser.add_argument(
+        "--alerts", metavar="RATE", help='so many episodes of all sensors together, e.g. "3/week": find the budget'
+    )
+    parser.add_argument("--write", action="store_true", help="put the budget found into the configuration file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, and print."""
+    # Here, because `detector tune --help` needs none of it.
+    from rich.console import Console
+
+    from detector.reports.text import duration
+    from detector.reports.tuning import (
+        SEARCHED,
+        SHOWN,
+        choose,
+        costs_of,
+        period,
+        remarks,
+        sensors_of,
+        spoken,
+        table_of,
+    )
+    from detector.service.assemble import load_model
+    from detector.service.supported import refuse_unsupported
+    from detector.timestamps import rfc3339
+
+    config: Config = args.config
+    asked = None if args.alerts is None else _rate(args.alerts)
+    if args.write and asked is None:
+        raise UserError("which budget to write is not said", where="--write", todo="Give --alerts as well")
+    refuse_unsupported(config)
+    model = load_model(config)
+    with recording(args) as (batches, decoder):
+        # What is under maintenance learns by what was judged, so there the scores do depend on the budget.
+        costs = costs_of(
+            batches,
+            decoder,
+            _pipelines(config, model),
+            SHOWN if asked is None else SEARCHED,
+            once=not config.maintenance,
+        )
+    first = costs[0].result
+    refuse_poor(first, args.data)
+    if asked is not None and costs[0].span < period(asked):
+        raise UserError(
+            f"the recording covers {duration(costs[0].span)}, which is too short to know what {spoken(asked)} takes",
+            where=args.data,
+            todo="Give a longer one",
+        )
+    chosen = None if asked is None else choose(costs, asked)
+    console = Console(highlight=False, markup=False, soft_wrap=True)  # sensor ids may have brackets
+    console.print(table_of(costs, chosen))
+    if any(cost.result.episodes for cost in costs):
+        console.print(sensors_of(costs))
+    for line in remarks(costs):
+        console.print(line)
+    if first.first is not None and first.last is not None:
+        console.print(
+            f"{rfc3339(first.first)} .. {rfc3339(first.last)} ({duration(costs[0].span)}), "
+            f"{first.sensors} sensors ({first.warming} still warming up)."
+        )
+    if asked is None:
+        return 0
+    if chosen is None:
+        raise UserError(_none_found(costs, asked), where=args.data, todo="Give a longer recording or a higher rate")
+    rate = chosen.rate(period(asked))
+    console.print(
+        f"{spoken(chosen.budget)} for each sensor keeps to {spoken(asked)} for all: {rate:.3g} a {asked.per} here."
+    )
+    if args.write:
+        console.print(f"Written: {_write(args.config_path, chosen.budget)}")
+    return 0
+
+
+def _rate(text: str) -> FalseAlarms:
+    from detector.reports.tuning import budget
+
+    try:
+        return budget(text)
+    except ValueError as error:
+        raise UserError(str(error), where="--alerts") from None
+
+
+def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
+    from detector.reports.tuning import period, spoken
+
+    known = [cost for cost in costs if cost.known]
+    if not known:
+        return "the recording is shorter than the time of every budget"
+    fewest = f"{spoken(known[-1].budget)} has {known[-1].rate(period(asked)):.3g} a {asked.per}"
+    return f"no budget that this recording can judge keeps to {spoken(asked)}; {fewest}"
+
+
+def _pipelines(config: Config, model: Any) -> Any:
+    """What makes a pipeline under some budget, for a decoder."""
+    from detector.service.assemble import pipeline_factory
+
+    def for_decoder(decoder: Decoder) -> MakePipeline:
+        def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock) -> Any:
+            alerts = config.readings.alerts.model_copy(update={"false_alarms": budget})
+            readings = config.readings.model_copy(update={"alerts": alerts})
+            changed = config.model_copy(update={"readings": readings})
+            return pipeline_factory(changed, model, decoder, score=score)(partition)
+
+        return make
+
+    return for_decoder
+
+
+def _write(config_path: str | None, budget: FalseAlarms) -> str:
+    """Put the budget into the configuration in force, or a new one; what was done. Raises DetectorError."""
+    from detector import yamledit
+    from detector.config import find_config
+    from detector.yamltext import YamlError
+
+    found = find_config(Path(config_path) if config_path else None)
+    file = Path(os.path.realpath(found)) if found is not None else Path("config.yaml")
+    value = f"{{per_sensor: {budget.per_sensor:g}, per: {budget.per}}}"
+    try:
+        raw = file.read_bytes() if found is not None else b""
+        mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+        changed = yamledit.put(raw[len(mark) :].decode(), ("readings", "alerts", "false_alarms"), value)
+        part = file.with_name(f".{file.name}.part")
+        part.write_bytes(mark + changed.encode())
+        if found is not None:
+            part.chmod(file.stat().st_mode & 0o7777)
+        part.replace(file)
+    except YamlError as problem:
+        raise UserError(problem.what, where=str(file), todo=problem.todo) from None
+    except OSError as error:
+        raise OperationError(f"cannot write the configuration: {error.strerror}", where=str(file)) from error
+    return f"readings.alerts.false_alarms: {value} ({found or file})"
