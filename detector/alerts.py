@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector import signals
 from detector.episodes import Opening
-from detector.messages import Alert, AlertModel, AlertSource, AlertWindow, CloseReason, Event, alert_id, encode_alert
+from detector.messages import (
+    Alert,
+    AlertModel,
+    AlertSource,
+    AlertWindow,
+    CloseReason,
+    Event,
+    Kind,
+    alert_id,
+    encode_alert,
+)
 from detector.scorer import Model
-from detector.state import Episode
+from detector.state import Episode, SensorTable, flags_of
 from detector.streams.base import Message, Partition
 from detector.timestamps import rfc3339
+from detector.windows import Block
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 BACK_DATE = 50
 """An episode is taken to have started this many rows before it was noticed."""
 MILLISECOND = 10**6
+
+
+class AnyMoment(Protocol):
+    """A sensor at one row, whatever is watched there: the times of its last rows (ns, newest last), score, offset."""
+
+    @property
+    def times(self) -> I64: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class Names(Protocol):
+    """What a model is called."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -37,32 +71,48 @@ class Moment:
     offset: int
 
 
-class AlertWriter:
-    """Writes the alerts of one partition. Scores are ln inside, plain in the message."""
+M = TypeVar("M", bound=AnyMoment)
+B = TypeVar("B")
 
-    def __init__(
-        self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...], critical_ratio: float
-    ) -> None:
+
+class EpisodeWriter(ABC, Generic[M, B]):
+    """Writes the alerts of one partition; M is a sensor at one row, B a block of rows. Scores are ln inside."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, stream: str, partition: Partition, model: Names, critical_ratio: float) -> None:
         self._stream = stream
         self._partition = partition
-        self._reconstruct = model.reconstruct
         self._model = AlertModel(name=model.name, version=model.version, digest=model.digest)
-        self._channels = channels
         self._ln_critical = math.log(critical_ratio)
+
+    @abstractmethod
+    def now(self, table: SensorTable, slot: int) -> M:
+        """A sensor as its cells have it."""
+
+    @abstractmethod
+    def after(self, table: SensorTable, block: B, at: int, tick: int, score: float, offset: int) -> M:
+        """Sensor `at` of a block as it stood after its row `tick`; -1: before the block."""
+
+    @abstractmethod
+    def _started(self, opening: Opening, moment: M) -> int:
+        """Where an episode that opens at this row began, ns."""
+
+    @abstractmethod
+    def _content(self, moment: M) -> dict[str, Any]:
+        """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
     def critical_level(self, episode: Episode) -> float:
         """The ln score from which on an episode is critical."""
         return episode.ln_threshold + self._ln_critical
 
-    def begin(self, sensor_id: str, opening: Opening, moment: Moment, v: float) -> Episode:
+    def begin(self, sensor_id: str, opening: Opening, moment: M, v: float) -> Episode:
         """The episode that an opening begins; its deadlines are the caller's."""
         detected = int(moment.times[-1])
-        candidates = moment.times[-1 - BACK_DATE :]
-        started = int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")])
         return Episode(
-            alert_id=alert_id("readings", "anomaly", sensor_id, detected),
+            alert_id=alert_id(self.kind, "anomaly", sensor_id, detected),
             sequence=0,
-            started_at=started,
+            started_at=self._started(opening, moment),
             detected_at=detected,
             ln_threshold=opening.ln_threshold,
             severity="critical" if v >= opening.ln_threshold + self._ln_critical else "warning",
@@ -71,17 +121,17 @@ class AlertWriter:
             close_at=None,
         )
 
-    def opened(self, sensor_id: str, episode: Episode, moment: Moment, peak: float) -> Message:
+    def opened(self, sensor_id: str, episode: Episode, moment: M, peak: float) -> Message:
         """The first message of an episode."""
         return self._message(sensor_id, episode, moment, peak, "opened")
 
-    def updated(self, sensor_id: str, episode: Episode, moment: Moment, peak: float) -> Message:
+    def updated(self, sensor_id: str, episode: Episode, moment: M, peak: float) -> Message:
         """The next message of an open episode."""
         episode.sequence += 1
         return self._message(sensor_id, episode, moment, peak, "updated")
 
     def closed(
-        self, sensor_id: str, episode: Episode, moment: Moment, peak: float, ended: int, reason: CloseReason
+        self, sensor_id: str, episode: Episode, moment: M, peak: float, ended: int, reason: CloseReason
     ) -> Message:
         """The last message of an episode."""
         episode.sequence += 1
@@ -91,24 +141,18 @@ class AlertWriter:
         self,
         sensor_id: str,
         episode: Episode,
-        moment: Moment,
+        moment: M,
         peak: float,
         event: Event,
         *,
         ended: int | None = None,
         reason: CloseReason | None = None,
     ) -> Message:
-        z = signals.standardise(moment.values, moment.center, moment.scale)
-        reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
-        errors = (z - reconstructed) ** 2
-        weighted = (errors * signals.NEWEST_FIRST[:, None]).sum(axis=0)
-        total = float(weighted.sum())
-        shares = weighted / total if total > 0 else np.full(len(weighted), 1 / len(weighted))
         alert = Alert(
             alert_id=episode.alert_id,
             sequence=episode.sequence,
             event=event,
-            kind="readings",
+            kind=self.kind,
             reason="anomaly",
             close_reason=reason,
             muted=False,
@@ -121,14 +165,6 @@ class AlertWriter:
             peak_score=math.exp(peak),
             threshold=math.exp(episode.ln_threshold),
             p_value=None,
-            window=AlertWindow(
-                timestamps=(moment.times // MILLISECOND).tolist(),
-                values=self._per_channel(moment.values),
-                expected=self._per_channel(reconstructed * moment.scale + moment.center),
-                errors=self._per_channel(errors),
-                imputed=moment.imputed.tolist(),
-            ),
-            channels=dict(zip(self._channels, shares.tolist(), strict=True)),
             model=self._model,
             source=AlertSource(
                 stream=self._partition.stream,
@@ -136,8 +172,52 @@ class AlertWriter:
                 opened_offset=episode.opened_offset,
                 last_offset=moment.offset,
             ),
+            **self._content(moment),
         )
         return Message(self._stream, sensor_id.encode(), encode_alert(alert))
+
+
+class AlertWriter(EpisodeWriter[Moment, Block]):
+    """Writes the alerts of readings."""
+
+    kind: ClassVar[Kind] = "readings"
+
+    def __init__(
+        self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...], critical_ratio: float
+    ) -> None:
+        super().__init__(stream, partition, model, critical_ratio)
+        self._reconstruct = model.reconstruct
+        self._channels = channels
+
+    def now(self, table: SensorTable, slot: int) -> Moment:
+        return Moment(
+            table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot]), table["center"][slot],
+            table["scale"][slot], float(table["score"][slot]), int(table["offset"][slot]),
+        )  # fmt: skip
+
+    def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
+        slot = block.slots[at]
+        return Moment(*block.window_at(at, tick), table["center"][slot], table["scale"][slot], score, offset)
+
+    def _started(self, opening: Opening, moment: Moment) -> int:
+        candidates = moment.times[-1 - BACK_DATE :]
+        return int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")])
+
+    def _content(self, moment: Moment) -> dict[str, Any]:
+        z = signals.standardise(moment.values, moment.center, moment.scale)
+        reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+        errors = (z - reconstructed) ** 2
+        weighted = (errors * signals.NEWEST_FIRST[:, None]).sum(axis=0)
+        total = float(weighted.sum())
+        shares = weighted / total if total > 0 else np.full(len(weighted), 1 / len(weighted))
+        window = AlertWindow(
+            timestamps=(moment.times // MILLISECOND).tolist(),
+            values=self._per_channel(moment.values),
+            expected=self._per_channel(reconstructed * moment.scale + moment.center),
+            errors=self._per_channel(errors),
+            imputed=moment.imputed.tolist(),
+        )
+        return {"window": window, "channels": dict(zip(self._channels, shares.tolist(), strict=True))}
 
     def _per_channel(self, values: F64) -> Any:
         """A list for one channel, an object of lists for several."""

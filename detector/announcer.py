@@ -7,18 +7,19 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerts import AlertWriter, Moment
+from detector.alerts import AnyMoment, EpisodeWriter
 from detector.config import AlertsConfig
 from detector.episodes import Closing, Opening, end_from_outside
 from detector.messages import CloseReason
 from detector.scorer import EPISODE, THRESHOLD, Scored
-from detector.state import Episode, SensorTable, flags_of
+from detector.state import Episode, SensorTable
 from detector.streams.base import Message
-from detector.windows import Block
+from detector.windows import Laid
 
 I64 = NDArray[np.int64]
 Key = tuple[int, int, int, str]
@@ -40,7 +41,7 @@ class Announcer:
     `begin_batch` gives it the offset of each record of the batch and the partition clock after it.
     """
 
-    def __init__(self, table: SensorTable, writer: AlertWriter, alerts: AlertsConfig) -> None:
+    def __init__(self, table: SensorTable, writer: EpisodeWriter[Any, Any], alerts: AlertsConfig) -> None:
         self.table = table
         self.writer = writer
         self.alerts = alerts
@@ -56,7 +57,7 @@ class Announcer:
         """What the batch led to, in order."""
         return sorted(self._told, key=lambda told: told.key)
 
-    def tell(self, block: Block, scored: Scored) -> None:
+    def tell(self, block: Laid, scored: Scored) -> None:
         """Follow the episodes of a scored block."""
         episodes = self.table.episodes
         if not scored.transitions and not episodes:
@@ -78,7 +79,13 @@ class Announcer:
         key = record, 0, episode.update_at or 0, sensor_id
         episode.update_at = later(int(self.clocks[record]), self.alerts.update_every)
         peak = float(self.table["peak"][slot])
-        self.publish(key, sensor_id, self.writer.updated(sensor_id, episode, self._now(slot), peak), "updated", episode)
+        self.publish(
+            key,
+            sensor_id,
+            self.writer.updated(sensor_id, episode, self.writer.now(self.table, slot), peak),
+            "updated",
+            episode,
+        )
 
     def update_until(self, slot: int, now: int) -> None:
         """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
@@ -92,9 +99,9 @@ class Announcer:
         cells = self.table.take(at, (*THRESHOLD, *EPISODE))
         (closing,) = end_from_outside(cells, hold=reason == "max_duration")
         self.table.put(at, cells)
-        self.close(slot, self._now(slot), closing, reason, key)
+        self.close(slot, self.writer.now(self.table, slot), closing, reason, key)
 
-    def open(self, slot: int, opening: Opening, moment: Moment, v: float, clock: int, key: Key) -> None:
+    def open(self, slot: int, opening: Opening, moment: AnyMoment, v: float, clock: int, key: Key) -> None:
         """Publish a new episode."""
         sensor_id = self.table.name(slot)
         episode = self.writer.begin(sensor_id, opening, moment, v)
@@ -103,7 +110,7 @@ class Announcer:
         self.table.episodes[slot] = episode
         self.publish(key, sensor_id, self.writer.opened(sensor_id, episode, moment, v), "opened", episode)
 
-    def close(self, slot: int, moment: Moment, closing: Closing, reason: CloseReason, key: Key) -> None:
+    def close(self, slot: int, moment: AnyMoment, closing: Closing, reason: CloseReason, key: Key) -> None:
         """Publish the end of an episode and forget it."""
         episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
         message = self.writer.closed(sensor_id, episode, moment, closing.peak, closing.ended, reason)
@@ -114,19 +121,11 @@ class Announcer:
         self.table.changed.add(sensor_id)
         self._told.append(Told((*key, len(self._told)), message, event, episode.severity))
 
-    def _now(self, slot: int) -> Moment:
-        """A sensor as its cells have it."""
-        table = self.table
-        return Moment(
-            table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot]), table["center"][slot],
-            table["scale"][slot], float(table["score"][slot]), int(table["offset"][slot]),
-        )  # fmt: skip
-
 
 class _Sensor:
     """One sensor's rows within a scored block, and what its episodes do over them."""
 
-    def __init__(self, owner: Announcer, block: Block, scored: Scored, at: int, rows: slice) -> None:
+    def __init__(self, owner: Announcer, block: Laid, scored: Scored, at: int, rows: slice) -> None:
         self._owner, self._block, self._scored, self._at = owner, block, scored, at
         self._slot = int(block.slots[at])
         self._records, self._elements = block.records[rows], block.elements[rows]
@@ -185,15 +184,15 @@ class _Sensor:
     def _key(self, tick: int) -> Key:
         return int(self._records[tick]), 1, int(self._elements[tick]), ""
 
-    def _moment(self, tick: int) -> Moment:
+    def _moment(self, tick: int) -> AnyMoment:
         """The sensor after its row `tick`; -1: before the block."""
         table, slot = self._owner.table, self._slot
         if tick >= 0:
             score, offset = self._scored.u[tick, self._at], self._owner.offsets[self._records[tick]]
         else:
             score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
-        window = self._block.window_at(self._at, tick)
-        return Moment(*window, table["center"][slot], table["scale"][slot], float(score), int(offset))
+        moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, float(score), int(offset))
+        return moment
 
 
 def later(now: int, duration: int | None) -> int | None:

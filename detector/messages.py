@@ -111,7 +111,20 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     p_value: Annotated[
         float | None, Meta(description="Probability of such a score in normal operation, where it is known.")
     ] = None
-    window: Annotated[AlertWindow | None, Meta(description="The rows around the detection; null for a silent sensor.")]
+    window: Annotated[
+        AlertWindow | None,
+        Meta(description="The rows up to this message; null for a silent sensor, absent for a frame."),
+    ] = None
+    heatmap: Annotated[
+        str | None,
+        Meta(
+            description="Frames only: where the newest frame is unusual, a grey PNG of 28 x 28 pixels; white is worst.",
+            extra_json_schema={"contentEncoding": "base64", "contentMediaType": "image/png"},
+        ),
+    ] = None
+    frame: Annotated[dict[str, float] | None, Meta(description="Frames only: the newest frame's error in numbers.")] = (
+        None
+    )
     channels: Annotated[dict[str, float], Meta(description="Each channel's share of the error.")]
     model: AlertModel
     source: AlertSource
@@ -154,7 +167,10 @@ def encode_alert(alert: Alert) -> bytes:
     for number in (alert.score, alert.peak_score, alert.threshold, *alert.channels.values()):
         if not math.isfinite(number):
             raise ValueError(f"an alert of {alert.sensor_id} has the score, threshold or share {number}")
-    return _encode(_rounded(msgspec.to_builtins(alert)))
+    fields = _rounded(msgspec.to_builtins(alert))
+    for name in ("window",) if alert.kind == "frames" else ("heatmap", "frame"):
+        del fields[name]
+    return _encode(fields)
 
 
 def decode_alert(data: bytes) -> Alert:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from detector.journal import unpack_entry
-from detector.profile import Profile
 from detector.state import Episode, SensorTable, WarmUp
 from detector.threshold import HORIZON
+
+P = TypeVar("P")
+"""A profile."""
 
 
 def take_journal(table: SensorTable, journal: Mapping[str, bytes]) -> int:
@@ -48,8 +50,8 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
 
 def take_model(
     table: SensorTable,
-    profiles: Mapping[str, Profile],
-    cells_of: Callable[[Profile], dict[str, Any]],
+    profiles: Mapping[str, P],
+    cells_of: Callable[[P], dict[str, Any]],
     forget_scores: Callable[[int], None],
 ) -> None:
     """Sensors that a new model knows from training take its profile; the others warm up anew.

@@ -19,7 +19,21 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _alert() -> dict[str, Any]:
-    return _of_struct(Alert, "Alert")
+    found = _of_struct(Alert, "Alert")
+    shown = {"readings": ["window"], "frames": ["heatmap", "frame"]}
+    for name in ("window", "heatmap", "frame"):
+        found["required"].remove(name)
+    found["oneOf"] = [
+        {
+            "properties": {"kind": {"const": kind}},
+            "required": names,
+            "not": {
+                "anyOf": [{"required": [other]} for others in shown.values() if others is not names for other in others]
+            },
+        }
+        for kind, names in shown.items()
+    ]
+    return found
 
 
 def _dead_letter() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from detector.recovery import RECOVERY, Recovery
 from detector.signals import F64
 from detector.state import SensorTable
 from detector.threshold import nth_largest_log
-from detector.windows import Block
+from detector.windows import Block, Laid
 
 _FROZEN: Final = ("center", "scale", "ridge", "bias", "worst", "worst_zz")
 _MOVING: Final = (
@@ -91,7 +91,7 @@ def score_block(
     z = signals.standardise(block.values, frozen["center"][:, None], frozen["scale"][:, None])
     newest = np.full((len(block.sensor), z.shape[2]), np.nan) if explain else None
     raw, errors = _window_errors(block, model, z, frozen, moving, newest)
-    u = _scores(block, _averages(block, raw, errors, moving), frozen, moving)
+    u = scores_of(block, _averages(block, raw, errors, moving), frozen, moving)
     table.put(block.slots, moving)
     expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
     return judge_block(table, block, u, errors, open_after, close_after, expected)
@@ -99,7 +99,7 @@ def score_block(
 
 def judge_block(
     table: SensorTable,
-    block: Block,
+    block: Laid,
     u: F64,
     errors: F64,
     open_after: tuple[int, int],
@@ -204,7 +204,7 @@ def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any
     return out
 
 
-def _scores(block: Block, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
+def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
     """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it."""
     mean = np.ascontiguousarray(moving["mean"].T)
     variance = np.ascontiguousarray(moving["variance"].T)
@@ -228,7 +228,7 @@ def _scores(block: Block, values: F64, frozen: dict[str, NDArray[Any]], moving: 
     return u
 
 
-def _smallest_of_recent(block: Block, u: F64, moving: dict[str, NDArray[Any]], open_after: tuple[int, int]) -> F64:
+def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: tuple[int, int]) -> F64:
     """v (T, n); where fewer than m scores exist the first one stands for the missing."""
     n, m = open_after
     recent = moving["recent"].T

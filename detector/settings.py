@@ -314,6 +314,11 @@ class FramesConfig(_Section):
     runtime: Literal["onnx", "tensorflow"] = "onnx"
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 500
+    """Frames before a camera without a profile may alert."""
+    max_future: Duration = parse_duration("5m")
+    """How far a frame's timestamp may lie beyond the broker's."""
+    idle_eviction: PositiveDuration | None = parse_duration("7d")
+    """A camera that is silent for longer is forgotten."""
     alerts: FrameAlertsConfig = Field(default_factory=FrameAlertsConfig)
 
 

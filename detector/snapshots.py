@@ -16,13 +16,12 @@ import msgspec
 import numpy as np
 
 from detector.clock import PartitionClock
-from detector.config import ReadingsConfig
+from detector.config import FramesConfig, ReadingsConfig
 from detector.state import SensorTable, StateError
 from detector.streams.base import unpack_state
 
 SLICE_SENSORS = 64
-"""Sensors in a slice: 190 KB of them, once they have warmed up."""
-
+"""Sensors in a slice: 190 KB of them, once they have warmed up. A table of larger ones has a limit of its own."""
 
 BASIS_ENTRY = "\0basis"
 """The journal's entry that names the basis while there are no slices; no sensor has an id with a NUL in front."""
@@ -68,6 +67,11 @@ def settings_of(config: ReadingsConfig) -> bytes:
     return msgspec.json.encode(settings)
 
 
+def frame_settings_of(config: FramesConfig) -> bytes:
+    """The settings that results on frames depend on, as JSON from which `FramesConfig` can be made again."""
+    return msgspec.json.encode(config.model_dump(mode="json", exclude={"enabled", "input", "model"}))
+
+
 def basis_of(data: bytes) -> Basis | None:
     """On which basis a packed state was made; None if it does not say. Raises StateError if it is none."""
     try:
@@ -90,15 +94,19 @@ def _common(bases: Sequence[Basis]) -> Basis:
     return bases[0]
 
 
+def _per_slice(table: SensorTable) -> int:
+    return min(SLICE_SENSORS, table.slice_limit)
+
+
 def slice_count(table: SensorTable) -> int:
     """Slices of the table now; at least one, so that the clock is kept."""
-    return max(1, -(-len(table.ids) // SLICE_SENSORS))
+    return max(1, -(-len(table.ids) // _per_slice(table)))
 
 
 def pack_slice(table: SensorTable, number: int, *, basis: Basis, position: int, clock: PartitionClock) -> bytes:
     """One slice as of `position`."""
-    begin = number * SLICE_SENSORS
-    ids = table.ids[begin : begin + SLICE_SENSORS]
+    begin = number * _per_slice(table)
+    ids = table.ids[begin : begin + _per_slice(table)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = table.pack(slots)
     return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors))
@@ -130,7 +138,7 @@ def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
     """Give every sensor of the slices, ascending in age, the slot it had."""
     places: dict[str, int] = {}
     for one in slices:
-        if one.begin % SLICE_SENSORS or len(one.ids) > SLICE_SENSORS:
+        if one.begin % _per_slice(table) or len(one.ids) > _per_slice(table):
             raise StateError("the stored state was written by a version that stores other slices")
         places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
     sensors = {slot: sensor_id for sensor_id, slot in places.items()}

@@ -104,6 +104,12 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
     )
 
 
+CHANNEL_COLUMNS = frozenset(
+    ("values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions")
+)
+"""What is only known of a sensor with windows of values; cameras have none of it."""
+
+
 def flags_of(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """A window's flags (..., 100) from the bits (..., 13) that a cell keeps of them."""
     return np.unpackbits(bits, axis=-1, count=WINDOW).view(np.bool_)
@@ -177,9 +183,12 @@ class StateError(ValueError):
 class SensorTable:
     """The state of all sensors of one partition. A *slot* is a sensor's row; slots of evicted sensors are reused."""
 
-    def __init__(self, channels: int, last_scores: int) -> None:
+    def __init__(self, channels: int, last_scores: int, declared: tuple[Column, ...] | None = None) -> None:
+        """`declared`: other columns than those of sensors with `channels` value columns."""
         self.channels = channels
-        self.columns = columns(channels, last_scores)
+        self.columns = columns(channels, last_scores) if declared is None else declared
+        self.slice_limit = CHUNK
+        """At most so many sensors are stored together."""
         self.ids: list[str | None] = []
         self.slots: dict[str, int] = {}
         self.held: dict[int, Held] = {}

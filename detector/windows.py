@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -243,6 +243,38 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: int | None, max_f
         restarts=rows.restarts[source] & (step == 1),
         imputed=imputed,
     )
+
+
+class Laid(Protocol):
+    """Rows of n sensors laid out side by side, sensors with the most rows first; see `Block`.
+
+    `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in
+    sensor-major order: `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `times` (n, ...); `records`,
+    `elements` (N,): what brought them.
+    """
+
+    @property
+    def slots(self) -> Slots: ...
+    @property
+    def ticks(self) -> I64: ...
+    @property
+    def active(self) -> list[int]: ...
+    @property
+    def sensor(self) -> Slots: ...
+    @property
+    def tick(self) -> Slots: ...
+    @property
+    def newest(self) -> Slots: ...
+    @property
+    def times(self) -> I64: ...
+    @property
+    def records(self) -> I64: ...
+    @property
+    def elements(self) -> I64: ...
+
+    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
+        ...
 
 
 class Block:
