@@ -209,3 +209,11 @@ def test_without_the_fence_the_broker_gets_what_there_is(monkeypatch: pytest.Mon
     assert seen.member_id
     KafkaProducer.send_offsets_to_transaction(None, {}, seen)
     assert sent == [unjoined]
+
+
+def test_without_overruling_the_replay_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    from detector import pipeline
+
+    monkeypatch.setattr(pipeline, "take_journal", None)  # restored after the test
+    daemon.take_away("overruling")
+    assert vars(pipeline)["take_journal"]("table", "journal") == 0

@@ -53,7 +53,7 @@ def kafka(request: pytest.FixtureRequest) -> Cluster:
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of our own, with its TLS and SASL listeners; it may be killed and has to be started again."""
     if os.environ.get(ADDRESS) is not None:
-        pytest.skip(f"needs a broker of its own, and {ADDRESS} names another")
+        raise _untested(f"this needs a broker of its own, and {ADDRESS} names another")
     directory: Path = tmp_path_factory.mktemp("kafka")
     broker = Broker(directory / "broker", secure=True)
     try:
@@ -65,11 +65,15 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _no_broker(config: pytest.Config, reason: str) -> BaseException:
+    config.stash[_reason] = reason
+    return _untested(f"no Kafka broker: {reason}")
+
+
+def _untested(reason: str) -> BaseException:
     """Skipped on a machine without a broker, failed where that would leave Kafka untested without anyone noticing."""
     if os.environ.get("CI") == "true":
-        return pytest.fail.Exception(f"no Kafka broker: {reason}", pytrace=False)
-    config.stash[_reason] = reason
-    return pytest.skip.Exception(f"no Kafka broker: {reason}")
+        return pytest.fail.Exception(reason, pytrace=False)
+    return pytest.skip.Exception(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
