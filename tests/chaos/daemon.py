@@ -17,7 +17,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import ConsumerGroupMetadata
 
-from detector import pipeline
+from detector import partition
 from detector.cli.main import main
 from detector.pipeline import Pipeline
 from detector.streams.kafka.streams import KafkaStreams
@@ -61,7 +61,7 @@ def take_away(protection: str) -> None:
         setattr(Pipeline, "journal", lambda self: [])  # noqa: B010  mypy lets nobody assign to a method
         return
     if protection == "overruling":
-        setattr(pipeline, "take_journal", lambda table, journal: 0)  # noqa: B010  as above
+        setattr(partition, "take_journal", lambda table, journal: 0)  # noqa: B010  as above
         return
     unjoined: ConsumerGroupMetadata | None = None
     look, send = KafkaConsumer.group_metadata, KafkaProducer.send_offsets_to_transaction

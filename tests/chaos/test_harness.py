@@ -212,8 +212,8 @@ def test_without_the_fence_the_broker_gets_what_there_is(monkeypatch: pytest.Mon
 
 
 def test_without_overruling_the_replay_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    from detector import pipeline
+    from detector import partition
 
-    monkeypatch.setattr(pipeline, "take_journal", None)  # restored after the test
+    monkeypatch.setattr(partition, "take_journal", None)  # restored after the test
     daemon.take_away("overruling")
-    assert vars(pipeline)["take_journal"]("table", "journal") == 0
+    assert vars(partition)["take_journal"]("table", "journal") == 0
