@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -20,7 +21,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from detector import __version__
-from detector.errors import DetectorError
+from detector.errors import DetectorError, OperationError
 from detector.service import logs
 
 # name -> what it does, in the order of the help text
@@ -50,9 +51,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"detector: error: {message}. See `{self.prog} --help`.\n")
 
 
+class _ClosedOutput(io.TextIOBase):
+    """Standard output where there is none: a command that has nothing to say there never notices."""
+
+    def write(self, _: str, /) -> int:
+        raise OperationError("standard output is closed", todo="Send it to a file or to /dev/null")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (see `detector.errors` for what the numbers mean)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed when the process was started
+        sys.stdout = _ClosedOutput()
     debug = False
     try:
         module, args = _parse(argv)
@@ -96,7 +106,10 @@ def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
             _add_global_options(subparsers.choices[name], "after")
         else:
             subparsers.add_parser(name, help=summary, add_help=False)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # By the command's own parser, whose help says what there is; argparse would ask the outer one.
+        subparsers.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     args.overrides = [*(args.set_before or ()), *(args.set_after or ())]
     del args.set_before, args.set_after
     return _module(args.command), args

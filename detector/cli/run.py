@@ -31,6 +31,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--interval", metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s")
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
+    parser.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
+    parser.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")
     parser.add_argument(
         "--skip-to",
         metavar="TOPIC:PARTITION:OFFSET",
@@ -52,6 +54,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     # Here, because `detector run --help` needs none of it.
     from prometheus_client import CollectorRegistry
 
+    from detector.cli.live import live_view
     from detector.cli.options import duration_option, place_option, sensor_option
     from detector.service.assemble import make_engine
     from detector.service.daemon import Daemon
@@ -69,6 +72,8 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
 
     config = args.config
     refuse_unsupported(config)
+    if args.live and args.plain:
+        raise UserError("both are given", where="--live, --plain", todo="Leave one out")
     interval = duration_option("--interval", args.interval)
     sensor = sensor_option(args.sensor)
     input_option, output_option = place_option("--input", args.input), place_option("--output", args.output)
@@ -117,7 +122,8 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             event(logging.getLogger(__name__), logging.INFO, "model_loaded", kind=kind, version=model.version)
         reloader.start()
         try:
-            daemon.run()
+            with live_view(board, asked=args.live, plain=args.plain, alerts_on_stdout=output_option == "-"):
+                daemon.run()
         finally:
             reloader.stop()
     finally:

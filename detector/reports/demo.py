@@ -56,6 +56,7 @@ class Demo:
         self._seed = seed
         self._console = Console(no_color=plain or None, highlight=False, markup=False, soft_wrap=True)
         self._plain = plain
+        self._live = not plain and self._console.is_terminal and _has_terminal()
         self._shown: dict[str, str] = {}
 
     def run(self) -> int:
@@ -108,9 +109,13 @@ class Demo:
         self._show(*words)
         alerts.unlink(missing_ok=True)  # of an earlier demo; what lies there from now on is this one's
         with tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(_argv(*words, "--log-format", "json"), stderr=log)  # noqa: S603
+            live = ("--live",) if self._live else ()
+            process = subprocess.Popen(_argv(*words, "--log-format", "json", *live), stderr=log)  # noqa: S603
             try:
-                self._follow(process, alerts)
+                if self._live:
+                    process.wait()
+                else:
+                    self._follow(process, alerts)
             finally:
                 if process.poll() is None:
                     process.terminate()
@@ -191,6 +196,15 @@ def print_board(console: Console, board: Scoreboard) -> None:
     for episode in board.false_alarms:
         at = rfc3339(episode.detected)
         console.print(f"  false alarm  {episode.sensor_id}  peak score {episode.peak:.3g}  {at}")
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal for the daemon's live view, which stays one if standard output goes elsewhere."""
+    try:
+        with open("/dev/tty", "w"):
+            return True
+    except OSError:
+        return False
 
 
 def _argv(*words: str) -> list[str]:

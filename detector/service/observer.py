@@ -87,6 +87,7 @@ class Observer:
         """A pipeline has returned this, and it was written."""
         metrics, kind = self._metrics, pipeline.kind
         self.alerts += len(output.alerts)
+        self._board.hear(output.alerts)
         for outcome, count in output.outcomes().items():
             metrics.inputs[kind][outcome].inc(count)
             self.inputs[kind] += count

@@ -7,14 +7,14 @@ a reader needs no lock and can hold up nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from detector import __version__
 from detector.config import Config
 from detector.messages import Kind
 from detector.overview import SensorView
-from detector.streams.base import Partition
+from detector.streams.base import Message, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ class Status:
 
 
 class Board:
-    """Holds the newest status; None before there is one."""
+    """Holds the newest status; None before there is one. `hear` is told of alerts, on the main loop's time."""
 
     def __init__(self) -> None:
         self.status: Status | None = None
+        self.hear: Callable[[Sequence[Message]], None] = lambda _: None

@@ -254,3 +254,18 @@ def test_an_error_without_a_standard_error_still_has_its_status(
     command(raising(UserError("nobody hears this")))
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["run"]) == 2
+
+
+def test_an_unknown_option_points_to_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "alert", "--colour"]) == 2
+    assert capsys.readouterr().err == (
+        "detector: error: unrecognized arguments: --colour. See `detector schema --help`.\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["schema", "alert"], ["--help"]])
+def test_a_standard_output_that_was_never_there_is_said(command: list[str]) -> None:
+    words = " ".join(["-m", "detector.cli.main", *command])
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" {words} >&-'], stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (b"detector: error: standard output is closed. Send it to a file or to /dev/null.\n")

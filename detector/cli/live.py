@@ -1,0 +1,175 @@
+"""What the daemon does, on a terminal: how far it is, its rates, open episodes and the newest alerts, in place.
+
+Drawn by a thread of its own from what the main loop puts on the board once a second anyway. Lines of the log appear
+above it. Nothing that came from a stream can move the cursor: control characters are shown, not sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, TextIO
+
+from detector.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from detector.service.status import Board, Status
+    from detector.streams.base import Message
+
+EPISODES: Final = 8
+ALERTS: Final = 6
+FRAMES_PER_SECOND: Final = 4
+BAR: Final = 28
+TERMINAL: Final = "/dev/tty"
+
+
+@contextlib.contextmanager
+def live_view(board: Board, *, asked: bool, plain: bool, alerts_on_stdout: bool) -> Iterator[None]:
+    """Show the board while the block runs, if standard error is a terminal and nothing speaks against it.
+
+    `asked`: on the terminal even if standard error goes elsewhere; UserError if there is none.
+    """
+    with contextlib.ExitStack() as stack:
+        stream = _terminal(stack, asked=asked, plain=plain, alerts_on_stdout=alerts_on_stdout)
+        if stream is not None:
+            from rich.console import Console
+            from rich.live import Live
+
+            view = View(board)
+            board.hear = view.hear
+            console = Console(file=stream, highlight=False, markup=False)
+            redirect = stream is sys.stderr  # lines of the log go above the view
+            live = Live(
+                get_renderable=view.draw,
+                console=console,
+                refresh_per_second=FRAMES_PER_SECOND,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=redirect,
+            )
+            stack.enter_context(live)
+        yield
+
+
+def _terminal(stack: contextlib.ExitStack, *, asked: bool, plain: bool, alerts_on_stdout: bool) -> TextIO | None:
+    """Where to draw; None: nowhere."""
+    if asked:
+        try:
+            return stack.enter_context(open(TERMINAL, "w", encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"there is no terminal to draw on: {error.strerror}", where="--live", todo="Leave it out"
+            ) from None
+    crowded = alerts_on_stdout and sys.stdout.isatty()
+    return None if plain or crowded or not sys.stderr.isatty() else sys.stderr
+
+
+class View:
+    """Draws a board. `hear` is told of alerts by the main loop; `draw` runs on another thread."""
+
+    def __init__(self, board: Board, clock: Callable[[], float] = time.monotonic) -> None:
+        self._board = board
+        self._clock = clock
+        self._began = clock()
+        self._lock = threading.Lock()
+        self._newest: deque[bytes] = deque(maxlen=ALERTS)
+
+    def hear(self, messages: Sequence[Message]) -> None:
+        """Keep the newest; they are looked at when they are drawn."""
+        if messages:
+            with self._lock:
+                self._newest.extend(message.value for message in messages[-ALERTS:])
+
+    def draw(self) -> RenderableType:
+        """The view as it is now."""
+        from rich.console import Group
+
+        status = self._board.status
+        if status is None:
+            return _text(f"starting, {self._clock() - self._began:.0f} s", "dim")
+        with self._lock:
+            newest = list(self._newest)
+        parts: list[RenderableType] = [_progress(status), _counts(status)]
+        if status.episodes:
+            parts += [_text(""), _episodes(status)]
+        if newest:
+            parts += [_text(""), _text("newest alerts", "bold"), *(_alert(data) for data in reversed(newest))]
+        return Group(*parts)
+
+
+def _progress(status: Status) -> RenderableType:
+    done, lag = sum(one.position for one in status.partitions), status.lag
+    share = done / (done + lag) if done + lag else 1.0
+    filled = round(BAR * share)
+    rates = ", ".join(f"{rates[-1]:,.0f} {kind}/s" for kind, rates in status.rates.items() if rates and rates[-1])
+    restoring = ", bringing state up to date" if any(one.restoring for one in status.partitions) else ""
+    if not status.partitions:
+        return _text("waiting for a partition", "yellow")
+    unit = f"{lag:,} records" if status.setup.backend == "kafka" else f"{lag / 1e6:,.1f} MB"
+    where = f"{unit} behind" if lag else "up to date"
+    return _text(f"{'█' * filled}{'░' * (BAR - filled)} {share:4.0%}  {where}  {rates or '0/s'}{restoring}", "cyan")
+
+
+def _counts(status: Status) -> RenderableType:
+    from detector.reports.text import duration
+
+    inputs = ", ".join(f"{count:,} {kind}" for kind, count in status.inputs.items() if count) or "no readings yet"
+    warming = f" ({status.warming:,} warming up)" if status.warming else ""
+    ran = duration(max(0.0, status.at - status.started) * 1e9)
+    return _text(
+        f"{inputs}, {status.sensors:,} sensors{warming}, {status.open_episodes:,} open episodes, "
+        f"{status.alerts:,} alerts, {ran}"
+    )
+
+
+def _episodes(status: Status) -> RenderableType:
+    from rich.table import Table
+
+    from detector.timestamps import rfc3339
+
+    table = Table(title="open episodes", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("sensor", no_wrap=True, overflow="ellipsis", ratio=1)
+    for column in ("severity", "since"):
+        table.add_column(column, no_wrap=True)
+    for column in ("peak", "score", "threshold"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in status.episodes[:EPISODES]:
+        episode = one.view.episode
+        if episode is not None:
+            table.add_row(
+                _clean(one.view.sensor_id), _text(episode.severity, _colour(episode.severity)),
+                rfc3339(episode.started_at - episode.started_at % 10**9), f"{episode.peak:.3g}",
+                f"{one.view.score:.3g}", f"{episode.threshold:.3g}",
+            )  # fmt: skip
+    more = status.open_episodes - len(status.episodes[:EPISODES])
+    if more > 0:
+        table.add_row(f"and {more:,} more")
+    return table
+
+
+def _alert(data: bytes) -> RenderableType:
+    from detector.messages import decode_alert
+    from detector.reports.text import describe
+
+    alert = decode_alert(data)
+    return _text(_clean(describe(alert)), "green" if alert.event == "closed" else _colour(alert.severity))
+
+
+def _colour(severity: str) -> str:
+    return "red" if severity == "critical" else "yellow"
+
+
+def _text(text: str, style: str = "") -> RenderableType:
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
