@@ -16,7 +16,7 @@ from tests.deploy.tools import DEPLOY, PROJECT, said, tool
 
 DOCKER = DEPLOY / "docker"
 SERVE = DOCKER / "requirements-serve.txt"
-TRAINING_ONLY = {"tensorflow", "onnx", "matplotlib", "jinja2"}
+TRAINING_ONLY = {"tensorflow", "onnx", "matplotlib"}
 """What the daemon never imports; `tests/deploy/test_serving.py` runs it without."""
 
 
