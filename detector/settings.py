@@ -322,6 +322,7 @@ class FramesConfig(_Section):
     alerts: FrameAlertsConfig = Field(default_factory=FrameAlertsConfig)
 
 
+Side = Annotated[int, Field(ge=4, le=512)]
 _PAIRS: Final = {"sigmoid": "minmax", "tanh": "symmetric", "linear": "standard"}
 
 
@@ -331,7 +332,11 @@ class TrainingConfig(_Section):
     hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (32,)
     """Widths of the dense model's hidden layers."""
     units: Count = 32
-    """Width of the LSTM layers."""
+    """Width of the LSTM layers, and of the code of frames."""
+    image: tuple[Side, Side] = (28, 28)
+    """Height and width to which frames are brought; multiples of 4."""
+    filters: tuple[Count, Count] = (16, 8)
+    """Of the two convolutions over frames."""
     activation: Literal["linear", "sigmoid", "tanh"] = "linear"
     """Of the output; belongs to the scaler: linear to standard, sigmoid to minmax, tanh to symmetric."""
     scaler: Literal["standard", "minmax", "symmetric"] = "standard"

@@ -50,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         job = Job(data, setup, args.shared, args.files, args.limit, args.quick, workers)
         for name in chosen:
             started = time.monotonic()
-            outcome = BENCHMARKS[name](job)
+            try:
+                outcome = BENCHMARKS[name](job)
+            except UserError as error:
+                sys.stderr.write(f"benchmarks.quality: {error}\n")
+                return 2
             outcome.numbers["seconds"] = round(time.monotonic() - started, 1)
             outcomes.append(outcome)
             _print(outcome)
@@ -110,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=("dense", "lstm"), default="dense")
     parser.add_argument("--shared", action="store_true", help="one model for all series of a group, not one each")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
-    parser.add_argument("--quick", action="store_true", help="fewer synthetic rows and budgets")
+    parser.add_argument("--quick", action="store_true", help="fewer synthetic rows, budgets and classes")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     parser.add_argument("--models", metavar="DIR", help="keep trained models here, and take them from here")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")

@@ -1,4 +1,4 @@
-"""The five benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The six benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, faults
+from benchmarks.quality import budget, faults, images
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -337,10 +337,19 @@ def _share(flags: Iterable[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+# -- images ----------------------------------------------------------------------------------------------------------
+
+
+def one_class(job: Job) -> Outcome:
+    """One-class AUROC on Fashion-MNIST."""
+    return images.outcome(job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick)
+
+
 BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "alerts": alerts,
     "ranking": ranking,
     "nab": nab,
     "budget": budgets,
     "faults": second_faults,
+    "images": one_class,
 }

@@ -40,7 +40,10 @@ def _checks(config: Config, source: Path | None, *, connect: bool) -> Iterator[t
     # It was validated in full when it was loaded; what is left is whether this version acts on it.
     refuse_unsupported(config)
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
-    yield from _model(config)
+    if config.readings.enabled:
+        yield from _model(config)
+    if config.frames.enabled:
+        yield from _frame_model(config)
     if config.streams.backend != "kafka":
         yield from _directory(config)
     elif connect:
@@ -73,20 +76,33 @@ def _model(config: Config) -> Iterator[tuple[str, str]]:
     yield "runtime", f"{readings.runtime} opens the model"
 
 
+def _frame_model(config: Config) -> Iterator[tuple[str, str]]:
+    from detector.models.bundles import check_frames_fit, load_bundle
+    from detector.models.frame_bundles import open_frame_model
+    from detector.models.spec import FRAME_KINDS
+
+    frames = config.frames
+    bundle = load_bundle(frames.model, kinds=FRAME_KINDS)
+    yield "frame model", f"{bundle.path}, {bundle.kind}, digest {bundle.digest[:12]}"
+    check_frames_fit(bundle, open_after=(frames.alerts.open_after.n, frames.alerts.open_after.of))
+    model = open_frame_model(bundle, frames.runtime)
+    yield "frames", f"shape {model.shape}, {len(model.profiles)} cameras known from training, {frames.runtime}"
+
+
 def _directory(config: Config) -> Iterator[tuple[str, str]]:
     from detector.streams.files import size_of_regular
     from detector.streams.places import stream_file
 
     directory = config.streams.directory.path
-    stream = config.readings.input
-    path = stream_file(directory, stream) if directory.is_dir() else None
-    size = size_of_regular(path) if path is not None else None
-    if path is None or size is None:
-        yield "input", f"{directory}: no file of {stream} yet, `run` waits for it"
-    elif os.access(path, os.R_OK):
-        yield "input", f"{path}, {size} bytes"
-    else:
-        raise UserError("the input may not be read", where=str(path), todo="Give the detector that right")
+    for stream in (path.input for path in (config.readings, config.frames) if path.enabled):
+        file = stream_file(directory, stream) if directory.is_dir() else None
+        size = size_of_regular(file) if file is not None else None
+        if file is None or size is None:
+            yield "input", f"{directory}: no file of {stream} yet, `run` waits for it"
+        elif os.access(file, os.R_OK):
+            yield "input", f"{file}, {size} bytes"
+        else:
+            raise UserError("the input may not be read", where=str(file), todo="Give the detector that right")
     # What is not there yet is made below the nearest directory that is.
     existing = next(place for place in (directory, *directory.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

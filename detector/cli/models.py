@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector models --help` needs none of it.
     from detector.models import versions
     from detector.models.bundles import load_bundle
+    from detector.models.spec import KINDS
 
     directory = Path(args.dir) if args.dir else args.config.readings.model
     if (args.action == "activate") != (args.version is not None):
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.action == "activate":
         version = versions.resolve(directory, args.version)
-        load_bundle(directory, version)  # what is broken never becomes active
+        load_bundle(directory, version, kinds=KINDS)  # what is broken never becomes active
         versions.activate(directory, version)
     else:
         version = versions.rollback(directory)
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 def _table(directory: Path) -> str:
     from detector.models import versions
     from detector.models.bundles import load_bundle
+    from detector.models.spec import KINDS
 
     found = versions.list_versions(directory)
     active = versions.active_version(directory)
@@ -63,12 +65,13 @@ def _table(directory: Path) -> str:
     for version in found:
         mark = "*" if version == active else ""
         try:
-            manifest = load_bundle(directory, version).manifest
+            manifest = load_bundle(directory, version, kinds=KINDS).manifest
         except UserError as error:
             rows.append((mark, version, "broken", error.what, "", ""))
             continue
+        taken = ",".join(manifest.channels) if manifest.image is None else "frames {} x {}".format(*manifest.image)
         sensors = str(manifest.training.get("sensors", ""))
-        rows.append((mark, version, manifest.kind, manifest.created, sensors, ",".join(manifest.channels)))
+        rows.append((mark, version, manifest.kind, manifest.created, sensors, taken))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines) + "\n"

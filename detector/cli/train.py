@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--data",
         metavar="PATH|kafka",
         help="CSV or JSON lines (.gz too), a directory of streams, or the topic readings.input "
-        "(default: where the configuration says the daemon reads)",
+        "(default: where the configuration says the daemon reads); of frames also a directory of images or an IDX file",
     )
     parser.add_argument(
         "--sensor", type=_sensor, metavar="ID", help="sensor of CSV rows without a sensor column (the file's name)"
@@ -45,8 +45,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--since", type=_duration, metavar="D", help="only this long before the newest reading")
     parser.add_argument("--until", type=_time, metavar="T", help="only readings before this time (RFC 3339)")
     parser.add_argument("--rows", type=_count, metavar="N", help="only the first N readings of each sensor")
-    parser.add_argument("--model", choices=("dense", "lstm"), default="dense", help="architecture (dense)")
-    parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model)")
+    parser.add_argument(
+        "--model",
+        choices=("dense", "lstm", "conv"),
+        default="dense",
+        help="architecture (dense); conv: of camera frames",
+    )
+    parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
     parser.add_argument("--epochs", type=_count, metavar="N", help="passes over the data (training.epochs)")
     parser.add_argument("--seed", type=_seed, metavar="N", help="another seed, another model (training.seed)")
@@ -55,6 +60,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Read, train, write, and print where the version is and how well it reconstructs."""
+    if args.model == "conv":
+        from detector.cli import train_frames
+
+        return train_frames.run(args)
     # Here, because `detector train --help` needs none of it.
     from detector.models.tensorflow_setup import require_training_packages
 
@@ -205,19 +214,25 @@ def _warn(line: str) -> None:
 def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
     """The path on the first line, then what was trained on and the errors."""
     training = bundle.manifest.training
-    columns = ("mean", "median", "p95", "p99", "max")
     lines = [
         str(bundle.path),
         f"{report.sensors} sensor{'s' if report.sensors > 1 else ''}, {report.rows} rows "
         f"from {training['from']} to {training['to']}; "
         f"{report.epochs} epochs, {report.steps} steps, {report.seconds:.1f} s; {'active' if active else 'not active'}",
-        f"{'squared error':<14}{'windows':>9}" + "".join(f"{name:>10}" for name in columns),
+        *error_table(report, "windows"),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def error_table(report: TrainReport, what: str) -> list[str]:
+    """The distribution of errors over the windows, or frames, trained on and held back."""
+    columns = ("mean", "median", "p95", "p99", "max")
+    lines = [f"{'squared error':<14}{what:>9}" + "".join(f"{name:>10}" for name in columns)]
     for name, errors in (("trained on", report.train), ("held back", report.tail)):
         if errors is not None:
             numbers = (errors.mean, errors.median, errors.p95, errors.p99, errors.max)
             lines.append(f"{name:<14}{errors.windows:>9}" + "".join(f"{number:>10.4g}" for number in numbers))
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _sensor(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.config import TrainingConfig
 from detector.frameprofile import FrameProfile, build_frame_profile
@@ -18,7 +19,7 @@ from detector.models.architectures import save
 from detector.models.building import COMPARED, LIBRARIES, compare
 from detector.models.bundles import Bundle, check_name, write_bundle
 from detector.models.frame_bundles import ScaledReconstruct, save_frame_profiles
-from detector.models.frame_sampling import CameraFrames, held_back, scale_of_frames, scaled
+from detector.models.frame_sampling import CameraFrames, held_back_part, scale_of_frames, scaled
 from detector.models.onnx_export import to_onnx
 from detector.models.onnx_runtime import OnnxRuntime
 from detector.models.spec import FrameSpec
@@ -46,39 +47,61 @@ def build_frame_bundle(
     """
     check_name(name or spec.kind)
     check_writable(directory)
-    model, report = train_frames(cameras, spec, settings, progress=progress)
-    onnx = to_onnx(model, spec)
-    network = OnnxRuntime.load(onnx, spec.kind)
-    center, scale = scale_of_frames(cameras, spec.scaler)
-    held = {camera: _newest(times, frames) for camera, (times, frames) in cameras.items()}
-    together = np.concatenate([frames for _, frames in held.values()])
-    compare(model, network, scaled(together[-COMPARED:], center, scale))
-    reconstruct = ScaledReconstruct(network, center, scale)
-    calibration = calibrate(reconstruct, together)
-    scorer = FrameModel(spec.kind, "", "", spec.image, reconstruct, calibration, {})
+    fitted = fit_frames(cameras, spec, settings, progress=progress)
     profiles: dict[str, FrameProfile] = {}
-    for camera, (times, frames) in held.items():
-        if camera is not None and len(frames) >= MIN_ROWS:
-            profiles[camera], _ = build_frame_profile(times, score_frames(scorer, frames), open_after=open_after)
+    for camera, (times, frames) in cameras.items():
+        newest = held_back_part(frames)
+        if camera is not None and len(newest) >= MIN_ROWS:
+            signal = score_frames(fitted.scorer, newest)
+            profiles[camera], _ = build_frame_profile(times[-len(newest) :], signal, open_after=open_after)
     bundle = write_bundle(
         directory,
         spec,
-        save_keras=lambda path: save(model, path),
-        onnx=onnx,
-        profiles=lambda path: save_frame_profiles(path, (center, scale), calibration, profiles),
+        save_keras=lambda path: save(fitted.network, path),
+        onnx=fitted.onnx,
+        profiles=lambda path: save_frame_profiles(path, fitted.scale, fitted.scorer.calibration, profiles),
         open_after=open_after,
         created=created,
         name=name,
-        calibration=_calibration(score_frames(scorer, together).tolist(), profiles),
-        training=_summary(cameras, settings, report),
+        calibration=_calibration(score_frames(fitted.scorer, _held_back(cameras)).tolist(), profiles),
+        training=_summary(cameras, settings, fitted.report),
         libraries={library: version(library) for library in LIBRARIES},
     )
-    return bundle, report
+    return bundle, fitted.report
 
 
-def _newest(times: Any, frames: Any) -> tuple[Any, Any]:
-    first = len(frames) - held_back(len(frames))
-    return times[first:], frames[first:]
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained autoencoder: as Keras' model and as ONNX; `scorer` scores with the latter and knows no camera."""
+
+    network: Any
+    onnx: bytes
+    scale: tuple[float, float]
+    scorer: FrameModel
+    report: TrainReport
+
+
+def fit_frames(
+    cameras: CameraFrames,
+    spec: FrameSpec,
+    settings: TrainingConfig,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Fitted:
+    """Train, export, compare and calibrate."""
+    network, report = train_frames(cameras, spec, settings, progress=progress)
+    onnx = to_onnx(network, spec)
+    runtime = OnnxRuntime.load(onnx, spec.kind)
+    scale = scale_of_frames(cameras, spec.scaler)
+    held = _held_back(cameras)
+    compare(network, runtime, scaled(held[-COMPARED:], *scale))
+    reconstruct = ScaledReconstruct(runtime, *scale)
+    scorer = FrameModel(spec.kind, "", "", spec.image, reconstruct, calibrate(reconstruct, held), {})
+    return Fitted(network, onnx, scale, scorer, report)
+
+
+def _held_back(cameras: CameraFrames) -> NDArray[np.float32]:
+    return np.concatenate([held_back_part(frames) for _, frames in cameras.values()])
 
 
 def _calibration(signal: list[float], profiles: Mapping[str, FrameProfile]) -> dict[str, Any]:

@@ -46,6 +46,11 @@ def held_back(frames: int) -> int:
     return max(int(frames * TAIL_SHARE), least)
 
 
+def held_back_part(frames: F32) -> F32:
+    """A camera's frames that are held back."""
+    return frames[len(frames) - held_back(len(frames)) :]
+
+
 def scale_of_frames(cameras: CameraFrames, scaler: str) -> tuple[float, float]:
     """What of [0, 1] becomes 0 and what length becomes 1, the same for all pixels.
 
