@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "tune": "what other false-alarm budgets would have cost on recorded data",
     "check": "validate the configuration and the model, change nothing",
     "simulate": "write the readings of a simulated plant, with labelled faults",
+    "inspect": "draw one alert as a picture",
     "models": "list, activate and roll back the bundles on disk",
     "schema": "print a JSON Schema",
     "demo": "simulate, train, run, report: the whole thing in two minutes",
