@@ -4,10 +4,11 @@ One `Thresholds` holds the threshold state of n sensors side by side and is adva
 ln score; v is the ln of the n-th largest of the last m scores, floored at `FLOOR_V`.
 
 The return level: of the scores' declustered peaks a reservoir keeps the eight highest. Their excesses over the m-th
-are taken as exponential (with a prior of weight 15 and scale 0.35), and the level r is the one that a single episode in
-B rows is expected to exceed: r = y_m + w s ((m B / (3 N))^(1/w) - 1), never below y_m, N the rows behind the reservoir.
-The credit D counts allowed minus opened episodes: above three the threshold's floor sinks below 1, below zero it lifts
-the threshold.
+are taken as exponential (with a prior of weight 15 and scale 0.35), and the level r is the one that a episodes in B
+rows are expected to exceed: r = y_m + w s ((m B / (a N))^(1/w) - 1), never below y_m, N the rows behind the reservoir.
+The aim a is 3, which the credit then corrects; it falls towards 1 where N is under a third of B, because there is
+nothing to correct yet. The credit D counts allowed minus opened episodes: where much of it lies unspent the threshold's
+floor sinks below 1, below zero it lifts the threshold.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ QUIET_ROWS = 100
 """A peak ends once this many rows pass with nothing higher."""
 RESERVOIR = 8
 PRIOR_WEIGHT, PRIOR_SCALE = 15.0, 0.35
-AIM = 3.0
+AIM, AIM_ROWS = 3.0, 1 / 3
+"""Episodes a budget that the return level aims at, and the budgets of rows from which on it does."""
 HORIZON = 5.0
 """Budgets of rows the reservoir remembers; beyond them it forgets."""
-YOUNG_CAP = math.log(3.0)
-"""The return level's limit while a sensor has seen fewer rows than one budget."""
+YOUNG_CAP = 3.0
+"""Times B / N, the return level's limit as a score while a sensor has seen fewer rows than one budget."""
 CREDIT_FREE, CREDIT_MIN = 3.0, -4.0
-FLOOR_SPEED, FLOOR_MIN = 0.07, -1.0
-CREDIT_MAX = CREDIT_FREE - FLOOR_MIN / FLOOR_SPEED
+FLOOR_SPEED = 0.07
+CREDIT_MAX = CREDIT_FREE + 1 / FLOOR_SPEED
+STRICT = 1e4
+"""Looser budgets than one in so many rows spend their credit sooner: less of it is free, and the floor sinks faster."""
+FREE_POWER, SPEED_POWER = 0.25, -0.75
 LIFT = 0.4
 PEAK_CAP = 1.5
 """A streamed peak enters at most this many scales s above the return level: a glitch must not deafen a sensor."""
@@ -89,6 +94,9 @@ class Thresholds:
         n = len(rows["budget"])
         self._rows = rows
         self._per_row = 1.0 / rows["budget"]
+        looseness = np.minimum(rows["budget"] / STRICT, 1.0)
+        self._free = CREDIT_FREE * np.power(looseness, FREE_POWER)
+        self._speed = FLOOR_SPEED * np.power(looseness, SPEED_POWER)
         self._unlimited = ~np.isfinite(rows["budget"])
         self._some_unlimited = bool(self._unlimited.any())
         self._base, self._scale, self._weight = np.empty(n), np.empty(n), np.empty(n)
@@ -104,8 +112,10 @@ class Thresholds:
         age += growing
         forgotten += np.where(growing, 0.0, self._forget[:k])
         level = self._level(slice(0, k))
-        level = np.where(age < rows["budget"][:k], np.minimum(level, YOUNG_CAP), level)
-        threshold = np.maximum(level, -FLOOR_SPEED * np.maximum(credit - CREDIT_FREE, 0.0))
+        young = age < rows["budget"][:k]
+        if young.any():
+            level = np.where(young, np.minimum(level, np.log(YOUNG_CAP * rows["budget"][:k] / age)), level)
+        threshold = np.maximum(level, -self._speed[:k] * np.maximum(credit - self._free[:k], 0.0))
         threshold += LIFT * np.maximum(-credit, 0.0)
         if self._some_unlimited:
             threshold[self._unlimited[:k]] = 0.0
@@ -142,6 +152,7 @@ class Thresholds:
         level = self._base[at] - rows["forgotten"][at]
         ratio = self._ratio[at] / rows["rows"][at]
         if (ratio > 1.0).any():
+            ratio /= 1.0 + (AIM - 1.0) * np.sqrt(np.minimum(rows["rows"][at] * self._per_row[at] / AIM_ROWS, 1.0))
             weight = self._weight[at]
             rise = np.power(np.maximum(ratio, 1.0), 1.0 / weight) - 1.0
             level += weight * self._scale[at] * rise
@@ -159,7 +170,7 @@ class Thresholds:
         self._refresh(at)
 
     def _refresh(self, at: slice | Index) -> None:
-        """Derive what only an insertion changes: y_m, s, w, m B / 3 and the forgetting a row."""
+        """Derive what only an insertion changes: y_m, s, w, m B and the forgetting a row."""
         rows = self._rows
         m = np.minimum(rows["peaks_kept"][at], np.maximum(1, rows["peaks_seen"][at] // 2))
         weight = m - 1 + PRIOR_WEIGHT
@@ -168,5 +179,5 @@ class Thresholds:
         excess = np.where(np.arange(RESERVOIR) < m[:, None] - 1, peaks - base, 0.0).sum(axis=1)
         scale = (excess + PRIOR_WEIGHT * PRIOR_SCALE) / weight
         self._base[at], self._weight[at], self._scale[at] = base[:, 0], weight, scale
-        self._ratio[at] = m * rows["budget"][at] / AIM
+        self._ratio[at] = m * rows["budget"][at]
         self._forget[at] = scale / rows["horizon"][at]

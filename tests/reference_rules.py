@@ -98,6 +98,7 @@ class Budget:
         if self.budget is None:
             return 0.0
         self.credit = min(self.credit + 1 / self.budget, 3 + 1 / 0.07)
+        loose = min(self.budget / 10_000, 1.0)
         if self.behind < self.memory:
             self.behind += 1
         else:
@@ -105,8 +106,8 @@ class Budget:
             self.highest = [peak - fade for peak in self.highest]
         level = self._return_level()
         if self.behind < self.budget:
-            level = min(level, math.log(3))
-        floor = -0.07 * max(self.credit - 3, 0.0)
+            level = min(level, math.log(3 * self.budget / self.behind))
+        floor = -0.07 * loose**-0.75 * max(self.credit - 3 * loose**0.25, 0.0)
         return max(level, floor) + 0.4 * max(-self.credit, 0.0)
 
     def quiet(self, v: float) -> None:
@@ -145,7 +146,8 @@ class Budget:
     def _return_level(self) -> float:
         assert self.budget is not None
         used, scale, weight = self._spread()
-        asked = max(1.0, used * self.budget / (3 * self.behind))
+        aim = 1 + 2 * math.sqrt(min(3 * self.behind / self.budget, 1.0))
+        asked = max(1.0, used * self.budget / (aim * self.behind))
         return self.highest[used - 1] + weight * scale * (math.pow(asked, 1 / weight) - 1)
 
 

@@ -90,8 +90,17 @@ def test_higher_peaks_make_a_higher_threshold() -> None:
 
 
 def test_the_return_level_is_limited_while_a_sensor_is_young() -> None:
-    assert level_of(rows_of(sensor([5.0], rows=998, budget=1000.0))) == math.log(3)
+    assert level_of(rows_of(sensor([5.0], rows=998, budget=1000.0))) == pytest.approx(math.log(3 * 1000 / 999))
     assert level_of(rows_of(sensor([5.0], rows=999, budget=1000.0))) > 5
+    assert level_of(rows_of(sensor([9.0], rows=999, budget=1e5))) == pytest.approx(math.log(300))
+
+
+def test_the_fewer_budgets_are_behind_it_the_fewer_episodes_a_return_level_allows() -> None:
+    """m = 1, w = 15, s = 0.35: r = y + 5.25 ((B / (a N))^(1/15) - 1) with a from 1 + 2 sqrt(3 N / B) to 3."""
+    for rows, aim in ((1_200, 1 + 2 * math.sqrt(0.36)), (300, 1 + 2 * math.sqrt(0.09)), (4_800, 3.0)):
+        cells = sensor([-1.0], rows=rows - 1, budget=1e4)
+        expected = -1 + 100 / (rows - 1) + 5.25 * ((1e4 / (aim * rows)) ** (1 / 15) - 1)
+        assert level_of(rows_of(cells)) == pytest.approx(max(expected, 0.0))
 
 
 def test_without_a_budget_the_threshold_is_one_whatever_happens() -> None:
@@ -105,9 +114,17 @@ def test_without_a_budget_the_threshold_is_one_whatever_happens() -> None:
 
 
 def test_a_sensor_that_stays_quiet_sinks_below_one_but_not_below_its_return_level() -> None:
-    cells = sensor([-2.5], rows=5000, credit=17.0)
-    assert level_of(rows_of(cells)) == pytest.approx(-0.07 * (17.001 - 3))
+    cells = sensor([-2.5], rows=50_000, budget=1e4, credit=17.0)
+    assert level_of(rows_of(cells)) == pytest.approx(-0.07 * (17.0001 - 3))
     assert level_of(rows_of(cells | {"peaks": [-0.5] + [-math.inf] * 7})) == pytest.approx(-0.5, abs=1e-3)
+
+
+def test_a_loose_budget_is_spent_sooner() -> None:
+    loose, strict = (
+        level_of(rows_of(sensor([-2.5], rows=int(5 * budget), budget=budget, credit=4.0))) for budget in (1e3, 1e5)
+    )
+    assert strict == pytest.approx(-0.07 * 1.0, abs=1e-4)
+    assert loose == pytest.approx(-0.07 * 10**0.75 * (4.001 - 3 / 10**0.25))
 
 
 def test_credit_rises_to_its_limit_and_falls_with_episodes_to_another() -> None:
