@@ -1,7 +1,7 @@
 """Writes what is made from code: `python -m deploy.generate`, with `--check` only says whether it is up to date.
 
-The Grafana dashboards from `deploy/dashboards.py`, and the rules of `deploy/prometheus` as the resource that the
-Prometheus operator reads.
+The Grafana dashboards from `deploy/dashboards.py`, the rules of `deploy/prometheus` as the resource that the Prometheus
+operator reads, and `docs/metrics.md` from the catalogue in `detector/service/metrics.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from deploy.dashboards import PAGES
+from deploy.metrics_page import metrics_page
 from deploy.panels import build
 
 HERE: Final = Path(__file__).resolve().parent
@@ -28,6 +29,7 @@ def made() -> Mapping[Path, str]:
     dashboards = HERE / "grafana" / "dashboards"
     files = {dashboards / f"{name}.json": encoder.encode(build(page)) + "\n" for name, page in PAGES.items()}
     files[HERE / "kubernetes" / "components" / "monitoring" / "prometheusrule.yaml"] = _prometheus_rule()
+    files[HERE.parent / "docs" / "metrics.md"] = metrics_page()
     return files
 
 

@@ -83,7 +83,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     board, problems = Board(), RecentProblems()
     logging.getLogger().addHandler(problems)
     routes = standard_routes(metrics.registry, health) | page_routes(board, health, problems)
-    server = HttpServer(config.http.host, config.http.port, routes)
+    server = HttpServer(config.http.host, config.http.port, routes, on_failure=metrics.errors["http"].inc)
     deadline.start()
     try:
         server.start()

@@ -146,14 +146,24 @@ class HttpServer:
     """Serves `routes` on `host` and `port` (0 takes a free one) from `start` to `stop`.
 
     `timeout` (s) bounds each wait for a client; `connections` is how many are served at once, more are turned away.
+    `on_failure` is called when a route raises.
     """
 
     def __init__(
-        self, host: str, port: int, routes: Mapping[str, Route], *, timeout: float = 10.0, connections: int = 32
+        self,
+        host: str,
+        port: int,
+        routes: Mapping[str, Route],
+        *,
+        timeout: float = 10.0,
+        connections: int = 32,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._port = port
-        self._handler = type("Handler", (_Handler,), {"routes": dict(routes), "timeout": timeout})
+        self._handler = type(
+            "Handler", (_Handler,), {"routes": dict(routes), "timeout": timeout, "on_failure": staticmethod(on_failure)}
+        )
         self._places = threading.BoundedSemaphore(connections)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -247,6 +257,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     routes: Mapping[str, Route]
+    on_failure: Callable[[], None]
     server_version = "detector"
     sys_version = ""
 
@@ -265,6 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
                 response = route(self.headers.get("Accept", ""))
         except Exception as error:
             _log.warning("http_route_failed", extra={"fields": {"path": self.path}}, exc_info=error)
+            self.on_failure()
             response = json_response(500, {"error": "internal error, see the log"})
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
@@ -42,8 +43,9 @@ READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected
 # What became of a frame: taken in as it came or after a change of its size; the others as for readings.
 FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected")
 
-# Where an error was met and survived.
-STAGES: Final = ("poll", "decode", "score", "write", "commit", "http", "reload")
+# Where an error was met and survived: everything was begun anew from the last commit, or the broker had to be waited
+# for; a page could not be made; a reload was refused.
+STAGES: Final = ("commit", "http", "reload")
 
 _LATENCY: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Event time runs from live (milliseconds) to a backlog of days.
@@ -56,6 +58,47 @@ _SCORE: Final = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0,
 _ERROR: Final = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-4, 5) for mantissa in (1, 3))
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A metric as people read of it. `labels` include those that an info metric carries."""
+
+    section: str
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+class _Maker:
+    """Makes the metrics of a section, without the `detector_` that all their names begin with, and describes them."""
+
+    def __init__(self, registry: CollectorRegistry, section: str, described: list[Description]) -> None:
+        self._registry = registry
+        self._section = section
+        self._described = described
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(self._describe(name, "counter", text, labels), text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(self._describe(name, "gauge", text, labels), text, labels, registry=self._registry)
+
+    def histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        full = self._describe(name, "histogram", text, labels, buckets)
+        return Histogram(full, text, labels, buckets=buckets, registry=self._registry)
+
+    def info(self, name: str, text: str, *labels: str, carries: tuple[str, ...]) -> Info:
+        self._describe(f"{name}_info", "info", text, (*labels, *carries))
+        return Info(f"detector_{name}", text, labels, registry=self._registry)
+
+    def _describe(
+        self, name: str, type_: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
+    ) -> str:
+        self._described.append(Description(self._section, f"detector_{name}", type_, labels, text, buckets))
+        return f"detector_{name}"
+
+
 class Metrics:
     """All metrics of one process, on a registry of their own.
 
@@ -66,161 +109,130 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, *, sensors: Sequence[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
-        self._latency_and_size(registry)
-        self._results(registry)
-        self._input(registry)
-        self._process(registry)
-        self._watched(registry, sensors)
+        self.described: list[Description] = []
+        """What `docs/metrics.md` lists."""
+        self._latency_and_size()
+        self._results()
+        self._input()
+        self._process()
+        self._watched(sensors)
 
-    def _latency_and_size(self, registry: CollectorRegistry) -> None:
-        # From a reading's own timestamp to the commit of what it led to.
-        self.event_latency = Histogram(
-            "detector_event_latency_seconds",
-            "Time from a reading's timestamp to the commit that covers it",
-            buckets=_EVENT_LATENCY,
-            registry=registry,
+    def _latency_and_size(self) -> None:
+        make = self._maker("Latency and size")
+        self.event_latency = make.histogram(
+            "event_latency_seconds",
+            "Time from a partition's newest accepted timestamp (event time) to the commit that covers it",
+            _EVENT_LATENCY,
         )
-        # From the broker's timestamp; nothing is observed on a backend without a broker.
-        self.commit_latency = Histogram(
-            "detector_commit_latency_seconds",
-            "Time from the broker's timestamp of a partition's newest record to the commit that covers it",
-            buckets=_LATENCY,
-            registry=registry,
+        self.commit_latency = make.histogram(
+            "commit_latency_seconds",
+            "Time from the broker's timestamp of a partition's newest record to the commit that covers it; "
+            "nothing where there is no broker",
+            _LATENCY,
         )
-        scoring = Histogram(
-            "detector_scoring_seconds",
-            "Time the model takes to score one batch of windows",
-            ["kind"],
-            buckets=_LATENCY,
-            registry=registry,
+        scoring = make.histogram(
+            "scoring_seconds", "Time one batch of records takes from decoding to alerts", _LATENCY, "kind"
         )
         self.scoring: dict[Kind, Histogram] = {kind: scoring.labels(kind) for kind in KINDS}
-        self.batch_records = Histogram(
-            "detector_batch_records", "Records handed out by one poll", buckets=_RECORDS, registry=registry
+        self.batch_records = make.histogram("batch_records", "Records handed out by one poll", _RECORDS)
+        self.commit = make.histogram("commit_seconds", "Time one durable commit takes", _LATENCY)
+        self.restore = make.histogram(
+            "restore_seconds", "Time from the assignment of a partition to its first live record", _SLOW
         )
-        self.commit = Histogram(
-            "detector_commit_seconds", "Time one durable commit takes", buckets=_LATENCY, registry=registry
-        )
-        self.restore = Histogram(
-            "detector_restore_seconds",
-            "Time from the assignment of a partition to its first live record",
-            buckets=_SLOW,
-            registry=registry,
-        )
-        self.snapshot_bytes = Gauge(
-            "detector_snapshot_bytes", "Size of the state as it was last stored", registry=registry
-        )
+        self.snapshot_bytes = make.gauge("snapshot_bytes", "Size of the state as it was last stored as a whole")
 
-    def _results(self, registry: CollectorRegistry) -> None:
-        error = Histogram(
-            "detector_reconstruction_error",
-            "Weighted squared error of the autoencoder, in units of the sensor's own variance",
-            ["kind"],
-            buckets=_ERROR,
-            registry=registry,
+    def _results(self) -> None:
+        make = self._maker("Results")
+        error = make.histogram(
+            "reconstruction_error",
+            "Weighted squared error of the autoencoder, in units of the sensor's own variance; of frames, of pixels",
+            _ERROR,
+            "kind",
         )
         self.reconstruction_error: dict[Kind, Histogram] = {kind: error.labels(kind) for kind in KINDS}
-        score = Histogram(
-            "detector_score",
-            "Scores; 1 is as bad as the worst of training and the threshold without a bar",
-            ["kind"],
-            buckets=_SCORE,
-            registry=registry,
+        score = make.histogram(
+            "score", "Scores; 1 is as bad as the worst of training and the threshold without a bar", _SCORE, "kind"
         )
         self.score: dict[Kind, Histogram] = {kind: score.labels(kind) for kind in KINDS}
-        scored = Counter("detector_windows_scored_total", "Windows the model has scored", ["kind"], registry=registry)
+        scored = make.counter("windows_scored_total", "Windows, or frames, that were scored", "kind")
         self.windows_scored: dict[Kind, Counter] = {kind: scored.labels(kind) for kind in KINDS}
-        alerts = Counter(
-            "detector_alerts_total", "Alert messages published", ["kind", "event", "severity"], registry=registry
-        )
+        alerts = make.counter("alerts_total", "Alert messages published", "kind", "event", "severity")
         self.alerts: dict[tuple[str, str, str], Counter] = {
             labels: alerts.labels(*labels) for labels in product(KINDS, EVENTS, SEVERITIES)
         }
-        open_episodes = Gauge(
-            "detector_open_episodes", "Alert episodes open at the moment", ["kind"], registry=registry
-        )
+        open_episodes = make.gauge("open_episodes", "Alert episodes open at the moment", "kind")
         self.open_episodes: dict[Kind, Gauge] = {kind: open_episodes.labels(kind) for kind in KINDS}
-        budget = Gauge(
-            "detector_false_alarm_budget_ratio",
+        budget = make.gauge(
+            "false_alarm_budget_ratio",
             "Episodes opened over the last day of event time, over what the budget allows in a day",
-            ["kind"],
-            registry=registry,
+            "kind",
         )
         self.budget_ratio: dict[Kind, Gauge] = {kind: budget.labels(kind) for kind in KINDS}
 
-    def _input(self, registry: CollectorRegistry) -> None:
-        readings = Counter("detector_readings_total", "Readings by what became of them", ["outcome"], registry=registry)
+    def _input(self) -> None:
+        make = self._maker("Input")
+        readings = make.counter("readings_total", "Readings by what became of them", "outcome")
         self.readings: dict[str, Counter] = {outcome: readings.labels(outcome) for outcome in READING_OUTCOMES}
-        frames = Counter("detector_frames_total", "Frames by what became of them", ["outcome"], registry=registry)
+        frames = make.counter("frames_total", "Frames by what became of them", "outcome")
         self.frames: dict[str, Counter] = {outcome: frames.labels(outcome) for outcome in FRAME_OUTCOMES}
         self.inputs: dict[Kind, dict[str, Counter]] = {"readings": self.readings, "frames": self.frames}
         # The reasons belong to the decoder; `rejected` adds a child for each as it comes, from that closed set.
-        self._rejects = Counter(
-            "detector_rejects_total", "Records or elements of records refused, by reason", ["reason"], registry=registry
-        )
-        self.sensors = Gauge("detector_sensors", "Sensors that have state", registry=registry)
-        self.sensors_warming = Gauge(
-            "detector_sensors_warming", "Sensors that have no profile yet and cannot alert", registry=registry
-        )
-        self.clock_resets = Counter(
-            "detector_clock_resets_total",
-            "Sensors started anew because their clock went back for good",
-            registry=registry,
+        self._rejects = make.counter("rejects_total", "Records or elements of records refused, by reason", "reason")
+        self.sensors = make.gauge("sensors", "Sensors that have state")
+        self.sensors_warming = make.gauge("sensors_warming", "Sensors that have no profile yet and cannot alert")
+        self.clock_resets = make.counter(
+            "clock_resets_total", "Sensors started anew because their clock went back for good"
         )
         # Both carry the partitions of this process alone: `partition_gone` takes a lost one away.
-        self.last_event_timestamp = Gauge(
-            "detector_last_event_timestamp_seconds",
+        self.last_event_timestamp = make.gauge(
+            "last_event_timestamp_seconds",
             "Largest accepted timestamp of a partition, seconds since the epoch",
-            ["stream", "partition"],
-            registry=registry,
+            "stream",
+            "partition",
         )
-        self.lag = Gauge(
-            "detector_lag_records",
+        self.lag = make.gauge(
+            "lag_records",
             "Records that are there and not read yet (bytes on the directory backend)",
-            ["stream", "partition"],
-            registry=registry,
+            "stream",
+            "partition",
         )
 
-    def _process(self, registry: CollectorRegistry) -> None:
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        self.ready = Gauge("detector_ready", "1 when /readyz answers 200, else 0", registry=registry)
-        self.last_progress = Gauge(
-            "detector_loop_last_progress_timestamp_seconds",
-            "When the main loop last finished a turn, seconds since the epoch",
-            registry=registry,
+    def _process(self) -> None:
+        make = self._maker("Process")
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.ready = make.gauge("ready", "1 when /readyz answers 200, else 0")
+        self.last_progress = make.gauge(
+            "loop_last_progress_timestamp_seconds", "When the main loop last finished a turn, seconds since the epoch"
         )
-        self._model = Info("detector_model", "The active model", ["kind"], registry=registry)
-        self.last_reload_successful = Gauge(
-            "detector_config_last_reload_successful",
-            "1 when the newest configuration or model is the one in use, else 0",
-            registry=registry,
+        self._model = make.info("model", "The active model", "kind", carries=("name", "version", "digest"))
+        self.last_reload_successful = make.gauge(
+            "config_last_reload_successful", "1 when the newest configuration or model is the one in use, else 0"
         )
         self.last_reload_successful.set(1)
-        errors = Counter("detector_errors_total", "Errors met and survived, by where", ["stage"], registry=registry)
+        errors = make.counter("errors_total", "Errors met and survived, by where", "stage")
         self.errors: dict[str, Counter] = {stage: errors.labels(stage) for stage in STAGES}
-        self.replay_mismatches = Counter(
-            "detector_replay_mismatch_total",
-            "Episodes whose replayed state differed from the published one",
-            registry=registry,
+        self.replay_mismatches = make.counter(
+            "replay_mismatch_total", "Episodes whose replayed state differed from the published one"
         )
-        build = Info("detector_build", "Version of the program and of Python", registry=registry)
+        build = make.info("build", "Version of the program and of Python", carries=("version", "python"))
         build.info({"version": __version__, "python": platform.python_version()})
 
-    def _watched(self, registry: CollectorRegistry, sensors: Iterable[str]) -> None:
-        families = {
-            name: Gauge(f"detector_sensor_{name}", text, ["sensor_id"], registry=registry)
-            for name, text in (
-                ("value", "Newest value of a sensor named in metrics.sensors, of its first channel"),
-                ("expected", "What the model expected in its place"),
-                ("score", "Newest score of the sensor; 1 is as bad as the worst of training"),
-                ("threshold", "Threshold that its next score is compared with"),
-            )
+    def _watched(self, sensors: Iterable[str]) -> None:
+        make = self._maker("Sensors named in metrics.sensors")
+        texts = {
+            "value": "Newest value of a sensor named in metrics.sensors, of its first channel",
+            "expected": "What the model expected in its place",
+            "score": "Newest score of the sensor; 1 is as bad as the worst of training",
+            "threshold": "Threshold that its next score is compared with",
         }
+        self._sensor_gauges = {name: make.gauge(f"sensor_{name}", text, "sensor_id") for name, text in texts.items()}
         self._sensors = frozenset(sensors)
-        self._sensor_gauges = families
         self._shown: set[tuple[str, str]] = set()
+
+    def _maker(self, section: str) -> _Maker:
+        return _Maker(self.registry, section, self.described)
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count rejects; `reason` is one of the decoder's."""

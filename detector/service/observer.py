@@ -12,7 +12,7 @@ from detector.budget import BudgetAccount
 from detector.clock import DAY
 from detector.messages import Kind
 from detector.output import Output
-from detector.service.http import Health
+from detector.service.http import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
 from detector.service.pipelines import PartitionPipeline
@@ -62,6 +62,7 @@ class Observer:
         self._event_latency: float | None = None
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
+        self._waiting = False
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
 
@@ -140,7 +141,11 @@ class Observer:
     def turned(self, pipelines: Pipelines, lag: Mapping[Partition, int]) -> None:
         """The loop has done a turn."""
         self._metrics.last_progress.set(self._wall_clock())
-        self._metrics.ready.set(self._health.ready)
+        reasons = self._health.reasons
+        self._metrics.ready.set(not reasons)
+        if WAITING in reasons and not self._waiting:
+            self._metrics.errors["commit"].inc()
+        self._waiting = WAITING in reasons
         partitions = tuple(
             PartitionStatus(
                 at.stream, at.number, one.kind, one.position, lag.get(at, 0),

@@ -17,7 +17,7 @@ from detector.messages import decode_alert
 from detector.pipeline import Pipeline
 from detector.scorer import Model
 from detector.service.daemon import Daemon
-from detector.service.http import Health
+from detector.service.http import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
@@ -456,3 +456,12 @@ def test_where_there_is_no_broker_there_is_no_commit_latency(
     one.run()
     assert all(record.timestamp is None for record in records)
     assert one.sample("detector_commit_latency_seconds_count") == 0
+
+
+def test_having_to_wait_for_the_broker_is_counted_once_each_time(process: Callable[..., Process]) -> None:
+    def broker(away: bool) -> Callable[[], None]:
+        return lambda: one.health.set_reason(WAITING, "no answer") if away else one.health.clear_reason(WAITING)
+
+    one = process(turn=turns(*(broker(away) for away in (False, True, True, False, True, False))), until_end=False)
+    one.run()
+    assert one.sample("detector_errors_total", stage="commit") == 2

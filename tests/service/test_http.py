@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -37,8 +38,8 @@ def health(clock: Clock) -> Health:
 
 
 @contextmanager
-def serving(routes: Mapping[str, Route], *, timeout: float = 10.0, connections: int = 32) -> Iterator[HttpServer]:
-    server = HttpServer("127.0.0.1", 0, routes, timeout=timeout, connections=connections)
+def serving(routes: Mapping[str, Route], **options: Any) -> Iterator[HttpServer]:
+    server = HttpServer("127.0.0.1", 0, routes, **options)
     server.start()
     try:
         yield server
@@ -154,9 +155,11 @@ def test_a_route_that_fails_is_logged_and_answered(caplog: pytest.LogCaptureFixt
     def broken(accept: str) -> Response:
         raise ZeroDivisionError("inside")
 
-    with serving({"/": broken}) as server:
+    failures: list[None] = []
+    with serving({"/": broken}, on_failure=lambda: failures.append(None)) as server:
         status, _, body = request(server, "/")
     assert status == 500
+    assert len(failures) == 1
     assert "inside" not in body
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         "http_route_failed"

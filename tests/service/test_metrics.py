@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from detector import __version__
 from detector.overview import SensorView
 from detector.service.metrics import EVENTS, READING_OUTCOMES, SEVERITIES, Metrics, observe_many
+from tests.deploy.tools import tool
 
 # What dashboards, rules and people hold on to.
 NAMES = {
@@ -204,3 +206,21 @@ def test_many_at_once_takes_a_labelled_child_and_any_shape() -> None:
     assert registry.get_sample_value("h_count", {"kind": "readings"}) == 3
     assert registry.get_sample_value("h_bucket", {"kind": "readings", "le": "1.0"}) == 2
     assert registry.get_sample_value("h_sum", {"kind": "readings"}) == 3.0
+
+
+def test_prometheus_has_nothing_to_complain_of(metrics: Metrics) -> None:
+    metrics.rejected("not_json")
+    metrics.model("readings", name="dense", version="1", digest="aa")
+    metrics.lag.labels("sensor-readings", "0").set(3)
+    metrics.last_event_timestamp.labels("sensor-readings", "0").set(1.5)
+    metrics.watch([view("pump-7")])
+    words = [tool("promtool", "Debian: prometheus"), "check", "metrics"]
+    done = subprocess.run(words, input=generate_latest(metrics.registry), capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_what_is_described_is_what_is_exported(metrics: Metrics) -> None:
+    assert {one.name for one in metrics.described} == family_names(metrics.registry) == NAMES
+    for one in metrics.described:
+        assert (one.type == "histogram") == bool(one.buckets)
+        assert (one.type == "counter") == one.name.endswith("_total")

@@ -32,7 +32,7 @@ from detector.service.page import (
 )
 from detector.service.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
-from tests.tools import found, needs
+from tests.deploy.tools import tool
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND
@@ -199,8 +199,8 @@ def address(health: Health) -> Iterator[str]:
 
 def browse(address: str, profile: Path, *arguments: str) -> str:
     words = [
-        found("chromium") or "", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        tool("chromium", "Debian: chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={profile}", "--hide-scrollbars", *arguments, address,
     ]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
@@ -208,7 +208,6 @@ def browse(address: str, profile: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@needs("chromium")
 @pytest.mark.slow
 def test_a_browser_runs_nothing_of_what_a_sensor_calls_itself(address: str, tmp_path: Path) -> None:
     dom = browse(address, tmp_path, "--dump-dom", "--virtual-time-budget=2000")
@@ -218,7 +217,6 @@ def test_a_browser_runs_nothing_of_what_a_sensor_calls_itself(address: str, tmp_
     assert dom.count("<polyline") >= 5
 
 
-@needs("chromium")
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 400])
 def test_a_browser_draws_it_in_light_and_dark(address: str, tmp_path: Path, width: int) -> None:

@@ -1,0 +1,72 @@
+"""`docs/metrics.md`, from the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from detector.service.metrics import (
+    EVENTS,
+    FRAME_OUTCOMES,
+    KINDS,
+    READING_OUTCOMES,
+    SEVERITIES,
+    STAGES,
+    Description,
+    Metrics,
+)
+
+_HEAD: Final = """# Metrics
+
+What `/metrics` has, in the text format of Prometheus or as OpenMetrics, whichever a scrape asks for. This page is
+written by `python -m deploy.generate` from the catalogue in `detector/service/metrics.py`; rules and dashboards use
+these names and no others, and a test says so. Names, labels and units are part of the interface.
+
+All series of closed label sets are there from the start, at 0. Nothing carries a sensor's name but the series of the
+sensors that `metrics.sensors` names; the page at `/` shows the worst ones. Gauges are of the last turn of the main
+loop, those of sensors of the last second. Beside these there are `process_*`, `python_*` and `python_gc_*` of the
+Python client.
+"""
+_UNITS: Final = {"_timestamp_seconds": "s since the epoch", "_seconds": "s", "_bytes": "bytes", "_ratio": "ratio"}
+
+
+def metrics_page() -> str:
+    """The page."""
+    described = Metrics(CollectorRegistry()).described
+    sections = (_section(name, list(group)) for name, group in groupby(described, key=lambda one: one.section))
+    return "\n".join([_HEAD, *sections, _labels()])
+
+
+def _section(name: str, described: Iterable[Description]) -> str:
+    head = f"## {name}\n\n| name | type | labels | unit | what it is |\n|---|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(_cells(one))} |\n" for one in described)
+
+
+def _cells(one: Description) -> Iterator[str]:
+    yield f"`{one.name}`"
+    yield one.type
+    yield ", ".join(f"`{label}`" for label in one.labels)
+    yield next((unit for end, unit in _UNITS.items() if one.name.endswith(end)), "")
+    buckets = f". Buckets: {', '.join(f'{bound:g}' for bound in one.buckets)}" if one.buckets else ""
+    yield one.help + buckets
+
+
+def _labels() -> str:
+    rows = {
+        "kind": KINDS,
+        "event": EVENTS,
+        "severity": SEVERITIES,
+        "outcome` of readings": READING_OUTCOMES,
+        "outcome` of frames": FRAME_OUTCOMES,
+        "stage": STAGES,
+    }
+    lines = [f"| `{label}{'' if '`' in label else '`'} | {', '.join(values)} |" for label, values in rows.items()]
+    lines += [
+        "| `reason` | the reasons for which a record is refused (`docs/messages.md`, Rejects) |",
+        "| `stream`, `partition` | the partitions of this process; the series of one that it loses go with it |",
+    ]
+    head = "## Labels\n\n| label | values |\n|---|---|\n"
+    return head + "\n".join(lines) + "\n"
