@@ -106,6 +106,11 @@ class Daemon:
                 alerts=self._observer.alerts, seconds=round(seconds, 3),
             )  # fmt: skip
 
+    @property
+    def restoring(self) -> bool:
+        """Whether the state of a partition is still brought up to date."""
+        return bool(self._restoring)
+
     def pulse(self) -> None:
         """Show that the loop is alive; called between turns and between pieces of long work."""
         self._health.progress()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
@@ -14,13 +15,18 @@ from detector.streams.kafka.slices import RestorePoint, Stored
 from detector.streams.kafka.statelog import WHOLE, journal_key, pack_parts, slice_key
 from detector.streams.kafka.transactions import Outgoing
 
-_NO_EPOCH = -1
+MAX_STATE_BYTES: Final = 8 << 20
+"""The most state in one transaction (and one slice more): it has to be through long before its time is over."""
+_NO_EPOCH: Final = -1
 
 
 class Composition:
     """The records of one transaction, and the offsets that go with them once they are written.
 
-    `interval`: of snapshots, `pause`: between commits, both in seconds. Slices and journal are taken at once.
+    `interval`: of snapshots, `pause`: between commits, both in seconds. Slices and journal are taken at once. With
+    `lagging` every slice is written that a restore would have to run something again for; `left` says how many of them
+    there was no room for. A renewal that has begun is completed: what does not fit has to be written ahead
+    (`next_of_renewal`).
     """
 
     def __init__(
@@ -33,17 +39,25 @@ class Composition:
         now: float,
         interval: float,
         pause: float,
-        final: bool,
+        lagging: bool,
     ) -> None:
         self.records: list[Outgoing] = []
+        self.left = 0
+        self._room = _room(held)
         self._finish: list[Callable[[Sequence[int]], tuple[Held, RestorePoint | None]]] = []
         for one in held:
             topic = state_topics[one.partition.stream]
             if not isinstance(snapshot, RollingSnapshot):
                 self._whole(one, topic, snapshot)
                 continue
-            rounds = math.inf if final else (now - one.planned) / interval
-            self._slices(one, topic, snapshot, rounds, pause / interval)
+            book, count = one.found.book, max(1, snapshot.slices(one.partition))
+            if book.renewal is not None:
+                self._slices(one, topic, snapshot, count, book.lagging(count, one.position), math.inf)
+            elif lagging:
+                self.left += self._slices(one, topic, snapshot, count, book.lagging(count, one.position))
+            else:
+                planned = book.plan(count, (now - one.planned) / interval, pause / interval)
+                book.left_out(self._slices(one, topic, snapshot, count, planned))
             one.planned = now
         self.records += [
             Outgoing(message.stream, None, message.key, message.value, list(message.headers)) for message in messages
@@ -58,35 +72,37 @@ class Composition:
             offsets[one.tp] = committing(one, one.position)
         return offsets
 
-    def _slices(self, one: Held, topic: str, snapshot: RollingSnapshot, rounds: float, share: float) -> None:
+    def _slices(
+        self,
+        one: Held,
+        topic: str,
+        snapshot: RollingSnapshot,
+        count: int,
+        planned: Sequence[int],
+        room: float | None = None,
+    ) -> int:
+        """Add slices and journal of a partition; returns how many of those planned there was no room for."""
         book, position, partition = one.found.book, one.position, one.partition
         first = len(self.records)
-        count = max(1, snapshot.slices(partition))
-        book.all_due |= snapshot.renewed(partition)
-        places: dict[int, tuple[int, int]] = {}
-        for number in book.plan(count, rounds, share):
-            begin = len(self.records)
-            parts = self._parts(one, topic, number, snapshot.pack_slice(partition, number))
-            places[number] = begin, parts
-            old = book.written.get(number)
-            self._gone(one, topic, number, range(parts, parts if old is None else old.parts))
+        pieces = Pieces(one, topic, snapshot, planned, self._room if room is None else room)
+        self.records += pieces.records
         for number, parts in book.surplus(count):
-            self._gone(one, topic, number, range(parts))
+            self.records += _gone(one, topic, number, range(parts), book.generation)
         for entry, data in snapshot.journal(partition):
             self.records.append(Outgoing(topic, one.tp.partition, journal_key(entry), data, []))
         last = len(self.records)
 
         def finish(written: Sequence[int]) -> tuple[Held, RestorePoint]:
-            new = {number: Stored(position, written[at], parts) for number, (at, parts) in places.items()}
-            book.commit(position, count, new, max(written[first:last], default=-1))
+            book.commit(position, count, pieces.stored(written[first:last]), max(written[first:last], default=-1))
             return one, book.restore_point(count, one.found.skips)
 
         self._finish.append(finish)
+        return pieces.left
 
     def _whole(self, one: Held, topic: str, snapshot: Callable[[Partition], bytes]) -> None:
         first = len(self.records)
         parts = self._parts(one, topic, WHOLE, snapshot(one.partition))
-        self._gone(one, topic, WHOLE, range(parts, one.whole_parts))
+        self.records += _gone(one, topic, WHOLE, range(parts, one.whole_parts), 0)
         last = len(self.records)
         position = one.position
 
@@ -103,8 +119,62 @@ class Composition:
         self.records += records
         return len(records)
 
-    def _gone(self, one: Held, topic: str, number: int, parts: range) -> None:
-        self.records += [Outgoing(topic, one.tp.partition, slice_key(number, part), None, []) for part in parts]
+
+class Pieces:
+    """The records of slices of one partition as of its position, `planned` ones in order, as many as there is room for.
+
+    At least one in any case. `left`: how many there was no room for.
+    """
+
+    def __init__(self, one: Held, topic: str, snapshot: RollingSnapshot, planned: Sequence[int], room: float) -> None:
+        book, generation = one.found.book, one.found.book.writing
+        self.records: list[Outgoing] = []
+        self.size = 0
+        self.left = 0
+        self._position = one.position
+        self._places: dict[int, tuple[int, int]] = {}
+        for number in planned:
+            if self.size >= room and self._places:
+                self.left = len(planned) - len(self._places)
+                break
+            begin = len(self.records)
+            data = snapshot.pack_slice(one.partition, number)
+            self.records += [
+                Outgoing(topic, one.tp.partition, key, value, [])
+                for key, value in pack_parts(number, one.position, data, generation)
+            ]
+            parts = len(self.records) - begin
+            self.size += sum(len(record.value or b"") for record in self.records[begin:])
+            self._places[number] = begin, parts
+            self.records += _gone(one, topic, number, range(parts, book.parts_before(number)), generation)
+
+    def stored(self, written: Sequence[int]) -> dict[int, Stored]:
+        """Where the slices are, told the offsets of the records."""
+        return {number: Stored(self._position, written[at], parts) for number, (at, parts) in self._places.items()}
+
+
+def next_of_renewal(
+    one: Held, held: Sequence[Held], state_topics: Mapping[str, str], snapshot: RollingSnapshot
+) -> Pieces | None:
+    """Slices of the next generation that have to be written ahead of a commit of `held`; None if the rest goes with it.
+
+    They are of the position that commit will be at, and no restore looks at them before it is through.
+    """
+    book = one.found.book
+    if book.renewal is None:
+        return None
+    lacking = book.lagging(max(1, snapshot.slices(one.partition)), one.position)
+    pieces = Pieces(one, state_topics[one.partition.stream], snapshot, lacking, _room(held))
+    return pieces if pieces.left else None
+
+
+def _room(held: Sequence[Held]) -> float:
+    """Bytes of state of each partition in a transaction."""
+    return MAX_STATE_BYTES / max(1, len(held))
+
+
+def _gone(one: Held, topic: str, number: int, parts: range, generation: int) -> list[Outgoing]:
+    return [Outgoing(topic, one.tp.partition, slice_key(number, part, generation), None, []) for part in parts]
 
 
 def committing(one: Held, position: int) -> OffsetAndMetadata:

@@ -58,7 +58,7 @@ class Connection:
         self._max_records = max_records
         self._before_revoke = before_revoke
         self._clock = clock
-        self._tick = tick
+        self.tick = tick
         self._caller = Caller(tick)
         self.instance = instance_name(kafka)
         self._fenced_at: float | None = None
@@ -83,7 +83,7 @@ class Connection:
         """
         with refused(self._kafka):
             probe(self._kafka, self.settings)
-            self._tick()
+            self.tick()
             if not self.partitions:
                 with admin_client(self.settings) as admin:
                     self.partitions = check_topics(
@@ -94,11 +94,11 @@ class Connection:
                         new=self._kafka.new_topics,
                     )
                     warn_of_release(admin, [*self._state_topics.values(), *self._outputs])
-            self._tick()  # each of these may take some seconds where the broker hangs
+            self.tick()  # each of these may take some seconds where the broker hangs
             self.transactions.connect()
             if self.reader is None:
                 self.reader = plain_consumer(self.settings)
-                self._tick()
+                self.tick()
             if self.consumer is None:
                 self.consumer = self._join()
             return self.consumer, self.reader

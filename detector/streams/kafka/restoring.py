@@ -127,7 +127,7 @@ class Restorer:
                     return None
                 yield
                 self._focus(tp, point.state_from)
-            reading = StateReading()
+            reading = StateReading(point.generation)
             position = point.state_from
             while position < end:
                 for records in self._reader.poll(timeout_ms=_WAIT_MS).values():
@@ -176,7 +176,10 @@ class Restorer:
             return self._missing(tp, committed, start, why, point)
         journal = dict(reading.journal)
         if point.fresh:
-            book = SliceBook(committed, point.state_last, journal_from=point.state_from, origin=point.replay_from)
+            book = SliceBook(
+                committed, point.state_last,
+                journal_from=point.state_from, origin=point.replay_from, generation=point.generation,
+            )  # fmt: skip
             return Restored(point.replay_from, committed, pack_state([], journal), book, point, point.skips)
         found = {number: one for number, one in reading.slices.items() if 0 <= number < point.slices and one.complete}
         oldest = min((one.position for one in found.values()), default=None)
@@ -189,6 +192,7 @@ class Restorer:
             point.state_last,
             written={number: Stored(one.position, one.offset, one.parts) for number, one in found.items()},
             unwritten={number: point.replay_from for number in range(point.slices) if number not in found},
+            generation=point.generation,
         )
         state = pack_state([one.data() for one in found.values()], journal)
         _log.info(

@@ -5,6 +5,9 @@ of each and runs the input again from the oldest one's position on. A sensor tha
 the oldest one: a slice that has come into being and was not written counts as being of the last commit before it. Only
 at the very beginning there is no oldest slice: until each has been written once, a restore begins with nothing at the
 *origin*, where this partition's state began.
+
+Slices of two models must not be mixed. When the model changes, all are written anew as another *generation*, beside the
+one in force, which a restore goes on to read until the commit that puts the new one in its place.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any, Final, NamedTuple
 
 _LEAST: Final = 8
 """Slices a commit may write whatever the interval says: small states are stored in time even if commits are rare."""
+GENERATIONS: Final = 2
+"""As many as there can be at a time: the one in force and the one that is being written."""
 
 
 class Stored(NamedTuple):
@@ -33,6 +38,7 @@ class RestorePoint:
     `state_from` and `state_last`: the offsets in the state topic from which to read and that must have been read.
     `replay_from`: where the input is run again from. `slices`: how many there are; None: the state is stored whole.
     `fresh`: begin with nothing, for not every slice was written yet. `skips`: offsets [from, to) that are passed over.
+    `generation`: the slices of which count.
     """
 
     state_from: int
@@ -41,6 +47,7 @@ class RestorePoint:
     slices: int | None
     fresh: bool = False
     skips: tuple[tuple[int, int], ...] = ()
+    generation: int = 0
 
     def encode(self) -> str:
         """As offset metadata: ASCII, some 100 bytes."""
@@ -51,6 +58,8 @@ class RestorePoint:
             found["f"] = 1
         if self.skips:
             found["k"] = self.skips
+        if self.generation:
+            found["g"] = self.generation
         return json.dumps(found, separators=(",", ":"))
 
     @classmethod
@@ -62,7 +71,10 @@ class RestorePoint:
                 return None
             skips = tuple((int(first), int(last)) for first, last in found.get("k", ()))
             slices = None if "n" not in found else int(found["n"])
-            return cls(int(found["s"]), int(found["e"]), int(found["r"]), slices, bool(found.get("f")), skips)
+            return cls(
+                int(found["s"]), int(found["e"]), int(found["r"]), slices, bool(found.get("f")), skips,
+                int(found.get("g", 0)),
+            )  # fmt: skip
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -81,31 +93,70 @@ class SliceBook:
     """Where the state began with nothing, while not every slice was written yet."""
     written: dict[int, Stored] = field(default_factory=dict)
     unwritten: dict[int, int] = field(default_factory=dict)
-    all_due: bool = False
-    """Write everything with the next commit."""
+    generation: int = 0
+    """Of the slices in force."""
+    renewal: dict[int, Stored] | None = None
+    """Of the next generation, what was written so far; None while there is none."""
     _credit: float = 0.0
 
-    def plan(self, count: int, rounds: float, share: float) -> list[int]:
-        """The slices to write now, of `count` that there are.
+    @property
+    def writing(self) -> int:
+        """The generation that slices are written as now."""
+        return self.generation if self.renewal is None else (self.generation + 1) % GENERATIONS
 
-        `rounds`: of the snapshot interval, what has passed since the last commit (inf: all that lag behind);
-        `share`: what passes of it between two commits when they are as frequent as they can be.
+    def renew(self) -> None:
+        """From now on only a new generation may be written; what of one is already written does not count."""
+        self.renewal = {}
+
+    def plan(self, count: int, rounds: float, share: float) -> list[int]:
+        """The slices to write now, of `count` that there are, the most urgent first.
+
+        `rounds`: of the snapshot interval, what has passed since the last commit; `share`: what passes of it between
+        two commits when they are as frequent as they can be.
         """
-        for number in range(count):
-            if number not in self.written and number not in self.unwritten:
-                self.unwritten[number] = self.position
-        if self.all_due or math.isinf(rounds):
-            return list(range(count))
+        self.meet(count)
         self._credit = min(self._credit + count * rounds, float(count))
         due = min(int(self._credit), max(_LEAST, math.ceil(2 * count * share)))
         self._credit -= due
+        return self._by_age(count)[:due]
+
+    def left_out(self, slices: int) -> None:
+        """So many of those planned were too much for one transaction: they are due with the next."""
+        self._credit += slices
+
+    def lagging(self, count: int, position: int) -> list[int]:
+        """The slices that are not of `position`, the oldest first; while there is a renewal, those it lacks."""
+        self.meet(count)
+        if self.renewal is not None:
+            return [number for number in range(count) if number not in self.renewal]
+        return [number for number in self._by_age(count) if number in self.unwritten or self._behind(number, position)]
+
+    def meet(self, count: int) -> None:
+        """There are `count` slices now."""
+        for number in range(count):
+            if number not in self.written and number not in self.unwritten:
+                self.unwritten[number] = self.position
+
+    def _by_age(self, count: int) -> list[int]:
         ages = [(position, 0, number) for number, position in self.unwritten.items()]
         ages += [(stored.position, 1, number) for number, stored in self.written.items() if number < count]
-        return [number for _, _, number in sorted(ages)[:due]]
+        return [number for _, _, number in sorted(ages)]
+
+    def _behind(self, number: int, position: int) -> bool:
+        return self.written[number].position < position
+
+    def parts_before(self, number: int) -> int:
+        """How many parts the slice has that is stored under this number and will be replaced."""
+        old = self.written.get(number) if self.renewal is None else None
+        return 0 if old is None else old.parts
 
     def surplus(self, count: int) -> list[tuple[int, int]]:
-        """Numbers and parts of slices that are stored and there is no sensor for any more."""
-        return [(number, stored.parts) for number, stored in self.written.items() if number >= count]
+        """Numbers and parts of slices that are stored and not needed when the next commit is through."""
+        return [
+            (number, stored.parts)
+            for number, stored in self.written.items()
+            if number >= count or self.renewal is not None
+        ]
 
     def behind(self, position: int) -> bool:
         """Whether a restore at `position` would have to run something again."""
@@ -114,10 +165,19 @@ class SliceBook:
         since = [*self.unwritten.values(), *(stored.position for stored in self.written.values())]
         return min(since, default=position) < position
 
+    def prepared(self, new: dict[int, Stored]) -> None:
+        """Slices of the next generation were written ahead of the commit that puts it in force."""
+        if self.renewal is not None:
+            self.renewal.update(new)
+
     def commit(self, position: int, count: int, new: dict[int, Stored], state_last: int) -> None:
-        """A commit at `position` wrote the slices `new`."""
+        """A commit at `position` wrote the slices `new`, if there was a renewal the last ones of it."""
         self.position = position
         self.state_last = max(self.state_last, state_last)
+        if self.renewal is not None:
+            self.generation = self.writing
+            self.written, self.renewal = self.renewal, None
+            self.unwritten.clear()
         self.written.update(new)
         for number in new:
             self.unwritten.pop(number, None)
@@ -125,7 +185,6 @@ class SliceBook:
             del self.written[number]
         for number in [number for number in self.unwritten if number >= count]:
             del self.unwritten[number]
-        self.all_due = False
         if not self.unwritten:
             self.origin = None
 
@@ -142,4 +201,4 @@ class SliceBook:
         self, state_from: int, replay_from: int, count: int, fresh: bool, skips: tuple[tuple[int, int], ...]
     ) -> RestorePoint:
         needed = tuple(skip for skip in skips if skip[1] > replay_from)
-        return RestorePoint(state_from, self.state_last, replay_from, count, fresh, needed)
+        return RestorePoint(state_from, self.state_last, replay_from, count, fresh, needed, self.generation)

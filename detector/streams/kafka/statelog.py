@@ -31,9 +31,9 @@ class _Part(msgspec.Struct, array_like=True):
     data: bytes
 
 
-def slice_key(number: int, part: int) -> bytes:
+def slice_key(number: int, part: int, generation: int = 0) -> bytes:
     """The key of one part of a slice."""
-    return _SLICE + b"%d:%d" % (number, part)
+    return _SLICE + (b"%d:%d:%d" % (number, part, generation) if generation else b"%d:%d" % (number, part))
 
 
 def journal_key(entry: str) -> bytes:
@@ -41,12 +41,12 @@ def journal_key(entry: str) -> bytes:
     return _JOURNAL + entry.encode("utf-8", "surrogatepass")
 
 
-def pack_parts(number: int, position: int, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def pack_parts(number: int, position: int, data: bytes, generation: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of each part of a slice as of `position`."""
     packed = zstandard.ZstdCompressor(level=_LEVEL).compress(data)
     pieces = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)] or [b""]
     for part, piece in enumerate(pieces):
-        yield slice_key(number, part), msgspec.msgpack.encode(_Part(1, position, part, len(pieces), piece))
+        yield slice_key(number, part, generation), msgspec.msgpack.encode(_Part(1, position, part, len(pieces), piece))
 
 
 @dataclass(slots=True)
@@ -71,9 +71,10 @@ class StoredSlice:
 
 
 class StateReading:
-    """What a partition of the state topic holds, taken in record by record, in order."""
+    """What a partition of the state topic holds, taken in record by record, in order. `generation`: of its slices."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int = 0) -> None:
+        self.generation = generation
         self.slices: dict[int, StoredSlice] = {}
         self.journal: dict[str, bytes] = {}
         """The newest entries; b"" for one that is gone."""
@@ -86,8 +87,9 @@ class StateReading:
         if key.startswith(_JOURNAL):
             self.journal[key[len(_JOURNAL) :].decode("utf-8", "surrogatepass")] = value or b""
         elif key.startswith(_SLICE):
-            number, part = (int(text) for text in key[len(_SLICE) :].split(b":"))
-            self._take_part(offset, number, part, value)
+            number, part, *generation = (int(text) for text in key[len(_SLICE) :].split(b":"))
+            if (generation or [0]) == [self.generation]:
+                self._take_part(offset, number, part, value)
 
     def _take_part(self, offset: int, number: int, part: int, value: bytes | None) -> None:
         if value is None:

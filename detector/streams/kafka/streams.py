@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -18,7 +19,7 @@ from kafka.errors import CommitFailedError
 from detector.errors import DetectorError, OperationError
 from detector.settings import KafkaConfig, StateConfig
 from detector.streams.base import Assigned, Event, Message, Partition, Revoked, RollingSnapshot, Snapshot
-from detector.streams.kafka.committing import Composition, committing
+from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
 from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
 from detector.streams.kafka.held import Held
@@ -341,11 +342,47 @@ class KafkaStreams:
         return True
 
     def _transact(self, changed: Sequence[Held], snapshot: Snapshot, *, final: bool) -> None:
+        """Commit what is staged, with the positions of `changed`, in one transaction.
+
+        Where much state has to be stored at once there are more: before it for slices of a new generation, which no
+        restore looks at until this one is through; after it for slices that bring nothing but a shorter restore.
+        """
+        if isinstance(snapshot, RollingSnapshot):
+            self._write_ahead(changed, snapshot)
+        left = self._transact_once(self._staged, changed, snapshot, lagging=final)
+        for held in changed:
+            held.committed = held.position
+        self._staged = []
+        self._records = 0
+        while final and left:
+            left = self._transact_once([], changed, snapshot, lagging=True)
+        self._last_commit = self._clock()
+        self._outage.end()
+
+    def _write_ahead(self, changed: Sequence[Held], snapshot: RollingSnapshot) -> None:
+        for held in changed:
+            if snapshot.renewed(held.partition):
+                held.found.book.renew()
+            while (pieces := next_of_renewal(held, changed, self._state_topics, snapshot)) is not None:
+                taken = partial(self._written_ahead, held, pieces)
+                self._link.transactions.run(pieces.records, self._link.membership(), taken)
+                self._link.tick()
+
+    @staticmethod
+    def _written_ahead(held: Held, pieces: Pieces, written: Sequence[int]) -> dict[TopicPartition, Any]:
+        held.found.book.prepared(pieces.stored(written))
+        # Repeated, because only with offsets does the broker look at the membership.
+        return {} if held.committed is None else {held.tp: committing(held, held.committed)}
+
+    def _transact_once(
+        self, messages: Sequence[Message], changed: Sequence[Held], snapshot: Snapshot, *, lagging: bool
+    ) -> int:
+        """Returns how many slices there was no room for."""
         group = self._link.membership()
         composition = Composition(
-            self._staged, changed, self._state_topics, snapshot,
+            messages, changed, self._state_topics, snapshot,
             now=self._clock(), interval=self._state.snapshot_interval / _NANOSECONDS,
-            pause=self._kafka.commit_interval / _NANOSECONDS, final=final,
+            pause=self._kafka.commit_interval / _NANOSECONDS, lagging=lagging,
         )  # fmt: skip
         # Where nothing moved, offsets are repeated: only with them does the broker look at the membership.
         idle = [] if changed else [held for held in self._held.values() if held.committed is not None]
@@ -355,12 +392,7 @@ class KafkaStreams:
             return repeated | composition.offsets(written)
 
         self._link.transactions.run(composition.records, group, offsets)
-        for held in changed:
-            held.committed = held.position
-        self._staged = []
-        self._records = 0
-        self._last_commit = self._clock()
-        self._outage.end()
+        return composition.left
 
     def _commit_before_revoke(self) -> None:
         """On the client's thread, within a poll: what is done is committed while the partitions are still ours."""
