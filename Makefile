@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench kafka chaos verify-core verify-detection dist
+.PHONY: help install demo test lint format bench kafka chaos verify-core verify-kafka verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: $(INSTALLED)  ## readings per second and memory, beside bare ONNX Runtime
 
 verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
 	$(BIN)/python -m tests.verify_core
+
+verify-kafka: $(INSTALLED)  ## Kafka on a real broker: tests, short chaos, speed gates; needs Java and Maven
+	$(BIN)/python -m tests.verify_kafka
 
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
 	$(BIN)/python -m benchmarks.quality --gate

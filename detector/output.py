@@ -18,8 +18,8 @@ class Output:
 
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
     (event, severity). `allowed`: episodes that the budget allows for the rows scored. `records`: how many came in,
-    `refused`: which of them were rejected in whole or in part. `resized`: accepted frames of another size than the
-    model's.
+    `refused`: which of them were rejected in whole or in part. `met`: sensors not known before. `resized`: accepted
+    frames of another size than the model's.
     """
 
     kind: Kind = "readings"
@@ -37,6 +37,7 @@ class Output:
     records: int = 0
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
+    met: list[str] = field(default_factory=list)
 
     @property
     def opened(self) -> int:

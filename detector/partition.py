@@ -6,7 +6,7 @@ fire between them, what is stored, and how a later process takes it up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, KeysView, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -92,6 +92,15 @@ class PartitionPath:
     def sensors(self) -> int:
         """Sensors known."""
         return len(self._table)
+
+    @property
+    def sensor_ids(self) -> KeysView[str]:
+        """Their ids."""
+        return self._table.slots.keys()
+
+    def knows(self, sensor_id: str) -> bool:
+        """Whether the sensor has state here."""
+        return sensor_id in self._table.slots
 
     @property
     def warming(self) -> int:

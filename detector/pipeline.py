@@ -132,6 +132,7 @@ class Pipeline(PartitionPath):
         if not self._selection.includes(sensor_id):
             return -1
         slot = self._table.add(sensor_id)
+        self._output.met.append(sensor_id)
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
         if profile is None:

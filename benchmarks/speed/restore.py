@@ -165,11 +165,11 @@ class Restore:
     def __init__(self, plant: Plant) -> None:
         self._watched = plant.streams(until_end=False)
         self.total = 0.0
-        self._began = time.perf_counter()
-        self._turns = 0
+        self._began, cpu = time.perf_counter(), time.process_time()
         self._daemon = plant.daemon(self._watched, self._stop, until_end=False)
         with contextlib.suppress(CrashError):
             self._daemon.run()
+        self.cpu = time.process_time() - cpu
         assigned = self._watched.assigned
         if assigned is None:
             raise RuntimeError("nothing was assigned")
@@ -247,7 +247,16 @@ def measure(plant: Plant, args: argparse.Namespace, console: Console) -> list[Ga
     plant.daemon(first, lambda: False, until_end=True).run()
     console.print(f"the last commit of {plant.sensors:,} sensors: {first.final:.1f} s")
     table = Table(title=f"{plant.sensors:,} sensors in one partition", title_justify="left", title_style="bold")
-    for column in ("restore after", "s", "joining", "reading state", "unpacking, running again", "MB", "records again"):
+    for column in (
+        "restore after",
+        "s",
+        "joining",
+        "reading state",
+        "unpacking, running again",
+        "of all CPU",
+        "MB",
+        "records again",
+    ):
         table.add_column(column, justify="left" if column == "restore after" else "right")
     planned = [Restore(plant) for _ in range(args.rounds)]
     halves = commits_with_and_without(plant, args.seconds)
@@ -256,6 +265,7 @@ def measure(plant: Plant, args: argparse.Namespace, console: Console) -> list[Ga
         for one in found:
             table.add_row(
                 what, f"{one.total:.1f}", f"{one.joining:.1f}", f"{one.reading:.1f}", f"{one.rest:.1f}",
+                f"{one.cpu:.1f}",
                 f"{one.state / 1e6:.0f}", f"{one.records:,}",
             )  # fmt: skip
     console.print(table)

@@ -16,10 +16,12 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
 from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
+from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.status import Board, Setup
 from detector.service.systemd import Notifier
+from detector.service.twins import Twins
 from detector.snapshots import basis_of
 from detector.state import StateError
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams
@@ -82,8 +84,10 @@ class Daemon:
         self._holding = False  # nothing more is taken in before the switch
         self._pause = pause
         self._restoring: dict[Partition, float] = {}  # since when
+        self._progress = RestoreProgress(metrics, monotonic)
         self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
+        self._twins = Twins(self._pipelines)
         self._states = _States(self._pipelines, metrics)
         self._fed = self._began = monotonic()
         self._observer = Observer(
@@ -190,6 +194,7 @@ class Daemon:
                 live_from=assigned.live_from,
             )  # fmt: skip
             self._health.set_reason("restoring", "state is brought up to date")
+            self._progress.begin(partition, pipeline.position, assigned.live_from or pipeline.position)
             self._notifier.status(self._status())
         else:
             self._restored(partition)
@@ -235,6 +240,7 @@ class Daemon:
         pipeline = self._pipelines[partition]
         seconds = self._monotonic() - self._restoring.pop(partition)
         self._metrics.restore.observe(seconds)
+        self._progress.live(partition)
         self._metrics.replay_mismatches.inc(pipeline.mismatches)
         if pipeline.mismatches:
             event(
@@ -243,6 +249,7 @@ class Daemon:
             )  # fmt: skip
         if partition in self._former:
             self._succeed(partition)
+        self._twins.restored(partition)
         if not self._restoring:
             self._health.clear_reason("restoring")
         self._notifier.status(self._status())
@@ -257,6 +264,7 @@ class Daemon:
         self._pipelines.pop(partition, None)
         self._former.discard(partition)
         self._durable.pop(partition, None)
+        self._progress.gone(partition)
         self._uncommitted.pop(partition, None)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
@@ -273,6 +281,8 @@ class Daemon:
         output = pipeline.process(batch)
         if not replayed and batch.records and batch.records[-1].timestamp is not None:
             self._uncommitted[batch.partition] = batch.records[-1].timestamp
+        if replayed:
+            self._progress.reached(batch.partition, pipeline.position)
         if batch.partition in self._restoring and not pipeline.restoring:
             self._restored(batch.partition)
             pipeline = self._pipelines[batch.partition]
@@ -287,6 +297,7 @@ class Daemon:
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
         self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
+        self._twins.met(pipeline.partition, output.met)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         self._observer.processed(pipeline, output)
@@ -297,8 +308,10 @@ class Daemon:
             partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
         }
         if self._streams.commit(positions, self._states, final=final):
-            self._observer.committed(self._monotonic() - started, self._pipelines, self._uncommitted.values())
-            self._uncommitted.clear()
+            # Of a partition with records still to come the commit does not reach up to the newest one.
+            reached = [at for at in self._uncommitted if not self._pipelines[at].pending]
+            newest = [self._uncommitted.pop(at) for at in reached]
+            self._observer.committed(self._monotonic() - started, self._pipelines, newest)
             self._durable |= positions
             self._ever_durable = True
 

@@ -183,7 +183,13 @@ class Metrics:
         self.clock_resets = make.counter(
             "clock_resets_total", "Sensors started anew because their clock went back for good"
         )
-        # Both carry the partitions of this process alone: `partition_gone` takes a lost one away.
+        # They carry the partitions of this process alone: `partition_gone` takes a lost one away.
+        self.restore_progress = make.gauge(
+            "restore_progress_ratio",
+            "Share of the records to be run again after a restore that were; 1 once the partition is live",
+            "stream",
+            "partition",
+        )
         self.last_event_timestamp = make.gauge(
             "last_event_timestamp_seconds",
             "Largest accepted timestamp of a partition, seconds since the epoch",
@@ -266,7 +272,7 @@ class Metrics:
 
     def partition_gone(self, stream: str, partition: int) -> None:
         """Drop the series of a partition that another process reports from now on."""
-        for gauge in (self.last_event_timestamp, self.lag):
+        for gauge in (self.last_event_timestamp, self.lag, self.restore_progress):
             gauge.remove(stream, partition)
 
 

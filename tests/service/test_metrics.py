@@ -28,6 +28,7 @@ NAMES = {
     "detector_batch_records",
     "detector_commit_seconds",
     "detector_restore_seconds",
+    "detector_restore_progress_ratio",
     "detector_snapshot_bytes",
     "detector_reconstruction_error",
     "detector_score",

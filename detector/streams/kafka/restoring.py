@@ -128,13 +128,17 @@ class Restorer:
                 yield
                 self._focus(tp, point.state_from)
             reading = StateReading(point.generation)
-            position = point.state_from
+            position = told = point.state_from
             while position < end:
                 for records in self._reader.poll(timeout_ms=_WAIT_MS).values():
                     for record in records:
                         if record.offset < end:
                             reading.take(record.offset, record.key, record.value)
                 position = self._reader.position(tp)
+                if position - told > (end - point.state_from) / 4:
+                    told = position
+                    share = 100 * (position - point.state_from) / (end - point.state_from)
+                    _log.info("read %d %% of the state in %s partition %d", share, tp.topic, tp.partition)
                 yield
                 self._focus(tp, position)
             return reading

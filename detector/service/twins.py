@@ -1,0 +1,49 @@
+"""One sensor id on two partitions: to this program two sensors, to the person who reads the alerts mostly a mistake."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from detector.pipeline import Pipeline
+from detector.service.logs import event
+from detector.service.pipelines import PartitionPipeline
+from detector.streams.base import Partition
+
+_log = logging.getLogger(__name__)
+
+
+class Twins:
+    """Tells the log once, when a sensor is met on a partition that is known on another one of this process."""
+
+    def __init__(self, pipelines: Mapping[Partition, PartitionPipeline]) -> None:
+        self._pipelines = pipelines
+        self._told = False
+
+    def met(self, partition: Partition, sensor_ids: Iterable[str]) -> None:
+        """These sensors have come up on a partition."""
+        if self._told:
+            return
+        others = [
+            pipeline
+            for place, pipeline in self._pipelines.items()
+            if place.stream == partition.stream and place != partition and isinstance(pipeline, Pipeline)
+        ]
+        if not others:
+            return
+        for sensor_id in sensor_ids:
+            twin = next((other for other in others if other.knows(sensor_id)), None)
+            if twin is not None:
+                self._told = True
+                event(
+                    _log, logging.WARNING, "sensor_on_two_partitions", stream=partition.stream, sensor_id=sensor_id,
+                    partitions=sorted((twin.partition.number, partition.number)),
+                    text="they are two sensors, each with its own window; use the sensor id as the record key",
+                )  # fmt: skip
+                return
+
+    def restored(self, partition: Partition) -> None:
+        """All that is known of a partition has come up with its state."""
+        pipeline = self._pipelines[partition]
+        if isinstance(pipeline, Pipeline):
+            self.met(partition, pipeline.sensor_ids)
