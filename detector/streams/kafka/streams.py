@@ -210,8 +210,11 @@ class KafkaStreams:
 
     def _at(self, held: Held) -> int:
         """How far the broker's log was read; beyond the last record where transaction markers follow it."""
-        position = None if self._link.consumer is None else self._link.consumer.position(held.tp, timeout_ms=0)
-        return max(held.next, position or 0)
+        consumer = self._link.consumer
+        # Between a poll that took the partition away and the look at what changed, the client knows no position of it.
+        if consumer is None or held.tp not in consumer.assignment():
+            return held.next
+        return max(held.next, consumer.position(held.tp, timeout_ms=0) or 0)
 
     def _jump(self, held: Held) -> None:
         """Go on behind what is to be passed over, if that is next."""
