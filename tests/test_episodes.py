@@ -67,7 +67,7 @@ def test_a_threshold_above_one_still_closes_below_one() -> None:
 
 
 def test_a_threshold_below_one_closes_there() -> None:
-    rows = rows_of(budget=1000.0, credit=17.0, peaks=[-2.0, -2.0] + [-math.inf] * 6)
+    rows = rows_of(budget=1e4, credit=17.0, peaks=[-2.0, -2.0] + [-math.inf] * 6)
     opening, *closings = run(rows, [-0.5, -0.9, -0.9, -0.9, -0.9, -1.1, -1.1, -1.1])
     assert isinstance(opening, Opening)
     assert -1 < opening.ln_threshold < -0.9

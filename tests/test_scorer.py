@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,23 @@ def recipe() -> ModuleType:
     return module
 
 
+def take_pace(reference: ModuleType, budget: int) -> None:
+    """Let the recipe's threshold aim, cap and spend by the budget, as docs/detection.md has it."""
+    loose = min(budget / 10_000, 1.0)
+    free, speed = 3 * loose**0.25, 0.07 * loose**-0.75
+    at_most = 3 + 1 / 0.07
+    for name, value in (("CREDIT_FREE", free), ("FLOOR_SPEED", speed), ("FLOOR_MIN", -(at_most - free) * speed)):
+        setattr(reference, name, value)
+    plain = reference.Threshold.level
+
+    def level(threshold: Any) -> Any:
+        setattr(reference, "AIM", 1 + 2 * math.sqrt(min(3 * threshold.rows / budget, 1.0)))  # noqa: B010
+        setattr(reference, "YOUNG_CAP", math.log(3 * budget / threshold.rows))  # noqa: B010
+        return plain(threshold)
+
+    reference.Threshold.level = level
+
+
 def faulty() -> F64:
     """Twelve thousand rows of a cycle with faults: shifts, spikes, noise. None lasts.
 
@@ -95,6 +114,7 @@ def test_scores_thresholds_and_episodes_are_the_recipes(
     budget: int, open_after: tuple[int, int], close_after: int
 ) -> None:
     reference = recipe()
+    take_pace(reference, budget)
     x = faulty()
     reconstruct = plant.reconstructor()
 
