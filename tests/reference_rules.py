@@ -107,7 +107,7 @@ class Budget:
         level = self._return_level()
         if self.behind < self.budget:
             level = min(level, math.log(3 * self.budget / self.behind))
-        floor = -0.07 * loose**-0.75 * max(self.credit - 3 * loose**0.25, 0.0)
+        floor = -0.07 * float(loose**-0.75) * max(self.credit - 3 * float(loose**0.25), 0.0)
         return max(level, floor) + 0.4 * max(-self.credit, 0.0)
 
     def quiet(self, v: float) -> None:
