@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench kafka chaos verify-core verify-kafka verify-detection dist
+.PHONY: help install demo test lint format bench kafka chaos verify-core verify-kafka verify-service verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills
 
 verify-kafka: $(INSTALLED)  ## Kafka on a real broker: tests, short chaos, speed gates; needs Java and Maven
 	$(BIN)/python -m tests.verify_kafka
+
+verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, Prometheus, page, load, reloads; needs .ci/tools
+	$(BIN)/python -m tests.verify_service
 
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
 	$(BIN)/python -m benchmarks.quality --gate

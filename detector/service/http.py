@@ -27,8 +27,13 @@ from prometheus_client.exposition import choose_encoder
 from detector.errors import OperationError
 from detector.service.logs import event
 
-FRESH_SECONDS: Final = 0.2
+FRESH_SECONDS: Final = 0.5
 """How old the text of a scrape may be."""
+RATE: Final = 20.0
+"""So many connections a second are served when they come faster for long: each takes the interpreter from the main loop
+for a while. The others wait in the system's queue, which takes nothing from it."""
+BURST: Final = 20
+"""So many may come at once before that."""
 PLACE_SECONDS: Final = 0.2
 """How long a connection waits for a place before it is turned away."""
 TELL_SECONDS: Final = 10.0
@@ -142,6 +147,22 @@ def standard_routes(
     return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
 
 
+class Pace:
+    """Lets `burst` pass at once and `rate` a second from then on."""
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._free = -math.inf  # when everything that passed so far is paid for
+
+    def wait(self) -> float:
+        """How many seconds the next one has to wait before it may pass; it counts as passed."""
+        now = self._clock()
+        self._free = max(self._free, now) + 1 / self._rate
+        return max(0.0, self._free - now - self._burst / self._rate)
+
+
 class HttpServer:
     """Serves `routes` on `host` and `port` (0 takes a free one) from `start` to `stop`.
 
@@ -219,6 +240,7 @@ class _Server(ThreadingHTTPServer):
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._places = places
+        self._pace = Pace(RATE, BURST)
         self._turned_away = 0
         self._told = -math.inf
         super().__init__((host, port), handler)
@@ -231,6 +253,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        time.sleep(self._pace.wait())
         if not self._places.acquire(timeout=PLACE_SECONDS):
             self.shutdown_request(request)
             self._turned_away += 1

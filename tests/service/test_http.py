@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from detector.errors import OperationError
 from detector.service import logs
-from detector.service.http import FRESH_SECONDS, WAITING, Health, HttpServer, Response, Route, standard_routes
+from detector.service.http import FRESH_SECONDS, WAITING, Health, HttpServer, Pace, Response, Route, standard_routes
 
 
 class Clock:
@@ -253,3 +253,14 @@ def test_ipv6() -> None:
     with socket.create_connection(("::1", server.port), timeout=10):
         pass
     server.stop()
+
+
+def test_many_at_once_pass_and_then_a_steady_number() -> None:
+    clock = Clock()
+    pace = Pace(rate=10.0, burst=3, clock=clock)
+    assert [round(pace.wait(), 3) for _ in range(5)] == [0.0, 0.0, 0.0, 0.1, 0.2]
+    clock.now += 0.3
+    assert round(pace.wait(), 3) == 0.0
+    assert round(pace.wait(), 3) == 0.1
+    clock.now += 3600
+    assert [round(pace.wait(), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.1], "what was not used is not saved up"
