@@ -157,6 +157,7 @@ class FramePipeline(PartitionPath):
     def _meet(self, camera: str) -> int:
         """A slot for a camera not known so far, with its profile if the model has one."""
         slot = self._table.add(camera)
+        self._output.met.append(camera)
         self._timers.forget()
         profile = self._model.profiles.get(camera)
         if profile is None:
