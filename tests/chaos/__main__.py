@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         outcome["seconds"] = round(time.monotonic() - began)
         console.print(_table(outcome))
+        for ended in outcome["unexpected exits"]:
+            console.print(f"{ended['name']} ended with {ended['status']}: {ended['last_line'][:300]}", markup=False)
         passed = not outcome["problems"]
         if not passed:
             kept = _keep(args.out, directory, outcome)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import pytest
+from kafka.admin import MemberToRemove
 from kafka.errors import RetriableError
 
 from detector.errors import OperationError, UserError
-from detector.streams.base import Assigned, Batch, Event, Message, Partition
+from detector.streams.base import Assigned, Batch, Event, Message, Partition, Revoked
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, Cluster
 from tests.kafka.plant import PATIENCE, Plant
@@ -104,6 +105,33 @@ def test_members_may_come_and_go(plant: Plant) -> None:
             one.stop()
             wait_until(lambda: committed(plant) == {0: 2 * half, 1: 2 * half}, "the second does the rest")
             two.stop()
+    assert published(plant) == reference(plant, inputs)
+
+
+def test_a_member_given_up_during_a_replay_restores(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    inputs = {number: values_of(number) for number in range(2)}
+    for number, values in inputs.items():
+        plant.append(number, values)
+    streams = plant.streams(**{**FRESH, "options": {"max_records": 10}})
+    with contextlib.closing(streams), Running(plant, "two", **FRESH) as two:
+        ends = {number: len(values) for number, values in inputs.items()}
+        wait_until(lambda: committed(plant) == ends, "the other member did everything")
+        streams.open()
+        (assigned,) = (event for event in until_assigned(streams, 1) if isinstance(event, Assigned))
+        assert assigned.live_from is not None
+        with plant.cluster.admin() as admin:
+            (described,) = admin.describe_groups([plant.group]).values()
+            names = [member["member_id"] for member in described["members"] if "-one-" in member["member_id"]]
+            admin.remove_group_members(plant.group, [MemberToRemove(member_id=name) for name in names])
+        wait_until(lambda: "needs to re-join" in caplog.text, "the client knows")
+        wait_until(lambda: len(two.streams.lag()) == 2, "the other one has taken over")
+        given_up: list[Event] = []
+        deadline = time.monotonic() + PATIENCE
+        while not any(isinstance(event, Revoked) for event in given_up):
+            assert time.monotonic() < deadline
+            streams.lag()
+            given_up += streams.poll(0.1)
+        two.stop()
     assert published(plant) == reference(plant, inputs)
 
 

@@ -142,8 +142,9 @@ class KafkaStreams:
         if self._link.consumer is None:
             return {}
         lags = {}
+        assigned = self._link.consumer.assignment()
         for held in self._held.values():
-            if held.restored is not None:
+            if held.restored is not None and held.tp in assigned:
                 high = self._link.consumer.highwater(held.tp)
                 lags[held.partition] = max(0, (self._ends[held.tp] if high is None else high) - held.next)
         return lags
@@ -210,18 +211,22 @@ class KafkaStreams:
 
     def _at(self, held: Held) -> int:
         """How far the broker's log was read; beyond the last record where transaction markers follow it."""
+        consumer = self._ours(held)
+        position = None if consumer is None else consumer.position(held.tp, timeout_ms=0)
+        return max(held.next, position or 0)
+
+    def _ours(self, held: Held) -> KafkaConsumer | None:
+        """The consumer, if the partition is its own: what a poll lost is held until the listener's word is heard."""
         consumer = self._link.consumer
-        # Between a poll that took the partition away and the look at what changed, the client knows no position of it.
-        if consumer is None or held.tp not in consumer.assignment():
-            return held.next
-        return max(held.next, consumer.position(held.tp, timeout_ms=0) or 0)
+        return consumer if consumer is not None and held.tp in consumer.assignment() else None
 
     def _jump(self, held: Held) -> None:
         """Go on behind what is to be passed over, if that is next."""
         target = held.jump(self._at(held))
-        if target is not None and self._link.consumer is not None:
+        consumer = self._ours(held)
+        if target is not None and consumer is not None:
             held.next = target
-            self._link.consumer.seek(held.tp, target)
+            consumer.seek(held.tp, target)
 
     def _reading_failed(self, consumer: KafkaConsumer, error: Exception) -> None:
         if isinstance(error, DetectorError):
@@ -304,9 +309,10 @@ class KafkaStreams:
         held.announced = True
         held.planned = self._clock()
         self._ends.setdefault(held.tp, restored.end)
-        if self._link.consumer is not None:
-            self._link.consumer.seek(held.tp, held.jump(restored.position) or restored.position)
-            self._link.consumer.resume(held.tp)
+        consumer = self._ours(held)
+        if consumer is not None:
+            consumer.seek(held.tp, held.jump(restored.position) or restored.position)
+            consumer.resume(held.tp)
         live_from = restored.live_from if restored.live_from > restored.position else None
         seconds = self._clock() - held.since
         self._events.append(Assigned(held.partition, restored.position, restored.state, live_from, seconds))
