@@ -122,9 +122,52 @@ def _reading() -> dict[str, Any]:
     }
 
 
+def _frame() -> dict[str, Any]:
+    camera = {"type": "string", "minLength": 1, "maxLength": MAX_SENSOR_ID}
+    return {
+        "$schema": _DRAFT,
+        "title": "Frame",
+        "description": "A camera frame as JSON. On Kafka a record may also hold the picture itself, with the camera as "
+        "its key and the rest in its headers; see docs/messages.md. Other keys are ignored.",
+        "type": "object",
+        "properties": {
+            "camera_id": {**camera, "description": "The camera. Without it the record's key names the camera."},
+            "sensor_id": {**camera, "description": "Another name for camera_id."},
+            "key": {**camera, "description": "Another name for camera_id."},
+            "timestamp": {
+                "description": "As in a reading. Without it the record's own time counts.",
+                "anyOf": [{"type": "string"}, {"type": "number"}],
+            },
+            "value_base64": {
+                "description": "The picture: a PNG or JPEG file, or raw pixels.",
+                "type": "string",
+                "contentEncoding": "base64",
+            },
+            "content_type": {
+                "description": "image/png and image/jpeg say that the value is no raw pixels, whatever else is given.",
+                "type": "string",
+            },
+            "shape": {
+                "description": "Of raw pixels: height, width, and for colour 3.",
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 3},
+                ],
+            },
+            "dtype": {
+                "description": "Of raw pixels, little-endian.",
+                "enum": ["uint8", "uint16", "float32", "float64"],
+            },
+        },
+        "required": ["value_base64"],
+        "dependentRequired": {"shape": ["dtype"], "dtype": ["shape"]},
+    }
+
+
 _SCHEMAS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "alert": _alert,
     "reading": _reading,
+    "frame": _frame,
     "dead-letter": _dead_letter,
     "config": _config,
 }

@@ -92,7 +92,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             streams: Streams = files
             until_end = files.until_end
             if sensor is None and input_option is not None:
-                sensor = default_sensor(files.inputs[config.readings.input])
+                sensor = default_sensor(next(iter(files.inputs.values())))
         else:
             streams = _topics(args, config, health, lambda: daemon.pulse())
             until_end = args.until_end

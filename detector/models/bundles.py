@@ -251,6 +251,21 @@ def load_bundle(directory: Path, version: str | None = None, *, kinds: Sequence[
     return Bundle(path, digest, manifest)
 
 
+def bundle_with(directory: Path, digest: str, *, kinds: Sequence[str] = READING_KINDS) -> Bundle:
+    """The version in `directory` that has the digest, checked like `load_bundle`. Raises UserError."""
+    for version in list_versions(directory):
+        if digest.startswith(version.rpartition("-")[2]):
+            bundle = load_bundle(directory, version, kinds=kinds)
+            if bundle.digest == digest:
+                return bundle
+    what = "readings" if kinds == READING_KINDS else "frames"
+    raise UserError(
+        f"{what} have to be run again with the model {digest}, which is not there",
+        where=str(directory),
+        todo="Put its directory back: it is needed until the state is up to date",
+    )
+
+
 def check_frames_fit(bundle: Bundle, *, open_after: tuple[int, int]) -> None:
     """Raise UserError unless the profiles of a model of frames were made for alerts after these n of m frames."""
     if bundle.manifest.open_after != open_after:

@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from detector.config import Config, ReadingsConfig
 from detector.decoding import ReadingDecoder
 from detector.errors import UserError
-from detector.messages import dead_letter_line
-from detector.models.bundles import Bundle, check_fits, load_bundle
+from detector.messages import Kind, dead_letter_line
+from detector.models.bundles import bundle_with, check_fits, load_bundle
 from detector.models.onnx_runtime import open_runtime
-from detector.models.versions import list_versions
 from detector.pipeline import Pipeline
 from detector.scorer import Model, ScoreBlock, score_block
 from detector.service.http import WAITING, Health
-from detector.service.pipelines import MakeFormer, MakePipeline
+from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
 from detector.service.status import ModelStatus, Setup, setup_of
 from detector.snapshots import Basis
 from detector.streams.base import Partition, Streams
@@ -36,7 +35,7 @@ def load_model(config: Config, digest: str | None = None) -> Model:
     `digest` asks for another version. Raises UserError.
     """
     readings = config.readings
-    bundle = load_bundle(readings.model) if digest is None else _bundle_with(readings.model, digest)
+    bundle = load_bundle(readings.model) if digest is None else bundle_with(readings.model, digest)
     open_after = readings.alerts.open_after
     check_fits(
         bundle,
@@ -52,20 +51,6 @@ def load_model(config: Config, digest: str | None = None) -> Model:
         stride=bundle.stride,
         reconstruct=open_runtime(bundle, readings.runtime),
         profiles=bundle.profiles(),
-    )
-
-
-def _bundle_with(directory: Path, digest: str) -> Bundle:
-    """The version in `directory` that has the digest. Raises UserError."""
-    for version in list_versions(directory):
-        if digest.startswith(version.rpartition("-")[2]):
-            bundle = load_bundle(directory, version)
-            if bundle.digest == digest:
-                return bundle
-    raise UserError(
-        f"readings have to be run again with the model {digest}, which is not there",
-        where=str(directory),
-        todo="Put its directory back: it is needed until the state is up to date",
     )
 
 
@@ -179,13 +164,29 @@ def make_engine(
     `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
     UserError for what is wrong with a bundle, or does not fit it.
     """
-    model = load_model(config)
-    decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
+    makers: dict[str, MakePipeline] = {}
+    formers: dict[str, MakeFormer] = {}
+    models: dict[Kind, ModelStatus] = {}
+    if config.readings.enabled:
+        model = load_model(config)
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
+        makers[config.readings.input] = pipeline_factory(config, model, decoder, pulse)
+        formers[config.readings.input] = former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
+        models["readings"] = ModelStatus(model.name, model.version, model.digest)
+    if config.frames.enabled:
+        # Here, because a daemon without cameras needs no decoder of images.
+        from detector.service.frames import frame_former_factory, frame_pipeline_factory, load_frame_model
+
+        eyes = load_frame_model(config)
+        make = frame_pipeline_factory(config, eyes, pulse=pulse)
+        makers[config.frames.input] = make
+        formers[config.frames.input] = frame_former_factory(config, eyes, pulse=pulse)
+        models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
     return Engine(
         config=config,
-        setup=setup_of(config, {"readings": ModelStatus(model.name, model.version, model.digest)}),
-        make_pipeline=pipeline_factory(config, model, decoder, pulse),
-        make_former=former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse),
+        setup=setup_of(config, models),
+        make_pipeline=by_stream(makers),
+        make_former=formers_by_stream(formers),
     )
 
 

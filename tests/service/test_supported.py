@@ -17,7 +17,8 @@ def test_the_defaults_are_supported() -> None:
     ("setting", "key"),
     [
         ("streams.backend=memory", "streams.backend: memory"),
-        ("frames.enabled=true", "frames.enabled"),
+        ("frames.alerts.direction=above", "frames.alerts.direction"),
+        ("frames.alerts.min_deviation.absolute=0.5", "frames.alerts.min_deviation"),
         ('readings.overrides=[{match: "pump-*", alerts: {direction: above}}]', "readings.overrides"),
         ("readings.silence_after=10m", "readings.silence_after"),
         ("readings.alerts.direction=above", "readings.alerts.direction"),

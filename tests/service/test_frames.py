@@ -1,0 +1,92 @@
+"""A daemon with cameras, from its configuration: models, former models, streams and state of both kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.config import Config, load_config
+from detector.errors import UserError
+from detector.framepipeline import FramePipeline
+from detector.pipeline import Pipeline
+from detector.service.assemble import input_streams, kafka_topics, make_engine, make_streams, parse_skip
+from detector.service.frames import frame_former_factory, load_frame_model
+from detector.snapshots import Basis
+from detector.streams.base import Partition
+from tests.tiny import tiny_bundle
+from tests.tinycam import SHAPE, tiny_frame_bundle
+
+READINGS, FRAMES = Partition("sensor-readings", 0), Partition("image-frames", 0)
+
+
+def config_of(tmp_path: Path, *settings: str) -> Config:
+    places = [f"readings.model={tmp_path}/readings", f"frames.model={tmp_path}/frames", "frames.enabled=true"]
+    return load_config(None, [*places, f"streams.directory.path={tmp_path}/data", *settings])
+
+
+def engine_of(config: Config) -> object:
+    return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+
+
+def test_one_engine_makes_both(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    readings, frames = tiny_bundle(config.readings.model), tiny_frame_bundle(config.frames.model)
+    engine = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+    assert isinstance(engine.make_pipeline(READINGS), Pipeline)
+    assert isinstance(engine.make_pipeline(FRAMES), FramePipeline)
+    assert {kind: model.version for kind, model in engine.setup.models.items()} == {
+        "readings": readings.version, "frames": frames.version,
+    }  # fmt: skip
+
+
+def test_either_alone_needs_only_its_own_model(tmp_path: Path) -> None:
+    frames_alone = config_of(tmp_path, "readings.enabled=false")
+    tiny_frame_bundle(frames_alone.frames.model)
+    engine = make_engine(frames_alone, sensor=None, interval=None, place=None, pulse=lambda: None)
+    assert list(engine.setup.models) == ["frames"]
+    with pytest.raises(UserError, match="there is no trained model"):
+        engine_of(config_of(tmp_path))
+
+
+def test_streams_follow_what_is_enabled(tmp_path: Path) -> None:
+    both, frames = config_of(tmp_path), config_of(tmp_path, "readings.enabled=false")
+    assert input_streams(both) == ["sensor-readings", "image-frames"]
+    assert kafka_topics(both)[0] == {
+        "sensor-readings": "detector-readings-state", "image-frames": "detector-frames-state",
+    }  # fmt: skip
+    assert kafka_topics(frames)[0] == {"image-frames": "detector-frames-state"}
+    streams = make_streams(both, input_option=None, output_option=None, until_end=False, fresh=False)
+    assert streams.inputs == {name: tmp_path / "data" / f"{name}.jsonl" for name in input_streams(both)}
+    assert parse_skip("image-frames:2:7", input_streams(both)) == (Partition("image-frames", 2), 7)
+
+
+def test_a_model_of_readings_is_none_of_frames(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    tiny_bundle(config.frames.model)
+    with pytest.raises(UserError, match="this is a dense model, what is needed here is conv"):
+        load_frame_model(config)
+
+
+def test_profiles_for_other_alerts_are_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "frames.alerts.open_after={n: 2, of: 4}")
+    tiny_frame_bundle(config.frames.model)
+    with pytest.raises(UserError, match=r"frames\.alerts\.open_after"):
+        load_frame_model(config)
+
+
+def test_a_former_model_and_its_settings_come_back(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    tiny_bundle(config.readings.model)
+    old = tiny_frame_bundle(config.frames.model, day=21)
+    before = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline(FRAMES)
+    tiny_frame_bundle(config.frames.model, cameras=("door", "gate"))
+    now = config_of(tmp_path, "frames.alerts.close_after=7")
+    model = load_frame_model(now)
+    assert (model.digest != old.digest, model.shape) == (True, SHAPE)
+    former = frame_former_factory(now, model, pulse=lambda: None)(FRAMES, before.basis)
+    assert former.basis == before.basis
+    with pytest.raises(UserError, match="frames have to be run again with the model"):
+        frame_former_factory(now, model, pulse=lambda: None)(FRAMES, Basis("0" * 64, before.basis.settings))
+    with pytest.raises(UserError, match="settings this version does not know"):
+        frame_former_factory(now, model, pulse=lambda: None)(FRAMES, Basis(old.digest, b'{"odd": 1}'))
