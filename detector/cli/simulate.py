@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from detector.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from detector.config import Config
+    from detector.simulated_cameras import Camera
 
 _RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
 
@@ -30,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "simulate",
         help="write the readings of a simulated plant, with labelled faults",
         description="Write the readings of a simulated plant in the order of time, and where its faults are. "
-        "The first part of every sensor (40 %, or 2000 rows if that leaves half) has no fault: train on it.",
+        "The first part of every sensor and camera (40 %, or 2000 rows if that leaves half) has no fault: train on it.",
     )
     parser.add_argument(
         "--out",
@@ -47,9 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_faults,
         default=simulation.FAULTS,
         metavar="LIST|none",
-        help=f"kinds of fault, separated by commas (all: {','.join(simulation.FAULTS)})",
+        help=f"kinds of fault of sensors, separated by commas (all: {','.join(simulation.FAULTS)}); cameras have all "
+        "of theirs, with none as little as sensors",
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another plant (0)")
+    parser.add_argument("--cameras", type=_none_or_more, default=0, metavar="N", help="number of cameras (0)")
+    parser.add_argument("--frames", type=_count, default=1500, metavar="N", help="frames of each camera (1500)")
+    parser.add_argument("--seed", type=_none_or_more, default=0, metavar="N", help="another seed, another plant (0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
             f"{args.sensors} sensors of {args.rows} rows are too many at once",
             todo=f"Ask for {simulation.MAX_READINGS} readings or fewer",
         )
+    _check_cameras(args)
     plant = simulation.simulate(sensors=args.sensors, rows=args.rows, seed=args.seed, faults=args.faults)
-    readings = args.config.readings
+    cameras = _cameras(args, plant)
+    readings, frames = args.config.readings, args.config.frames
     names = simulation.FieldNames(readings.fields.sensor_id, readings.fields.timestamp, readings.fields.value)
     lines: Iterator[bytes] = simulation.lines(plant, names)
     if args.rate is not None:
@@ -73,18 +79,74 @@ def run(args: argparse.Namespace) -> int:
     directory = args.config.streams.directory.path if args.out is None or to_topic else Path(args.out)
     stream = directory / f"{readings.input}.jsonl"
     labels = directory / "labels.json"
+    known = sorted([*plant.labels, *(label for camera in cameras for label in camera.labels)], key=_start_of)
     if to_topic:
-        _write_topic(args.config, labels, plant, lines, live=args.rate is not None)
+        _write_topic(args.config, labels, known, lines, live=args.rate is not None)
     else:
-        _write_directory(stream, labels, plant, lines, live=args.rate is not None)
-    healthy = plant.series[0].healthy_rows
+        eyes = (directory / f"{frames.input}.jsonl", _frame_lines(cameras)) if cameras else None
+        _write_directory(stream, labels, known, lines, eyes, live=args.rate is not None)
     place = f"topic {readings.input}" if to_topic else str(stream)
-    sys.stdout.write(
-        f"{place}: {plant.readings} readings of {len(plant.series)} sensors, "
-        f"the first {healthy} rows of each without faults\n"
-        f"{labels}: {len(plant.labels)} faults\n"
-    )
+    _tell(place, plant.readings, "readings", len(plant.series), "sensor", plant.series[0].healthy_rows)
+    if cameras:
+        if to_topic:
+            _fill_frames(args.config, cameras)
+        place = f"topic {frames.input}" if to_topic else str(directory / f"{frames.input}.jsonl")
+        _tell(place, args.cameras * args.frames, "frames", args.cameras, "camera", cameras[0].healthy_frames)
+    sys.stdout.write(f"{labels}: {len(known)} faults\n")
     return 0
+
+
+def _tell(place: str, count: int, what: str, owners: int, owner: str, healthy: int) -> None:
+    part = "rows" if what == "readings" else what
+    sys.stdout.write(
+        f"{place}: {count} {what} of {owners} {owner}{'s' if owners != 1 else ''}, "
+        f"the first {healthy} {part} of each without faults\n"
+    )
+
+
+def _start_of(label: simulation.Label) -> tuple[int, str]:
+    return label.start, label.sensor_id
+
+
+def _check_cameras(args: argparse.Namespace) -> None:
+    """Raise UserError for cameras where there is no place for them, or too many at once."""
+    if not args.cameras:
+        return
+    from detector.simulated_cameras import MAX_FRAMES
+
+    if args.out == "-":
+        raise UserError("standard output carries readings alone", where="--cameras", todo="Give a directory as --out")
+    if args.rate is not None:
+        raise UserError("frames are written at once", where="--rate", todo="Leave out --rate or --cameras")
+    if args.cameras * args.frames > MAX_FRAMES:
+        raise UserError(
+            f"{args.cameras} cameras of {args.frames} frames are too many at once",
+            todo=f"Ask for {MAX_FRAMES} frames or fewer",
+        )
+
+
+def _cameras(args: argparse.Namespace, plant: simulation.Plant) -> tuple[Camera, ...]:
+    if not args.cameras:
+        return ()
+    from detector.simulated_cameras import simulate_cameras
+
+    end = max(int(one.times[-1]) for one in plant.series)
+    return simulate_cameras(cameras=args.cameras, frames=args.frames, end=end, seed=args.seed, faults=bool(args.faults))
+
+
+def _frame_lines(cameras: tuple[Camera, ...]) -> Iterator[bytes]:
+    from detector.simulated_cameras import frame_lines
+
+    return frame_lines(cameras)
+
+
+def _fill_frames(config: Config, cameras: tuple[Camera, ...]) -> None:
+    """Fill the topic of the frames, keyed by camera."""
+    from detector.streams.kafka_writer import ensure_topic, fill_topic
+
+    ensure_topic(config.streams.kafka, config.frames.input)
+    records = ((json.loads(line)["camera_id"].encode(), line.rstrip()) for line in _frame_lines(cameras))
+    fill_topic(config.streams.kafka, config.frames.input, records, live=False)
 
 
 def _write_stdout(lines: Iterable[bytes], *, live: bool) -> None:
@@ -95,17 +157,26 @@ def _write_stdout(lines: Iterable[bytes], *, live: bool) -> None:
 
 
 def _write_directory(
-    stream: Path, labels: Path, plant: simulation.Plant, lines: Iterable[bytes], *, live: bool
+    stream: Path,
+    labels: Path,
+    known: Sequence[simulation.Label],
+    lines: Iterable[bytes],
+    eyes: tuple[Path, Iterable[bytes]] | None,
+    *,
+    live: bool,
 ) -> None:
-    """Write both files. Readings that are not paced appear all at once, so nobody sees half a plant."""
-    for path in (stream_file(stream.parent, stream.stem), labels):
+    """Write the files; `eyes`: that of the frames. What is not paced appears all at once, nobody sees half a plant."""
+    others = [] if eyes is None else [stream_file(eyes[0].parent, eyes[0].stem)]
+    for path in (stream_file(stream.parent, stream.stem), *others, labels):
         if path is not None and path.exists():
             raise UserError(
                 "there is already something here", where=str(path), todo="Choose another --out or remove it"
             )
     try:
         stream.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(labels, [labels_json(plant)])
+        _write_whole(labels, [labels_json(known)])
+        if eyes is not None:
+            _write_whole(*eyes)
         if live:
             with stream.open("xb", buffering=0) as out:
                 for line in lines:
@@ -124,11 +195,13 @@ def _write_directory(
         ) from error
 
 
-def _write_topic(config: Config, labels: Path, plant: simulation.Plant, lines: Iterable[bytes], *, live: bool) -> None:
+def _write_topic(
+    config: Config, labels: Path, known: Sequence[simulation.Label], lines: Iterable[bytes], *, live: bool
+) -> None:
     """Fill the topic of the readings, keyed by sensor; the labels lie beside where a directory's stream would."""
     from detector.streams.kafka_writer import ensure_topic, fill_topic
 
-    faults = labels_json(plant)
+    faults = labels_json(known)
     sensor_id = config.readings.fields.sensor_id
     try:
         if labels.exists() and labels.read_bytes() != faults:
@@ -159,7 +232,7 @@ def _write_whole(path: Path, lines: Iterable[bytes]) -> None:
             partial.unlink()
 
 
-def labels_json(plant: simulation.Plant) -> bytes:
+def labels_json(labels: Sequence[simulation.Label]) -> bytes:
     """The faults as `--labels` of other commands reads them: sensor, first and last reading, kind."""
     rows = [
         {
@@ -168,7 +241,7 @@ def labels_json(plant: simulation.Plant) -> bytes:
             "end": rfc3339(label.end),
             "kind": label.kind,
         }
-        for label in plant.labels
+        for label in labels
     ]
     return (json.dumps(rows, indent=1) + "\n").encode()
 
@@ -180,7 +253,7 @@ def _count(text: str) -> int:
     return number
 
 
-def _seed(text: str) -> int:
+def _none_or_more(text: str) -> int:
     number = _integer(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"`{text}` is negative")

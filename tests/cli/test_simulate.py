@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from detector import simulation
 from detector.cli.main import main
+from detector.schemas import schema
 from detector.timestamps import parse_time
 
 
@@ -102,12 +104,53 @@ def test_history_is_written_at_once(monkeypatch: pytest.MonkeyPatch, capfdbinary
     assert waited == lines, "without --history everything is paced"
 
 
-@pytest.mark.parametrize("name", ["sensor-readings.jsonl", "sensor-readings.csv.gz", "labels.json"])
+def test_cameras_have_a_stream_and_labels_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--sensors", "2", "--rows", "3000", "--cameras", "2", "--frames", "600", "--seed", "3"]
+    for out in ("plant", "again"):
+        assert main(["simulate", "--out", out, *arguments]) == 0
+    directory = tmp_path / "plant"
+    for name in ("labels.json", "image-frames.jsonl", "sensor-readings.jsonl"):
+        assert (directory / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    lines = [json.loads(line) for line in (directory / "image-frames.jsonl").read_bytes().splitlines()]
+    assert len(lines) == 1200
+    assert [line["timestamp"] for line in lines] == sorted(line["timestamp"] for line in lines)
+    validator = jsonschema.Draft202012Validator(schema("frame"))
+    assert all(validator.is_valid(line) for line in lines)
+    labels = json.loads((directory / "labels.json").read_bytes())
+    assert labels == sorted(labels, key=lambda label: (label["start"], label["sensor_id"]))
+    assert {label["sensor_id"] for label in labels if "camera" in label["sensor_id"]} == {"camera-01", "camera-02"}
+    assert "1200 frames of 2 cameras, the first 300 frames of each without faults" in capsys.readouterr().out
+
+
+def test_without_faults_cameras_have_none_either(tmp_path: Path) -> None:
+    assert (
+        main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "9", "--cameras", "1", "--faults", "none"]) == 0
+    )
+    assert json.loads((tmp_path / "plant" / "labels.json").read_bytes()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "-"], "standard output carries readings alone (--cameras)"),
+        (["--out", "plant", "--rate", "5/s"], "frames are written at once (--rate)"),
+        (["--out", "plant", "--frames", "2000000"], "1 cameras of 2000000 frames are too many at once"),
+        (["--out", "plant", "--cameras", "-1"], "`-1` is negative"),
+    ],
+)
+def test_cameras_that_cannot_be(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--sensors", "1", "--rows", "9", "--cameras", "1", *arguments]) == 2
+    assert says in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "name", ["image-frames.jsonl", "sensor-readings.jsonl", "sensor-readings.csv.gz", "labels.json"]
+)
 def test_what_is_there_is_not_overwritten(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "plant"
     directory.mkdir()
     (directory / name).write_text("mine")
-    assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10"]) == 2
+    assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10", "--cameras", "1"]) == 2
     assert f"(plant/{name})" in error_of(capsys)
     assert [path.name for path in directory.iterdir()] == [name]
     assert (directory / name).read_text() == "mine"
