@@ -20,11 +20,16 @@ from detector.errors import OperationError, UserError
 from detector.messages import Alert, decode_alert
 from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kind, read_labels, score
 from detector.reports.text import describe, duration
+from detector.simulated_cameras import CAMERA_FAULTS
 from detector.timestamps import rfc3339
 
 SENSORS: Final = 20
 ROWS: Final = 10_000
 TRAINING_ROWS: Final = 4_000
+FRAMES: Final = 2_500
+TRAINING_FRAMES: Final = 1_000
+QUICK: Final = ("--epochs", "1", "--set", "training.batch_size=32")
+"""A camera of the demo needs no more: the least number of steps, on small batches."""
 FOLLOW_SECONDS: Final = 0.2
 MARK: Final = ".demo"
 """A file of this name says that the directory is a demo's own."""
@@ -33,8 +38,8 @@ MARK: Final = ".demo"
 class Demo:
     """Runs everything below `directory`; `plain` prints lines without colour.
 
-    `sensors`, `rows` (of each) and `training_rows` (of each, from its start) are the size of the plant; `epochs` None
-    leaves the training as configured.
+    `sensors`, `rows` (of each) and `training_rows` (of each, from its start) are the size of the plant, beside which
+    one camera takes `frames` frames; `epochs` None leaves the training of the sensors' model as configured.
     """
 
     def __init__(
@@ -47,7 +52,9 @@ class Demo:
         rows: int = ROWS,
         training_rows: int = TRAINING_ROWS,
         epochs: int | None = None,
+        frames: int = FRAMES,
     ) -> None:
+        self._frames = frames
         self._directory = directory
         self._sensors = sensors
         self._rows = rows
@@ -62,19 +69,24 @@ class Demo:
     def run(self) -> int:
         """Simulate, train, run, report."""
         began = time.monotonic()
-        plant, models = self._directory / "plant", self._directory / "models"
+        plant, models, eyes = (self._directory / name for name in ("plant", "models", "frame-models"))
         alerts = self._directory / "alerts.jsonl"
         self._make_room(plant)
-        self._say(f"1/3  A plant of {self._sensors} sensors, with faults in the later part of its readings")
+        seed = "--seed", str(self._seed)
+        self._say(f"1/4  A plant of {self._sensors} sensors and a camera, with faults in the later part")
         self._command("simulate", "--out", str(plant), "--sensors", str(self._sensors), "--rows", str(self._rows),
-                      "--seed", str(self._seed))  # fmt: skip
-        self._say(f"2/3  A model of what is normal, from the first {self._training_rows} readings of each sensor")
+                      "--cameras", "1", "--frames", str(self._frames), *seed)  # fmt: skip
+        self._say(f"2/4  A model of what is normal, from the first {self._training_rows} readings of each sensor")
         self._command("train", "--data", str(plant), "--rows", str(self._training_rows), "--out", str(models),
-                      "--name", "demo", "--seed", str(self._seed),
+                      "--name", "demo", *seed,
                       *(() if self._epochs is None else ("--epochs", str(self._epochs))))  # fmt: skip
-        self._say("3/3  The daemon reads the whole stream")
-        readings, seconds = self._daemon(plant, models, alerts)
-        self._report(alerts, plant / "labels.json", readings, seconds, time.monotonic() - began)
+        seen = min(TRAINING_FRAMES, self._frames * 2 // 5)
+        self._say(f"3/4  A model of what the camera sees, from its first {seen} frames")
+        self._command("train", "--model", "conv", "--data", str(plant), "--rows", str(seen), "--out", str(eyes),
+                      "--name", "demo", *seed, *QUICK)  # fmt: skip
+        self._say("4/4  The daemon reads both streams")
+        counts, seconds = self._daemon(plant, models, eyes, alerts)
+        self._report(alerts, plant / "labels.json", counts, seconds, time.monotonic() - began)
         return 0
 
     def _make_room(self, plant: Path) -> None:
@@ -102,10 +114,11 @@ class Demo:
         if done.returncode:
             raise OperationError(f"`detector {words[0]}` failed with status {done.returncode}", todo="See above")
 
-    def _daemon(self, plant: Path, models: Path, alerts: Path) -> tuple[int, float]:
-        """Run the daemon, printing its alerts as they come. Returns readings and the seconds they took."""
+    def _daemon(self, plant: Path, models: Path, eyes: Path, alerts: Path) -> tuple[tuple[int, int], float]:
+        """Run the daemon, printing its alerts as they come. Returns readings, frames, and the seconds they took."""
         words = ("run", "--input", str(plant), "--output", str(alerts), "--until-end", "--fresh",
-                 "--set", f"readings.model={models}", "--set", "http.listen=127.0.0.1:0")  # fmt: skip
+                 "--set", f"readings.model={models}", "--set", f"frames.model={eyes}",
+                 "--set", "frames.enabled=true", "--set", "http.listen=127.0.0.1:0")  # fmt: skip
         self._show(*words)
         alerts.unlink(missing_ok=True)  # of an earlier demo; what lies there from now on is this one's
         with tempfile.TemporaryFile("w+") as log:
@@ -128,7 +141,8 @@ class Demo:
                 todo="Run the command above by itself",
             )
         stopped = next(line for line in map(json.loads, reversed(lines)) if line["event"] == "stopped")
-        return int(stopped["fields"]["readings"]), float(stopped["fields"]["seconds"])
+        fields = stopped["fields"]
+        return (int(fields["readings"]), int(fields["frames"])), float(fields["seconds"])
 
     def _follow(self, process: subprocess.Popen[bytes], path: Path) -> None:
         position, rest = 0, b""
@@ -153,18 +167,25 @@ class Demo:
         self._shown[alert.alert_id] = alert.severity
         self._console.print(f"     {describe(alert)}", style=colour)
 
-    def _report(self, alerts: Path, labels: Path, readings: int, seconds: float, total: float) -> None:
-        episodes = episodes_of(decode_alert(line) for line in alerts.read_bytes().splitlines())
-        board = score(episodes, read_labels(labels))
-        print_board(self._console, board)
+    def _report(self, alerts: Path, labels: Path, counts: tuple[int, int], seconds: float, total: float) -> None:
+        told = [decode_alert(line) for line in alerts.read_bytes().splitlines()]
+        known = read_labels(labels)
+        board = score(
+            episodes_of(alert for alert in told if alert.kind == "readings"),
+            [label for label in known if label.kind not in CAMERA_FAULTS],
+        )
+        seen = score(
+            episodes_of(alert for alert in told if alert.kind == "frames"),
+            [label for label in known if label.kind in CAMERA_FAULTS],
+        )
+        print_board(self._console, board, "Faults of sensors by kind")
+        print_board(self._console, seen, "What the camera saw, by kind")
+        self._console.print(f"\nSensors: {_summary(board)}\nCamera:  {_summary(seen)}")
+        readings, frames = counts
         rate = readings / seconds if seconds else 0.0
         self._console.print(
-            f"\n{len(board.found)} of {len(board.found) + len(board.missed)} faults found, {len(board.missed)} missed, "
-            f"{len(board.false_alarms)} false alarm{'' if len(board.false_alarms) == 1 else 's'}, median delay "
-            f"{duration(board.median_delay) if board.median_delay is not None else '-'}."
-        )
-        self._console.print(
-            f"{readings} readings in {seconds:.1f} s: {rate:,.0f} readings a second. The demo took {total:.0f} s.\n"
+            f"{readings} readings and {frames} frames in {seconds:.1f} s: {rate:,.0f} readings a second beside the "
+            f"camera. The demo took {total:.0f} s.\n"
             f"Alerts: {alerts}   labels: {labels}\n"
         )
         program = _program()
@@ -181,9 +202,19 @@ class Demo:
         self._console.print(f"     $ detector {shlex.join(words)}", style="dim")
 
 
-def print_board(console: Console, board: Scoreboard) -> None:
+def _summary(board: Scoreboard) -> str:
+    """How well it went, in a line."""
+    false = len(board.false_alarms)
+    delay = duration(board.median_delay) if board.median_delay is not None else "-"
+    return (
+        f"{len(board.found)} of {len(board.found) + len(board.missed)} faults found, {len(board.missed)} missed, "
+        f"{false} false alarm{'' if false == 1 else 's'}, median delay {delay}."
+    )
+
+
+def print_board(console: Console, board: Scoreboard, title: str = "Faults by kind") -> None:
     """Faults by kind, and the false alarms."""
-    table = Table(title="\nFaults by kind", title_justify="left", title_style="bold")
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold")
     for column, justify in (("kind", "left"), ("found", "right"), ("of", "right"), ("median delay", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for kind, (found, total) in by_kind(board).items():

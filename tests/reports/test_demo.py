@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,13 +48,19 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         alert("closed", sequence=3, severity="critical", ended_at=at(60), close_reason="recovered"),
         alert(alert_id="b", sensor_id="pump[/]", detected_at=at(500), started_at=at(490)),
     ]
+    eye: dict[str, Any] = {"sensor_id": "camera-01", "kind": "frames", "window": None, "heatmap": "", "frame": {}}
+    alerts += [
+        alert(alert_id="c", **eye),
+        alert("closed", alert_id="c", sequence=1, ended_at=at(40), close_reason="recovered", **eye),
+    ]
     (home / "alerts.jsonl").write_bytes(b"".join(msgspec.json.encode(message) + b"\n" for message in alerts))
     labels = [
+        {"sensor_id": "camera-01", "start": at(5), "end": at(30), "kind": "stain"},
         {"sensor_id": "pump-7", "start": at(0), "end": at(30), "kind": "spike"},
         {"sensor_id": "pump-7", "start": at(200), "end": at(300), "kind": "drift"},
     ]
     (home / "labels.json").write_text(json.dumps(labels))
-    stopped = {"event": "stopped", "fields": {"readings": 5000, "alerts": 5, "seconds": 2.5}}
+    stopped = {"event": "stopped", "fields": {"readings": 5000, "frames": 70, "alerts": 7, "seconds": 2.5}}
     (home / "log").write_text(json.dumps({"event": "started", "fields": {}}) + "\n" + json.dumps(stopped) + "\n")
     return home
 
@@ -70,10 +77,13 @@ def test_it_does_what_it_shows(commands: Path, capfd: pytest.CaptureFixture[str]
     run()
     shown = re.findall(r"\$ detector (.*)", capfd.readouterr().out)
     done = [" ".join(words) for words in asked()]
-    assert done == [*shown[:2], f"{shown[2]} --log-format json"]
-    assert [words.split()[0] for words in shown] == ["simulate", "train", "run"]
+    assert done == [*shown[:3], f"{shown[3]} --log-format json"]
+    assert [words.split()[0] for words in shown] == ["simulate", "train", "train", "run"]
     assert "--seed 3" in shown[0]
+    assert "--cameras 1" in shown[0]
     assert "--rows 4000 --out demo/models" in shown[1]
+    assert "--model conv" in shown[2]
+    assert "frames.model=demo/frame-models --set frames.enabled=true" in shown[3]
 
 
 def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -85,11 +95,14 @@ def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[s
         ["updated", "pump-7", "critical"],
         ["closed", "pump-7", "critical"],
         ["opened", "pump[/]", "warning"],
+        ["opened", "camera-01", "warning"],
+        ["closed", "camera-01", "warning"],
     ]
-    assert "1 of 2 faults found, 1 missed, 1 false alarm, median delay 10 s." in lines
+    assert "Sensors: 1 of 2 faults found, 1 missed, 1 false alarm, median delay 10 s." in lines
+    assert "Camera:  1 of 1 faults found, 0 missed, 0 false alarms, median delay 5 s." in lines
     assert f"missed       pump-7  drift  {at(200)} .. {at(300)}" in lines
     assert f"false alarm  pump[/]  peak score 2.5  {at(500)}" in lines
-    assert any(line.startswith("5000 readings in 2.5 s: 2,000 readings a second. The demo took ") for line in lines)
+    assert any(line.startswith("5000 readings and 70 frames in 2.5 s: 2,000 readings a second") for line in lines)
     assert "Alerts: demo/alerts.jsonl   labels: demo/plant/labels.json" in lines
     assert lines[-2].endswith("train --data YOUR.csv --rows 2000")
     assert lines[-1].endswith("run --input YOUR.csv --output alerts.jsonl --until-end")
@@ -98,7 +111,7 @@ def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[s
 def test_it_can_be_run_again(commands: Path) -> None:
     run()
     run()
-    assert len(asked()) == 6
+    assert len(asked()) == 8
 
 
 def test_what_another_put_there_stays(commands: Path) -> None:
@@ -132,14 +145,17 @@ def test_a_daemon_that_fails_ends_it_with_its_last_word(commands: Path) -> None:
 
 @pytest.mark.slow
 def test_small_and_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    small = Demo(tmp_path, seed=0, plain=True, sensors=6, rows=1500, training_rows=500, epochs=1)
+    small = Demo(tmp_path, seed=0, plain=True, sensors=6, rows=1500, training_rows=500, epochs=1, frames=1200)
     assert small.run() == 0
     text = capfd.readouterr().out
-    said = re.search(r"(\d+) of (\d+) faults found, (\d+) missed", text)
-    assert said is not None
-    found, faults, missed = map(int, said.groups())
-    assert faults == len(json.loads((tmp_path / "plant" / "labels.json").read_bytes())) == found + missed > 0
+    said = re.findall(r"(\d+) of (\d+) faults found, (\d+) missed", text)
+    assert len(said) == 2
+    labels = json.loads((tmp_path / "plant" / "labels.json").read_bytes())
+    for watched, (found, faults, missed) in zip(("sensors", "camera"), said, strict=True):
+        known = sum(label["sensor_id"].startswith("camera") == (watched == "camera") for label in labels)
+        assert int(faults) == known == int(found) + int(missed) > 0
+    assert int(said[1][0]) > 0, "the camera finds what anybody would see"
     readings = (tmp_path / "plant" / "sensor-readings.jsonl").read_bytes().count(b"\n")
-    assert f"{readings} readings in " in text
+    assert f"{readings} readings and 1200 frames in " in text
     opened = (tmp_path / "alerts.jsonl").read_bytes().count(b'"event":"opened"')
     assert len(re.findall(r"^ +opened ", text, re.MULTILINE)) == opened > 0
