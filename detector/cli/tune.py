@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if first.first is not None and first.last is not None:
         console.print(
             f"{rfc3339(first.first)} .. {rfc3339(first.last)} ({duration(costs[0].span)}), "
-            f"{first.sensors} sensors ({first.warming} still warming up)."
+            f"{first.sensors} sensor{'' if first.sensors == 1 else 's'} ({first.warming} still warming up)."
         )
     if asked is None:
         return 0

@@ -157,7 +157,8 @@ def table_of(costs: Sequence[Cost], chosen: Cost | None) -> Table:
 
 
 def sensors_of(costs: Sequence[Cost]) -> Table:
-    """The ten sensors with the most episodes, and how many under each budget."""
+    """The ten sensors with the most episodes, and how many under each budget that is shown."""
+    costs = [cost for cost in costs if cost.budget in SHOWN]
     table = Table(title="Sensors with the most episodes", title_justify="left", title_style="bold")
     table.add_column("sensor")
     counts = [Counter(episode.sensor_id for episode in cost.result.episodes) for cost in costs]
