@@ -27,7 +27,9 @@ def options(place: Path, *more: str) -> list[str]:
     """What makes both paths run on the directory `place`."""
     settings = [
         f"streams.directory.path={place}/data", f"readings.model={place}/readings", f"frames.model={place}/frames",
-        "frames.enabled=true", "http.listen=127.0.0.1:0", "streams.directory.checkpoint_interval=20ms", *more,
+        "frames.enabled=true", "http.listen=127.0.0.1:0", "streams.directory.checkpoint_interval=20ms",
+        "frames.alerts.false_alarms.per=3000 readings",  # one a week would want more of a second fault
+        *more,
     ]  # fmt: skip
     return ["run", "--log-format", "json", *(word for setting in settings for word in ("--set", setting))]
 
