@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.reports.timeaxis import show_times
 from detector.timestamps import parse_time
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def draw_readings(messages: Sequence[ShownAlert], shown: ShownAlert) -> bytes:
             one.margins(x=0.01)
             one.grid(True, axis="y", lw=0.4, alpha=0.6)
             one.tick_params(labelbottom=one is error)
-        _date_axis(error)
+        show_times(error)
         _scores(figure.add_subplot(grid[-1]), messages, shown)
         _head(figure, shown)
         figure.align_ylabels()
@@ -259,14 +260,6 @@ def _shade(one: Axes, shown: ShownAlert, first: float, last: float) -> None:
         one.axvspan(begin, end, color=colour, alpha=0.12, lw=0)
     if first <= detected <= last:
         one.axvline(detected, color=colour, lw=1)
-
-
-def _date_axis(one: Axes) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
-    one.xaxis.set_major_locator(locator)
-    one.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _bare(one: Axes) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detector.messages import AlertWindow
 from detector.reports.curves import Curve, broken
 from detector.reports.scoreboard import EpisodeSpan, Label
+from detector.reports.timeaxis import show_times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,8 +90,6 @@ def draw(picture: Picture) -> str:
 
 
 def _over_time(figure: Any, grid: Any, columns: Any, picture: Picture, channels: Sequence[str]) -> list[Axes]:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     curve = picture.curve
     times = _dates(curve.times)
     x = broken(times, curve.gaps)
@@ -131,9 +130,7 @@ def _over_time(figure: Any, grid: Any, columns: Any, picture: Picture, channels:
         one.grid(True, axis="y", color=_C["rule"], linewidth=0.4, alpha=0.6)
         if one is not score:
             one.tick_params(labelbottom=False)
-    locator = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
-    score.xaxis.set_major_locator(locator)
-    score.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    show_times(score)
     return axes
 
 
