@@ -62,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{gate_table(gates)}\n{time.monotonic() - began:.0f} s\n")
     if args.json:
         Path(args.json).write_text(json.dumps(_record(args, outcomes), indent=1) + "\n", encoding="utf-8")
-    return int(args.gate and any(gate.missed for gate in gates))
+    missed = any(gate.missed for gate in gates)
+    if args.gate:
+        sys.stdout.write("FAIL\n" if missed else "PASS\n")
+    return int(args.gate and missed)
 
 
 def _data(given: str | None, chosen: Sequence[str]) -> Path:
