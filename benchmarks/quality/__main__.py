@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import images
 from benchmarks.quality.benches import BENCHMARKS, Job
 from benchmarks.quality.data import find_data
 from benchmarks.quality.detection import Setup
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = list(dict.fromkeys(args.benchmark)) or list(BENCHMARKS)
     try:
         data = _data(args.data, chosen)
+        if "images" in chosen:
+            images.require()
     except UserError as error:
         sys.stderr.write(f"benchmarks.quality: {error}\n")
         return 2

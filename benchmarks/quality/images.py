@@ -50,13 +50,21 @@ def auroc(normal: F64, anomalous: F64) -> float:
     return 100.0 * float(below + up_to) / 2 / (len(normal) * len(anomalous))
 
 
+def require(directory: Path = DIRECTORY) -> None:
+    """Raise UserError where the images are not installed."""
+    if not _images(directory, "t10k").is_file():
+        todo = "apt-get install dataset-fashion-mnist, or name the benchmarks to run without `images`"
+        raise UserError("Fashion-MNIST is not here", where=str(directory), todo=todo)
+
+
 def load(directory: Path, part: str) -> tuple[F32, NDArray[np.uint8]]:
     """Images (n, 28, 28) in [0, 1] and labels (n,) of `train` or `t10k`. Raises UserError."""
-    path = directory / f"{part}-images-idx3-ubyte.gz"
-    if not path.is_file():
-        raise UserError("Fashion-MNIST is not here", where=str(directory), todo="apt-get install dataset-fashion-mnist")
-    images = read_idx(path).astype(np.float32) / np.float32(255)
+    images = read_idx(_images(directory, part)).astype(np.float32) / np.float32(255)
     return images, read_idx(directory / f"{part}-labels-idx1-ubyte.gz", dimensions=1)
+
+
+def _images(directory: Path, part: str) -> Path:
+    return directory / f"{part}-images-idx3-ubyte.gz"
 
 
 def judge(directory: Path, label: int, seed: int) -> Judged:
@@ -106,8 +114,7 @@ def pca_scores(normal: F32, test: F32) -> tuple[F64, F64]:
 
 
 def outcome(workers: Workers, *, seed: int, limit: int | None, quick: bool, directory: Path = DIRECTORY) -> Outcome:
-    """AUROC by class and its mean, beside the baselines. Raises UserError where the images are not installed."""
-    load(directory, "t10k")
+    """AUROC by class and its mean, beside the baselines."""
     chosen = list(QUICK if quick else range(len(CLASSES)))[:limit]
     results = workers.run("images", judge, [(directory, label, seed) for label in chosen])
     columns = ("product", "plain", "pca", "pca_calibrated", "cpu_seconds")
