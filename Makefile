@@ -48,7 +48,7 @@ verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills
 verify-kafka: $(INSTALLED)  ## Kafka on a real broker: tests, short chaos, speed gates; needs Java and Maven
 	$(BIN)/python -m tests.verify_kafka
 
-verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, Prometheus, page, load, reloads; needs .ci/tools
+verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, page, load, reloads, deployment; needs .ci/tools
 	$(BIN)/python -m tests.verify_service
 
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS

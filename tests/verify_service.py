@@ -2,8 +2,9 @@
 
 Looks at its metrics with promtool and lets a real Prometheus scrape it, at its units with systemd-analyze, and at its
 page with a browser; measures start, memory and the cost of metrics; holds its throughput against a run that a thousand
-scrapes at once disturb; and switches models while readings come in. Prints every check with what was measured, and ends
-with a line PASS or FAIL and exit status 0 or 1. A tool that is missing is a failure: `.ci/tools` gets them.
+scrapes at once disturb; switches models while readings come in; and checks what lies in `deploy/`. Prints every check
+with what was measured, and ends with a line PASS or FAIL and exit status 0 or 1. A tool that is missing is a failure:
+`.ci/tools` gets them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tests.deploy.test_systemd_units import EXPOSURE, UNITS, installed
 from tests.plant import healthy
 from tests.tiny import START, tiny_bundle
 from tests.verify_core import Checks, detector
+from tests.verify_deploy import verify_deploy
 
 STREAM: Final = "sensor-readings"
 SENSORS: Final = 200
@@ -68,6 +70,7 @@ def main() -> int:
         verify_running(checks, directory / "running", args.screenshot)
         verify_load(checks, directory / "load")
         verify_reloads(checks, directory / "reloads")
+    verify_deploy(checks)
     print(f"\n{time.monotonic() - began:.0f} s")
     print("PASS" if checks.passed else "FAIL")
     return 0 if checks.passed else 1

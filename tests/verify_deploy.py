@@ -1,0 +1,40 @@
+"""What lies in `deploy/`, as part of `python -m tests.verify_service`: each kind judged by its own tools.
+
+Images and compose, Kubernetes, Prometheus and Alertmanager, dashboards, the wheel in a serving environment; and a real
+Prometheus that scrapes a real daemon on a real broker, with what every panel of the dashboards shows.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Final
+
+from tests.verify_core import Checks
+
+STEPS: Final = {
+    "images and compose: hadolint, compose's schema, paths, keys": "tests/deploy/test_docker.py",
+    "Kubernetes: kustomize, strict schemas, agreement with the code": "tests/deploy/test_kubernetes.py",
+    "Prometheus and Alertmanager: promtool, rule tests, amtool, anchors": "tests/deploy/test_prometheus.py",
+    "dashboards: up to date, known metrics, layout": "tests/deploy/test_grafana.py",
+    "the wheel in the serving environment: runs, as anybody, read-only": "tests/deploy/test_serving.py",
+    "the commands of compose on a broker": "tests/kafka/test_compose.py",
+    "the subscriber of the documentation": "tests/kafka/test_subscriber.py",
+    "every panel has data from a scraped daemon": "tests/kafka/test_dashboards.py",
+}
+
+
+def verify_deploy(checks: Checks) -> None:
+    """Run the tests of each part; with CI set, a tool that is missing is a failure."""
+    print("deployment", flush=True)
+    for what, path in STEPS.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ | {"CI": "true"}, check=False,
+        )  # fmt: skip
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        for line in lines:
+            if line.startswith(("  operations ", "  detection ")):
+                print(f"      {line.rstrip('.').rstrip()}")
+        checks.that(what, done.returncode == 0, lines[-1] if lines else "nothing was printed")
