@@ -29,13 +29,18 @@ def plant(kafka: Cluster, tmp_path: Path) -> Iterator[Plant]:
 
 @pytest.fixture
 def options(plant: Plant, tmp_path: Path) -> list[str]:
+    return options_for(plant, tmp_path)
+
+
+def options_for(plant: Plant, place: Path) -> list[str]:
+    """What makes a process a member of the plant's group, with the models of `place`."""
     settings = {
         "streams.backend": "kafka",
         "streams.kafka.bootstrap_servers": f"['{plant.cluster.address}']",
         "streams.kafka.group_id": plant.group,
         "streams.kafka.static_membership": "true",  # whoever comes back need not wait for its own session to end
         "readings.input": plant.input,
-        "readings.model": str(tmp_path / "models"),
+        "readings.model": str(place / "models"),
         "output.alerts": plant.alerts,
         "output.dead_letters": plant.dead_letters,
         "http.listen": "127.0.0.1:0",
