@@ -75,16 +75,20 @@ M = TypeVar("M", bound=AnyMoment)
 B = TypeVar("B")
 
 
+def critical_level(ln_threshold: float, critical_ratio: float) -> float:
+    """The ln score from which on an episode with this ln threshold is critical."""
+    return ln_threshold + math.log(critical_ratio)
+
+
 class EpisodeWriter(ABC, Generic[M, B]):
     """Writes the alerts of one partition; M is a sensor at one row, B a block of rows. Scores are ln inside."""
 
     kind: ClassVar[Kind]
 
-    def __init__(self, stream: str, partition: Partition, model: Names, critical_ratio: float) -> None:
+    def __init__(self, stream: str, partition: Partition, model: Names) -> None:
         self._stream = stream
         self._partition = partition
         self._model = AlertModel(name=model.name, version=model.version, digest=model.digest)
-        self._ln_critical = math.log(critical_ratio)
 
     @abstractmethod
     def now(self, table: SensorTable, slot: int) -> M:
@@ -102,11 +106,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
     def _content(self, moment: M) -> dict[str, Any]:
         """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
-    def critical_level(self, episode: Episode) -> float:
-        """The ln score from which on an episode is critical."""
-        return episode.ln_threshold + self._ln_critical
-
-    def begin(self, sensor_id: str, opening: Opening, moment: M, v: float) -> Episode:
+    def begin(self, sensor_id: str, opening: Opening, moment: M, v: float, critical_ratio: float) -> Episode:
         """The episode that an opening begins; its deadlines are the caller's."""
         detected = int(moment.times[-1])
         return Episode(
@@ -115,7 +115,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             started_at=self._started(opening, moment),
             detected_at=detected,
             ln_threshold=opening.ln_threshold,
-            severity="critical" if v >= opening.ln_threshold + self._ln_critical else "warning",
+            severity="critical" if v >= critical_level(opening.ln_threshold, critical_ratio) else "warning",
             opened_offset=moment.offset,
             update_at=None,
             close_at=None,
@@ -182,10 +182,8 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
 
     kind: ClassVar[Kind] = "readings"
 
-    def __init__(
-        self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...], critical_ratio: float
-    ) -> None:
-        super().__init__(stream, partition, model, critical_ratio)
+    def __init__(self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...]) -> None:
+        super().__init__(stream, partition, model)
         self._reconstruct = model.reconstruct
         self._channels = channels
 

@@ -6,13 +6,14 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.alerts import AnyMoment, EpisodeWriter
+from detector.alerts import AnyMoment, EpisodeWriter, critical_level
 from detector.config import AlertsConfig
 from detector.episodes import Closing, Opening, end_from_outside
 from detector.messages import CloseReason
@@ -38,13 +39,16 @@ class Told:
 class Announcer:
     """Keeps the open episodes of a table up to date and collects what is to be published of them.
 
-    `begin_batch` gives it the offset of each record of the batch and the partition clock after it.
+    `alerts_of` gives the settings of the sensor in a slot. `begin_batch` gives it the offset of each record of the
+    batch and the partition clock after it.
     """
 
-    def __init__(self, table: SensorTable, writer: EpisodeWriter[Any, Any], alerts: AlertsConfig) -> None:
+    def __init__(
+        self, table: SensorTable, writer: EpisodeWriter[Any, Any], alerts_of: Callable[[int], AlertsConfig]
+    ) -> None:
         self.table = table
         self.writer = writer
-        self.alerts = alerts
+        self.alerts_of = alerts_of
         self._told: list[Told] = []
         self.offsets: I64 = np.empty(0, dtype=np.int64)
         self.clocks: I64 = np.empty(0, dtype=np.int64)
@@ -77,7 +81,7 @@ class Announcer:
         episode = self.table.episodes[slot]
         sensor_id = self.table.name(slot)
         key = record, 0, episode.update_at or 0, sensor_id
-        episode.update_at = later(int(self.clocks[record]), self.alerts.update_every)
+        episode.update_at = later(int(self.clocks[record]), self.alerts_of(slot).update_every)
         peak = float(self.table["peak"][slot])
         self.publish(
             key,
@@ -103,10 +107,10 @@ class Announcer:
 
     def open(self, slot: int, opening: Opening, moment: AnyMoment, v: float, clock: int, key: Key) -> None:
         """Publish a new episode."""
-        sensor_id = self.table.name(slot)
-        episode = self.writer.begin(sensor_id, opening, moment, v)
-        episode.update_at = later(clock, self.alerts.update_every)
-        episode.close_at = later(clock, self.alerts.max_duration)
+        sensor_id, alerts = self.table.name(slot), self.alerts_of(slot)
+        episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio)
+        episode.update_at = later(clock, alerts.update_every)
+        episode.close_at = later(clock, alerts.max_duration)
         self.table.episodes[slot] = episode
         self.publish(key, sensor_id, self.writer.opened(sensor_id, episode, moment, v), "opened", episode)
 
@@ -155,6 +159,8 @@ class _Sensor:
         A timer fires before the row that passes it, the closing one included; severity rises on a row.
         """
         owner = self._owner
+        alerts = owner.alerts_of(self._slot)
+        critical = critical_level(episode.ln_threshold, alerts.critical_ratio)
         clocks = self._row_clocks[: stop + closing]
         while True:
             timer = len(clocks)
@@ -162,7 +168,7 @@ class _Sensor:
                 timer = begin + int(np.searchsorted(clocks[begin:], episode.update_at, side="right"))
             rise = stop
             if episode.severity == "warning":
-                above = self._v[begin:stop] >= owner.writer.critical_level(episode)
+                above = self._v[begin:stop] >= critical
                 rise = begin + int(above.argmax()) if above.any() else stop
             on_time = timer < len(clocks) and timer <= rise
             if not on_time and rise >= stop:
@@ -175,7 +181,7 @@ class _Sensor:
             else:
                 record, key = int(self._records[tick]), self._key(tick)
                 episode.severity = "critical"
-            episode.update_at = later(int(owner.clocks[record]), owner.alerts.update_every)
+            episode.update_at = later(int(owner.clocks[record]), alerts.update_every)
             name = owner.table.name(self._slot)
             message = owner.writer.updated(name, episode, self._moment(tick), peak)
             owner.publish(key, name, message, "updated", episode)

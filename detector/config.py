@@ -44,6 +44,7 @@ from detector.settings import (
     StreamsConfig,
     TrainingConfig,
     WindowConfig,
+    WindowOverride,
     config_schema,
     resolve_secret,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "StreamsConfig",
     "TrainingConfig",
     "WindowConfig",
+    "WindowOverride",
     "config_schema",
     "find_config",
     "format_duration",

@@ -39,12 +39,12 @@ class Closing:
 
 
 def follow(
-    rows: Rows, v: F64, times: NDArray[np.int64], active: list[int], close_after: int
+    rows: Rows, v: F64, times: NDArray[np.int64], active: list[int], close_after: NDArray[np.int64]
 ) -> tuple[list[Opening | Closing], F64]:
     """Advance threshold and episode columns of n sensors by up to T rows each, in place.
 
-    v, times (T, n): row t concerns the first `active[t]` sensors. Returns the transitions in order of t, and the ln
-    thresholds (T, n), of which only the active part is defined.
+    v, times (T, n): row t concerns the first `active[t]` sensors; `close_after` (n,). Returns the
+    transitions in order of t, and the ln thresholds (T, n), of which only the active part is defined.
     """
     thresholds = Thresholds(rows)
     is_open, hold = rows["open"], rows["hold"]
@@ -93,13 +93,19 @@ def _open(
 
 
 def _continue(
-    rows: Rows, thresholds: Thresholds, at: Index, now: F64, times: NDArray[Any], tick: int, close_after: int
+    rows: Rows,
+    thresholds: Thresholds,
+    at: Index,
+    now: F64,
+    times: NDArray[Any],
+    tick: int,
+    close_after: NDArray[np.int64],
 ) -> list[Closing]:
     loud = now[at] >= rows["close_level"][at]
     rows["quiet"][at] = np.where(loud, 0, rows["quiet"][at] + 1)
     rows["loud_time"][at] = np.where(loud, times[at], rows["loud_time"][at])
     rows["peak"][at] = np.maximum(rows["peak"][at], now[at])
-    over = at[rows["quiet"][at] >= close_after]
+    over = at[rows["quiet"][at] >= close_after[at]]
     if not len(over):
         return []
     thresholds.closed(over, rows["peak"][over])

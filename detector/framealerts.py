@@ -42,8 +42,8 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
 
     kind: ClassVar[Kind] = "frames"
 
-    def __init__(self, stream: str, partition: Partition, model: FrameModel, critical_ratio: float) -> None:
-        super().__init__(stream, partition, model, critical_ratio)
+    def __init__(self, stream: str, partition: Partition, model: FrameModel) -> None:
+        super().__init__(stream, partition, model)
         self._frames = model
 
     def now(self, table: SensorTable, slot: int) -> FrameMoment:

@@ -61,9 +61,10 @@ class FramePipeline(PartitionPath):
         pulse: Callable[[], None] = lambda: None,
     ) -> None:
         table = camera_table(model.shape, config.alerts.open_after.of)
-        writer = FrameAlertWriter(alerts, partition, model, config.alerts.critical_ratio)
-        announcer = Announcer(table, writer, config.alerts)
-        timers = Timers(table, announcer, config.idle_eviction, config.alerts.max_duration)
+        writer = FrameAlertWriter(alerts, partition, model)
+        announcer = Announcer(table, writer, lambda _: config.alerts)
+        longest = config.alerts.max_duration
+        timers = Timers(table, announcer, config.idle_eviction, [] if longest is None else [longest])
         basis = Basis(model.digest, frame_settings_of(config))
         super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
@@ -95,8 +96,9 @@ class FramePipeline(PartitionPath):
 
     def _settle(self, *, switched: bool) -> None:
         if switched:
-            take_model(self._table, self._model.profiles, self._cells_of, self._forget_scores)
-        take_budget(self._table, self._budget)
+            slots, profiles = self._table.occupied(), self._model.profiles
+            take_model(self._table, slots, profiles, lambda _, profile: self._cells_of(profile), self._forget_scores)
+        take_budget(self._table, lambda slot: self._budget(int(self._table["median"][slot])))
 
     def _deal(self, *, all_of_it: bool) -> Output:
         portions = self._queue.take(all_of_it=all_of_it)

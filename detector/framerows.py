@@ -91,4 +91,5 @@ def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[i
     signal = block.by_tick(block.signal)
     u = scores_of(block, signal[:, None], frozen, moving)
     table.put(block.slots, moving)
-    return judge_block(table, block, u, signal, open_after, close_after)
+    n = len(block.slots)
+    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after))

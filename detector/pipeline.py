@@ -22,9 +22,9 @@ from detector.output import Output
 from detector.overview import Overview, overview
 from detector.partition import PartitionPath
 from detector.profile import Profile, build_profile
-from detector.resumption import take_budget, take_model
+from detector.resumption import judged_otherwise, take_budget, take_model, take_rules
+from detector.rules import UNWATCHED, RuleBook, Rules
 from detector.scorer import Model, ScoreBlock, fill_block, score_block
-from detector.selection import Selection
 from detector.signals import WINDOW
 from detector.snapshots import Basis, settings_of
 from detector.state import SensorTable, Slots, WarmUp
@@ -63,10 +63,11 @@ class Pipeline(PartitionPath):
         pulse: Callable[[], None] = lambda: None,
         score: ScoreBlock = score_block,
     ) -> None:
-        table = SensorTable(len(config.channels), config.alerts.open_after.of)
-        writer = AlertWriter(alerts, partition, model, config.channels, config.alerts.critical_ratio)
-        announcer = Announcer(table, writer, config.alerts)
-        timers = Timers(table, announcer, config.idle_eviction, config.alerts.max_duration)
+        book = RuleBook(config)
+        table = SensorTable(len(config.channels), book.most_rows)
+        writer = AlertWriter(alerts, partition, model, config.channels)
+        announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
+        timers = Timers(table, announcer, config.idle_eviction, book.longest_durations)
         basis = Basis(model.digest, settings_of(config))
         super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
@@ -74,17 +75,18 @@ class Pipeline(PartitionPath):
         self._decoder = decoder
         self._pulse = pulse
         self._score = score
-        self._open_after = (config.alerts.open_after.n, config.alerts.open_after.of)
-        self._selection = Selection(config.sensors.include, config.sensors.exclude)
+        self._book = book
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
         return overview(self._table, self._model.reconstruct, sensor_ids, count)
 
     def _settle(self, *, switched: bool) -> None:
-        if switched:
-            take_model(self._table, self._model.profiles, self._cells_of, self._forget_scores)
-        take_budget(self._table, self._budget)
+        take_rules(self._table, self._book.number)
+        # Peaks are peaks of n-of-m scores: with another n-of-m a profile is of no use.
+        anew = self._table.occupied() if switched else judged_otherwise(self._table, self._book.open_after)
+        take_model(self._table, anew, self._model.profiles, self._cells_of, self._forget_scores)
+        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])))
 
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
@@ -120,39 +122,51 @@ class Pipeline(PartitionPath):
         total = self._output.tally
         for name in ("accepted", "missing", "late", "duplicate", "resets"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        rows = bridge_gaps(self._table, self._warm_up(rows), self._config.window.max_gap, self._config.window.max_fill)
+        rows = bridge_gaps(self._table, self._warm_up(rows), self._book.max_gap, self._book.max_fill)
         self._blocks(rows)
 
     def _slots(self, ids: Sequence[str]) -> Slots:
         known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
+        slots = np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
+        # A sensor that was watched before this process keeps its slot until it is evicted.
+        left_out = self._table["rules"][slots[slots >= 0]] == UNWATCHED
+        if left_out.any():
+            slots[np.flatnonzero(slots >= 0)[left_out]] = -1
+        return slots
 
     def _meet(self, sensor_id: str) -> int:
         """A slot for a sensor not known so far, with its profile if the model has one; -1 if it is not watched."""
-        if not self._selection.includes(sensor_id):
+        number = self._book.number(sensor_id)
+        if number == UNWATCHED:
             return -1
         slot = self._table.add(sensor_id)
         self._output.met.append(sensor_id)
+        self._table["rules"][slot] = number
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
         if profile is None:
             self._table.warming[slot] = WarmUp(self._table.channels)
         else:
-            self._table.set(slot, self._cells_of(profile))
+            self._table.set(slot, self._cells_of(slot, profile))
         return slot
 
-    def _cells_of(self, profile: Profile) -> dict[str, Any]:
+    def _rules_of(self, slot: int) -> Rules:
+        """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
+        return self._book[max(int(self._table["rules"][slot]), 0)]
+
+    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
         return {
             "center": profile.center,
             "scale": profile.scale,
             "ridge": profile.ridge,
             "bias": profile.bias,
-            **self._calibration_cells(profile, self._budget(profile.median_interval)),
+            "open_after": profile.open_after,
+            **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
         }
 
-    def _budget(self, median_interval: int) -> float:
-        """Readings per allowed false alarm of a sensor with this median interval."""
-        return self._rows_per_alarm(self._config.alerts.false_alarms, median_interval)
+    def _budget(self, slot: int, median_interval: int) -> float:
+        """Readings per allowed false alarm of the sensor in a slot, if it has this median interval."""
+        return self._rows_per_alarm(self._rules_of(slot).alerts.false_alarms, median_interval)
 
     def _warm_up(self, rows: WindowRows) -> WindowRows:
         """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
@@ -183,11 +197,11 @@ class Pipeline(PartitionPath):
         """The warm-up is over: judge it as training would, and carry on from its end."""
         profile, carry = build_profile(
             warming.times, warming.values, self._model.reconstruct,
-            scaler=self._model.scaler, stride=self._model.stride, open_after=self._open_after,
+            scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
         )  # fmt: skip
         self._table.set(
             slot,
-            self._cells_of(profile)
+            self._cells_of(slot, profile)
             | {
                 "values": warming.values[-WINDOW:],
                 "times": warming.times[-WINDOW:],
@@ -195,7 +209,7 @@ class Pipeline(PartitionPath):
                 "filled": WINDOW,
                 "prediction": carry.prediction,
                 "level": carry.level,
-                "recent": carry.recent_u,
+                "recent": carry.recent_u[len(carry.recent_u) - (self._book.most_rows - 1) :],
                 "held_error": carry.held_error,
                 "completions": carry.completions,
             },
@@ -238,7 +252,7 @@ class Pipeline(PartitionPath):
         if fill:
             fill_block(self._table, block)
         else:
-            scored = self._score(self._table, block, self._model, self._open_after, self._config.alerts.close_after)
+            scored = self._score(self._table, block, self._model, self._book)
             self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             self._output.scores.append(scored.u[block.tick, block.sensor])
             self._output.errors.append(scored.errors[block.tick, block.sensor])

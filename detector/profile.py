@@ -55,6 +55,7 @@ class Profile:
     `worst_zz`: the largest deviation there, at least 1. `mean`, `variance` (K,), `count`: where the adaptive scale
     starts. `scored_rows`: prefix rows that have a score. `peak_first`, `peak_last`, `peak_v` (p,): runs of scored rows
     that nothing in the 100 rows after them exceeds, and their ln score; from them the peaks of any suffix follow.
+    They are peaks of n-of-m scores with `open_after` = (n, m).
     """
 
     center: F64
@@ -72,6 +73,7 @@ class Profile:
     peak_first: I64
     peak_last: I64
     peak_v: F64
+    open_after: tuple[int, int]
 
 
 class HasPeaks(Protocol):
@@ -98,7 +100,8 @@ class HasPeaks(Protocol):
 class Carry:
     """The moving state at the end of the prefix, for a sensor that carries on from its warm-up.
 
-    `prediction`, `level` (C,): moving averages; `recent_u`: the newest scores, oldest first; `held_error`: the newest
+    `prediction`, `level` (C,): moving averages; `recent_u` (99,): the newest scores, oldest first, where there were not
+    so many the first one stands for the missing; `held_error`: the newest
     reconstruction error; `completions`: window-completing rows so far, the phase of the stride.
     """
 
@@ -173,18 +176,20 @@ def build_profile(
     worst_zz = max(1.0, float(zz.max()))
     u = combine(signals, zz, worst[:, None], worst_zz)
     n, m = open_after
-    v = nth_largest_log(np.concatenate([np.full(m - 1, u[0]), u])[:, None], n, m)[:, 0]
+    scores = np.concatenate([np.full(WINDOW - 1, u[0]), u])
+    v = nth_largest_log(scores[WINDOW - m :, None], n, m)[:, 0]
     median_interval, regular = typical_interval(times)
     first, last, peak_v = standing_maxima(v)
     profile = Profile(
         center=center, scale=scale, ridge=ridge, bias=bias, median_interval=median_interval, regular=regular,
         worst=worst, worst_zz=worst_zz, mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
         peak_first=first, peak_last=last, peak_v=peak_v,
+        open_after=(n, m),
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
-        recent_u=u[-(m - 1) :] if m > 1 else u[:0],
+        recent_u=scores[1 - WINDOW :],
         held_error=float(errors[-1]),
         completions=len(errors),
     )
@@ -278,5 +283,6 @@ def load_profiles(path: Path) -> dict[str, Profile]:
         for name, kind in (("median_interval", int), ("regular", bool), ("worst_zz", float), ("count", float)):
             row[name] = kind(row[name])
         row["scored_rows"] = int(row["scored_rows"])
+        row["open_after"] = tuple(row["open_after"].tolist())
         profiles[sensor_id] = Profile(**row)
     return profiles

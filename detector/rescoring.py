@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.rules import RuleBook
 from detector.scorer import Model, ScoreBlock, Scored, judge_block, score_block
 from detector.state import SensorTable
 from detector.windows import Block
@@ -28,11 +29,9 @@ class Recorded:
         self._joined: dict[str, F64] = {}
         self._replays: list[_Replay] = []
 
-    def record(
-        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
-    ) -> Scored:
+    def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
-        scored = score_block(table, block, model, open_after, close_after)
+        scored = score_block(table, block, model, book)
         for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
             self._scores.setdefault(table.name(slot), []).append(scored.u[:count, at])
         return scored
@@ -62,9 +61,7 @@ class _Replay:
         self._recorded = recorded
         self.used: dict[str, int] = {}
 
-    def __call__(
-        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
-    ) -> Scored:
+    def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         parts = []
         for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
             sensor_id = table.name(slot)
@@ -72,4 +69,5 @@ class _Replay:
             parts.append(self._recorded.of(sensor_id)[first : first + count])
             self.used[sensor_id] = first + count
         u = block.by_tick(np.concatenate(parts))
-        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after)
+        rules = table["rules"][block.slots]
+        return judge_block(table, block, u, np.full_like(u, np.nan), book.open_after[rules], book.close_after[rules])

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.journal import unpack_entry
-from detector.state import Episode, SensorTable, WarmUp
+from detector.state import Episode, SensorTable, Slots, WarmUp
 from detector.threshold import HORIZON
 
 P = TypeVar("P")
@@ -50,33 +53,49 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
 
 def take_model(
     table: SensorTable,
+    slots: Slots,
     profiles: Mapping[str, P],
-    cells_of: Callable[[P], dict[str, Any]],
+    cells_of: Callable[[int, P], dict[str, Any]],
     forget_scores: Callable[[int], None],
 ) -> None:
     """Sensors that a new model knows from training take its profile; the others warm up anew.
 
-    `cells_of` gives the cells of a profile; `forget_scores` lets the averages of a slot start anew.
+    `cells_of` gives the cells of a slot with a profile; `forget_scores` lets the averages of a slot start anew.
     """
-    for slot in table.occupied().tolist():
+    for slot in slots.tolist():
         forget_scores(slot)
         profile = profiles.get(table.name(slot))
         if profile is not None:
-            table.set(slot, cells_of(profile))
+            table.set(slot, cells_of(slot, profile))
             table.warming.pop(slot, None)
         else:
             table.set(slot, {"live": False})
             table.warming[slot] = WarmUp(table.channels)
 
 
+def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:
+    """Which rules apply to each sensor, by number, under the settings of now."""
+    slots = table.occupied()
+    numbers = [number_of(table.name(slot)) for slot in slots.tolist()]
+    table["rules"][slots] = np.array(numbers, dtype=np.int16)
+
+
+def judged_otherwise(table: SensorTable, open_after: NDArray[np.int64]) -> Slots:
+    """The slots whose profile is for another n-of-m than `open_after` (R, 2), by rules, has by now."""
+    slots = table.occupied()
+    slots = slots[table["live"][slots] & (table["rules"][slots] >= 0)]
+    differs: NDArray[np.bool_] = (table["open_after"][slots] != open_after[table["rules"][slots]]).any(axis=1)
+    return slots[differs]
+
+
 def take_budget(table: SensorTable, budget_of: Callable[[int], float]) -> None:
     """Horizon and N follow a new budget, peaks stay, the credit starts anew.
 
-    `budget_of` gives the rows per allowed alarm for a median interval (ns).
+    `budget_of` gives the rows per allowed alarm of the sensor in a slot.
     """
     slots = table.occupied()
     for slot in slots[table["live"][slots]].tolist():
-        budget = budget_of(int(table["median"][slot]))
+        budget = budget_of(slot)
         if budget != table["budget"][slot]:
             horizon = HORIZON * budget
             rows = min(float(table["rows"][slot]), horizon)

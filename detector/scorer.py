@@ -13,6 +13,7 @@ from detector import signals
 from detector.episodes import Closing, Opening, follow
 from detector.profile import Profile, Reconstruct
 from detector.recovery import RECOVERY, Recovery
+from detector.rules import RuleBook
 from detector.signals import F64
 from detector.state import SensorTable
 from detector.threshold import nth_largest_log
@@ -66,22 +67,12 @@ class Scored:
 class ScoreBlock(Protocol):
     """Scores the real rows of a block: `score_block`, or what stands in for it or listens to it."""
 
-    def __call__(
-        self, table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int
-    ) -> Scored:
+    def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score every real row of a block whose windows are complete, and write the moving state back."""
         ...
 
 
-def score_block(
-    table: SensorTable,
-    block: Block,
-    model: Model,
-    open_after: tuple[int, int],
-    close_after: int,
-    *,
-    explain: bool = False,
-) -> Scored:
+def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, *, explain: bool = False) -> Scored:
     """Score every real row of a block whose windows are complete, and write the moving state back.
 
     `explain` asks for `Scored.expected`.
@@ -94,7 +85,8 @@ def score_block(
     u = scores_of(block, _averages(block, raw, errors, moving), frozen, moving)
     table.put(block.slots, moving)
     expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
-    return judge_block(table, block, u, errors, open_after, close_after, expected)
+    rules = table["rules"][block.slots]
+    return judge_block(table, block, u, errors, book.open_after[rules], book.close_after[rules], expected)
 
 
 def judge_block(
@@ -102,18 +94,21 @@ def judge_block(
     block: Laid,
     u: F64,
     errors: F64,
-    open_after: tuple[int, int],
-    close_after: int,
+    open_after: NDArray[np.int64],
+    close_after: NDArray[np.int64],
     expected: F64 | None = None,
 ) -> Scored:
-    """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back."""
-    rules = table.take(block.slots, _JUDGED)
-    earlier_score, earlier_peak = rules["score"], rules["peak"].copy()
-    rules["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
-    v = _smallest_of_recent(block, u, rules, open_after)
+    """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back.
+
+    `open_after` (n, 2): n and m of n of m; `close_after` (n,).
+    """
+    judged = table.take(block.slots, _JUDGED)
+    earlier_score, earlier_peak = judged["score"], judged["peak"].copy()
+    judged["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
+    v = _smallest_of_recent(block, u, judged, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
-    transitions, limits = follow(rules, v, times, block.active, close_after)
-    table.put(block.slots, rules)
+    transitions, limits = follow(judged, v, times, block.active, close_after)
+    table.put(block.slots, judged)
     return Scored(u, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
 
 
@@ -228,11 +223,15 @@ def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving:
     return u
 
 
-def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: tuple[int, int]) -> F64:
-    """v (T, n); where fewer than m scores exist the first one stands for the missing."""
-    n, m = open_after
+def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: NDArray[np.int64]) -> F64:
+    """v (T, n); where fewer than m scores exist the first one stands for the missing. `open_after` (n, 2): n and m."""
     recent = moving["recent"].T
     joined = np.concatenate([np.where(np.isnan(recent), u[0], recent), u])
-    at = block.ticks[:, None] + np.arange(m - 1)
+    at = block.ticks[:, None] + np.arange(len(recent))
     moving["recent"] = joined[at, np.arange(len(block.slots))[:, None]]
-    return nth_largest_log(joined, n, m)
+    kinds = np.unique(open_after, axis=0).tolist()
+    v = np.empty_like(u)
+    for n, m in kinds:
+        alike = slice(None) if len(kinds) == 1 else np.flatnonzero((open_after == (n, m)).all(axis=1))
+        v[:, alike] = nth_largest_log(joined[len(recent) - (m - 1) :, alike], n, m)
+    return v

@@ -19,6 +19,7 @@ from detector.values import (
     Duration,
     Listen,
     Name,
+    Pattern,
     Period,
     PositiveDuration,
     Text,
@@ -159,8 +160,8 @@ class FieldsConfig(_Section):
 class SensorsConfig(_Section):
     """Which sensors are watched; shell patterns."""
 
-    include: tuple[Text, ...] = ("*",)
-    exclude: tuple[Text, ...] = ()
+    include: tuple[Pattern, ...] = ("*",)
+    exclude: tuple[Pattern, ...] = ()
 
 
 class WindowConfig(_Section):
@@ -263,11 +264,29 @@ class AlertsOverride(_Section):
     min_deviation: MinDeviation = Field(default_factory=MinDeviation)
 
 
-class OverrideConfig(_Section):
-    """Other settings for the sensors whose id matches a shell pattern."""
+class WindowOverride(_Section):
+    """Keys of `readings.window` that differ for some sensors."""
 
-    match: Text
-    alerts: AlertsOverride
+    max_gap: PositiveDuration | None = None
+    max_fill: Annotated[int, Field(ge=0, le=50)] = 5
+
+
+class OverrideConfig(_Section):
+    """Other settings for the sensors whose id matches a shell pattern; of several overrides the first one counts."""
+
+    match: Pattern
+    enabled: bool = True
+    """false: these sensors are left out."""
+    window: WindowOverride = Field(default_factory=WindowOverride)
+    silence_after: PositiveDuration | None = None
+    alerts: AlertsOverride = Field(default_factory=AlertsOverride)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.model_fields_set - {"match"}
+        if not given - {"window", "alerts"} and not self.window.model_fields_set and not self.alerts.model_fields_set:
+            raise refused(f"the override for `{self.match}` sets nothing", "Add a setting, or `enabled: true`")
+        return self
 
 
 class ReadingsConfig(_Section):
@@ -289,7 +308,7 @@ class ReadingsConfig(_Section):
     idle_eviction: PositiveDuration | None = parse_duration("7d")
     """A sensor that is silent for longer is forgotten."""
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
-    overrides: tuple[OverrideConfig, ...] = ()
+    overrides: Annotated[tuple[OverrideConfig, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -359,7 +378,7 @@ class TrainingConfig(_Section):
 class MaintenanceConfig(_Section):
     """Alerts of matching sensors are muted in this time."""
 
-    match: Text
+    match: Pattern
     start: Time = Field(alias="from")
     end: Time = Field(alias="to")
 

@@ -27,12 +27,16 @@ _FORMAT = 1
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it."""
+    """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it.
+
+    `newest_last`: a cell holds so many of a sensor's newest rows; one of another length is taken over from its end.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     empty: float | int | bool
+    newest_last: bool = False
 
 
 def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
@@ -54,6 +58,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("offset", "i8", (), -1),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER),
+        # which rules apply (see rules.py)
+        Column("rules", "i2", (), 0),
         # the profile
         Column("live", "?", (), False),
         Column("center", "f8", (channels,), 0.0),
@@ -64,6 +70,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("regular", "?", (), False),
         Column("worst", "f8", (signals,), 1.0),
         Column("worst_zz", "f8", (), 1.0),
+        Column("open_after", "u1", (2,), 0),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
         Column("level", "f8", (channels,), math.nan),
@@ -72,7 +79,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("mean", "f8", (signals,), 0.0),
         Column("variance", "f8", (signals,), 1.0),
         Column("count", "f8", (), 0.0),
-        Column("recent", "f8", (last_scores - 1,), math.nan),
+        Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
         Column("score", "f8", (), math.nan),
         # the adaptive scale as it was before a long fault (see recovery.py)
         Column("high", "i2", (), 0),
@@ -105,8 +112,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 
 
 CHANNEL_COLUMNS = frozenset(
-    ("values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions")
-)
+    (
+        "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
+        "rules", "open_after",
+    )
+)  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
 
 
@@ -281,14 +291,18 @@ class SensorTable:
             packed = msgspec.msgpack.decode(data, type=_Packed)
         except msgspec.MsgspecError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        if packed.format != _FORMAT or packed.layout != self._layout():
+        if packed.format != _FORMAT or not self._takes(packed.layout):
             raise StateError("the stored state was written with another configuration or version")
         slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
-        for column in self.columns:
-            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype)
-            self._arrays[column.name][slots] = cells.reshape(len(slots), *column.shape)
+        for column, (_, _, shape) in zip(self.columns, packed.layout, strict=True):
+            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype).reshape(len(slots), *shape)
+            if tuple(shape) != column.shape:
+                wider = np.full((len(slots), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
+                wider[:, column.shape[0] :] = cells
+                cells = wider[:, shape[0] :]
+            self._arrays[column.name][slots] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
             for beside in (self.held, self.warming, self.episodes):
                 beside.pop(slot, None)
@@ -306,6 +320,15 @@ class SensorTable:
 
     def _layout(self) -> list[tuple[str, str, tuple[int, ...]]]:
         return [(c.name, c.dtype, c.shape) for c in self.columns]
+
+    def _takes(self, layout: list[tuple[str, str, tuple[int, ...]]]) -> bool:
+        """Whether cells of that layout fit into the columns."""
+        if len(layout) != len(self.columns):
+            return False
+        return all(
+            (name, dtype) == (c.name, c.dtype) and (shape == c.shape or (c.newest_last and len(shape) == 1))
+            for c, (name, dtype, shape) in zip(self.columns, layout, strict=True)
+        )
 
     def _grow(self) -> None:
         """By a quarter, in whole chunks; pages that no sensor has touched yet cost nothing."""

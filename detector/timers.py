@@ -6,6 +6,8 @@ durations change how later rows are judged, so they cut a batch; updates only pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from detector.announcer import Announcer
@@ -17,13 +19,13 @@ FOREVER = int(np.iinfo(np.int64).max)
 
 
 class Timers:
-    """The timers of one partition's sensors. `idle`, `longest`: ns, None: never."""
+    """The timers of one partition's sensors. `idle`: ns, None: never; `longest`: all limits of episodes in use, ns."""
 
-    def __init__(self, table: SensorTable, announcer: Announcer, idle: int | None, longest: int | None) -> None:
+    def __init__(self, table: SensorTable, announcer: Announcer, idle: int | None, longest: Sequence[int]) -> None:
         self._table = table
         self._announcer = announcer
         self._idle = idle
-        self._shortest = min((timer for timer in (idle, longest) if timer is not None), default=None)
+        self._shortest = min([*longest, *([] if idle is None else [idle])], default=None)
         self._next_eviction = NEVER
 
     def forget(self) -> None:

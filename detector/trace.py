@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.rules import RuleBook
 from detector.scorer import Model, ScoreBlock, Scored, score_block
 from detector.state import SensorTable
 from detector.windows import Block
@@ -43,8 +44,8 @@ class Rows:
 def traced(listener: Callable[[Rows], None]) -> ScoreBlock:
     """A `score_block` that tells the listener of every block it has scored."""
 
-    def score(table: SensorTable, block: Block, model: Model, open_after: tuple[int, int], close_after: int) -> Scored:
-        scored = score_block(table, block, model, open_after, close_after, explain=True)
+    def score(table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
+        scored = score_block(table, block, model, book, explain=True)
         listener(rows_of(table, block, scored))
         return scored
 

@@ -114,6 +114,21 @@ def _variable(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    """As `fnmatch` reads it, but what could only be a slip is refused there and taken literally by it."""
+    at = 0
+    while (at := value.find("[", at)) >= 0:
+        begin = at + 1 + value.startswith("!", at + 1)
+        end = value.find("]", begin + 1)
+        if end < 0:
+            raise refused(f"`{value}` is no pattern: a [ is never closed", "Close it, or write [[] for the character")
+        for low, high in re.findall(r"(.)-(.)", value[begin:end], re.DOTALL):
+            if low > high:
+                raise refused(f"`{value}` is no pattern: nothing lies from {low} to {high}", f"Write {high}-{low}")
+        at = end + 1
+    return value
+
+
 def _listen(value: str) -> str:
     match = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", value)
     if match is None or int(match[1]) > 65_535:
@@ -138,5 +153,7 @@ Period = Annotated[str, BeforeValidator(_period)]
 Name = Annotated[str, AfterValidator(_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+"""A shell pattern: `*`, `?`, `[a-c]`, `[!a-c]`; case counts."""
 Variable = Annotated[str, AfterValidator(_variable)]
 Count = Annotated[int, Field(ge=1)]

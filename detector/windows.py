@@ -195,11 +195,12 @@ def _append(rows: WindowRows, loose: _Loose) -> WindowRows:
     )
 
 
-def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: int | None, max_fill: int) -> WindowRows:
+def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I64) -> WindowRows:
     """Mark restarts after long gaps and fill short ones with linearly interpolated rows.
 
     A gap of k = floor(gap / median + 0.5) median intervals gets k - 1 rows, at most `max_fill`; a longer one restarts
-    the window. Sensors whose intervals vary are never filled; a gap beyond `max_gap` ns restarts any sensor.
+    the window. Sensors whose intervals vary are never filled; a gap beyond `max_gap` ns restarts any sensor. Both are
+    by the number of a sensor's rules.
     """
     if not len(rows.times):
         return rows
@@ -215,9 +216,8 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: int | None, max_f
     missing = np.zeros(len(gap), dtype=np.int64)
     np.floor_divide(2 * gap + median, 2 * median, out=missing, where=usable)
     missing = np.maximum(missing - 1, 0)
-    rows.restarts |= missing > max_fill
-    if max_gap is not None:
-        rows.restarts |= gap > max_gap
+    rules = np.repeat(table["rules"][rows.slots], lengths)
+    rows.restarts |= (missing > max_fill[rules]) | (gap > max_gap[rules])
     missing[rows.restarts] = 0
     if not missing.any():
         return rows

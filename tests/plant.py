@@ -12,11 +12,20 @@ from unittest import mock
 import numpy as np
 
 from detector import alerts as alerts_module
-from detector.config import AlertsConfig, FalseAlarms, FieldsConfig, OpenAfter, ReadingsConfig, WindowConfig
+from detector.config import (
+    AlertsConfig,
+    FalseAlarms,
+    FieldsConfig,
+    OpenAfter,
+    OverrideConfig,
+    ReadingsConfig,
+    WindowConfig,
+)
 from detector.decoding import ReadingDecoder
 from detector.messages import Alert, encode_alert
 from detector.pipeline import Pipeline
 from detector.profile import Profile, Reconstruct, build_profile
+from detector.rules import RuleBook
 from detector.scorer import Model, ScoreBlock, score_block
 from detector.signals import F32, F64, WINDOW
 from detector.snapshots import unpack_slices
@@ -85,6 +94,7 @@ def readings_config(
     idle_eviction: int | None = None,
     update_every: int | None = None,
     max_duration: int | None = None,
+    overrides: Sequence[Mapping[str, Any]] = (),
     **alerts: Any,
 ) -> ReadingsConfig:
     """A configuration without timers and without a budget, unless asked for. Durations are ns."""
@@ -93,6 +103,7 @@ def readings_config(
         warmup=warmup,
         window=WindowConfig(**(window or {})),
         idle_eviction=idle_eviction,
+        overrides=tuple(OverrideConfig.model_validate(override) for override in overrides),
         alerts=AlertsConfig(
             false_alarms=false_alarms,
             open_after=OpenAfter(n=open_after[0], of=open_after[1]),
@@ -164,7 +175,7 @@ def play(pipeline: Pipeline, records: Sequence[Record], cuts: Sequence[int] = ()
 
 def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
     """A copy of what the pipeline knows of its sensors, by way of its snapshot."""
-    table = SensorTable(len(config.channels), config.alerts.open_after.of)
+    table = SensorTable(len(config.channels), RuleBook(config).most_rows)
     unpack_slices(table, unpack_state(pipeline.snapshot())[0])
     return table
 
@@ -186,17 +197,18 @@ def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
 
 def numbers_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, dict[str, list[float]]]:
     """What the reference calls the numbers of its sensors."""
-    table = table_of(pipeline, config)
+    table, book = table_of(pipeline, config), RuleBook(config)
     names = ["score", "prediction", "level", "held_error", "recent", "mean", "variance", "count", "filled", "pending"]
-    if config.alerts.false_alarms is not None:
-        names += ["credit", "rows", "peaks"]
     found: dict[str, dict[str, list[float]]] = {}
     for sensor, slot in table.slots.items():
         found[sensor] = {}
-        for name in names if table["live"][slot] else ():
+        limited = book.of(sensor).alerts.false_alarms is not None
+        for name in [*names, *(["credit", "rows", "peaks"] if limited else [])] if table["live"][slot] else ():
             cells = np.atleast_1d(table[name][slot]).astype(float)
             if name == "peaks":
                 cells = cells - table["forgotten"][slot]
+            if name == "recent":  # as wide as the largest m; what a smaller one leaves out does not count
+                cells = cells[len(cells) - (book.of(sensor).open_after[1] - 1) :]
             found[sensor][name] = cells[np.isfinite(cells)].tolist()
     return found
 

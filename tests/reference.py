@@ -12,10 +12,11 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
-from detector.config import AlertsConfig, ReadingsConfig
+from detector.config import AlertsConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.messages import alert_id
 from detector.profile import Profile, build_profile
 from detector.scorer import Model
@@ -31,6 +32,7 @@ class Sensor:
 
     def __init__(self, owner: Reference, name: str, profile: Profile | None) -> None:
         self.owner, self.name = owner, name
+        self.alerts, self.window_rules = owner.settings_of(name)
         self.order = Order(owner.config.window.allowed_lateness)
         self.warming: list[Row] = []
         self.profile: Profile | None = None
@@ -47,7 +49,7 @@ class Sensor:
 
     def _begin(self, profile: Profile) -> None:
         self.profile = profile
-        self.budget = Budget(profile, self.owner.budget_of(profile.median_interval))
+        self.budget = Budget(profile, budget_of(self.alerts, profile.median_interval))
         self.scale = Scale(profile)
 
     def _empty(self) -> None:
@@ -56,7 +58,7 @@ class Sensor:
         self.level: list[float] | None = None
         self.reconstruction = math.nan
         self.completed = 0
-        self.recent: deque[float] = deque(maxlen=self.owner.alerts.open_after.of)
+        self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
 
     def numbers(self) -> dict[str, list[float]]:
         """What moves from row to row, empty lists for what has not begun. While it warms up: nothing."""
@@ -69,7 +71,7 @@ class Sensor:
             "prediction": self.prediction or [],
             "level": self.level or [],
             "held_error": [self.reconstruction] if scored else [],
-            "recent": list(self.recent)[max(len(self.recent) - self.owner.alerts.open_after.of + 1, 0) :],
+            "recent": list(self.recent)[max(len(self.recent) - self.alerts.open_after.of + 1, 0) :],
             "mean": self.scale.mean,
             "variance": self.scale.variance,
             "count": [self.scale.count],
@@ -128,7 +130,7 @@ class Sensor:
         self.offset = offset
         if len(self.warming) < self.owner.config.warmup:
             return
-        model, after = self.owner.model, self.owner.alerts.open_after
+        model, after = self.owner.model, self.alerts.open_after
         profile, carry = build_profile(
             np.array([row.time for row in self.warming]),
             np.array([row.values for row in self.warming]),
@@ -147,7 +149,7 @@ class Sensor:
     def _missing_before(self, time: int) -> int | None:
         """Rows to fill in before this one; None: the gap is too long."""
         assert self.profile is not None
-        rules = self.owner.config.window
+        rules = self.window_rules
         gap = time - self.window[-1].time
         if rules.max_gap is not None and gap > rules.max_gap:
             return None
@@ -187,7 +189,7 @@ class Sensor:
         self.score = u = min(frozen, self.scale.adaptive(signals))
         self.scale.learn(signals, u)
 
-        after = self.owner.alerts.open_after
+        after = self.alerts.open_after
         if not self.recent:
             self.recent.extend([u] * (after.of - 1))
         self.recent.append(u)
@@ -213,7 +215,7 @@ class Sensor:
             else:
                 episode.quiet += 1
             episode.peak = max(episode.peak, v)
-            if episode.quiet >= self.owner.alerts.close_after:
+            if episode.quiet >= self.alerts.close_after:
                 self.close("recovered", hold=False)
             elif not episode.critical and v >= self._critical_from(episode.ln_threshold):
                 episode.critical = True
@@ -227,7 +229,7 @@ class Sensor:
             self._open(v, ln_threshold)
 
     def _critical_from(self, ln_threshold: float) -> float:
-        return ln_threshold + math.log(self.owner.alerts.critical_ratio)
+        return ln_threshold + math.log(self.alerts.critical_ratio)
 
     def _open(self, v: float, ln_threshold: float) -> None:
         self.budget.forget_pending()
@@ -243,14 +245,14 @@ class Sensor:
             opened_offset=self.offset,
             peak=v,
             loud_time=detected,
-            update_at=self.owner.deadline(self.owner.alerts.update_every),
-            close_at=self.owner.deadline(self.owner.alerts.max_duration),
+            update_at=self.owner.deadline(self.alerts.update_every),
+            close_at=self.owner.deadline(self.alerts.max_duration),
         )
         self._tell("opened")
 
     def update(self) -> None:
         assert self.episode is not None
-        self.episode.update_at = self.owner.deadline(self.owner.alerts.update_every)
+        self.episode.update_at = self.owner.deadline(self.alerts.update_every)
         self.episode.sequence += 1
         self._tell("updated")
 
@@ -316,9 +318,19 @@ class Reference:
         self.clock: int | None = None
         self._ahead = 0
 
-    @property
-    def alerts(self) -> AlertsConfig:
-        return self.config.alerts
+    def settings_of(self, sensor: str) -> tuple[AlertsConfig, WindowConfig]:
+        """The settings of a sensor: those of all, changed by the first override that matches it."""
+        alerts, window = self.config.alerts, self.config.window
+        if override := self._override_of(sensor):
+            alerts = _changed(alerts, override.alerts)
+            window = _changed(window, override.window)
+        return alerts, window
+
+    def _override_of(self, sensor: str) -> OverrideConfig | None:
+        for override in self.config.overrides:
+            if fnmatchcase(sensor, override.match):
+                return override
+        return None
 
     def feed(self, offset: int, readings: Sequence[Reading]) -> None:
         """Take in one record."""
@@ -349,15 +361,6 @@ class Reference:
         assert self.clock is not None
         return math.inf if duration is None else self.clock + duration
 
-    def budget_of(self, median_interval: int) -> float | None:
-        """Readings per allowed false alarm."""
-        allowed = self.alerts.false_alarms
-        if allowed is None:
-            return None
-        per = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
-        assert per is not None
-        return min(max(per / allowed.per_sensor, 300.0), 1e6)
-
     def _advance(self, time: int) -> int:
         """Move the partition clock; returns by how much it jumped, if it did."""
         if self.clock is None:
@@ -386,10 +389,33 @@ class Reference:
                 del self.sensors[name]
 
     def _watched(self, sensor: str) -> bool:
+        override = self._override_of(sensor)
+        if override is not None and not override.enabled:
+            return False
         rules = self.config.sensors
         return any(fnmatchcase(sensor, pattern) for pattern in rules.include) and not any(
             fnmatchcase(sensor, pattern) for pattern in rules.exclude
         )
+
+
+def budget_of(alerts: AlertsConfig, median_interval: int) -> float | None:
+    """Readings per allowed false alarm."""
+    allowed = alerts.false_alarms
+    if allowed is None:
+        return None
+    per = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
+    assert per is not None
+    return min(max(per / allowed.per_sensor, 300.0), 1e6)
+
+
+def _changed(settings: Any, override: Any) -> Any:
+    """The settings with the keys that the override was given."""
+    return type(settings)(
+        **{
+            key: getattr(override if key in override.model_fields_set else settings, key)
+            for key in type(settings).model_fields
+        }
+    )
 
 
 def _towards(old: list[float], new: list[float], rate: float) -> list[float]:

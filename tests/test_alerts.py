@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.alerts import AlertWriter, Moment
+from detector.alerts import AlertWriter, Moment, critical_level
 from detector.episodes import Opening
 from detector.messages import Alert, alert_id, decode_alert
 from detector.scorer import Model
@@ -24,9 +24,9 @@ def flat(windows: F32) -> F32:
     return np.zeros_like(windows)
 
 
-def writer_of(channels: int = 1, ratio: float = 3.0) -> AlertWriter:
+def writer_of(channels: int = 1) -> AlertWriter:
     model = Model("readings", "v7", "sha256:abc", "standard", 1, flat, {})
-    return AlertWriter("anomaly-alerts", plant.PARTITION, model, plant.NAMES[:channels], ratio)
+    return AlertWriter("anomaly-alerts", plant.PARTITION, model, plant.NAMES[:channels])
 
 
 def moment_of(channels: int = 1, **changes: Any) -> Moment:
@@ -47,7 +47,7 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
 
 
 def episode_of(ended: int = NEVER, v: float = 1.0, ln_threshold: float = 0.5, ratio: float = 3.0) -> Episode:
-    return writer_of(ratio=ratio).begin("pump", Opening(0, 3, ln_threshold, ended), moment_of(), v)
+    return writer_of().begin("pump", Opening(0, 3, ln_threshold, ended), moment_of(), v, ratio)
 
 
 def alert_of(channels: int = 1, **changes: Any) -> Alert:
@@ -73,7 +73,7 @@ def test_but_not_before_the_last_one_ended(ended: int, row: int) -> None:
 def test_an_episode_is_critical_from_a_multiple_of_its_threshold_on(ratio: float, v: float, severity: str) -> None:
     episode = episode_of(v=v, ratio=ratio)
     assert episode.severity == severity
-    assert writer_of(ratio=ratio).critical_level(episode) == pytest.approx(0.5 + math.log(ratio))
+    assert critical_level(episode.ln_threshold, ratio) == pytest.approx(0.5 + math.log(ratio))
 
 
 def test_the_messages_of_an_episode() -> None:

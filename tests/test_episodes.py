@@ -33,7 +33,7 @@ def run(rows: Rows, *series: list[float], close_after: int = 3, first: int = 0) 
         v[: len(one), i] = one
     times = np.repeat(10 * np.arange(first, first + ticks)[:, None], len(series), axis=1)
     active = [sum(len(one) > tick for one in series) for tick in range(ticks)]
-    return follow(rows, v, times, active, close_after)[0]
+    return follow(rows, v, times, active, np.full(len(series), close_after))[0]
 
 
 def test_an_episode_opens_at_the_threshold_and_closes_after_enough_quiet_rows() -> None:

@@ -261,13 +261,77 @@ def open_pipeline(config: ReadingsConfig, model: Model) -> Pipeline:
 def test_what_is_no_state_or_another_configurations_is_refused() -> None:
     config = plant.readings_config(warmup=200)
     stored = open_pipeline(config, plant.model_of()).snapshot()
-    for other in (plant.readings_config(channels=2), plant.readings_config(open_after=(3, 5))):
-        pipeline = plant.pipeline_of(other, plant.model_of(channels=len(other.channels)))
-        with pytest.raises(StateError, match="another configuration"):
-            pipeline.restore(stored)
+    pipeline = plant.pipeline_of(plant.readings_config(channels=2), plant.model_of(channels=2))
+    with pytest.raises(StateError, match="another configuration"):
+        pipeline.restore(stored)
     for broken in (b"", b"nonsense", stored[: len(stored) // 2]):
         with pytest.raises(StateError):
             plant.pipeline_of(config, plant.model_of()).restore(broken)
+
+
+def test_other_settings_of_a_sensor_count_from_a_restart_on() -> None:
+    config = plant.readings_config(warmup=200)
+    stored = open_pipeline(config, plant.model_of()).snapshot()
+    override = {"match": "a", "alerts": {"false_alarms": {"per": "700 readings"}, "close_after": 3}}
+    other = plant.readings_config(warmup=200, overrides=[override])
+    pipeline = plant.pipeline_of(other, plant.model_of())
+    pipeline.restore(stored)
+    table = plant.table_of(pipeline, other)
+    assert table["budget"][table.slots["a"]] == 700
+    assert (pipeline.open_episodes, pipeline.warming) == (1, 1)
+    quiet = plant.readings_of("a", healthy(300), first=START + 400 * SECOND)
+    (closed,) = [
+        decode_alert(one.value) for one in plant.play(pipeline, [record_after(pipeline, quiet)])
+        if decode_alert(one.value).event == "closed"
+    ]  # fmt: skip
+    assert closed.close_reason == "recovered"
+
+
+def test_with_another_n_of_m_a_sensor_warms_up_anew_and_others_go_on() -> None:
+    config = plant.readings_config(warmup=200)
+    values = healthy(300)
+    pipeline = fed(config, plant.model_of(), [plant.readings_of(name, values) for name in "ab"])
+    other = plant.readings_config(warmup=200, overrides=[{"match": "a", "alerts": {"open_after": {"n": 3, "of": 20}}}])
+    again = plant.pipeline_of(other, plant.model_of())
+    again.restore(pipeline.snapshot())
+    assert (again.sensors, again.warming) == (2, 1)
+    table, before = plant.table_of(again, other), plant.table_of(pipeline, config)
+    a, b = table.slots["a"], table.slots["b"]
+    assert a in table.warming
+    assert table["recent"][b, -9:].tolist() == before["recent"][before.slots["b"]].tolist()
+    plant.play(again, [record_after(again, plant.readings_of("a", values, first=START + 300 * SECOND))])
+    assert plant.table_of(again, other)["open_after"][a].tolist() == [3, 20]
+
+
+def test_a_sensor_that_is_left_out_from_a_restart_on_is_no_longer_heard() -> None:
+    config = plant.readings_config(warmup=200, idle_eviction=100 * SECOND)
+    stored = open_pipeline(config, plant.model_of()).snapshot()
+    other = plant.readings_config(warmup=200, idle_eviction=100 * SECOND, overrides=[{"match": "a", "enabled": False}])
+    pipeline = plant.pipeline_of(other, plant.model_of())
+    pipeline.restore(stored)
+    at = START + 400 * SECOND
+    output = pipeline.process(
+        next(plant.batches_of([record_after(pipeline, plant.readings_of("a", healthy(30), first=at))]))
+    )
+    assert (output.excluded, output.tally.accepted, pipeline.open_episodes) == (30, 0, 1)
+    # Its episode ends when it is forgotten, as it has not been heard of.
+    late = plant.readings_of("b", healthy(1), first=at + 3600 * SECOND)
+    (closed,) = plant.play(pipeline, [record_after(pipeline, late)])
+    assert decode_alert(closed.value).close_reason == "evicted"
+    assert pipeline.sensors == 1
+
+
+def record_after(pipeline: Pipeline, readings: Sequence[Reading]) -> Record:
+    """The next record of the stream."""
+    return Record(pipeline.position, None, plant.message(readings))
+
+
+@pytest.mark.parametrize("rows", [100, 60])
+def test_more_scores_may_count_than_a_warm_up_gives(rows: int) -> None:
+    config = plant.readings_config(warmup=150, open_after=(rows, 100))
+    values = healthy(500)
+    values[300:] += 30
+    assert fed(config, plant.model_of(), [plant.readings_of("a", values)]).open_episodes == 1
 
 
 def test_another_model_takes_over_with_its_profiles_and_open_episodes() -> None:

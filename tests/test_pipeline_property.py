@@ -20,6 +20,7 @@ from detector import pipeline as pipeline_module
 from detector import scorer, snapshots
 from detector.config import FalseAlarms, ReadingsConfig
 from detector.profile import Profile
+from detector.rules import RuleBook
 from detector.scorer import Model
 from detector.streams.base import Record, pack_state
 from tests import plant
@@ -64,10 +65,12 @@ class Scenario:
     group: int
 
     def model(self) -> Model:
-        after = self.config.alerts.open_after
+        book = RuleBook(self.config)
         channels = len(self.config.channels)
         profiles = {
-            name(i): bundled(channels, self.intervals[i], self.irregular[i], self.stride, (after.n, after.of), i)
+            name(i): bundled(
+                channels, self.intervals[i], self.irregular[i], self.stride, book.of(name(i)).open_after, i
+            )
             for i, known in enumerate(self.known)
             if known
         }
@@ -100,6 +103,31 @@ def bundled(
 
 
 @st.composite
+def overrides(draw: st.DrawFn, *, timers: bool) -> list[dict[str, Any]]:
+    """Other settings for some sensors; patterns overlap, and the first one counts."""
+    alerts = {
+        "false_alarms": st.sampled_from([None, {"per": "300 readings"}, {"per": "10m"}]),
+        "open_after": st.sampled_from([{"n": 12, "of": 14}, {"n": 2, "of": 4}, {"n": 1, "of": 1}]),
+        "close_after": st.sampled_from([2, 30]),
+        "critical_ratio": st.sampled_from([1.0, 2.0]),
+    }
+    if timers:
+        alerts["update_every"] = st.sampled_from([None, "3s"])
+        alerts["max_duration"] = st.sampled_from([None, "12s"])
+    one = st.fixed_dictionaries(
+        {"match": st.sampled_from(["s0", "s[12]", "s[!0-2]", "*"])},
+        optional={
+            "enabled": st.sampled_from([True, True, True, False]),
+            "alerts": st.fixed_dictionaries({}, optional=alerts).filter(bool),
+            "window": st.fixed_dictionaries(
+                {}, optional={"max_gap": st.sampled_from([None, "6s"]), "max_fill": st.sampled_from([0, 8])}
+            ).filter(bool),
+        },
+    ).filter(lambda override: len(override) > 1)
+    return draw(st.lists(one, max_size=3))
+
+
+@st.composite
 def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Scenario:
     channels = draw(st.sampled_from([1, 1, 2]))
     sensors = draw(st.integers(1, 6))
@@ -127,6 +155,7 @@ def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Sce
         max_duration=seconds(None, 9, 30, 120) if timers else None,
         close_after=draw(st.sampled_from([3, 20, 60])),
         critical_ratio=draw(st.sampled_from([1.0, 1.5, 3.0, 20.0])),
+        overrides=draw(overrides(timers=timers)),
     )
     trouble = st.builds(
         Trouble,

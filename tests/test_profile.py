@@ -90,7 +90,8 @@ def test_peaks_of_any_suffix_are_those_found_row_by_row(open_after: tuple[int, i
     signals = plain_signals(profile, values)
     zz = ((signals - profile.mean) / (np.sqrt(profile.variance) + 1e-6)).max(axis=1)
     u = np.minimum((signals / profile.worst).max(axis=1), np.maximum(zz / profile.worst_zz, 0)).tolist()
-    assert u[len(u) - (m - 1) :] == pytest.approx(carry.recent_u.tolist(), rel=1e-4)
+    assert u[-99:] == pytest.approx(carry.recent_u.tolist(), rel=1e-4)
+    assert profile.open_after == open_after
     recent = [u[0]] * (m - 1) + u
     v = [max(math.log(max(sorted(recent[i : i + m])[m - n], 1e-9)), -2.5) for i in range(len(u))]
     for rows in (1, 2, 99, 100, 101, 102, 777, 1500, 2399, 2400):
@@ -192,6 +193,13 @@ def test_a_constant_sensor_gets_a_profile_of_finite_numbers() -> None:
     assert all(np.isfinite(number).all() for number in numbers)
     assert (profile.worst > 0).all()
     assert np.isfinite(carry.recent_u).all()
+
+
+def test_where_the_prefix_has_few_scores_the_first_stands_for_the_missing() -> None:
+    _, carry = build_profile(TIMES[:150], healthy(150), plant.reconstructor(), open_after=(60, 100))
+    assert carry.recent_u.shape == (99,)
+    assert len(set(carry.recent_u[:50].tolist())) == 1
+    assert len(set(carry.recent_u[49:].tolist())) > 40
 
 
 def test_profiles_on_disk_are_the_same_bits(tmp_path: Path) -> None:

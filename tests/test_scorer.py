@@ -16,6 +16,7 @@ import pytest
 
 from detector.config import ReadingsConfig
 from detector.episodes import Opening
+from detector.rules import RuleBook
 from detector.scorer import Model, Scored, score_block
 from detector.signals import F32, F64
 from detector.state import SensorTable
@@ -45,8 +46,7 @@ def score(
 ) -> tuple[Block, Scored]:
     rows = rows_of(series, first)
     block = Block(table, rows, np.arange(len(series)), rows.first, rows.last)
-    after = config.alerts.open_after
-    scored = score_block(table, block, model, (after.n, after.of), config.alerts.close_after)
+    scored = score_block(table, block, model, RuleBook(config))
     block.store(table, np.arange(len(rows.times)))
     return block, scored
 

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from detector.rules import ENDLESS
 from detector.signals import WINDOW
 from detector.state import SensorTable, flags_of
 from detector.windows import LATE_LIMIT, Arrivals, Block, Tally, WindowRows, admit, bridge_gaps
+
+
+def gaps(max_gap: int | None, max_fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rules that are the same for all sensors."""
+    return np.array([ENDLESS if max_gap is None else max_gap]), np.array([max_fill])
+
 
 Coming = Sequence[tuple[int, float | None]]
 """Readings as (time, value)."""
@@ -179,7 +187,7 @@ def bridged(
         values=np.stack([at, at], axis=1).astype(float) ** 2, records=np.arange(count), elements=np.arange(count),
         restarts=np.isin(at, restarts), imputed=np.zeros(count, dtype=bool),
     )  # fmt: skip
-    out = bridge_gaps(table, rows, max_gap, max_fill)
+    out = bridge_gaps(table, rows, *gaps(max_gap, max_fill))
     assert (out.first.tolist(), out.last.tolist()) == ([0], [len(out.times)])
     assert out.records[~out.imputed].tolist() == list(range(count))
     plain = zip(out.times.tolist(), out.values[:, 1].tolist(), out.imputed.tolist(), strict=True)
@@ -245,7 +253,7 @@ def test_rows_of_several_sensors_are_filled_apart() -> None:
         values=np.array([[2.0], [3.0], [25.0]]), records=np.arange(3), elements=np.zeros(3, dtype=np.int64),
         restarts=np.zeros(3, dtype=bool), imputed=np.zeros(3, dtype=bool),
     )  # fmt: skip
-    out = bridge_gaps(table, rows, None, 5)
+    out = bridge_gaps(table, rows, *gaps(None, 5))
     assert out.times.tolist() == [10, 20, 30, 150, 250]
     assert out.values[:, 0].tolist() == [1, 2, 3, 15, 25]
     assert out.records.tolist() == [0, 0, 1, 2, 2]

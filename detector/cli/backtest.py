@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.reports.text import duration
     from detector.scorer import score_block
     from detector.service.assemble import load_model, pipeline_factory
-    from detector.service.supported import refuse_unsupported
+    from detector.service.supported import refuse_unsupported, tell_unmatched
     from detector.timestamps import rfc3339
     from detector.trace import traced
 
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     curves = None if args.out is None else Curves(len(config.readings.channels))
     refuse_unsupported(config)
     model = load_model(config)
+    tell_unmatched(config, model.profiles)
     with recording(args) as (batches, decoder):
         seen = Seen(decoder)
         make = pipeline_factory(config, model, seen, score=score_block if curves is None else traced(curves))

@@ -23,23 +23,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
     )
+    parser.add_argument("--sensor", metavar="ID", help="say also which settings apply to this sensor")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each thing that is right; what is not is the UserError that ends it."""
+    from detector.cli.options import sensor_option
+
     source = find_config(Path(args.config_path) if args.config_path else None)
-    for name, finding in _checks(args.config, source, connect=args.connect):
+    sensor = sensor_option(args.sensor)
+    for name, finding in _checks(args.config, source, sensor, connect=args.connect):
         sys.stdout.write(f"OK  {name:<14} {finding}\n")
     return 0
 
 
-def _checks(config: Config, source: Path | None, *, connect: bool) -> Iterator[tuple[str, str]]:
+def _checks(config: Config, source: Path | None, sensor: str | None, *, connect: bool) -> Iterator[tuple[str, str]]:
     """Yield what was looked at and what was found. Raises UserError at the first thing `run` could not work with."""
     from detector.service.supported import refuse_unsupported
 
     # It was validated in full when it was loaded; what is left is whether this version acts on it.
     refuse_unsupported(config)
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
+    if sensor is not None:
+        yield "sensor", _settings_of(config, sensor)
     if config.readings.enabled:
         yield from _model(config)
     if config.frames.enabled:
@@ -62,16 +68,23 @@ def _brokers(config: Config) -> Iterator[tuple[str, str]]:
 
 def _model(config: Config) -> Iterator[tuple[str, str]]:
     # Here, because `detector check --help` needs none of it.
-    from detector.models.bundles import check_fits, load_bundle
+    from detector.models.bundles import check_fits, check_profiles, load_bundle
     from detector.models.onnx_runtime import open_runtime
+    from detector.rules import RuleBook
+    from detector.service.supported import unmatched
 
     readings = config.readings
     bundle = load_bundle(readings.model)
     yield "model", f"{bundle.path}, {bundle.kind}, digest {bundle.digest[:12]}"
-    open_after = (readings.alerts.open_after.n, readings.alerts.open_after.of)
-    check_fits(bundle, channels=readings.channels, stride=readings.window.stride, open_after=open_after)
+    check_fits(bundle, channels=readings.channels, stride=readings.window.stride)
     yield "windows", f"shape {bundle.shape}, channels {', '.join(bundle.channels)}, stride {bundle.stride}"
-    yield "profiles", f"{len(bundle.profiles())} sensors known from training"
+    profiles, book = bundle.profiles(), RuleBook(readings)
+    check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
+    yield "profiles", f"{len(profiles)} sensors known from training"
+    for key, match in unmatched(config, profiles):
+        sys.stderr.write(
+            f"detector: warning: {key} (`{match}`) applies to none of the {len(profiles)} sensors known from training\n"
+        )
     open_runtime(bundle, readings.runtime)
     yield "runtime", f"{readings.runtime} opens the model"
 
@@ -87,6 +100,46 @@ def _frame_model(config: Config) -> Iterator[tuple[str, str]]:
     check_frames_fit(bundle, open_after=(frames.alerts.open_after.n, frames.alerts.open_after.of))
     model = open_frame_model(bundle, frames.runtime)
     yield "frames", f"shape {model.shape}, {len(model.profiles)} cameras known from training, {frames.runtime}"
+
+
+def _settings_of(config: Config, sensor: str) -> str:
+    """What applies to a sensor, one key a line; those of its override are marked."""
+    from detector.rules import RuleBook
+    from detector.selection import Selection
+
+    readings, book = config.readings, RuleBook(config.readings)
+    number, rules = book.override(sensor), book.of(sensor)
+    override = readings.overrides[number - 1] if number else None
+    name = f"readings.overrides[{number - 1}] (`{override.match}`)" if override else ""
+    watched = "watched" if rules.enabled else f"not watched, {name} says so"
+    if not Selection(readings.sensors.include, readings.sensors.exclude).includes(sensor):
+        watched = "not watched, readings.sensors leaves it out"
+    lines = [f"{sensor}: {watched}"]
+    window = {"max_gap": rules.max_gap, "max_fill": rules.max_fill}
+    given = {
+        "": override.model_fields_set if override else set(),
+        "alerts.": override.alerts.model_fields_set if override else set(),
+        "window.": override.window.model_fields_set if override else set(),
+    }
+    settings = {
+        "alerts.": rules.alerts.model_dump(mode="json"),
+        "window.": readings.window.model_copy(update=window).model_dump(mode="json", include=set(window)),
+        "": readings.model_copy(update={"silence_after": rules.silence_after}).model_dump(
+            mode="json", include={"silence_after"}
+        ),
+    }
+    for section, keys in settings.items():
+        for key, value in keys.items():
+            mark = f"   {name}" if key in given[section] else ""
+            lines.append(f"{section + key:<22} {_written(value)}{mark}")
+    return ("\n" + " " * 19).join(lines)
+
+
+def _written(value: object) -> str:
+    """A setting as it may stand in the configuration."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_written(inner)}" for key, inner in value.items()) + "}"
+    return "null" if value is None else str(value)
 
 
 def _directory(config: Config) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from detector.models.dataset import Collected
     from detector.models.sampling import Series
     from detector.models.training import TrainReport
+    from detector.rules import RuleBook
     from detector.streams.base import Batch
 
 _LISTED: Final = 5
@@ -73,13 +74,15 @@ def run(args: argparse.Namespace) -> int:
     from detector.models.bundles import check_name
     from detector.models.spec import ModelSpec
     from detector.models.versions import activate, check_writable
+    from detector.rules import RuleBook
 
     config: Config = args.config
     readings = config.readings
     directory = Path(args.out) if args.out else readings.model
     if args.name:
         check_name(args.name)
-    place, collected = _read(args, config)
+    book = RuleBook(readings)
+    place, collected = _read(args, config, book)
     series = _usable(collected, place)
     check_writable(directory)
     chosen = {"epochs": args.epochs, "seed": args.seed}
@@ -99,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
             spec,
             settings,
             stride=readings.window.stride,
-            open_after=(readings.alerts.open_after.n, readings.alerts.open_after.of),
+            open_after=book[0].open_after,
+            other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
             created=datetime.now(UTC),
             name=args.name,
             progress=progress,
@@ -111,12 +115,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace, config: Config) -> tuple[str, Collected]:
+def _read(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[str, Collected]:
     """The place the readings come from and what was there. Raises UserError where it cannot be trained on."""
     from detector.decoding import ReadingDecoder
     from detector.models.dataset import collect
     from detector.recording import read_recording
-    from detector.selection import Selection
     from detector.streams.places import default_sensor, recording_file
 
     readings = config.readings
@@ -125,7 +128,7 @@ def _read(args: argparse.Namespace, config: Config) -> tuple[str, Collected]:
         return collect(
             batches,
             decoder,
-            includes=Selection(readings.sensors.include, readings.sensors.exclude).includes,
+            includes=book.watches,
             rows=args.rows,
             since=args.since,
             until=args.until,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -43,12 +44,14 @@ def build_bundle(
     open_after: tuple[int, int],
     created: datetime,
     name: str | None = None,
+    other_open_after: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     progress: Callable[[Progress], None] = lambda _: None,
     profiled: Callable[[int], None] = lambda _: None,
 ) -> tuple[Bundle, TrainReport]:
     """Train on `series` (each sensor with at least 150 rows) and write a bundle version, which is not activated.
 
-    Each sensor's profile is built from all of its rows, with the exported model, as the daemon would. `profiled` is
+    Each sensor's profile is built from all of its rows, with the exported model, as the daemon would; `open_after` is
+    the (n, m) of their alerts, `other_open_after` that of sensors where it differs. `profiled` is
     told after each sensor how many are done. Raises UserError before training if the name or the directory will not
     do, OperationError if the disk fails.
     """
@@ -61,7 +64,12 @@ def build_bundle(
     profiles: dict[str, Profile] = {}
     for sensor_id, (times, values) in series.items():
         profiles[sensor_id], _ = build_profile(
-            times, values, runtime, scaler=spec.scaler, stride=stride, open_after=open_after
+            times,
+            values,
+            runtime,
+            scaler=spec.scaler,
+            stride=stride,
+            open_after=other_open_after.get(sensor_id, open_after),
         )
         profiled(len(profiles))
     bundle = write_bundle(

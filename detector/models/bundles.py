@@ -53,8 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What `manifest.json` says.
 
     `calibration`, `training` and `libraries` are for people; the program rests on the rest. `open_after` is the (n, m)
-    of the alerts for which the profiles' peaks were computed. A model of frames has `image`, their (height, width), no
-    window and no channels; `hidden` are its filters.
+    of sensors without an override; each profile says for which it was computed. A model of frames has `image`, their
+    (height, width), no window and no channels; `hidden` are its filters.
     """
 
     manifest: int
@@ -268,8 +268,15 @@ def bundle_with(directory: Path, digest: str, *, kinds: Sequence[str] = READING_
 
 def check_frames_fit(bundle: Bundle, *, open_after: tuple[int, int]) -> None:
     """Raise UserError unless the profiles of a model of frames were made for alerts after these n of m frames."""
-    if bundle.manifest.open_after != open_after:
-        raise _other_alerts(bundle, "frames", open_after)
+    n, m = bundle.manifest.open_after
+    if (n, m) != open_after:
+        raise UserError(
+            f"the model's profiles were built for alerts after {n} of {m} frames, "
+            f"this configuration has {open_after[0]} of {open_after[1]}",
+            where=str(bundle.path),
+            todo=f"Train again (`detector train --data FILE --out {bundle.path.parent}`) "
+            f"or set frames.alerts.open_after to n: {n}, of: {m}",
+        )
 
 
 def check_fits(
@@ -278,12 +285,8 @@ def check_fits(
     channels: Sequence[str],
     stride: int,
     window: int = 100,
-    open_after: tuple[int, int] | None = None,
 ) -> None:
-    """Raise UserError unless windows made under the configuration are what the bundle was trained on.
-
-    `open_after`, if given, is the (n, m) of the alerts, for which the profiles' peaks must have been computed.
-    """
+    """Raise UserError unless windows made under the configuration are what the bundle was trained on."""
     where = str(bundle.path)
     train = f"Train again (`detector train --data FILE --out {bundle.path.parent}`)"
     shape = (window, len(channels))
@@ -306,19 +309,22 @@ def check_fits(
             where=where,
             todo=f"{train} or set readings.window.stride to {bundle.stride}",
         )
-    if open_after is not None and bundle.manifest.open_after != open_after:
-        raise _other_alerts(bundle, "readings", open_after)
 
 
-def _other_alerts(bundle: Bundle, section: str, open_after: tuple[int, int]) -> UserError:
-    n, m = bundle.manifest.open_after
-    return UserError(
-        f"the model's profiles were built for alerts after {n} of {m} {'rows' if section == 'readings' else section}, "
-        f"this configuration has {open_after[0]} of {open_after[1]}",
-        where=str(bundle.path),
-        todo=f"Train again (`detector train --data FILE --out {bundle.path.parent}`) "
-        f"or set {section}.alerts.open_after to n: {n}, of: {m}",
-    )
+def check_profiles(
+    bundle: Bundle, profiles: Mapping[str, Profile], open_after: Callable[[str], tuple[int, int]]
+) -> None:
+    """Raise UserError unless each profile's peaks were computed for the (n, m) that its sensor's alerts have now."""
+    for sensor_id, profile in profiles.items():
+        (n, m), wanted = profile.open_after, open_after(sensor_id)
+        if (n, m) != wanted:
+            raise UserError(
+                f"the model's profile of {sensor_id} was built for alerts after {n} of {m} rows, "
+                f"this configuration has {wanted[0]} of {wanted[1]}",
+                where=str(bundle.path),
+                todo=f"Train again (`detector train --data FILE --out {bundle.path.parent}`) "
+                f"or set its open_after to n: {n}, of: {m}",
+            )
 
 
 def _model_option(kinds: Sequence[str]) -> str:

@@ -13,13 +13,15 @@ from detector.config import Config, ReadingsConfig
 from detector.decoding import ReadingDecoder
 from detector.errors import UserError
 from detector.messages import Kind, dead_letter_line
-from detector.models.bundles import bundle_with, check_fits, load_bundle
+from detector.models.bundles import bundle_with, check_fits, check_profiles, load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
+from detector.rules import RuleBook
 from detector.scorer import Model, ScoreBlock, score_block
 from detector.service.http import WAITING, Health
 from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
 from detector.service.status import ModelStatus, Setup, setup_of
+from detector.service.supported import tell_unmatched
 from detector.snapshots import Basis
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
@@ -34,15 +36,11 @@ def load_model(config: Config, digest: str | None = None) -> Model:
 
     `digest` asks for another version. Raises UserError.
     """
-    readings = config.readings
+    readings, book = config.readings, RuleBook(config.readings)
     bundle = load_bundle(readings.model) if digest is None else bundle_with(readings.model, digest)
-    open_after = readings.alerts.open_after
-    check_fits(
-        bundle,
-        channels=readings.channels,
-        stride=readings.window.stride,
-        open_after=(open_after.n, open_after.of),
-    )
+    check_fits(bundle, channels=readings.channels, stride=readings.window.stride)
+    profiles = bundle.profiles()
+    check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
     return Model(
         name=bundle.name,
         version=bundle.version,
@@ -50,7 +48,7 @@ def load_model(config: Config, digest: str | None = None) -> Model:
         scaler=bundle.scaler,
         stride=bundle.stride,
         reconstruct=open_runtime(bundle, readings.runtime),
-        profiles=bundle.profiles(),
+        profiles=profiles,
     )
 
 
@@ -169,6 +167,7 @@ def make_engine(
     models: dict[Kind, ModelStatus] = {}
     if config.readings.enabled:
         model = load_model(config)
+        tell_unmatched(config, model.profiles)
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
         makers[config.readings.input] = pipeline_factory(config, model, decoder, pulse)
         formers[config.readings.input] = former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Iterator
+
 from detector.config import Config, MinDeviation
 from detector.errors import UserError
+from detector.rules import RuleBook
+from detector.service.logs import event
+
+_log = logging.getLogger(__name__)
 
 
 def refuse_unsupported(config: Config) -> None:
     """Raise UserError naming the first key that is set and has no effect yet."""
-    readings, alerts = config.readings, config.readings.alerts
+    readings, book = config.readings, RuleBook(config.readings)
     asked = {
         "streams.backend: memory": config.streams.backend == "memory",
-        "readings.overrides": bool(readings.overrides),
-        "readings.silence_after": readings.silence_after is not None,
-        "readings.alerts.direction": alerts.direction != "both",
-        "readings.alerts.min_deviation": alerts.min_deviation.absolute > 0 or alerts.min_deviation.relative > 0,
+        "readings.silence_after": any(rules.silence_after is not None for rules in book),
+        "readings.alerts.direction": any(rules.alerts.direction != "both" for rules in book),
+        "readings.alerts.min_deviation": any(rules.alerts.min_deviation != MinDeviation() for rules in book),
         "frames.alerts.direction": config.frames.alerts.direction != "both",
         "frames.alerts.min_deviation": config.frames.alerts.min_deviation != MinDeviation(),
         "maintenance": bool(config.maintenance),
@@ -25,3 +31,16 @@ def refuse_unsupported(config: Config) -> None:
             raise UserError(f"{key} has no effect in this version", where=key, todo="Remove it from the configuration")
     if not readings.enabled and not config.frames.enabled:
         raise UserError("nothing is enabled", where="readings.enabled", todo="Set it or frames.enabled to true")
+
+
+def unmatched(config: Config, sensor_ids: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Overrides, as (key, pattern), that apply to none of the sensors; none where no sensor is known."""
+    if sensor_ids:
+        for i in RuleBook(config.readings).without_sensors(sensor_ids):
+            yield f"readings.overrides[{i}]", config.readings.overrides[i].match
+
+
+def tell_unmatched(config: Config, sensor_ids: Collection[str]) -> None:
+    """Log what applies to none of the sensors: they may still come, but more likely a pattern is wrong."""
+    for key, match in unmatched(config, sensor_ids):
+        event(_log, logging.WARNING, "pattern_matches_nothing", key=key, match=match, known_sensors=len(sensor_ids))

@@ -176,3 +176,50 @@ def test_rights_are_looked_at(
 def test_a_wrong_configuration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.yaml").write_text("readings:\n  warmpu: 3\n")
     assert "readings.warmpu" in refusal(capsys)
+
+
+def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle(tmp_path / "m")
+    (tmp_path / "my.yaml").write_text(
+        """
+        readings:
+          model: m
+          window: {max_gap: 1h}
+          sensors: {exclude: ["tank-*"]}
+          overrides:
+            - {match: "fan-*", enabled: false}
+            - {match: "pump-[0-7]", window: {max_fill: 2}, alerts: {false_alarms: {per: day}, close_after: 9}}
+        """
+    )
+    assert main(["check", "-c", "my.yaml", "--sensor", "pump-7"]) == 0
+    captured = capsys.readouterr()
+    lines = [line.strip() for line in captured.out.splitlines()]
+    mark = "readings.overrides[1] (`pump-[0-7]`)"
+    assert "OK  sensor         pump-7: watched" in lines
+    assert f"alerts.false_alarms    {{per_sensor: 1.0, per: day}}   {mark}" in lines
+    assert f"alerts.close_after     9   {mark}" in lines
+    assert "alerts.update_every    15m" in lines
+    assert "window.max_gap         1h" in lines
+    assert f"window.max_fill        2   {mark}" in lines
+    assert "silence_after          null" in lines
+    assert captured.err == (
+        "detector: warning: readings.overrides[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
+    )
+
+    for sensor, told in {"fan-1": "readings.overrides[0] (`fan-*`) says so", "tank-1": "readings.sensors"}.items():
+        assert main(["check", "-c", "my.yaml", "--sensor", sensor]) == 0
+        assert f"{sensor}: not watched, {told}" in capsys.readouterr().out
+
+
+def test_a_profile_of_another_n_of_m_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle(tmp_path / "m")
+    override = 'readings.overrides=[{match: "pump-*", alerts: {open_after: {n: 3, of: 5}}}]'
+    said = refusal(capsys, "--set", "readings.model=m", "--set", override)
+    assert (
+        "the model's profile of pump-7 was built for alerts after 10 of 10 rows, this configuration has 3 of 5" in said
+    )
+    assert main(["check", "--set", "readings.model=m", "--set", override.replace("pump", "fan")]) == 0
+
+
+def test_what_is_no_sensor_id_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "this is no sensor id (--sensor)" in refusal(capsys, "--sensor", "")

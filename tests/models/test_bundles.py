@@ -265,7 +265,7 @@ def test_a_spoilt_current_is_refused(content: str | bytes, make_bundle: MakeBund
 
 
 def test_a_bundle_that_fits(make_bundle: MakeBundle) -> None:
-    check_fits(make_bundle(), channels=("a",), stride=1, window=100, open_after=(10, 10))
+    check_fits(make_bundle(), channels=("a",), stride=1, window=100)
     check_fits(make_bundle(stride=3), channels=["a"], stride=3)
 
 
@@ -276,7 +276,6 @@ def test_a_bundle_that_fits(make_bundle: MakeBundle) -> None:
         ({"channels": ("a", "b")}, "the model takes windows of shape (100, 1), this configuration makes (100, 2)"),
         ({"channels": ("b",)}, "the model was trained on the channels a; this configuration reads b"),
         ({"stride": 5}, "the model's profiles were built with stride 1, this configuration has 5"),
-        ({"open_after": (3, 5)}, "built for alerts after 10 of 10 rows, this configuration has 3 of 5"),
     ],
 )
 def test_a_bundle_that_does_not_fit(changes: dict[str, Any], says: str, make_bundle: MakeBundle) -> None:

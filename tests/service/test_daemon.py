@@ -295,7 +295,7 @@ def test_a_new_budget_is_taken_up(process: Callable[..., Process], caplog: pytes
 def test_a_state_of_other_windows_is_refused(process: Callable[..., Process]) -> None:
     one = process()
     one.run()
-    other = process(one.streams, config=readings_config(open_after=(3, 5)))
+    other = process(one.streams, config=readings_config(channels=2), model=model_of(channels=2))
     with pytest.raises(UserError, match="cannot be taken up") as refused:
         other.run()
     assert "--fresh" in str(refused.value)

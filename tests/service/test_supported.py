@@ -6,7 +6,7 @@ import pytest
 
 from detector.config import load_config
 from detector.errors import UserError
-from detector.service.supported import refuse_unsupported
+from detector.service.supported import refuse_unsupported, unmatched
 
 
 def test_the_defaults_are_supported() -> None:
@@ -19,7 +19,8 @@ def test_the_defaults_are_supported() -> None:
         ("streams.backend=memory", "streams.backend: memory"),
         ("frames.alerts.direction=above", "frames.alerts.direction"),
         ("frames.alerts.min_deviation.absolute=0.5", "frames.alerts.min_deviation"),
-        ('readings.overrides=[{match: "pump-*", alerts: {direction: above}}]', "readings.overrides"),
+        ('readings.overrides=[{match: "pump-*", alerts: {direction: above}}]', "readings.alerts.direction"),
+        ('readings.overrides=[{match: "pump-*", silence_after: 5m}]', "readings.silence_after"),
         ("readings.silence_after=10m", "readings.silence_after"),
         ("readings.alerts.direction=above", "readings.alerts.direction"),
         ("readings.alerts.min_deviation.absolute=0.5", "readings.alerts.min_deviation"),
@@ -40,3 +41,12 @@ def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:
 def test_a_daemon_without_work_is_refused() -> None:
     with pytest.raises(UserError, match=r"nothing is enabled \(readings\.enabled\)"):
         refuse_unsupported(load_config(None, ["readings.enabled=false"]))
+
+
+def test_patterns_that_no_known_sensor_matches_are_told() -> None:
+    config = load_config(
+        None, ['readings.overrides=[{match: "pump-*", enabled: true}, {match: "pump-1", enabled: false}]']
+    )
+    assert list(unmatched(config, ["pump-1", "fan"])) == [("readings.overrides[1]", "pump-1")]
+    assert [key for key, _ in unmatched(config, ["fan"])] == ["readings.overrides[0]", "readings.overrides[1]"]
+    assert list(unmatched(config, [])) == []
