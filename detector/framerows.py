@@ -92,4 +92,4 @@ def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[i
     u = scores_of(block, signal[:, None], frozen, moving)
     table.put(block.slots, moving)
     n = len(block.slots)
-    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after))
+    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), counted=u)

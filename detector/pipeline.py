@@ -160,6 +160,7 @@ class Pipeline(PartitionPath):
             "scale": profile.scale,
             "ridge": profile.ridge,
             "bias": profile.bias,
+            "usual": profile.center,
             "open_after": profile.open_after,
             **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
         }
@@ -214,6 +215,9 @@ class Pipeline(PartitionPath):
                 "completions": carry.completions,
             },
         )
+        if self._book.need_deviation[self._table["rules"][slot]]:
+            # Nobody asked of the prefix how far its rows deviate: of those rows none counts.
+            self._table.set(slot, {"recent": 0.0})
         del self._table.warming[slot]
         self._timers.forget()
 
@@ -272,6 +276,7 @@ class Pipeline(PartitionPath):
         nothing = {
             "prediction": np.nan,
             "level": np.nan,
+            "lean": np.nan,
             "held_error": np.nan,
             "completions": 0,
             "recent": np.nan,

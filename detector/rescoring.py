@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 
 
 class Recorded:
-    """The scores u of one batch by sensor, in order of its rows.
+    """The scores of one batch by sensor, in order of its rows.
 
     `record` is the `score_block` of the pipeline that computes them; each of `replay()` is that of another one, which
     has to be given the same batch after it. `forget` ends the batch.
@@ -33,7 +33,8 @@ class Recorded:
         """Score, and keep the scores."""
         scored = score_block(table, block, model, book)
         for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
-            self._scores.setdefault(table.name(slot), []).append(scored.u[:count, at])
+            pair = np.stack([scored.u[:count, at], scored.counted[:count, at]])
+            self._scores.setdefault(table.name(slot), []).append(pair)
         return scored
 
     def replay(self) -> ScoreBlock:
@@ -43,9 +44,9 @@ class Recorded:
         return replay
 
     def of(self, sensor_id: str) -> F64:
-        """All scores of a sensor in this batch."""
+        """All scores of a sensor in this batch, and what of them counts (2, rows)."""
         if sensor_id not in self._joined:
-            self._joined[sensor_id] = np.concatenate(self._scores[sensor_id])
+            self._joined[sensor_id] = np.concatenate(self._scores[sensor_id], axis=1)
         return self._joined[sensor_id]
 
     def forget(self) -> None:
@@ -66,8 +67,9 @@ class _Replay:
         for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
             sensor_id = table.name(slot)
             first = self.used.get(sensor_id, 0)
-            parts.append(self._recorded.of(sensor_id)[first : first + count])
+            parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
-        u = block.by_tick(np.concatenate(parts))
+        u, counted = (block.by_tick(flat) for flat in np.concatenate(parts, axis=1))
         rules = table["rules"][block.slots]
-        return judge_block(table, block, u, np.full_like(u, np.nan), book.open_after[rules], book.close_after[rules])
+        open_after, close_after = book.open_after[rules], book.close_after[rules]
+        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after, counted=counted)

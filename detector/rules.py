@@ -15,6 +15,7 @@ from detector.selection import Selection
 UNWATCHED: Final = -1
 """In place of a number: no rules apply, because the sensor is left out."""
 ENDLESS: Final = int(np.iinfo(np.int64).max)
+_SIGNS: Final = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class RuleBook:
     """The rules of all sensors, by number: 0 are those without an override, i + 1 those of override i.
 
     A sensor's number is looked up once, when it is met. What the stages need of many sensors at once are arrays by
-    number: `open_after` (R, 2), `close_after`, `max_gap` (ns, `ENDLESS`: any) and `max_fill` (R,).
+    number: `open_after` (R, 2), `close_after`, `max_gap` (ns, `ENDLESS`: any), `max_fill`, and of `deviation.matters`
+    `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
     """
 
     def __init__(self, config: ReadingsConfig) -> None:
@@ -48,6 +50,11 @@ class RuleBook:
         self.close_after = np.array([rules.alerts.close_after for rules in self._rules])
         self.max_gap = np.array([ENDLESS if rules.max_gap is None else rules.max_gap for rules in self._rules])
         self.max_fill = np.array([rules.max_fill for rules in self._rules])
+        alerts = [rules.alerts for rules in self._rules]
+        self.direction = np.array([_SIGNS[one.direction] for one in alerts])
+        self.absolute = np.array([one.min_deviation.absolute for one in alerts])
+        self.relative = np.array([one.min_deviation.relative for one in alerts])
+        self.need_deviation = (self.direction != 0) | (self.absolute > 0) | (self.relative > 0)
 
     def __iter__(self) -> Iterator[Rules]:
         return iter(self._rules)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import signals
+from detector.deviation import deviations, matters
 from detector.episodes import Closing, Opening, follow
 from detector.profile import Profile, Reconstruct
 from detector.recovery import RECOVERY, Recovery
@@ -49,12 +50,15 @@ class Model:
 class Scored:
     """What a block's rows came to. Matrices are (T, n); a cell is meaningful where the sensor has a t-th row.
 
+    `u`: scores; `counted`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
+    the threshold.
     `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each real row's window, in the unit of the values, NaN where a stride
     left the row out.
     """
 
     u: F64
+    counted: F64
     v: F64
     limits: F64
     errors: F64
@@ -84,9 +88,11 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     raw, errors = _window_errors(block, model, z, frozen, moving, newest)
     u = scores_of(block, _averages(block, raw, errors, moving), frozen, moving)
     table.put(block.slots, moving)
+    counted = _counted(table, block, u, frozen["scale"], book)
     expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
     rules = table["rules"][block.slots]
-    return judge_block(table, block, u, errors, book.open_after[rules], book.close_after[rules], expected)
+    open_after, close_after = book.open_after[rules], book.close_after[rules]
+    return judge_block(table, block, u, errors, open_after, close_after, counted=counted, expected=expected)
 
 
 def judge_block(
@@ -96,20 +102,22 @@ def judge_block(
     errors: F64,
     open_after: NDArray[np.int64],
     close_after: NDArray[np.int64],
+    *,
+    counted: F64,
     expected: F64 | None = None,
 ) -> Scored:
     """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back.
 
-    `open_after` (n, 2): n and m of n of m; `close_after` (n,).
+    `open_after` (n, 2): n and m of n of m; `close_after` (n,); `counted` (T, n): what of the scores counts towards it.
     """
     judged = table.take(block.slots, _JUDGED)
     earlier_score, earlier_peak = judged["score"], judged["peak"].copy()
     judged["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
-    v = _smallest_of_recent(block, u, judged, open_after)
+    v = _smallest_of_recent(block, counted, judged, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
     transitions, limits = follow(judged, v, times, block.active, close_after)
     table.put(block.slots, judged)
-    return Scored(u, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
+    return Scored(u, counted, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
 
 
 def fill_block(table: SensorTable, block: Block) -> None:
@@ -181,6 +189,25 @@ def _window_errors(
     moving["held_error"] = errors[block.ticks - 1, np.arange(len(block.slots))]
     moving["completions"] = moving["completions"] + block.ticks
     return raw, errors
+
+
+def _counted(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBook) -> F64:
+    """The scores (T, n), 0 where a row deviates too little, or to the side nobody asked for. Levels learn the rows."""
+    rules = table["rules"][block.slots]
+    asked = np.flatnonzero(book.need_deviation[rules])
+    if not len(asked):
+        return u
+    slots, own = block.slots[asked], rules[asked]
+    newest = block.values[block.sensor, block.newest]
+    values = np.stack([block.by_tick(column)[:, asked] for column in newest.T], axis=2)
+    active = np.searchsorted(asked, block.active).tolist()
+    moving = table.take(slots, ("usual", "lean"))
+    off, leaning = deviations(values, active, moving["usual"], moving["lean"], scale[asked])
+    table.put(slots, moving)
+    enough = matters(values, off, leaning, scale[asked], book.direction[own], book.absolute[own], book.relative[own])
+    counted = u.copy()
+    counted[:, asked] *= enough
+    return counted
 
 
 def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any]]) -> F64:

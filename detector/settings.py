@@ -219,12 +219,12 @@ class FrameOpenAfter(OpenAfter):
 
 
 class MinDeviation(_Section):
-    """Deviations from the expected value below this are no anomaly, whatever their score."""
+    """Deviations from the sensor's usual level below this are no anomaly, whatever their score."""
 
     absolute: Annotated[float, Field(ge=0)] = 0.0
     """In the sensor's own unit."""
     relative: Annotated[float, Field(ge=0)] = 0.0
-    """As a share of the expected value."""
+    """As a share of the usual level."""
 
 
 class AlertsConfig(_Section):

@@ -81,6 +81,9 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("count", "f8", (), 0.0),
         Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
         Column("score", "f8", (), math.nan),
+        # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
+        Column("usual", "f8", (channels,), 0.0),
+        Column("lean", "f8", (channels,), math.nan),
         # the adaptive scale as it was before a long fault (see recovery.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
@@ -114,7 +117,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
-        "rules", "open_after",
+        "rules", "open_after", "usual", "lean",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""

@@ -51,11 +51,13 @@ class Sensor:
         self.profile = profile
         self.budget = Budget(profile, budget_of(self.alerts, profile.median_interval))
         self.scale = Scale(profile)
+        self.usual = profile.center.tolist()
 
     def _empty(self) -> None:
         self.window.clear()
         self.prediction: list[float] | None = None
         self.level: list[float] | None = None
+        self.lean: list[float] | None = None
         self.reconstruction = math.nan
         self.completed = 0
         self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
@@ -143,7 +145,7 @@ class Sensor:
         self.window.extend(self.warming)
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
         self.reconstruction, self.completed = carry.held_error, carry.completions
-        self.recent.extend(carry.recent_u.tolist())
+        self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
         self.warming = []
 
     def _missing_before(self, time: int) -> int | None:
@@ -190,11 +192,32 @@ class Sensor:
         self.scale.learn(signals, u)
 
         after = self.alerts.open_after
+        counted = u if not self._limited() or self._matters() else 0.0
         if not self.recent:
-            self.recent.extend([u] * (after.of - 1))
-        self.recent.append(u)
+            self.recent.extend([counted] * (after.of - 1))
+        self.recent.append(counted)
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
         self._follow(v, self.budget.next_row())
+
+    def _limited(self) -> bool:
+        alerts = self.alerts
+        return alerts.direction != "both" or alerts.min_deviation.absolute > 0 or alerts.min_deviation.relative > 0
+
+    def _matters(self) -> bool:
+        """Whether the newest value of the channel that leans most lies off enough, and it leans to the right side."""
+        assert self.profile is not None
+        offs = [value - usual for value, usual in zip(self.window[-1].values, self.usual, strict=True)]
+        scales = self.profile.scale.tolist()
+        self.lean = _towards(self.lean or offs, offs, 2 / 101)
+        leans = [abs(lean) / scale for lean, scale in zip(self.lean, scales, strict=True)]
+        worst = leans.index(max(leans))
+        off, usual, side = abs(offs[worst]), abs(self.usual[worst]), self.lean[worst]
+        steps = [min(max(off, -5 * scale), 5 * scale) for off, scale in zip(offs, scales, strict=True)]
+        self.usual = [usual + 2 / 8001 * step for usual, step in zip(self.usual, steps, strict=True)]
+        least = self.alerts.min_deviation
+        if off < least.absolute or off < least.relative * usual:
+            return False
+        return {"both": True, "above": side > 0, "below": side < 0}[self.alerts.direction]
 
     def _reconstruction(self, window: list[list[float]]) -> float:
         """Errors are taken and weighted in the model's own precision, and summed in double precision."""

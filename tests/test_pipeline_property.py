@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from detector import pipeline as pipeline_module
 from detector import scorer, snapshots
-from detector.config import FalseAlarms, ReadingsConfig
+from detector.config import FalseAlarms, MinDeviation, ReadingsConfig
 from detector.profile import Profile
 from detector.rules import RuleBook
 from detector.scorer import Model
@@ -110,6 +110,8 @@ def overrides(draw: st.DrawFn, *, timers: bool) -> list[dict[str, Any]]:
         "open_after": st.sampled_from([{"n": 12, "of": 14}, {"n": 2, "of": 4}, {"n": 1, "of": 1}]),
         "close_after": st.sampled_from([2, 30]),
         "critical_ratio": st.sampled_from([1.0, 2.0]),
+        "direction": st.sampled_from(["both", "above", "below"]),
+        "min_deviation": st.sampled_from([{"absolute": 0.5}, {"relative": 0.02}, {"absolute": 0.3, "relative": 0.01}]),
     }
     if timers:
         alerts["update_every"] = st.sampled_from([None, "3s"])
@@ -156,6 +158,8 @@ def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Sce
         close_after=draw(st.sampled_from([3, 20, 60])),
         critical_ratio=draw(st.sampled_from([1.0, 1.5, 3.0, 20.0])),
         overrides=draw(overrides(timers=timers)),
+        direction=draw(st.sampled_from(["both", "both", "above", "below"])),
+        min_deviation=draw(st.sampled_from([MinDeviation(), MinDeviation(), MinDeviation(absolute=0.6)])),
     )
     trouble = st.builds(
         Trouble,

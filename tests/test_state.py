@@ -60,7 +60,7 @@ def test_a_sensor_is_small() -> None:
         for table in (SensorTable(1, 10), SensorTable(2, 10))
     )
     assert one <= 2600
-    assert two - one <= 1300
+    assert two - one <= 1.3 * 1024
 
 
 def test_flags_of_a_window_are_kept_as_bits() -> None:

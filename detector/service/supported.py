@@ -19,8 +19,6 @@ def refuse_unsupported(config: Config) -> None:
     asked = {
         "streams.backend: memory": config.streams.backend == "memory",
         "readings.silence_after": any(rules.silence_after is not None for rules in book),
-        "readings.alerts.direction": any(rules.alerts.direction != "both" for rules in book),
-        "readings.alerts.min_deviation": any(rules.alerts.min_deviation != MinDeviation() for rules in book),
         "frames.alerts.direction": config.frames.alerts.direction != "both",
         "frames.alerts.min_deviation": config.frames.alerts.min_deviation != MinDeviation(),
         "maintenance": bool(config.maintenance),

@@ -17,14 +17,10 @@ def test_the_defaults_are_supported() -> None:
     ("setting", "key"),
     [
         ("streams.backend=memory", "streams.backend: memory"),
-        ("frames.alerts.direction=above", "frames.alerts.direction"),
-        ("frames.alerts.min_deviation.absolute=0.5", "frames.alerts.min_deviation"),
-        ('readings.overrides=[{match: "pump-*", alerts: {direction: above}}]', "readings.alerts.direction"),
         ('readings.overrides=[{match: "pump-*", silence_after: 5m}]', "readings.silence_after"),
         ("readings.silence_after=10m", "readings.silence_after"),
-        ("readings.alerts.direction=above", "readings.alerts.direction"),
-        ("readings.alerts.min_deviation.absolute=0.5", "readings.alerts.min_deviation"),
-        ("readings.alerts.min_deviation.relative=0.5", "readings.alerts.min_deviation"),
+        ("frames.alerts.direction=above", "frames.alerts.direction"),
+        ("frames.alerts.min_deviation.relative=0.5", "frames.alerts.min_deviation"),
         (
             'maintenance=[{match: "a", from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"}]',
             "maintenance",
