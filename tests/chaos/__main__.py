@@ -39,6 +39,12 @@ CATCH_UP_SECONDS = 600.0
 _INPUT, _ALERTS, _DEAD = "sensor-readings", "anomaly-alerts", "detector-dead-letters"
 _GROUP = "chaos"
 _OPEN_AFTER = (5, 5)
+_EVENTS = {
+    "restores": "restored",
+    "restores with former settings": "replaying_with_former_settings",
+    "reloads that took effect": "reloaded",
+}
+"""What the logs say was done, by the name of the event: a fault that has no effect proves nothing."""
 _LEFT_OUT = "these partitions are likely deleted already"
 """What a broker says that ends a transaction without telling its partitions (docs/operations.md, Releases)."""
 
@@ -101,7 +107,11 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
         def member(name: str) -> Member:
             return Member(name, path, directory, options)
 
-        place = Field(broker, [member(f"member-{i + 1}") for i in range(MEMBERS)], member, dice(seed))
+        def change_settings(number: int) -> None:
+            _write_config(directory, broker, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
+
+        members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
+        place = Field(broker, members, member, dice(seed), change_settings)
         load = Load(broker.address, _INPUT, args.rate, seed)
         try:
             for one in place.members:
@@ -116,6 +126,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
         console.print("comparing with a run without faults ...")
         return _judge(config, problems, directory) | {
             "marks left out": broker.log.read_text(errors="replace").count(_LEFT_OUT),
+            **{what: _logged(directory, name) for what, name in _EVENTS.items()},
             "seed": seed,
             "faults": dict(done),
             "readings sent": load.readings,
@@ -123,7 +134,13 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
         }
 
 
-def _write_config(directory: Path, broker: Broker) -> Path:
+def _logged(directory: Path, event: str) -> int:
+    """How often the members of the group told of an event."""
+    logs = (path.read_text(errors="replace") for path in directory.glob("*.log"))
+    return sum(text.count(f'"event":"{event}"') for text in logs)
+
+
+def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -> Path:
     settings = {
         "streams": {
             "backend": "kafka",
@@ -147,6 +164,7 @@ def _write_config(directory: Path, broker: Broker) -> Path:
                 "update_every": "30s",
                 "max_duration": "10m",
             },
+            "overrides": list(overrides),
         },
         "output": {"alerts": _ALERTS, "dead_letters": _DEAD},
         # A state that cannot be restored may not be passed over, and slices are written all the time.
@@ -154,8 +172,9 @@ def _write_config(directory: Path, broker: Broker) -> Path:
         "http": {"listen": "127.0.0.1:0"},
         "shutdown_timeout": "60s",  # on a busy machine
     }
-    path = directory / "config.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path, partial = directory / "config.yaml", directory / "config.yaml.partial"
+    partial.write_text(yaml.safe_dump(settings))
+    partial.rename(path)  # a process that starts at this moment reads the one or the other
     return path
 
 
@@ -272,7 +291,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         table.add_row(name, str(count))
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
-    for name in ("seconds", "readings sent", "alerts compared", "dead letters compared", "seed"):
+    for name in ("seconds", "readings sent", "alerts compared", "dead letters compared", *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     table.add_row("transactions whose marks the broker left out", str(outcome["marks left out"]))
     table.add_row("processes that ended by themselves", str(len(outcome["unexpected exits"])))

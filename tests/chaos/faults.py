@@ -22,17 +22,20 @@ _DYING_SECONDS = 12.0
 class Field:
     """The group, its broker, and what there is to say about them in the end.
 
-    `unexpected`: processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
+    `change_settings` writes other settings, told their number, into the configuration of all members. `unexpected`:
+    processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
     """
 
     broker: Broker
     members: list[Member]
     new_member: Callable[[str], Member]
     rng: random.Random
+    change_settings: Callable[[int], None]
     sleep: Callable[[float], None] = time.sleep
     unexpected: list[Ended] = field(default_factory=list)
     failed_stops: list[Ended] = field(default_factory=list)
     joined: int = 0
+    reloads: int = 0
 
     def options(self) -> list[str]:
         """Another way to cut the input into batches for every process."""
@@ -149,6 +152,21 @@ def kill_while_starting(place: Field) -> None:
     place.start(member)
 
 
+def reload(place: Field) -> None:
+    """Other settings take effect in one member, and mostly it dies soon after that; the others get them as they start.
+
+    What they change concerns no sensor that there is, so the alerts have to be the same.
+    """
+    place.reloads += 1
+    place.change_settings(place.reloads)
+    member = place.some()
+    member.reload()
+    place.pause(0.5, 2.5)
+    if place.rng.random() < 0.7:
+        member.kill()
+        place.start(member)
+
+
 def kill_broker(place: Field) -> None:
     """SIGKILL of the broker."""
     place.broker.kill()
@@ -173,6 +191,7 @@ FAULTS: dict[str, Callable[[Field], None]] = {
     "kill while stopping": kill_while_stopping,
     "kill at a chosen moment": kill_in_the_act,
     "kill while starting": kill_while_starting,
+    "reload": reload,
     "kill broker": kill_broker,
     "freeze broker": freeze_broker,
 }

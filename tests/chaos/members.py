@@ -78,6 +78,10 @@ class Member:
             self.kill()
             return self._process.wait()
 
+    def reload(self) -> None:
+        """SIGHUP: read the configuration anew."""
+        self._signal(signal.SIGHUP)
+
     def pause(self) -> None:
         """SIGSTOP."""
         self._signal(signal.SIGSTOP)

@@ -14,7 +14,7 @@ from detector.models.bundles import load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
 from tests.chaos import daemon, load
-from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, schedule
+from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, reload, schedule
 from tests.chaos.members import Ended, Member
 from tests.chaos.model import make_bundle
 
@@ -93,6 +93,9 @@ class Puppet(Member):
         self.alive, self.status = False, 0 if self.status is None else self.status
         return self.status
 
+    def reload(self) -> None:
+        self.did.append("reload")
+
     def pause(self) -> None:
         self.did.append("pause")
 
@@ -128,7 +131,7 @@ class Lamp:
 def place() -> Field:
     broker: Any = Lamp()
     members: list[Member] = [Puppet(f"member-{i}") for i in range(MEMBERS)]
-    place = Field(broker, members, Puppet, dice(4), sleep=lambda _: None)
+    place = Field(broker, members, Puppet, dice(4), lambda _: None, sleep=lambda _: None)
     for member in members:
         place.start(member)
     return place
@@ -153,6 +156,15 @@ def test_guests_come_and_go(place: Field) -> None:
     join_or_leave(place)
     assert len(place.members) == MEMBERS
     assert not guest.running
+
+
+def test_each_reload_brings_other_settings(place: Field) -> None:
+    numbers: list[int] = []
+    place.change_settings = numbers.append
+    reload(place)
+    reload(place)
+    assert numbers == [1, 2]
+    assert any("reload" in member.did for member in place.members if isinstance(member, Puppet))
 
 
 def test_who_ended_by_itself_is_noted_and_started_again(place: Field) -> None:
