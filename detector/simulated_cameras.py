@@ -72,11 +72,9 @@ class _Scene:
 
     def frame(self, number: int, fault: str | None, rng: np.random.Generator) -> NDArray[np.uint8]:
         picture = self._ground.copy()
-        self._disc(picture, self._gauge, 6.0, 0.75)
-        angle = rng.uniform(-0.9, 0.9)
-        if fault == "broken-gauge":
-            angle += math.pi
-        self._hand(picture, angle)
+        broken = fault == "broken-gauge"  # its light is out, and the hand hangs down
+        self._disc(picture, self._gauge, 6.0, 0.45 if broken else 0.75)
+        self._hand(picture, rng.uniform(-0.9, 0.9) + (math.pi if broken else 0.0))
         marks = np.sin((self._x + rng.uniform(0, self._period)) * 2 * math.pi / self._period) > 0
         belt = np.abs(self._y - self._belt) < 2.5
         picture[belt] = np.where(marks, 0.65, 0.25)[belt]
