@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench kafka chaos verify-core verify-kafka verify-service verify-detection dist
+.PHONY: help install demo test lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ format: $(INSTALLED)  ## write the code the way lint wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## readings per second and memory, beside bare ONNX Runtime
+bench: $(INSTALLED)  ## readings and frames per second and memory, beside bare ONNX Runtime
 	$(BIN)/python -m benchmarks.speed
 
 verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
@@ -47,6 +47,9 @@ verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills
 
 verify-kafka: $(INSTALLED)  ## Kafka on a real broker: tests, short chaos, speed gates; needs Java and Maven
 	$(BIN)/python -m tests.verify_kafka
+
+verify-frames: $(INSTALLED)  ## cameras: both paths over 30 kills, frames a second, AUROC; needs dataset-fashion-mnist
+	$(BIN)/python -m tests.verify_frames
 
 verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, page, load, reloads, deployment; needs .ci/tools
 	$(BIN)/python -m tests.verify_service

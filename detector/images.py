@@ -14,6 +14,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,7 @@ _DTYPES: Final = {
     "float32": "<f4", "<f4": "<f4", ">f4": ">f4", "float64": "<f8", "<f8": "<f8", ">f8": ">f8",
 }  # fmt: skip
 _SHAPE: Final = re.compile(r"[\[(]?\s*(\d{1,9})\s*[,x]\s*(\d{1,9})\s*(?:[,x]\s*(\d{1,9})\s*)?,?\s*[\])]?", re.ASCII)
+_WHITE: Final = {"u1": np.float32(255), "<u2": np.float32(65535), ">u2": np.float32(65535)}
 _LUMA: Final = (0.299, 0.587, 0.114)
 _DRAFT: Final = 2
 """A JPEG is decoded at a reduced scale where that leaves so many times the model's size, to be resized from there."""
@@ -57,6 +59,7 @@ class RawForm:
     dtype: str
 
     @classmethod
+    @lru_cache(maxsize=64)  # a camera's headers are the same every time
     def of(cls, shape: str | None, dtype: str | None) -> RawForm:
         """What the headers `shape` and `dtype` say. Raises Refused."""
         if shape is None or dtype is None:
@@ -139,7 +142,8 @@ def _raw_pixels(value: bytes, raw: RawForm, limits: LimitsConfig) -> F32:
             raise Refused("bad_value", f"a pixel of {dtype.name} lies outside 0 to 1")
         pixels = numbers.astype(np.float32)
     else:
-        pixels = numbers.astype(np.float32) / np.float32(np.iinfo(dtype).max)
+        pixels = numbers.astype(np.float32)
+        pixels /= _WHITE[raw.dtype]
     if channels == 1:
         return pixels[:, :, 0]
     red, green, blue = (pixels[:, :, i] * np.float32(weight) for i, weight in enumerate(_LUMA))

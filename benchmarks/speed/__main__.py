@@ -1,4 +1,4 @@
-"""Readings a second and memory without a broker: `python -m benchmarks.speed`."""
+"""Readings and frames a second, and memory, without a broker: `python -m benchmarks.speed`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.speed.frames import CAMERAS, FORMS, GATES, ensure_frame_model, measure_frames
 from benchmarks.speed.gates import Gate, gate_table
 from benchmarks.speed.models import KINDS, ensure_models
 
@@ -56,9 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             base = (memory[SMALL] - SMALL * each) / _MB
             gates.append(Gate(f"{kind}: MB of the process without sensors", base, BASE_MB, at_most=True))
         table.add_section()
+    ensure_frame_model(args.models)
+    frames = Table(title="Frames, one processor for decoding and scoring", title_justify="left", title_style="bold")
+    for column in ("frames", "cameras", "frames/s", "bare decoding and ONNX Runtime", "share"):
+        frames.add_column(column, justify="left" if column == "frames" else "right")
+    for cameras in CAMERAS:
+        for form in FORMS:
+            found = measure_frames(args.models, form, cameras)
+            share = found["rate"] / found["bare"]
+            frames.add_row(form, str(cameras), f"{found['rate']:,.0f}", f"{found['bare']:,.0f}", f"{share:.2g}")
+            if (form, cameras) in GATES:
+                gates.append(Gate(f"{form} frames/s of bare, {cameras} cameras", share, GATES[form, cameras]))
     ready = min(start_and_stop(args.models / "dense") for _ in range(2))
     gates.append(Gate("seconds to start, find nothing and stop, on directory", ready, READY_SECONDS, at_most=True))
     console.print(table)
+    console.print(frames)
     console.print(gate_table(gates))
     console.print(f"{time.monotonic() - began:.0f} s")
     return 0 if all(gate.kept for gate in gates) else 1
