@@ -24,19 +24,22 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.config import Config, load_config
+from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
 from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, schedule
-from tests.chaos.load import PARTITIONS, SENSORS, Load
+from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
 from tests.chaos.reference import Result, published, uninterrupted
 from tests.kafka.broker import Broker, UnavailableError
+from tests.tinycam import tiny_frame_bundle
 
 SHORT_SECONDS = 75.0
 """Time for faults in the short form; start, end and comparison come on top."""
 CATCH_UP_SECONDS = 600.0
-_INPUT, _ALERTS, _DEAD = "sensor-readings", "anomaly-alerts", "detector-dead-letters"
+_INPUT, _FRAMES, _ALERTS, _DEAD = "sensor-readings", "image-frames", "anomaly-alerts", "detector-dead-letters"
+_INPUTS = {_INPUT: PARTITIONS, _FRAMES: CAMERA_PARTITIONS}
 _GROUP = "chaos"
 _OPEN_AFTER = (5, 5)
 _EVENTS = {
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--short", action="store_true", help="as many faults as fit into three minutes in all")
     parser.add_argument("--rate", type=float, default=2500.0, metavar="N", help="readings a second (2500)")
+    parser.add_argument("--frames", type=float, default=40.0, metavar="N", help="frames a second (40)")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="S", help="the longest pause after a fault, in seconds (2)"
     )
@@ -96,12 +100,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
     with Broker(directory / "broker") as broker:
-        for topic, partitions in ((_INPUT, PARTITIONS), (_ALERTS, 3), (_DEAD, 1)):
+        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1}).items():
             broker.create_topic(topic, partitions)
         path = _write_config(directory, broker)
         config = load_config(path)
         # Half of the sensors start with a profile, the others have to make theirs under fire.
         make_bundle(directory / "models", range(0, SENSORS, 2), _OPEN_AFTER, seed)
+        tiny_frame_bundle(directory / "cameras", cameras=[camera_name(0), camera_name(1)])
         options = ["--without", args.without] if args.without else []
 
         def member(name: str) -> Member:
@@ -112,12 +117,16 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
 
         members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
         place = Field(broker, members, member, dice(seed), change_settings)
-        load = Load(broker.address, _INPUT, args.rate, seed)
+        started = int(time.time()) - 30 * 86400
+        load = Load(broker.address, _INPUT, args.rate, items(seed, started))
+        cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
         try:
             for one in place.members:
                 place.start(one)
             load.start()
+            cameras.start()
             done = _faults(place, args, count, console)
+            cameras.stop()
             load.stop()
             problems = _finish(place, config, console)
         finally:
@@ -130,6 +139,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             "seed": seed,
             "faults": dict(done),
             "readings sent": load.readings,
+            "frames sent": cameras.readings,
             "unexpected exits": [ended._asdict() for ended in place.unexpected],
         }
 
@@ -165,6 +175,18 @@ def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -
                 "max_duration": "10m",
             },
             "overrides": list(overrides),
+        },
+        "frames": {
+            "enabled": True,
+            "input": _FRAMES,
+            "model": str(directory / "cameras"),
+            "warmup": 150,
+            "alerts": {
+                "false_alarms": {"per_sensor": 1, "per": "300 readings"},
+                "close_after": 5,
+                "update_every": "20s",
+                "max_duration": "10m",
+            },
         },
         "output": {"alerts": _ALERTS, "dead_letters": _DEAD},
         # A state that cannot be restored may not be passed over, and slices are written all the time.
@@ -230,7 +252,7 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
 
 def _lag(broker: Broker, config: Config) -> int | None:
     """Records the group has not committed yet; None if the broker does not say."""
-    partitions = [TopicPartition(_INPUT, number) for number in range(PARTITIONS)]
+    partitions = [TopicPartition(topic, number) for topic, count in _INPUTS.items() for number in range(count)]
     group = config.streams.kafka.group_id
     try:
         with broker.admin() as admin:
@@ -256,14 +278,16 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     dead = compare_counts(expected.dead, actual.dead)
     problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
     problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
-    if not expected.alerts:
-        problems.append("the run without faults has no alerts: nothing was compared")
+    of_frames = sum(b'"kind":"frames"' in alert for alert in expected.alerts)
+    if not 0 < of_frames < len(expected.alerts):
+        problems.append("the run without faults lacks alerts of readings or of frames: nothing was compared")
     if problems:
         _write(directory, "expected", expected)
         _write(directory, "actual", actual)
         (directory / "differences.json").write_text(json.dumps({"alerts": alerts.as_json(), "dead letters": dead}))
     return {
         "alerts compared": len(expected.alerts),
+        "of frames": of_frames,
         "dead letters compared": len(expected.dead),
         "problems": problems,
     }
@@ -291,7 +315,9 @@ def _table(outcome: dict[str, Any]) -> Table:
         table.add_row(name, str(count))
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
-    for name in ("seconds", "readings sent", "alerts compared", "dead letters compared", *_EVENTS, "seed"):
+    sent = "readings sent", "frames sent"
+    compared = "alerts compared", "of frames", "dead letters compared"
+    for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     table.add_row("transactions whose marks the broker left out", str(outcome["marks left out"]))
     table.add_row("processes that ended by themselves", str(len(outcome["unexpected exits"])))

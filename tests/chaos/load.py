@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ class Item(NamedTuple):
     key: bytes
     value: bytes
     readings: int
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def partition_of(sensor: int, sensors: int = SENSORS) -> int:
@@ -114,17 +115,17 @@ def _batch(sensor: int, sensors: int, rows: list[tuple[int, float]]) -> Item:
 
 
 class Load:
-    """A thread that sends `items` at `rate` readings a second, through broker outages, until it is stopped.
+    """A thread that sends `items` at `rate` readings or frames a second, through broker outages, until it is stopped.
 
     What gets lost or doubled on the way to the topic does not matter: the topic is what the daemons are measured by.
     """
 
-    def __init__(self, address: str, topic: str, rate: float, seed: int) -> None:
+    def __init__(self, address: str, topic: str, rate: float, items: Iterator[Item]) -> None:
         self.readings = 0
         self._address = address
         self._topic = topic
         self._rate = rate
-        self._items = items(seed, int(time.time()) - 30 * 86400)
+        self._items = items
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -146,7 +147,7 @@ class Load:
                     producer = KafkaProducer(bootstrap_servers=self._address, linger_ms=20, max_block_ms=5000)
                     began, sent = time.monotonic(), 0  # what was missed is not caught up with
                 for item in self._items:
-                    producer.send(self._topic, item.value, key=item.key, partition=item.partition)
+                    producer.send(self._topic, item.value, item.key, list(item.headers), item.partition)
                     sent += item.readings
                     self.readings += item.readings
                     ahead = sent / self._rate - (time.monotonic() - began)

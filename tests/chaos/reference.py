@@ -5,31 +5,36 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detector.config import Config
-from detector.pipeline import Pipeline
 from detector.service.assemble import load_model, make_decoder, pipeline_factory
+from detector.service.frames import frame_pipeline_factory, load_frame_model
+from detector.service.pipelines import PartitionPipeline
 from detector.streams.base import Partition
 from detector.streams.kafka_reader import TopicReader
 
 
 class Result(NamedTuple):
-    """`alerts`: in the order of the topic. `dead`: (partition, offset) of records in the dead letters."""
+    """`alerts`: in the order of the topic. `dead`: (topic, partition, offset) of records in the dead letters."""
 
     alerts: list[bytes]
-    dead: list[tuple[int, int]]
+    dead: list[tuple[str, int, int]]
 
 
 def uninterrupted(config: Config) -> Result:
-    """Run the input from its beginning to its end, partition by partition."""
-    make = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
-    pipelines: dict[Partition, Pipeline] = {}
+    """Run both inputs from their beginning to their end, partition by partition."""
+    readings = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
+    frames = frame_pipeline_factory(config, load_frame_model(config), pulse=lambda: None)
     result = Result([], [])
-    with TopicReader(config.streams.kafka, config.readings.input) as reader:
-        for batch in reader.read():
-            if batch.partition not in pipelines:
-                pipelines[batch.partition] = make(batch.partition)
-            output = pipelines[batch.partition].process(batch)
-            result.alerts.extend(message.value for message in output.alerts)
-            result.dead.extend(_origin(message.headers) for message in output.dead_letters)
+    for topic, make in ((config.readings.input, readings), (config.frames.input, frames)):
+        pipelines: dict[Partition, PartitionPipeline] = {}
+        with TopicReader(config.streams.kafka, topic) as reader:
+            for batch in reader.read():
+                pipeline = pipelines.setdefault(batch.partition, make(batch.partition))
+                outputs = [pipeline.process(batch)]
+                while pipeline.pending:
+                    outputs.append(pipeline.advance())
+                for output in outputs:
+                    result.alerts.extend(message.value for message in output.alerts)
+                    result.dead.extend(_origin(message.headers) for message in output.dead_letters)
     return result
 
 
@@ -44,6 +49,6 @@ def published(config: Config) -> Result:
     return result
 
 
-def _origin(headers: object) -> tuple[int, int]:
+def _origin(headers: object) -> tuple[str, int, int]:
     found = dict(headers)  # type: ignore[call-overload]  # pairs, of our own or of the client
-    return int(found["detector.partition"]), int(found["detector.offset"])
+    return found["detector.topic"].decode(), int(found["detector.partition"]), int(found["detector.offset"])

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from detector.models.bundles import load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
-from tests.chaos import daemon, load
+from tests.chaos import cameras, daemon, load
 from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, reload, schedule
 from tests.chaos.members import Ended, Member
 from tests.chaos.model import make_bundle
@@ -45,6 +45,19 @@ def test_the_load_has_everything_in_it() -> None:
     assert any(reading.get("value", 0) is None for reading in decoded)
     assert any("timestamps" in reading for reading in decoded)
     assert any(one == other for one, other in itertools.pairwise(sent))
+
+
+def test_cameras_have_everything_in_them() -> None:
+    sent = list(itertools.islice(cameras.camera_items(3, STARTED), 6000))
+    assert sent == list(itertools.islice(cameras.camera_items(3, STARTED), 6000))
+    assert {item.partition for item in sent} == set(range(cameras.CAMERA_PARTITIONS))
+    owners = {item.key: item.partition for item in sent}
+    assert len(owners) == cameras.CAMERAS
+    assert all(owners[item.key] == item.partition for item in sent)
+    assert len({len(item.value) for item in sent}) == 2, "some are cut off"
+    assert any(one == other for one, other in itertools.pairwise(sent)), "some come twice"
+    stamps = [int(dict(item.headers)["timestamp"]) for item in sent if item.key == b"camera-00"]
+    assert stamps != sorted(stamps), "some are late"
 
 
 def test_a_bundle_scores_without_having_been_trained(tmp_path: Path) -> None:
