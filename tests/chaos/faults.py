@@ -16,6 +16,8 @@ MEMBERS = 3
 SESSION_SECONDS = 6.0
 _DYING_SECONDS = 12.0
 """How long a process waits for its moment; then the fault is a plain kill."""
+_STARTING_SECONDS = 20.0
+_LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -160,7 +162,11 @@ def reload(place: Field) -> None:
     place.reloads += 1
     place.change_settings(place.reloads)
     member = place.some()
-    member.reload()
+    for _ in range(round(_STARTING_SECONDS / _LOOK_SECONDS)):
+        if member.listening:
+            member.reload()
+            break
+        place.sleep(_LOOK_SECONDS)
     place.pause(0.5, 2.5)
     if place.rng.random() < 0.7:
         member.kill()

@@ -33,6 +33,16 @@ class Member:
         self._config = config
         self._options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    def listening(self) -> bool:
+        """Whether the process handles signals its own way: before that, any of them ends it."""
+        if not self.log.exists():
+            return False
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return b'"event":"model_loaded"' in log.read()
 
     @property
     def running(self) -> bool:
@@ -43,6 +53,7 @@ class Member:
         """Start a process; `options` are those of `tests.chaos.daemon`."""
         if self.running:
             raise RuntimeError(f"{self.name} is running")
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [

@@ -87,6 +87,10 @@ class Puppet(Member):
         self.status: int | None = None
 
     @property
+    def listening(self) -> bool:
+        return self.alive and self.did.count("start") > 1
+
+    @property
     def running(self) -> bool:
         return self.alive
 
@@ -175,9 +179,24 @@ def test_each_reload_brings_other_settings(place: Field) -> None:
     numbers: list[int] = []
     place.change_settings = numbers.append
     reload(place)
+    puppets = [member for member in place.members if isinstance(member, Puppet)]
+    assert all("reload" not in puppet.did for puppet in puppets), "a signal ends a process that is only starting"
+    for puppet in puppets:
+        puppet.kill()
+        place.start(puppet)
     reload(place)
     assert numbers == [1, 2]
-    assert any("reload" in member.did for member in place.members if isinstance(member, Puppet))
+    assert [puppet.did.count("reload") for puppet in puppets].count(1) == 1
+
+
+def test_a_member_listens_once_its_own_process_says_so(tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_text('{"event":"model_loaded"}\n')
+    member = Member("one", tmp_path / "none.yaml", tmp_path)
+    member.start()
+    try:
+        assert not member.listening, "what is there was said by the one before it"
+    finally:
+        member.kill()
 
 
 def test_who_ended_by_itself_is_noted_and_started_again(place: Field) -> None:
