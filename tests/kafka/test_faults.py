@@ -108,7 +108,10 @@ def test_members_may_come_and_go(plant: Plant) -> None:
     assert published(plant) == reference(plant, inputs)
 
 
-def test_a_member_given_up_during_a_replay_restores(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("rejoining", [False, True], ids=["stable", "rejoining"])
+def test_a_member_given_up_during_a_replay_restores(
+    rejoining: bool, plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
     inputs = {number: values_of(number) for number in range(2)}
     for number, values in inputs.items():
         plant.append(number, values)
@@ -119,6 +122,9 @@ def test_a_member_given_up_during_a_replay_restores(plant: Plant, caplog: pytest
         streams.open()
         (assigned,) = (event for event in until_assigned(streams, 1) if isinstance(event, Assigned))
         assert assigned.live_from is not None
+        # What a process is in that freezes between being told to rejoin and asking for it: the client says no more.
+        consumer: Any = streams._link.consumer  # noqa: SLF001  nobody can be asked to freeze at a chosen moment
+        consumer._coordinator.rejoining = rejoining  # noqa: SLF001
         with plant.cluster.admin() as admin:
             (described,) = admin.describe_groups([plant.group]).values()
             names = [member["member_id"] for member in described["members"] if "-one-" in member["member_id"]]

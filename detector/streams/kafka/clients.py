@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from detector.errors import UserError
 from detector.settings import KafkaConfig
+from detector.streams.kafka.assignor import Assignor
 
 BOOTSTRAP_MS: Final = 5_000
 """The most one attempt to reach a broker takes; attempts are repeated."""
@@ -89,7 +89,9 @@ def connection_settings(config: KafkaConfig) -> dict[str, Any]:
     return settings
 
 
-def group_consumer(config: KafkaConfig, settings: Mapping[str, Any], instance: str, max_records: int) -> KafkaConsumer:
+def group_consumer(
+    config: KafkaConfig, settings: Mapping[str, Any], instance: str, max_records: int, assignor: Assignor
+) -> KafkaConsumer:
     """A member of the group; subscribes to nothing yet. May raise errors of the client."""
     session = config.session_timeout // _MS
     return _made(
@@ -97,7 +99,7 @@ def group_consumer(config: KafkaConfig, settings: Mapping[str, Any], instance: s
         client_id=f"{config.group_id}-{instance}",
         group_id=config.group_id,
         group_instance_id=instance if config.static_membership else None,
-        partition_assignment_strategy=[CooperativeStickyAssignor],
+        partition_assignment_strategy=[assignor],
         session_timeout_ms=session,
         heartbeat_interval_ms=min(_HEARTBEAT_MS, max(1, session // 10)),
         max_poll_interval_ms=max(_MAX_POLL_INTERVAL_MS, session),

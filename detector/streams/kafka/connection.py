@@ -13,6 +13,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from detector.errors import OperationError
 from detector.settings import KafkaConfig
+from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.clients import (
     admin_client,
     connection_settings,
@@ -22,7 +23,7 @@ from detector.streams.kafka.clients import (
     transactional_producer,
 )
 from detector.streams.kafka.limits import Caller
-from detector.streams.kafka.membership import Listener, Watch
+from detector.streams.kafka.membership import Listener, Watch, is_member, still_member
 from detector.streams.kafka.releases import warn_of_release
 from detector.streams.kafka.security import probe, refused
 from detector.streams.kafka.topics import check_topics
@@ -104,8 +105,10 @@ class Connection:
             return self.consumer, self.reader
 
     def _join(self) -> KafkaConsumer:
-        consumer = group_consumer(self._kafka, self.settings, self.instance, self._max_records)
+        assignor = Assignor()
+        consumer = group_consumer(self._kafka, self.settings, self.instance, self._max_records, assignor)
         listener = Listener(consumer, self._before_revoke)
+        assignor.still_member = partial(still_member, consumer, listener)
         try:
             for topic in self._state_topics:
                 # A leader that does not know the topic's partitions yet would assign none of them.
@@ -122,11 +125,12 @@ class Connection:
 
     def membership(self) -> ConsumerGroupMetadata:
         """What a commit shows to the broker. Raises CommitFailedError while this process is no member of its group."""
-        if self.consumer is None:
+        if self.consumer is None or self.listener is None:
             raise CommitFailedError("there is no connection")
         # Without a generation the broker takes the offsets of a member that the group has long given up.
         group = self.consumer.group_metadata()
-        if group.generation_id < 0 or not group.member_id:
+        # It may have come back under another id already; what it holds is then not its own any more.
+        if not is_member(group) or self.listener.given_up:
             raise CommitFailedError("this process is no member of its group")
         return group
 

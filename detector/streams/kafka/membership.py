@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.structs import MemberState
+from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from detector.errors import OperationError
 
@@ -60,6 +60,12 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped base
         if not self.closing:
             self._note(Change.LOST, lost)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether partitions were lost and nobody has taken notice yet."""
+        with self._lock:
+            return any(change is Change.LOST for change, _ in self._changes)
+
     def _note(self, change: Change, tps: Iterable[TopicPartition]) -> None:
         with self._lock:
             self._changes.append((change, sorted(tps)))
@@ -71,6 +77,22 @@ def hold(consumer: KafkaConsumer, tps: Iterable[TopicPartition]) -> None:
         consumer.pause(tp)
         # A position of any kind keeps the client from asking for the committed one, for which every poll would wait.
         consumer.seek(tp, 0)
+
+
+def is_member(group: ConsumerGroupMetadata) -> bool:
+    """Whether the group knows this member, as far as the client has heard."""
+    return bool(group.generation_id >= 0 and group.member_id)
+
+
+def still_member(consumer: KafkaConsumer, listener: Listener) -> bool:
+    """Whether what is assigned is still ours; if not, it is lost here and now. On the client's thread."""
+    if is_member(consumer.group_metadata()):
+        return True
+    if lost := consumer.assignment():
+        # The client says so itself only if it knows before it prepares to rejoin; later it would keep them.
+        listener.on_partitions_lost(lost)
+        consumer._subscription.assign_from_subscribed([])  # noqa: SLF001  as the client does it then
+    return False
 
 
 class Watch:
