@@ -1,4 +1,4 @@
-"""What goes out: alerts and dead letters. `detector.decoding` reads what comes in, `detector.schemas` describes both.
+"""What goes out: alerts, dead letters, scores. `detector.decoding` reads what comes in, `detector.schemas` has both.
 
 The structs here are the wire form: their fields, in this order, are the keys of the JSON.
 """
@@ -11,7 +11,9 @@ import uuid
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
 from detector.decoded import Reject
 from detector.streams.base import Message, Partition, Record
@@ -26,6 +28,7 @@ Severity = Literal["warning", "critical"]
 _ALERTS: Final = uuid.UUID("6f0c1e5a-3d0b-5c53-9a41-9d1f7a2c8e64")
 MAX_DEAD_VALUE: Final = 900_000
 _MAX_RANGES: Final = 100
+_TENS: Final = np.array([float(f"1e{power}") for power in range(304)])
 _PREFIX: Final = "detector."
 _HEADERS: Final = frozenset(
     _PREFIX + name
@@ -149,6 +152,28 @@ class DeadLetterLine(Struct, kw_only=True, forbid_unknown_fields=True):
     ]
 
 
+class SensorScores(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Scored rows of one sensor, in the order of their times. With several channels: objects of one list a channel.
+
+    The floats are written with 6 significant digits.
+    """
+
+    schema: Annotated[Literal[1], Meta(description="Version of this form.")] = 1
+    sensor_id: Annotated[str, Meta(min_length=1, max_length=256, description="The sensor; also the record's key.")]
+    timestamps: Annotated[list[int], Meta(description="Event times, ms since the epoch.")]
+    values: Annotated[list[float] | dict[str, list[float]], Meta(description="The readings.")]
+    expected: Annotated[
+        list[float | None] | dict[str, list[float | None]],
+        Meta(description="What the model expected, in the sensor's own unit; null where a stride left the row out."),
+    ]
+    scores: Annotated[
+        list[float], Meta(description="1.0 is as bad as the worst of training; more is worse. Of single rows.")
+    ]
+    thresholds: Annotated[
+        list[float], Meta(description="An episode opens when n of the last m scores lie above it, in the same unit.")
+    ]
+
+
 _decode_alert: Final = msgspec.json.Decoder(Alert).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -186,6 +211,20 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return value
+
+
+def encode_scores(scores: SensorScores) -> bytes:
+    """Write scored rows as JSON; what is not finite as null. The numbers are written as they are: see `rounded`."""
+    return _encode(scores)
+
+
+def rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Many numbers with 6 significant digits each; what is not finite stays as it is."""
+    size = np.abs(numbers)
+    known = (size > 0) & np.isfinite(size)
+    power = 5 - np.floor(np.log10(np.where(known, size, 1.0))).astype(np.int64)
+    up, down = _TENS[np.clip(power, 0, 300)], _TENS[np.clip(-power, 0, 303)]
+    return np.where(known, np.rint(numbers * up / down) * down / up, numbers)
 
 
 def dead_letter(stream: str, partition: Partition, record: Record, reject: Reject) -> Message:

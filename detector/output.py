@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detector.messages import Kind
 from detector.streams.base import Message
+from detector.trace import Rows
 from detector.windows import Tally
 
 
@@ -19,7 +20,7 @@ class Output:
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
     (event, severity). `allowed`: episodes that the budget allows for the rows scored. `records`: how many came in,
     `refused`: which of them were rejected in whole or in part. `met`: sensors not known before. `resized`: accepted
-    frames of another size than the model's.
+    frames of another size than the model's. `rows`: what was scored, in full, where that was asked for.
     """
 
     kind: Kind = "readings"
@@ -31,6 +32,7 @@ class Output:
     rejected: dict[str, int] = field(default_factory=dict)
     errors: list[NDArray[np.float64]] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
     allowed: float = 0.0
     budgets_limited: int = 0

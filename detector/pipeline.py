@@ -31,6 +31,7 @@ from detector.state import SensorTable, Slots, WarmUp
 from detector.streams.base import Batch, Partition
 from detector.timerange import Decoder
 from detector.timers import FOREVER, Timers
+from detector.trace import explained, rows_of
 from detector.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 
 I64 = NDArray[np.int64]
@@ -44,7 +45,8 @@ class Pipeline(PartitionPath):
     """The state and the path of one partition of the readings stream.
 
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
-    the pipeline can show that it is alive. `score` is the function that scores a block of rows.
+    the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
+    output has all of them.
     """
 
     kind: ClassVar[Kind] = "readings"
@@ -62,6 +64,7 @@ class Pipeline(PartitionPath):
         alerts: str,
         pulse: Callable[[], None] = lambda: None,
         score: ScoreBlock = score_block,
+        keep_rows: bool = False,
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
@@ -74,7 +77,8 @@ class Pipeline(PartitionPath):
         self._model = model
         self._decoder = decoder
         self._pulse = pulse
-        self._score = score
+        self._score = explained if keep_rows else score
+        self._keep_rows = keep_rows
         self._book = book
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
@@ -260,6 +264,8 @@ class Pipeline(PartitionPath):
             self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             self._output.scores.append(scored.u[block.tick, block.sensor])
             self._output.errors.append(scored.errors[block.tick, block.sensor])
+            if self._keep_rows:
+                self._output.rows.append(rows_of(self._table, block, scored))
             self._announcer.tell(block, scored)
         block.store(self._table, self._offsets)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from detector.decoded import MAX_SENSOR_ID
-from detector.messages import Alert, DeadLetterLine
+from detector.messages import Alert, DeadLetterLine, SensorScores
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -38,6 +38,10 @@ def _alert() -> dict[str, Any]:
 
 def _dead_letter() -> dict[str, Any]:
     return _of_struct(DeadLetterLine, "Dead letter (a line of a directory stream)")
+
+
+def _score() -> dict[str, Any]:
+    return _of_struct(SensorScores, "Scores")
 
 
 def _config() -> dict[str, Any]:
@@ -169,6 +173,7 @@ _SCHEMAS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "reading": _reading,
     "frame": _frame,
     "dead-letter": _dead_letter,
+    "score": _score,
     "config": _config,
 }
 NAMES: Final = tuple(_SCHEMAS)

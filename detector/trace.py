@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from detector.windows import Block
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+
+explained: Final[ScoreBlock] = partial(score_block, explain=True)
+"""A `score_block` that also says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def traced(listener: Callable[[Rows], None]) -> ScoreBlock:
     """A `score_block` that tells the listener of every block it has scored."""
 
     def score(table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
-        scored = score_block(table, block, model, book, explain=True)
+        scored = explained(table, block, model, book)
         listener(rows_of(table, block, scored))
         return scored
 

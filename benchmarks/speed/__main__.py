@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gates.append(Gate(f"{kind}: bytes a sensor", each, SENSOR_BYTES, at_most=True))
             base = (memory[SMALL] - SMALL * each) / _MB
             gates.append(Gate(f"{kind}: MB of the process without sensors", base, BASE_MB, at_most=True))
+        if kind == "dense" and SMALL in args.sensors:
+            found = measure("scores", args.models, kind, sensors=SMALL, ticks=TICKS[kind][SMALL])
+            share = found["rate"] / found["bare"]
+            console.print(f"With output.scores, {SMALL:,} sensors: {share:.2g} of the readings/s without")
         table.add_section()
     ensure_frame_model(args.models)
     frames = Table(title="Frames, one processor for decoding and scoring", title_justify="left", title_style="bold")

@@ -27,6 +27,7 @@ QUIX = ("quixstreams==3.28.1", "onnxruntime>=1.32,<1.33", "numpy>=2.1,<2.5")
 COMMIT_SECONDS = 0.1
 _NO_SLICES = {"state__snapshot_interval": "365d"}
 _FEW_COMMITS = {"streams__kafka__commit_interval": "1s"}
+_SCORES = {"output__scores": "bench-scores"}
 _LIMITS = {"single": "bare poll, one reading a message", "batched": "bare poll and decode, 100 readings a message"}
 
 
@@ -172,6 +173,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> None:
         ("transactions that score nothing", lambda what: bench.rival(what, "transactional", single)),
         ("daemon, dense, no slices of state", lambda what: bench.daemon(what, "dense", single, 1, **_NO_SLICES)),
         ("daemon, dense, commits every 1 s", lambda what: bench.daemon(what, "dense", single, 1, **_FEW_COMMITS)),
+        ("daemon, dense, with scores", lambda what: bench.daemon(what, "dense", single, 1, **_SCORES)),
         ("daemon, lstm", lambda what: bench.daemon(what, "lstm", single)),
         ("daemon, dense, 2 processes", lambda what: bench.daemon(what, "dense", single, 2)),
         ("daemon, lstm, 2 processes", lambda what: bench.daemon(what, "lstm", single, 2)),
@@ -179,6 +181,10 @@ def measure(bench: Bench, args: argparse.Namespace) -> None:
         (
             "daemon, dense, 100 readings a message, 2 processes",
             lambda what: bench.daemon(what, "dense", batched, 2),
+        ),
+        (
+            "daemon, dense, 100 readings a message, with scores",
+            lambda what: bench.daemon(what, "dense", batched, 1, **_SCORES),
         ),
     ]
     for what, run in rest:

@@ -32,7 +32,7 @@ from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.settings import KafkaConfig, StateConfig
-from detector.streams.base import Assigned, Event, Message, Partition, Snapshot
+from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, UnavailableError
 
@@ -68,9 +68,16 @@ class Watched:
     def write(self, messages: Sequence[Message]) -> None:
         self.streams.write(messages)
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         began = time.perf_counter()
-        durable = self.streams.commit(positions, snapshot, final=final)
+        durable = self.streams.commit(positions, snapshot, final=final, late=late)
         if final:
             self.final = time.perf_counter() - began
         elif durable:

@@ -21,6 +21,7 @@ from benchmarks.speed.models import DEVIATION, MEAN, model_for_everyone
 from detector.config import Config
 from detector.models.bundles import load_bundle
 from detector.models.onnx_runtime import CHUNK, OnnxRuntime
+from detector.scorestream import ScoreStream
 from detector.service.assemble import make_decoder, pipeline_factory
 from detector.signals import WINDOW
 from detector.streams.base import Batch, Partition, Record
@@ -70,6 +71,28 @@ def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int
     if pipeline.open_episodes > max(1, sensors * MOST_IN_ALARM):
         raise RuntimeError(f"{pipeline.open_episodes} of {sensors} sensors are in an alarm: this is no normal load")
     return {"rate": max(rates), "bare": max(bare), "rss": resident(), "sensors": pipeline.sensors}
+
+
+def scores_speed(models: Path, kind: str, sensors: int, ticks: int) -> dict[str, float]:
+    """Readings a second with the stream of scores, and as `bare` without it, measured in turns."""
+    config = Config()
+    model = model_for_everyone(models / kind)
+    decoder = make_decoder(config, sensor=None, interval=None, live=True)
+    stream = ScoreStream("scores", config.readings.channels)
+    pipelines = [pipeline_factory(config, model, decoder, keep_rows=keep)(PARTITION) for keep in (True, False)]
+    rates: list[list[float]] = [[], []]
+    for number in range(1 + ROUNDS):
+        rng = np.random.default_rng(number)
+        rows = ticks if number else WINDOW
+        first = number * (WINDOW + ticks)
+        batches = list(_live(rng, sensors, START + first, rows, first * sensors))
+        for pipeline, found in zip(pipelines, rates, strict=True):
+            began = time.perf_counter()
+            for batch in batches:
+                stream.add(PARTITION, pipeline.process(batch).rows)
+                stream.take()
+            found.append(sensors * rows / (time.perf_counter() - began))
+    return {"rate": max(rates[0][1:]), "bare": max(rates[1][1:])}
 
 
 def _filling(sensor: int, values: list[float], offset: int) -> Record:
@@ -129,7 +152,7 @@ def resident() -> float:
 def main() -> int:
     """Measure one thing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.worker")
-    parser.add_argument("what", choices=("pipeline", "bare"))
+    parser.add_argument("what", choices=("pipeline", "bare", "scores"))
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--kind", required=True)
     parser.add_argument("--sensors", type=int, default=1)
@@ -138,6 +161,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.what == "bare":
         result = bare_speed(args.models, args.kind)
+    elif args.what == "scores":
+        result = scores_speed(args.models, args.kind, args.sensors, args.ticks)
     else:
         result = pipeline_speed(args.models, args.kind, args.sensors, args.ticks, args.batch)
     if "tensorflow" in sys.modules:

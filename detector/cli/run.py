@@ -56,7 +56,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
 
     from detector.cli.live import live_view
     from detector.cli.options import duration_option, place_option, sensor_option
-    from detector.service.assemble import make_engine
+    from detector.service.assemble import make_engine, make_score_stream
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
     from detector.service.http import Health, HttpServer, standard_routes
@@ -117,6 +117,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             board=board,
             setup=engine.setup,
             reloads=reloader,
+            scores=make_score_stream(config),
         )
         for kind, model in engine.setup.models.items():
             event(logging.getLogger(__name__), logging.INFO, "model_loaded", kind=kind, version=model.version)

@@ -18,6 +18,7 @@ from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
 from detector.rules import RuleBook
 from detector.scorer import Model, ScoreBlock, score_block
+from detector.scorestream import ScoreStream
 from detector.service.http import WAITING, Health
 from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
 from detector.service.status import ModelStatus, Setup, setup_of
@@ -67,6 +68,7 @@ def make_streams(
         inputs=input_streams(config),
         alerts=config.output.alerts,
         dead_letters=config.output.dead_letters,
+        scores=config.output.scores,
         input_option=input_option,
         output_option=output_option,
         checkpoint_interval=directory.checkpoint_interval / NANOSECONDS,
@@ -110,7 +112,13 @@ def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
     group = config.streams.kafka.group_id
     state = {config.readings.input: f"{group}-readings-state", config.frames.input: f"{group}-frames-state"}
     state_topics = {stream: state[stream] for stream in input_streams(config)}
-    return state_topics, [config.output.alerts, config.output.dead_letters]
+    outputs = (config.output.alerts, config.output.dead_letters, config.output.scores)
+    return state_topics, [stream for stream in outputs if stream is not None]
+
+
+def make_score_stream(config: Config) -> ScoreStream | None:
+    """What the scores of the readings go through, if they are asked for."""
+    return None if config.output.scores is None else ScoreStream(config.output.scores, config.readings.channels)
 
 
 def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:
@@ -169,7 +177,9 @@ def make_engine(
         model = load_model(config)
         tell_unmatched(config, model.profiles)
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
-        makers[config.readings.input] = pipeline_factory(config, model, decoder, pulse)
+        makers[config.readings.input] = pipeline_factory(
+            config, model, decoder, pulse, keep_rows=config.output.scores is not None
+        )
         formers[config.readings.input] = former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
         models["readings"] = ModelStatus(model.name, model.version, model.digest)
     if config.frames.enabled:
@@ -195,8 +205,13 @@ def pipeline_factory(
     decoder: Decoder,
     pulse: Callable[[], None] = lambda: None,
     score: ScoreBlock = score_block,
+    *,
+    keep_rows: bool = False,
 ) -> Callable[[Partition], Pipeline]:
-    """What makes the pipeline of a partition when it is assigned. `pulse` and `score` are those of `Pipeline`."""
+    """What makes the pipeline of a partition when it is assigned.
+
+    `pulse`, `score` and `keep_rows` are those of `Pipeline`.
+    """
 
     def make(partition: Partition) -> Pipeline:
         return Pipeline(
@@ -208,6 +223,7 @@ def pipeline_factory(
             alerts=config.output.alerts,
             pulse=pulse,
             score=score,
+            keep_rows=keep_rows,
         )
 
     return make

@@ -11,6 +11,7 @@ from typing import Final
 
 from detector.errors import UserError
 from detector.output import Output
+from detector.scorestream import ScoreStream
 from detector.service.http import Health
 from detector.service.logs import event
 from detector.service.metrics import Metrics
@@ -24,7 +25,7 @@ from detector.service.systemd import Notifier
 from detector.service.twins import Twins
 from detector.snapshots import basis_of
 from detector.state import StateError
-from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams
+from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_late
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Daemon:
     of `run` leaves everything since the last durable commit undone, to be done again by the next process.
 
     Where records have to be run again that were processed with another model or other settings, `make_former` makes the
-    pipeline that does so; without it, or without a need to run anything again, the new ones count at once.
+    pipeline that does so; without it, or without a need to run anything again, the new ones count at once. `scores`
+    takes the rows of pipelines that keep them.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Daemon:
         board: Board | None = None,
         setup: Setup | None = None,
         reloads: Reloads | None = None,
+        scores: ScoreStream | None = None,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -77,6 +80,7 @@ class Daemon:
         self._monotonic = monotonic
         self._pipelines: dict[Partition, PartitionPipeline] = {}
         self._reloads = reloads or NoReloads()
+        self._scores = scores
         self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
         self._durable: dict[Partition, int] = {}  # the position of the last durable commit, or where it began
         self._ever_durable = False
@@ -266,6 +270,8 @@ class Daemon:
         self._durable.pop(partition, None)
         self._progress.gone(partition)
         self._uncommitted.pop(partition, None)
+        if self._scores is not None:
+            self._scores.drop(partition)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
         self._metrics.partition_gone(partition.stream, partition.number)
@@ -300,6 +306,8 @@ class Daemon:
         self._twins.met(pipeline.partition, output.met)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
+        if self._scores is not None:
+            self._scores.add(pipeline.partition, output.rows)
         self._observer.processed(pipeline, output)
 
     def _commit(self, *, final: bool) -> None:
@@ -307,7 +315,8 @@ class Daemon:
         positions = {
             partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
         }
-        if self._streams.commit(positions, self._states, final=final):
+        late = nothing_late if self._scores is None else self._scores.take
+        if self._streams.commit(positions, self._states, final=final, late=late):
             # Of a partition with records still to come the commit does not reach up to the newest one.
             reached = [at for at in self._uncommitted if not self._pipelines[at].pending]
             newest = [self._uncommitted.pop(at) for at in reached]

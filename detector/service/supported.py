@@ -22,7 +22,6 @@ def refuse_unsupported(config: Config) -> None:
         "frames.alerts.direction": config.frames.alerts.direction != "both",
         "frames.alerts.min_deviation": config.frames.alerts.min_deviation != MinDeviation(),
         "maintenance": bool(config.maintenance),
-        "output.scores": config.output.scores is not None,
     }
     for key, is_set in asked.items():
         if is_set:

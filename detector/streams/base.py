@@ -89,6 +89,14 @@ class Message(NamedTuple):
 Snapshot = Callable[[Partition], bytes]
 """Gives a partition's whole state as of its position."""
 
+Late = Callable[[], Sequence[Message]]
+"""Messages of the records up to the positions of a commit that are made when the commit is; gives them once."""
+
+
+def nothing_late() -> Sequence[Message]:
+    """No `Late` messages."""
+    return ()
+
 
 @runtime_checkable
 class RollingSnapshot(Protocol):
@@ -155,14 +163,23 @@ class Streams(Protocol):
     def write(self, messages: Sequence[Message]) -> None:
         """Append to the output streams, in order. Part of the next commit."""
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         """Make everything written since the last commit final, together with `positions`.
 
         A position is the `next_offset` of a batch or the offset of one of its records; it never goes back
         (`ValueError`). A partition that is not named stays where it was. A backend that is not due yet may only pass
         what was written on to readers; it returns whether this was a durable commit. `snapshot` gives a partition's
         state as of the last position named for it; the backend calls it for the partitions whose state it stores now.
-        `final` forces a durable commit of everything, where there is one (not with standard input or output). Raises
+        `final` forces a durable commit of everything, where there is one (not with standard input or output). `late`
+        is asked when something is made durable or passed on, and what it gives is part of that, behind what was
+        written; a backend that commits by itself later, up to these positions, asks it then. Raises
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
         """
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from detector.errors import UserError
-from detector.streams.base import Assigned, Batch, Event, Message, Partition, Snapshot
+from detector.streams.base import Assigned, Batch, Event, Late, Message, Partition, Snapshot, nothing_late
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.inputfiles import source_for
@@ -124,10 +124,18 @@ class DirectoryStreams:
             encode = self._encoders.get(message.stream)
             self._sinks[message.stream].add(message.value if encode is None else encode(message))
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         entries = {entry.partition: entry for entry in self._inputs}
         for partition, position in positions.items():
             self._changed |= entries[partition].settle(position)
+        self.write(late())
         for sink in self._sinks.values():
             self._changed |= sink.flush()
         if self._store is None:

@@ -6,7 +6,18 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.streams.base import Assigned, Batch, Event, Message, Partition, Record, Revoked, Snapshot
+from detector.streams.base import (
+    Assigned,
+    Batch,
+    Event,
+    Late,
+    Message,
+    Partition,
+    Record,
+    Revoked,
+    Snapshot,
+    nothing_late,
+)
 
 
 @dataclass(slots=True)
@@ -118,7 +129,14 @@ class MemoryStreams:
     def write(self, messages: Sequence[Message]) -> None:
         self._written.extend(messages)
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         for partition, position in positions.items():
             log = self._logs[partition]
             if not log.assigned:
@@ -133,7 +151,7 @@ class MemoryStreams:
             if log.assigned and (partition in positions or log.position != log.committed):
                 log.state = snapshot(partition)
                 log.committed = log.position
-        self._committed += self._written
+        self._committed += [*self._written, *late()]
         self._written = []
         return True
 

@@ -135,6 +135,26 @@ def test_a_second_run_goes_on_where_the_first_ended(expected: bytes, capfd: pyte
     assert events["stopped"]["readings"] == content[middle:].count(b"\n")
 
 
+def test_scores_lie_beside_the_alerts(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("--set", "output.scores=anomaly-scores") == 0
+    assert Path("out.jsonl").read_bytes() == expected
+    scores = alerts("out.jsonl.state/anomaly-scores.jsonl")
+    told = {sensor: sum(len(one["scores"]) for one in scores if one["sensor_id"] == sensor) for sensor in SENSORS}
+    assert told == dict.fromkeys(SENSORS, ROWS - 99)
+    capfd.readouterr()
+    with Path("in.jsonl").open("rb") as source:
+        piped = subprocess.run(
+            [sys.executable, "-m", "detector.cli.main", "run", "--input", "-", "--output", "piped.jsonl",
+             "--set", "output.scores=anomaly-scores", *OPTIONS],
+            stdin=source, capture_output=True, check=False,
+        )  # fmt: skip
+    assert piped.returncode == 0, piped.stderr
+    beside = alerts("piped.jsonl.state/anomaly-scores.jsonl")
+    assert sum(len(one["scores"]) for one in beside) == len(SENSORS) * (ROWS - 99)
+    line = refused(capfd, 2, "--set", "output.scores=anomaly-scores", output="-")
+    assert line.startswith("the scores (anomaly-scores) have no place beside alerts on standard output (--output -).")
+
+
 def test_fresh_starts_over(expected: bytes) -> None:
     assert run() == 0
     assert run("--fresh") == 0

@@ -8,7 +8,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from detector.settings import KafkaConfig, StateConfig
-from detector.streams.base import Assigned, Event, Message, Partition, Snapshot
+from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster
 from tests.streams.contract import INPUT, OTHER_OUTPUT, OUTPUT
@@ -110,13 +110,21 @@ class Joined:
         return [self._renamed(event) for event in events or self._streams.poll(timeout)]
 
     def write(self, messages: Sequence[Message]) -> None:
-        self._streams.write([message._replace(stream=self._plant.topic(message.stream)) for message in messages])
+        self._streams.write(self._to_topics(messages))
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         return self._streams.commit(
             {Partition(self._plant.input, partition.number): position for partition, position in positions.items()},
             lambda partition: snapshot(Partition(INPUT, partition.number)),
             final=final,
+            late=lambda: self._to_topics(late()),
         )
 
     def at_end(self) -> bool:
@@ -127,6 +135,9 @@ class Joined:
 
     def close(self) -> None:
         self._streams.close()
+
+    def _to_topics(self, messages: Sequence[Message]) -> list[Message]:
+        return [message._replace(stream=self._plant.topic(message.stream)) for message in messages]
 
     @staticmethod
     def _renamed(event: Any) -> Event:

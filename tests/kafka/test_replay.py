@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from detector.pipeline import Pipeline
+from detector.scorestream import ScoreStream
+from detector.streams.base import Batch, Partition, Record
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import Plant
-from tests.kafka.worker import CrashError, Worker, crash_after, published, reference, small_slices, values_of
+from tests.kafka.worker import (
+    CrashError,
+    Worker,
+    crash_after,
+    pipeline_for,
+    published,
+    reference,
+    small_slices,
+    values_of,
+)
 
 ROLLING: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
 
@@ -43,6 +56,54 @@ def test_crashes_change_nothing(plant: Plant, turns: int) -> None:
     assert replayed
     assert mismatches == 0
     assert published(plant) == reference(plant, inputs)
+
+
+@pytest.mark.parametrize("commit_interval", [1, 10**8])
+def test_every_row_of_the_scores_is_there_once(plant: Plant, commit_interval: int) -> None:
+    inputs = {number: values_of(number, rows=330) for number in range(2)}
+    for number, values in inputs.items():
+        plant.append(number, values)
+    topic = plant.cluster.create_topic(plant.cluster.unique("scores"))
+    crashes = 0
+    while True:
+        stop = crash_after(6 + 4 * crashes)
+        streams = plant.streams(commit_interval=commit_interval, **ROLLING)
+        worker = Worker(plant, streams, stop, scores=ScoreStream(topic, ("value",)))
+        try:
+            worker.run()
+        except CrashError:
+            crashes += 1
+            continue
+        break
+    assert crashes > 1
+    told = Told(topic)
+    for number, values in inputs.items():
+        told.add(pipeline_for(plant, keep_rows=True)(Partition(plant.input, number)), values)
+    assert Told(topic, plant.read(topic)).rows == told.rows
+    assert published(plant) == reference(plant, inputs)
+
+
+class Told:
+    """What is told of every sensor, one message after the other."""
+
+    def __init__(self, topic: str, records: Sequence[Any] = ()) -> None:
+        self._topic = topic
+        self.rows: dict[bytes, list[tuple[Any, ...]]] = {}
+        for record in records:
+            self._take(record.key, record.value)
+
+    def add(self, pipeline: Pipeline, values: Sequence[bytes]) -> None:
+        """Of all records at once, in one run."""
+        stream = ScoreStream(self._topic, ("value",))
+        records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
+        stream.add(pipeline.partition, pipeline.process(Batch(pipeline.partition, records, len(values))).rows)
+        for message in stream.take():
+            self._take(message.key, message.value)
+
+    def _take(self, key: bytes | None, value: bytes) -> None:
+        said = json.loads(value)
+        columns = (said[name] for name in ("timestamps", "values", "expected", "scores", "thresholds"))
+        self.rows.setdefault(key or b"", []).extend(zip(*columns, strict=True))
 
 
 def test_a_planned_restart_replays_nothing(plant: Plant) -> None:

@@ -16,6 +16,7 @@ from detector.config import FieldsConfig, ReadingsConfig
 from detector.decoding import ReadingDecoder
 from detector.pipeline import Pipeline
 from detector.scorer import Model
+from detector.scorestream import ScoreStream
 from detector.service.daemon import Daemon
 from detector.service.http import Health
 from detector.service.metrics import Metrics
@@ -85,7 +86,7 @@ def published(plant: Plant) -> dict[str, list[bytes]]:
 
 
 def pipeline_for(
-    plant: Plant, *, model: Model | None = None, config: ReadingsConfig | None = None
+    plant: Plant, *, model: Model | None = None, config: ReadingsConfig | None = None, keep_rows: bool = False
 ) -> Callable[[Partition], Pipeline]:
     def make(partition: Partition) -> Pipeline:
         settings = config or config_of()
@@ -97,6 +98,7 @@ def pipeline_for(
             decoder,
             dead_letters=plant.dead_letters,
             alerts=plant.alerts,
+            keep_rows=keep_rows,
         )
 
     return make
@@ -112,18 +114,20 @@ class Worker:
         stop: Callable[[], bool] = lambda: False,
         *,
         until_end: bool = True,
+        scores: ScoreStream | None = None,
         **pipeline: Any,
     ) -> None:
         self.registry = CollectorRegistry()
         self.health = Health()
         self.daemon = Daemon(
             streams,
-            pipeline_for(plant, **pipeline),
+            pipeline_for(plant, keep_rows=scores is not None, **pipeline),
             metrics=Metrics(self.registry),
             health=self.health,
             guard=RejectGuard(0.5, 1000),
             stop=stop,
             until_end=until_end,
+            scores=scores,
         )
 
     def run(self) -> None:

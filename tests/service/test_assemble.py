@@ -9,7 +9,7 @@ import pytest
 
 from detector.config import Config, load_config
 from detector.errors import UserError
-from detector.service.assemble import load_model, make_decoder, make_streams, pipeline_factory
+from detector.service.assemble import kafka_topics, load_model, make_decoder, make_streams, pipeline_factory
 from detector.streams.base import Batch, Partition, Record
 from tests.tiny import SENSORS, json_lines, tiny_bundle
 
@@ -48,6 +48,12 @@ def test_the_model_is_the_active_bundle_ready_to_score(config: Config) -> None:
 def test_a_model_for_something_else_is_refused(config: Config, setting: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         load_model(changed(config, setting))
+
+
+def test_the_topics_of_scores_are_those_asked_for(config: Config) -> None:
+    assert kafka_topics(config)[1] == ["anomaly-alerts", "detector-dead-letters"]
+    asked = changed(config, "output.scores=anomaly-scores")
+    assert kafka_topics(asked)[1] == ["anomaly-alerts", "detector-dead-letters", "anomaly-scores"]
 
 
 def test_streams_lie_where_the_configuration_or_the_options_say(config: Config, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from detector.service.http import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
-from detector.streams.base import Event, Message, Partition, Record, Snapshot
+from detector.streams.base import Event, Late, Message, Partition, Record, Snapshot, nothing_late
 from detector.streams.memory import MemoryStreams
 from tests.plant import (
     PARTITION,
@@ -62,9 +62,16 @@ class Streams(MemoryStreams):
         self.calls.append("write")
         super().write(messages)
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         self.calls.append("commit finally" if final else "commit")
-        return super().commit(positions, snapshot, final=final)
+        return super().commit(positions, snapshot, final=final, late=late)
 
     def close(self) -> None:
         self.calls.append("close")

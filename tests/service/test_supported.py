@@ -25,7 +25,6 @@ def test_the_defaults_are_supported() -> None:
             'maintenance=[{match: "a", from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"}]',
             "maintenance",
         ),
-        ("output.scores=scores", "output.scores"),
     ],
 )
 def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:

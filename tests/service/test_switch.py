@@ -25,11 +25,13 @@ from detector.snapshots import BASIS_ENTRY, Basis, basis_of, settings_of
 from detector.streams.base import (
     Assigned,
     Batch,
+    Late,
     Message,
     Partition,
     Record,
     RollingSnapshot,
     Snapshot,
+    nothing_late,
     pack_state,
     unpack_state,
 )
@@ -76,8 +78,15 @@ class Lagging(MemoryStreams):
             live_from = log.committed if log.committed > position else None
             self._events = [Assigned(partition, position, state, live_from, self.seconds)]
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
-        durable = super().commit(positions, snapshot, final=final)
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
+        durable = super().commit(positions, snapshot, final=final, late=late)
         log = self._logs[PARTITION]
         if PARTITION in positions and isinstance(snapshot, RollingSnapshot):
             self._began = True

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from detector.streams.base import Assigned, Batch, Event, Message, Partition, Streams
+from detector.streams.base import Assigned, Batch, Event, Late, Message, Partition, Streams, nothing_late
 
 INPUT = "sensor-readings"
 OUTPUT = "anomaly-alerts"
@@ -73,8 +73,8 @@ class Consumer:
         self.commit(final=final)
         return came
 
-    def commit(self, *, final: bool = False) -> bool:
-        return self.streams.commit(self.positions, self.chains.__getitem__, final=final)
+    def commit(self, *, final: bool = False, late: Late = nothing_late) -> bool:
+        return self.streams.commit(self.positions, self.chains.__getitem__, final=final, late=late)
 
     def run_to_end(self) -> None:
         for _ in range(self.harness.polls):
@@ -398,6 +398,26 @@ class StreamsContract:
         assert harness.published(OUTPUT) == [b"1", b"2", b"3"]
         assert harness.published(OTHER_OUTPUT) == [b"x"]
 
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_late_messages_belong_to_the_commit_that_asks_for_them(
+        self, harness: Harness, connect: Connect, durable: bool
+    ) -> None:
+        harness.append(0, numbered(0, 30))
+        done = 0
+        for goal in (4, 12, 30):
+            consumer = connect(max_records=4, durable=durable)
+            late = _Late(consumer)
+            while done + len(consumer.values()) < goal:
+                consumer.poll()
+                consumer.commit(late=late)
+            consumer.commit(final=True, late=late)
+            done += len(consumer.values())
+            consumer.poll()
+            consumer.streams.write([Message(OTHER_OUTPUT, None, b'{"never": "final"}')])
+            harness.crash(consumer.streams)
+        connect()
+        assert harness.published(OTHER_OUTPUT) == numbered(0, 30)
+
     def test_partitions_are_independent(self, harness: Harness, connect: Connect) -> None:
         if harness.partitions < 2:
             pytest.skip("one partition only")
@@ -415,6 +435,19 @@ class StreamsContract:
         states: Mapping[Partition, Assigned] = again.assigned()
         assert states[Partition(INPUT, 0)].state == consumer.chains[Partition(INPUT, 0)]
         assert states[Partition(INPUT, 1)].state == consumer.chains[Partition(INPUT, 1)]
+
+
+class _Late:
+    """Gives the values that came since it was last asked."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._given = 0
+
+    def __call__(self) -> list[Message]:
+        values = self._consumer.values()[self._given :]
+        self._given += len(values)
+        return [Message(OTHER_OUTPUT, b"k", value) for value in values]
 
 
 class Connect:

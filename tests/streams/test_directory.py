@@ -228,9 +228,9 @@ def test_a_large_state_is_stored_less_often(tmp_path: Path, source: Path, opened
         clock.now += 2.0
         return b"large"
 
-    def commit(**options: bool) -> bool:
+    def commit(*, final: bool = False) -> bool:
         batches = [event for event in streams.poll(0.0) if isinstance(event, Batch)]
-        return streams.commit({batch.partition: batch.next_offset for batch in batches}, snapshot, **options)
+        return streams.commit({batch.partition: batch.next_offset for batch in batches}, snapshot, final=final)
 
     clock.now += 1.1
     assert commit()

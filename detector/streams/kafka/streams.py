@@ -18,7 +18,17 @@ from kafka.errors import CommitFailedError
 
 from detector.errors import DetectorError, OperationError
 from detector.settings import KafkaConfig, StateConfig
-from detector.streams.base import Assigned, Event, Message, Partition, Revoked, RollingSnapshot, Snapshot
+from detector.streams.base import (
+    Assigned,
+    Event,
+    Late,
+    Message,
+    Partition,
+    Revoked,
+    RollingSnapshot,
+    Snapshot,
+    nothing_late,
+)
 from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
 from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
@@ -84,6 +94,7 @@ class KafkaStreams:
         self._written: list[Message] = []
         self._staged: list[Message] = []
         self._snapshot: Snapshot | None = None
+        self._late: Late = nothing_late
         self._records = 0  # handed out since the last commit
         self._joined = False
         self._last_commit = self._clock()
@@ -116,7 +127,14 @@ class KafkaStreams:
     def write(self, messages: Sequence[Message]) -> None:
         self._written.extend(messages)
 
-    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, *, final: bool = False) -> bool:
+    def commit(
+        self,
+        positions: Mapping[Partition, int],
+        snapshot: Snapshot,
+        *,
+        final: bool = False,
+        late: Late = nothing_late,
+    ) -> bool:
         for partition, position in positions.items():
             held = self._held.get(TopicPartition(*partition))
             if held is None or not held.announced:
@@ -126,7 +144,7 @@ class KafkaStreams:
             held.position = position
         self._staged += self._written
         self._written = []
-        self._snapshot = snapshot
+        self._snapshot, self._late = snapshot, late
         named = [self._held[TopicPartition(*partition)] for partition in positions]
         return self._commit(named, snapshot, final=final)
 
@@ -358,6 +376,7 @@ class KafkaStreams:
         """
         if isinstance(snapshot, RollingSnapshot):
             self._write_ahead(changed, snapshot)
+        self._staged += self._late()
         left = self._transact_once(self._staged, changed, snapshot, lagging=final)
         for held in changed:
             held.committed = held.position
