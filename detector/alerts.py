@@ -198,8 +198,10 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         return Moment(*block.window_at(at, tick), table["center"][slot], table["scale"][slot], score, offset)
 
     def _started(self, opening: Opening, moment: Moment) -> int:
+        # Not always ascending: a clock may have been set back in the warm-up.
         candidates = moment.times[-1 - BACK_DATE :]
-        return int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")])
+        after = candidates > opening.ended
+        return int(candidates[after.argmax() if after.any() else -1])
 
     def _content(self, moment: Moment) -> dict[str, Any]:
         z = signals.standardise(moment.values, moment.center, moment.scale)

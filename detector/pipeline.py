@@ -118,7 +118,8 @@ class Pipeline(PartitionPath):
         watched = slots >= 0
         self._output.excluded += len(slots) - int(watched.sum())
         if self.restoring:
-            watched &= self._table["known"][slots] <= self._offsets[arrivals.records]
+            known = self._table["known"][slots[watched]]
+            watched[watched] = known <= self._offsets[arrivals.records[watched]]
         if not watched.all():
             arrivals = arrivals.only(watched)
         self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]

@@ -269,6 +269,15 @@ def test_what_is_no_state_or_another_configurations_is_refused() -> None:
             plant.pipeline_of(config, plant.model_of()).restore(broken)
 
 
+def test_a_replay_in_which_nobody_is_watched() -> None:
+    config = plant.readings_config(overrides=[{"match": "*", "enabled": False}])
+    records = plant.records_of([[reading] for reading in plant.readings_of("a", healthy(3))])
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    pipeline.begin(0, live_from=records[2].offset)
+    assert plant.play(pipeline, records) == []
+    assert (pipeline.restoring, pipeline.sensors) == (False, 0)
+
+
 def test_other_settings_of_a_sensor_count_from_a_restart_on() -> None:
     config = plant.readings_config(warmup=200)
     stored = open_pipeline(config, plant.model_of()).snapshot()
