@@ -106,7 +106,9 @@ class EpisodeWriter(ABC, Generic[M, B]):
     def _content(self, moment: M) -> dict[str, Any]:
         """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
-    def begin(self, sensor_id: str, opening: Opening, moment: M, v: float, critical_ratio: float) -> Episode:
+    def begin(
+        self, sensor_id: str, opening: Opening, moment: M, v: float, critical_ratio: float, *, muted: bool
+    ) -> Episode:
         """The episode that an opening begins; its deadlines are the caller's."""
         detected = int(moment.times[-1])
         return Episode(
@@ -119,6 +121,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             opened_offset=moment.offset,
             update_at=None,
             close_at=None,
+            muted=muted,
         )
 
     def opened(self, sensor_id: str, episode: Episode, moment: M, peak: float) -> Message:
@@ -155,7 +158,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             kind=self.kind,
             reason="anomaly",
             close_reason=reason,
-            muted=False,
+            muted=episode.muted,
             sensor_id=sensor_id,
             severity=episode.severity,
             started_at=rfc3339(episode.started_at),

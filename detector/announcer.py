@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.alerts import AnyMoment, EpisodeWriter, critical_level
 from detector.config import AlertsConfig
-from detector.episodes import Closing, Opening, end_from_outside
+from detector.episodes import Closing, Opening, closing_level, end_from_outside
 from detector.messages import CloseReason
 from detector.scorer import EPISODE, THRESHOLD, Scored
 from detector.state import Episode, SensorTable
@@ -28,12 +28,16 @@ Key = tuple[int, int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message with its place in the order, and what it says."""
+    """A message with its place in the order, and what it says.
+
+    `news`: the first one of an episode that is not muted, which a person is called for.
+    """
 
     key: tuple[int, int, int, str, int]
     message: Message
     event: str
     severity: str
+    news: bool
 
 
 class Announcer:
@@ -105,14 +109,17 @@ class Announcer:
         self.table.put(at, cells)
         self.close(slot, self.writer.now(self.table, slot), closing, reason, key)
 
-    def open(self, slot: int, opening: Opening, moment: AnyMoment, v: float, clock: int, key: Key) -> None:
+    def open(
+        self, slot: int, opening: Opening, moment: AnyMoment, v: float, clock: int, key: Key, *, muted: bool
+    ) -> None:
         """Publish a new episode."""
         sensor_id, alerts = self.table.name(slot), self.alerts_of(slot)
-        episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio)
+        episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio, muted=muted)
         episode.update_at = later(clock, alerts.update_every)
         episode.close_at = later(clock, alerts.max_duration)
         self.table.episodes[slot] = episode
-        self.publish(key, sensor_id, self.writer.opened(sensor_id, episode, moment, v), "opened", episode)
+        message = self.writer.opened(sensor_id, episode, moment, v)
+        self.publish(key, sensor_id, message, "opened", episode, news=not muted)
 
     def close(self, slot: int, moment: AnyMoment, closing: Closing, reason: CloseReason, key: Key) -> None:
         """Publish the end of an episode and forget it."""
@@ -120,10 +127,12 @@ class Announcer:
         message = self.writer.closed(sensor_id, episode, moment, closing.peak, closing.ended, reason)
         self.publish(key, sensor_id, message, "closed", episode)
 
-    def publish(self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode) -> None:
+    def publish(
+        self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode, *, news: bool = False
+    ) -> None:
         """Collect a message."""
         self.table.changed.add(sensor_id)
-        self._told.append(Told((*key, len(self._told)), message, event, episode.severity))
+        self._told.append(Told((*key, len(self._told)), message, event, episode.severity, news))
 
 
 class _Sensor:
@@ -135,6 +144,7 @@ class _Sensor:
         self._records, self._elements = block.records[rows], block.elements[rows]
         self._row_clocks = owner.clocks[self._records]
         self._v = scored.v[:, at]
+        self._inside = None if block.inside is None else block.inside[:, at]
 
     def tell(self, transitions: list[Opening | Closing]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
@@ -146,7 +156,8 @@ class _Sensor:
             moment, key = self._moment(tick), self._key(tick)
             if isinstance(transition, Opening):
                 peak = float(self._v[tick])
-                owner.open(self._slot, transition, moment, peak, int(self._row_clocks[tick]), key)
+                muted = self._inside is not None and bool(self._inside[tick])
+                owner.open(self._slot, transition, moment, peak, int(self._row_clocks[tick]), key, muted=muted)
             else:
                 owner.close(self._slot, moment, transition, "recovered", key)
             begin = tick + 1
@@ -156,7 +167,8 @@ class _Sensor:
     def _while_open(self, episode: Episode, begin: int, stop: int, peak: float, *, closing: bool) -> None:
         """Updates over rows begin .. stop - 1, all of them within the episode; `closing`: row `stop` closes it.
 
-        A timer fires before the row that passes it, the closing one included; severity rises on a row.
+        A timer fires before the row that passes it, the closing one included; severity rises on a row, and on a row a
+        muted episode outlives the maintenance.
         """
         owner = self._owner
         alerts = owner.alerts_of(self._slot)
@@ -166,26 +178,34 @@ class _Sensor:
             timer = len(clocks)
             if episode.update_at is not None:
                 timer = begin + int(np.searchsorted(clocks[begin:], episode.update_at, side="right"))
-            rise = stop
+            rise = unmute = stop
             if episode.severity == "warning":
-                above = self._v[begin:stop] >= critical
-                rise = begin + int(above.argmax()) if above.any() else stop
-            on_time = timer < len(clocks) and timer <= rise
-            if not on_time and rise >= stop:
+                rise = _first(self._v[begin:stop] >= critical, begin)
+            if episode.muted:
+                unmute = _first(self._outlives(episode, slice(begin, stop)), begin)
+            event = min(rise, unmute)
+            on_time = timer < len(clocks) and timer <= event
+            if not on_time and event >= stop:
                 return
-            tick = timer - 1 if on_time else rise
+            tick = timer - 1 if on_time else event
             peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
             if on_time:
                 record = int(np.searchsorted(owner.clocks, episode.update_at or 0, side="right"))
                 key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
             else:
                 record, key = int(self._records[tick]), self._key(tick)
-                episode.severity = "critical"
+                episode.severity = "critical" if tick == rise else episode.severity
+                episode.muted = episode.muted and tick != unmute
             episode.update_at = later(int(owner.clocks[record]), alerts.update_every)
             name = owner.table.name(self._slot)
             message = owner.writer.updated(name, episode, self._moment(tick), peak)
-            owner.publish(key, name, message, "updated", episode)
+            owner.publish(key, name, message, "updated", episode, news=not on_time and tick == unmute)
             begin = tick + 1
+
+    def _outlives(self, episode: Episode, rows: slice) -> NDArray[np.bool_]:
+        """On which rows the fault of a muted episode is there outside of the maintenance (see `episodes`)."""
+        loud = self._v[rows] >= closing_level(episode.ln_threshold)
+        return loud if self._inside is None else loud & ~self._inside[rows]
 
     def _key(self, tick: int) -> Key:
         return int(self._records[tick]), 1, int(self._elements[tick]), ""
@@ -199,6 +219,11 @@ class _Sensor:
             score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
         moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, float(score), int(offset))
         return moment
+
+
+def _first(rows: NDArray[np.bool_], begin: int) -> int:
+    """The first of the rows from `begin` on; where they end if there is none."""
+    return begin + (int(rows.argmax()) if rows.any() else len(rows))
 
 
 def later(now: int, duration: int | None) -> int | None:

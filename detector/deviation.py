@@ -17,20 +17,25 @@ F64 = NDArray[np.float64]
 LEAN_RATE = 2 / (WINDOW + 1)
 
 
-def deviations(values: F64, active: list[int], usual: F64, lean: F64, scale: F64) -> tuple[F64, F64]:
+def deviations(
+    values: F64, active: list[int], usual: F64, lean: F64, scale: F64, unlearnt: NDArray[np.bool_] | None = None
+) -> tuple[F64, F64]:
     """How far values (T, n, C) lie from the usual level, and the average of that of late, after each row.
 
     Row t concerns the first `active[t]` sensors. The level `usual` (n, C), as it is before the row, and the average
     `lean` (n, C; NaN: not started) learn in place. A row moves the level by no more than five times `scale` (n, C)
-    would. The average is as long as a window: while a fault that is over still keeps scores high, it says on which side
-    that fault was, and ordinary swings cancel out in it.
+    would; of the rows `unlearnt` (T, n) it learns nothing. The average is as long as a window: while a fault that is
+    over still keeps scores high, it says on which side that fault was, and ordinary swings cancel out in it.
     """
     off, leaning = np.zeros_like(values), np.zeros_like(values)
     lean[:] = np.where(np.isnan(lean), values[0] - usual, lean)
     for tick, k in enumerate(active):
         now = values[tick, :k] - usual[:k]
         limit = LEARNING_LIMIT * scale[:k]
-        usual[:k] += ADAPTIVE_RATE * np.minimum(np.maximum(now, -limit), limit)
+        step = ADAPTIVE_RATE * np.minimum(np.maximum(now, -limit), limit)
+        if unlearnt is not None:
+            step[unlearnt[tick, :k]] = 0.0
+        usual[:k] += step
         lean[:k] += LEAN_RATE * (now - lean[:k])
         off[tick, :k], leaning[tick, :k] = now, lean[:k]
     return off, leaning

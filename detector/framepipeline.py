@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.announcer import Announcer
-from detector.config import FramesConfig
+from detector.config import FramesConfig, MaintenanceConfig
 from detector.decoded import Reject
 from detector.framealerts import FrameAlertWriter
 from detector.frameprofile import FrameProfile, build_frame_profile
@@ -24,6 +24,7 @@ from detector.framerecords import Frame, FrameDecoder, NoFrame
 from detector.framerows import FrameBlock, score_frame_block
 from detector.frames import FrameModel, score_frames
 from detector.framestate import FORGOTTEN, camera_table
+from detector.maintenance import Maintenance
 from detector.messages import Kind
 from detector.output import Output
 from detector.overview import Overview
@@ -59,19 +60,21 @@ class FramePipeline(PartitionPath):
         dead_letters: str,
         alerts: str,
         pulse: Callable[[], None] = lambda: None,
+        maintenance: Sequence[MaintenanceConfig] = (),
     ) -> None:
         table = camera_table(model.shape, config.alerts.open_after.of)
         writer = FrameAlertWriter(alerts, partition, model)
         announcer = Announcer(table, writer, lambda _: config.alerts)
         longest = config.alerts.max_duration
         timers = Timers(table, announcer, config.idle_eviction, [] if longest is None else [longest])
-        basis = Basis(model.digest, frame_settings_of(config))
+        basis = Basis(model.digest, frame_settings_of(config, maintenance))
         super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
         self._model = model
         self._pulse = pulse
         self._open_after = (config.alerts.open_after.n, config.alerts.open_after.of)
         self._queue = FrameQueue(decoder, threads, pulse)
+        self._maintenance = Maintenance(maintenance)
 
     @property
     def pending(self) -> bool:
@@ -195,6 +198,7 @@ class FramePipeline(PartitionPath):
 
     def _block(self, slots: Slots, begin: Slots, end: Slots, rows: WindowRows, frames: F32, signal: F64) -> None:
         block = FrameBlock(self._table, slots, begin, end, rows.times, frames, signal, rows.records)
+        block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
         output = self._output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())

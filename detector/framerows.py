@@ -46,6 +46,7 @@ class FrameBlock:
         self.tick = np.arange(len(self.sensor)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
         self._source = np.repeat(begin, ticks) + self.tick
         self.newest = kept + self.tick
+        self.inside: NDArray[np.bool_] | None = None
         self.height = int(ticks[0])
         self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
         self.times: I64 = np.zeros((n, kept + self.height), dtype=np.int64)

@@ -18,9 +18,10 @@ class Output:
     """What a batch came to: messages to publish in order, and what the metrics count.
 
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
-    (event, severity). `allowed`: episodes that the budget allows for the rows scored. `records`: how many came in,
-    `refused`: which of them were rejected in whole or in part. `met`: sensors not known before. `resized`: accepted
-    frames of another size than the model's. `rows`: what was scored, in full, where that was asked for.
+    (event, severity). `opened`, `allowed`: episodes that a person was called for, and those that the budget allows for
+    the rows scored. `records`: how many came in, `refused`: which of them were rejected in whole or in part. `met`:
+    sensors not known before. `resized`: accepted frames of another size than the model's. `rows`: what was scored,
+    in full, where that was asked for.
     """
 
     kind: Kind = "readings"
@@ -34,17 +35,13 @@ class Output:
     scores: list[NDArray[np.float64]] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
+    opened: int = 0
     allowed: float = 0.0
     budgets_limited: int = 0
     records: int = 0
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
     met: list[str] = field(default_factory=list)
-
-    @property
-    def opened(self) -> int:
-        """Episodes opened."""
-        return sum(count for (event, _), count in self.events.items() if event == "opened")
 
     def outcomes(self) -> dict[str, int]:
         """How many readings, or frames, ended how."""

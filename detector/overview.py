@@ -28,6 +28,7 @@ class EpisodeView:
     detected_at: int
     threshold: float
     peak: float
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +137,5 @@ def _episode(table: SensorTable, slot: int) -> EpisodeView | None:
         detected_at=episode.detected_at,
         threshold=math.exp(episode.ln_threshold),
         peak=math.exp(float(table["peak"][slot])),
+        muted=episode.muted,
     )

@@ -241,6 +241,7 @@ class PartitionPath:
             output.alerts.append(told.message)
             kind = told.event, told.severity
             output.events[kind] = output.events.get(kind, 0) + 1
+            output.opened += told.news
 
     def _arrive(self, position: int) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""

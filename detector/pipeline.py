@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from detector.alerts import AlertWriter
 from detector.announcer import Announcer
-from detector.config import ReadingsConfig
+from detector.config import MaintenanceConfig, ReadingsConfig
 from detector.decoded import Readings
+from detector.maintenance import Maintenance
 from detector.messages import Kind
 from detector.output import Output
 from detector.overview import Overview, overview
@@ -65,13 +66,14 @@ class Pipeline(PartitionPath):
         pulse: Callable[[], None] = lambda: None,
         score: ScoreBlock = score_block,
         keep_rows: bool = False,
+        maintenance: Sequence[MaintenanceConfig] = (),
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
         writer = AlertWriter(alerts, partition, model, config.channels)
         announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations)
-        basis = Basis(model.digest, settings_of(config))
+        basis = Basis(model.digest, settings_of(config, maintenance))
         super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
         self._model = model
@@ -80,6 +82,7 @@ class Pipeline(PartitionPath):
         self._score = explained if keep_rows else score
         self._keep_rows = keep_rows
         self._book = book
+        self._maintenance = Maintenance(maintenance)
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
@@ -261,6 +264,7 @@ class Pipeline(PartitionPath):
         if fill:
             fill_block(self._table, block)
         else:
+            block.inside = self._maintenance.rows(self._table, block)
             scored = self._score(self._table, block, self._model, self._book)
             self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             self._output.scores.append(scored.u[block.tick, block.sensor])

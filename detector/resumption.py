@@ -44,6 +44,7 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
     if table.episodes.get(slot) == episode:
         return False
     table["open"][slot] = episode is not None
+    table["muted"][slot] = episode is not None and episode.muted
     if episode is None:
         del table.episodes[slot]
     else:

@@ -29,7 +29,7 @@ THRESHOLD: Final = (
 )  # fmt: skip
 CHUNK: Final = 512
 """Windows scored together: 400 KB of them, which a processor's cache holds."""
-EPISODE: Final = ("open", "hold", "quiet", "loud_time", "peak", "close_level", "ended")
+EPISODE: Final = ("open", "muted", "hold", "quiet", "loud_time", "peak", "close_level", "ended")
 _JUDGED: Final = (*THRESHOLD, *EPISODE, "recent", "score")
 
 
@@ -115,7 +115,7 @@ def judge_block(
     judged["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
     v = _smallest_of_recent(block, counted, judged, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
-    transitions, limits = follow(judged, v, times, block.active, close_after)
+    transitions, limits = follow(judged, v, times, block.active, close_after, block.inside)
     table.put(block.slots, judged)
     return Scored(u, counted, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
 
@@ -202,7 +202,8 @@ def _counted(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBoo
     values = np.stack([block.by_tick(column)[:, asked] for column in newest.T], axis=2)
     active = np.searchsorted(asked, block.active).tolist()
     moving = table.take(slots, ("usual", "lean"))
-    off, leaning = deviations(values, active, moving["usual"], moving["lean"], scale[asked])
+    unlearnt = None if block.inside is None else (block.inside & (u >= 1.0))[:, asked]
+    off, leaning = deviations(values, active, moving["usual"], moving["lean"], scale[asked], unlearnt)
     table.put(slots, moving)
     enough = matters(values, off, leaning, scale[asked], book.direction[own], book.absolute[own], book.relative[own])
     counted = u.copy()
@@ -227,7 +228,10 @@ def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any
 
 
 def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
-    """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it."""
+    """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it.
+
+    But for rows in a maintenance window that are as bad as the worst of training: they teach it nothing.
+    """
     mean = np.ascontiguousarray(moving["mean"].T)
     variance = np.ascontiguousarray(moving["variance"].T)
     count, worst_zz = moving["count"], frozen["worst_zz"]
@@ -239,15 +243,26 @@ def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving:
         now, learnt_mean, learnt_variance = values[tick, :, :k], mean[:, :k], variance[:, :k]
         zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
         deviations[tick, :, :k] = zz
+        high = None
         if may_be_high[tick] or recovery.active:
             high = np.minimum(on_frozen[tick, :k], signals.adaptive_scale(zz, worst_zz[:k])) >= 1.0
             if recovery.row(high, now, learnt_mean, learnt_variance):
                 zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
-        signals.learn(zz, unit, learnt_mean, learnt_variance, count[:k])
+        if high is None or block.inside is None or not (unlearnt := high & block.inside[tick, :k]).any():
+            signals.learn(zz, unit, learnt_mean, learnt_variance, count[:k])
+        else:
+            _learn_some(np.flatnonzero(~unlearnt), zz, unit, learnt_mean, learnt_variance, count)
     moving["mean"], moving["variance"] = mean.T, variance.T
     recovery.store()
     u = np.minimum(on_frozen, signals.adaptive_scale(deviations.transpose(1, 0, 2), worst_zz))
     return u
+
+
+def _learn_some(at: NDArray[np.intp], zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
+    """`signals.learn` for some of the sensors, by their place."""
+    some = mean[:, at], variance[:, at], count[at]
+    signals.learn(zz[:, at], unit[:, at], *some)
+    mean[:, at], variance[:, at], count[at] = some
 
 
 def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: NDArray[np.int64]) -> F64:

@@ -376,7 +376,7 @@ class TrainingConfig(_Section):
 
 
 class MaintenanceConfig(_Section):
-    """Alerts of matching sensors are muted in this time."""
+    """Episodes of matching sensors and cameras that open in this time are muted; `to` is not part of it."""
 
     match: Pattern
     start: Time = Field(alias="from")
@@ -448,7 +448,7 @@ class Config(_Section):
     readings: ReadingsConfig = Field(default_factory=ReadingsConfig)
     frames: FramesConfig = Field(default_factory=FramesConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    maintenance: tuple[MaintenanceConfig, ...] = ()
+    maintenance: Annotated[tuple[MaintenanceConfig, ...], Field(max_length=1000)] = ()
     output: OutputConfig = Field(default_factory=OutputConfig)
     rejects: RejectsConfig = Field(default_factory=RejectsConfig)
     state: StateConfig = Field(default_factory=StateConfig)

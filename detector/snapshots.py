@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from detector.clock import PartitionClock
-from detector.config import FramesConfig, ReadingsConfig
+from detector.config import FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.state import SensorTable, StateError
 from detector.streams.base import unpack_state
 
@@ -59,17 +59,39 @@ class Restored:
     basis: Basis
 
 
-def settings_of(config: ReadingsConfig) -> bytes:
-    """The settings that results depend on, as JSON from which `ReadingsConfig` can be made again."""
-    # Where the input and the model lie is another matter; an override rests on which of its keys were set.
-    settings = config.model_dump(mode="json", exclude={"enabled", "input", "model", "overrides"})
+class ReadingsBasis(ReadingsConfig):
+    """What `settings_of` keeps."""
+
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+
+class FramesBasis(FramesConfig):
+    """What `frame_settings_of` keeps."""
+
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+
+# Where the input and the model lie is another matter.
+_ELSEWHERE = frozenset(("enabled", "input", "model", "maintenance"))
+
+
+def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
+    """The settings that results depend on, as JSON from which `ReadingsBasis` can be made again."""
+    # An override rests on which of its keys were set.
+    settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
-    return msgspec.json.encode(settings)
+    return msgspec.json.encode(settings | _times_of(maintenance))
 
 
-def frame_settings_of(config: FramesConfig) -> bytes:
-    """The settings that results on frames depend on, as JSON from which `FramesConfig` can be made again."""
-    return msgspec.json.encode(config.model_dump(mode="json", exclude={"enabled", "input", "model"}))
+def frame_settings_of(config: FramesConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
+    """The settings that results on frames depend on, as JSON from which `FramesBasis` can be made again."""
+    return msgspec.json.encode(config.model_dump(mode="json", exclude=set(_ELSEWHERE)) | _times_of(maintenance))
+
+
+def _times_of(maintenance: Sequence[MaintenanceConfig]) -> dict[str, Any]:
+    """Nothing where there is none: so it was stored before there could be any."""
+    windows = [one.model_dump(mode="json", by_alias=True) for one in maintenance]
+    return {"maintenance": windows} if windows else {}
 
 
 def basis_of(data: bytes) -> Basis | None:

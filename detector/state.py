@@ -30,6 +30,7 @@ class Column(msgspec.Struct, frozen=True):
     """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it.
 
     `newest_last`: a cell holds so many of a sensor's newest rows; one of another length is taken over from its end.
+    `added`: state that was stored before there was the column is taken over without it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Column(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     empty: float | int | bool
     newest_last: bool = False
+    added: bool = False
 
 
 def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
@@ -103,8 +105,10 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("forgotten", "f8", (), 0.0),
         Column("pending", "f8", (), -math.inf),
         Column("pending_age", "i2", (), 0),
-        # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row
+        # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
+        # `muted`: it lies in a maintenance window
         Column("open", "?", (), False),
+        Column("muted", "?", (), False, added=True),
         Column("hold", "?", (), False),
         Column("quiet", "i4", (), 0),
         Column("loud_time", "i8", (), NEVER),
@@ -145,6 +149,7 @@ class Episode(msgspec.Struct):
     opened_offset: int
     update_at: int | None
     close_at: int | None
+    muted: bool = False
 
 
 class WarmUp:
@@ -299,7 +304,12 @@ class SensorTable:
         slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
-        for column, (_, _, shape) in zip(self.columns, packed.layout, strict=True):
+        stored = {name: shape for name, _, shape in packed.layout}
+        for column in self.columns:
+            if column.name not in stored:
+                self._arrays[column.name][slots] = column.empty
+                continue
+            shape = stored[column.name]
             cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype).reshape(len(slots), *shape)
             if tuple(shape) != column.shape:
                 wider = np.full((len(slots), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
@@ -326,11 +336,13 @@ class SensorTable:
 
     def _takes(self, layout: list[tuple[str, str, tuple[int, ...]]]) -> bool:
         """Whether cells of that layout fit into the columns."""
-        if len(layout) != len(self.columns):
+        stored = {name for name, _, _ in layout}
+        expected = [c for c in self.columns if c.name in stored or not c.added]
+        if len(layout) != len(expected):
             return False
         return all(
             (name, dtype) == (c.name, c.dtype) and (shape == c.shape or (c.newest_last and len(shape) == 1))
-            for c, (name, dtype, shape) in zip(self.columns, layout, strict=True)
+            for c, (name, dtype, shape) in zip(expected, layout, strict=True)
         )
 
     def _grow(self) -> None:

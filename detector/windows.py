@@ -250,7 +250,7 @@ class Laid(Protocol):
 
     `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in
     sensor-major order: `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `times` (n, ...); `records`,
-    `elements` (N,): what brought them.
+    `elements` (N,): what brought them. `inside` (T, n): which rows lie in a maintenance window, None: none.
     """
 
     @property
@@ -271,6 +271,8 @@ class Laid(Protocol):
     def records(self) -> I64: ...
     @property
     def elements(self) -> I64: ...
+    @property
+    def inside(self) -> NDArray[np.bool_] | None: ...
 
     def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
         """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
@@ -319,6 +321,7 @@ class Block:
         self.records = rows.records[flat]
         self.last_record = rows.records[begin + lengths - 1]
         self.elements = rows.elements[flat]
+        self.inside: NDArray[np.bool_] | None = None
         self.height = int(ticks[0])
         self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
 

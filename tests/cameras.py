@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig
+from detector.config import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
 from detector.framepipeline import FramePipeline
 from detector.frameprofile import FrameProfile, build_frame_profile
 from detector.framerecords import FrameDecoder
@@ -74,11 +74,12 @@ def pipeline_of(
     model: FrameModel,
     decoder: FrameDecoder | None = None,
     pulse: Callable[[], None] = lambda: None,
+    maintenance: Sequence[MaintenanceConfig] = (),
 ) -> FramePipeline:
     """A pipeline that knows nothing yet."""
     return FramePipeline(
         PARTITION, config, model, decoder or FrameDecoder(SHAPE, LimitsConfig()), THREADS,
-        dead_letters="dead-letters", alerts="alerts", pulse=pulse,
+        dead_letters="dead-letters", alerts="alerts", pulse=pulse, maintenance=maintenance,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from detector.config import (
     AlertsConfig,
     FalseAlarms,
     FieldsConfig,
+    MaintenanceConfig,
     OpenAfter,
     OverrideConfig,
     ReadingsConfig,
@@ -119,10 +120,24 @@ def per_readings(readings: int) -> FalseAlarms:
     return FalseAlarms(per_sensor=1.0, per=f"{readings} readings")
 
 
-def pipeline_of(config: ReadingsConfig, model: Model, score: ScoreBlock = score_block) -> Pipeline:
+def pipeline_of(
+    config: ReadingsConfig,
+    model: Model,
+    score: ScoreBlock = score_block,
+    maintenance: Sequence[MaintenanceConfig] = (),
+) -> Pipeline:
     """A pipeline that knows nothing yet."""
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
-    return Pipeline(PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts", score=score)
+    return Pipeline(
+        PARTITION, config, model, decoder,
+        dead_letters="dead-letters", alerts="alerts", score=score, maintenance=maintenance,
+    )  # fmt: skip
+
+
+def maintenance(match: str, begin: float, end: float) -> MaintenanceConfig:
+    """A window from `begin` to `end` seconds after START."""
+    times = {"from": START + int(begin * SECOND), "to": START + int(end * SECOND)}
+    return MaintenanceConfig.model_validate({"match": match, **times})
 
 
 def readings_of(sensor: str, values: F64, *, first: int = START, interval: int = SECOND) -> list[Reading]:
@@ -252,6 +267,7 @@ def event_of(alert: Alert) -> Event:
         expected=columns[1],
         errors=columns[2],
         shares=tuple(alert.channels.values()),
+        muted=alert.muted,
     )
 
 

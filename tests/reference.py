@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.config import AlertsConfig, OverrideConfig, ReadingsConfig, WindowConfig
+from detector.config import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.messages import alert_id
 from detector.profile import Profile, build_profile
 from detector.scorer import Model
@@ -189,21 +189,22 @@ class Sensor:
         signals = [*self.prediction, self.reconstruction, *self.level]
         frozen: float = max(s / worst for s, worst in zip(signals, profile.worst.tolist(), strict=True))
         self.score = u = min(frozen, self.scale.adaptive(signals))
-        self.scale.learn(signals, u)
+        maintained = self.owner.maintained(self.name, self.window[-1].time)
+        self.scale.learn(signals, u, maintained=maintained)
 
         after = self.alerts.open_after
-        counted = u if not self._limited() or self._matters() else 0.0
+        counted = u if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
         if not self.recent:
             self.recent.extend([counted] * (after.of - 1))
         self.recent.append(counted)
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
-        self._follow(v, self.budget.next_row())
+        self._follow(v, self.budget.next_row(), maintained)
 
     def _limited(self) -> bool:
         alerts = self.alerts
         return alerts.direction != "both" or alerts.min_deviation.absolute > 0 or alerts.min_deviation.relative > 0
 
-    def _matters(self) -> bool:
+    def _matters(self, *, learns: bool) -> bool:
         """Whether the newest value of the channel that leans most lies off enough, and it leans to the right side."""
         assert self.profile is not None
         offs = [value - usual for value, usual in zip(self.window[-1].values, self.usual, strict=True)]
@@ -213,7 +214,8 @@ class Sensor:
         worst = leans.index(max(leans))
         off, usual, side = abs(offs[worst]), abs(self.usual[worst]), self.lean[worst]
         steps = [min(max(off, -5 * scale), 5 * scale) for off, scale in zip(offs, scales, strict=True)]
-        self.usual = [usual + 2 / 8001 * step for usual, step in zip(self.usual, steps, strict=True)]
+        if learns:
+            self.usual = [usual + 2 / 8001 * step for usual, step in zip(self.usual, steps, strict=True)]
         least = self.alerts.min_deviation
         if off < least.absolute or off < least.relative * usual:
             return False
@@ -229,7 +231,7 @@ class Sensor:
 
     # -- episodes ------------------------------------------------------------------------------------------------
 
-    def _follow(self, v: float, ln_threshold: float) -> None:
+    def _follow(self, v: float, ln_threshold: float, maintained: bool) -> None:
         row = self.window[-1]
         episode = self.episode
         if episode is not None:
@@ -238,23 +240,29 @@ class Sensor:
             else:
                 episode.quiet += 1
             episode.peak = max(episode.peak, v)
+            told = episode.critical, episode.muted
+            episode.critical |= v >= self._critical_from(episode.ln_threshold)
+            episode.muted &= maintained or v < episode.close_level
             if episode.quiet >= self.alerts.close_after:
+                episode.critical, episode.muted = told
                 self.close("recovered", hold=False)
-            elif not episode.critical and v >= self._critical_from(episode.ln_threshold):
-                episode.critical = True
+            elif (episode.critical, episode.muted) != told:
                 self.update()
         elif v < ln_threshold:
             self.hold = False
-            self.budget.quiet(v)
+            if maintained and v >= 0:
+                self.budget.forget_pending()
+            else:
+                self.budget.quiet(v)
         elif self.hold:
             self.budget.forget_pending()
         else:
-            self._open(v, ln_threshold)
+            self._open(v, ln_threshold, maintained)
 
     def _critical_from(self, ln_threshold: float) -> float:
         return ln_threshold + math.log(self.alerts.critical_ratio)
 
-    def _open(self, v: float, ln_threshold: float) -> None:
+    def _open(self, v: float, ln_threshold: float, maintained: bool) -> None:
         self.budget.forget_pending()
         detected = self.window[-1].time
         earlier = [row.time for row in list(self.window)[-51:] if row.time > self.ended]
@@ -270,6 +278,7 @@ class Sensor:
             loud_time=detected,
             update_at=self.owner.deadline(self.alerts.update_every),
             close_at=self.owner.deadline(self.alerts.max_duration),
+            muted=maintained,
         )
         self._tell("opened")
 
@@ -283,7 +292,8 @@ class Sensor:
         """End the open episode, if there is one."""
         if self.episode is None:
             return
-        self.budget.spent(self.episode.peak)
+        if not self.episode.muted:
+            self.budget.spent(self.episode.peak)
         self.episode.sequence += 1
         self.ended = self.episode.loud_time
         self._tell("closed", reason)
@@ -327,6 +337,7 @@ class Sensor:
                 expected=tuple(zip(*plain, strict=True)),
                 errors=tuple(zip(*errors, strict=True)),
                 shares=tuple(part / total if total > 0 else 1 / len(weighted) for part in weighted),
+                muted=episode.muted,
             )
         )
 
@@ -334,8 +345,8 @@ class Sensor:
 class Reference:
     """One partition: feed it records, read `events`."""
 
-    def __init__(self, config: ReadingsConfig, model: Model) -> None:
-        self.config, self.model = config, model
+    def __init__(self, config: ReadingsConfig, model: Model, maintenance: Sequence[MaintenanceConfig] = ()) -> None:
+        self.config, self.model, self.maintenance = config, model, maintenance
         self.sensors: dict[str, Sensor] = {}
         self.events: list[Event] = []
         self.clock: int | None = None
@@ -374,6 +385,10 @@ class Reference:
             if len(values) == len(reading.values):
                 for row in sensor.order.take(reading.time, values):
                     sensor.row(*row, offset)
+
+    def maintained(self, sensor: str, time: int) -> bool:
+        """Whether the sensor is worked on at that time."""
+        return any(fnmatchcase(sensor, one.match) and one.start <= time < one.end for one in self.maintenance)
 
     def numbers(self) -> dict[str, dict[str, list[float]]]:
         """What moves from row to row, by sensor; nothing of sensors that still warm up."""

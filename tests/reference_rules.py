@@ -47,6 +47,7 @@ class Event(NamedTuple):
     expected: tuple[tuple[float, ...], ...]
     errors: tuple[tuple[float, ...], ...]
     shares: tuple[float, ...]
+    muted: bool
 
 
 class Row(NamedTuple):
@@ -72,6 +73,7 @@ class Episode:
     loud_time: int
     update_at: float
     close_at: float
+    muted: bool
     quiet: int = 0
     sequence: int = 0
 
@@ -199,9 +201,11 @@ class Scale:
         """The score on this scale."""
         return self._on(signals, self.mean, self.variance)
 
-    def learn(self, signals: list[float], u: float) -> None:
-        """Let mean and variance learn a row whose score is u."""
+    def learn(self, signals: list[float], u: float, *, maintained: bool) -> None:
+        """Let mean and variance learn a row whose score is u; of a high one in a maintenance window nothing."""
         self._look_back(u, signals)
+        if maintained and u >= 1:
+            return
         self.count += 1
         rate = max(SPAN_8000, 1 / self.count)
         for i, signal in enumerate(signals):

@@ -47,7 +47,7 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
 
 
 def episode_of(ended: int = NEVER, v: float = 1.0, ln_threshold: float = 0.5, ratio: float = 3.0) -> Episode:
-    return writer_of().begin("pump", Opening(0, 3, ln_threshold, ended), moment_of(), v, ratio)
+    return writer_of().begin("pump", Opening(0, 3, ln_threshold, ended), moment_of(), v, ratio, muted=False)
 
 
 def alert_of(channels: int = 1, **changes: Any) -> Alert:
@@ -67,6 +67,17 @@ def test_an_episode_begins_fifty_rows_before_it_is_noticed() -> None:
 @pytest.mark.parametrize(("ended", "row"), [(10, 49), (48, 49), (49, 50), (60, 61), (98, 99), (99, 99), (5000, 99)])
 def test_but_not_before_the_last_one_ended(ended: int, row: int) -> None:
     assert episode_of(ended=START + ended * SECOND).started_at == START + row * SECOND
+
+
+def test_nor_where_a_clock_that_was_set_back_makes_it_seem_so() -> None:
+    times = START + np.arange(WINDOW) * SECOND
+    times[70:] -= 60 * SECOND
+    moment = moment_of(times=times)
+    ended = int(times[69])
+    opening = Opening(0, 3, 0.5, ended)
+    assert writer_of().begin("pump", opening, moment, 1.0, 3.0, muted=False).started_at == times[-1]
+    opening = Opening(0, 3, 0.5, ended - 10 * SECOND)
+    assert writer_of().begin("pump", opening, moment, 1.0, 3.0, muted=False).started_at == times[60]
 
 
 @pytest.mark.parametrize(("ratio", "v", "severity"), [(3, 1.59, "warning"), (3, 1.6, "critical"), (1, 0.5, "critical")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import itertools
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from PIL import Image
 
 from detector import framequeue, snapshots
 from detector.framealerts import heatmap
+from detector.framepipeline import FramePipeline
 from detector.frameprofile import build_frame_profile
 from detector.framerecords import Frame, FrameDecoder, NoFrame
 from detector.frames import score_frames
@@ -45,6 +47,7 @@ from tests.cameras import (
     state_of,
     watched,
 )
+from tests.plant import maintenance
 
 CONFIG = frames_config()
 
@@ -177,12 +180,19 @@ TIMERS = frames_config(
 )  # fmt: skip
 
 
+MAINTENANCE = [maintenance("[dg]*", 2000, 7000), maintenance("old", 5000, 9000), maintenance("new", 0, 20000)]
+
+
+def timed_pipeline() -> FramePipeline:
+    return pipeline_of(TIMERS, model_of("door", "gate"), maintenance=MAINTENANCE)
+
+
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_timers_and_odd_records_in_any_batching(seed: int, data: st.DataObject) -> None:
     records = odd_records(seed)
     cuts = data.draw(st.lists(st.integers(1, len(records)), max_size=30))
-    whole, pieces = (pipeline_of(TIMERS, model_of("door", "gate")) for _ in range(2))
+    whole, pieces = timed_pipeline(), timed_pipeline()
     expected = play(whole, records)
     assert {alert.event for alert in alerts_of(expected)} == {"opened", "updated", "closed"}
     assert play(pieces, records, cuts) == expected
@@ -190,9 +200,21 @@ def test_timers_and_odd_records_in_any_batching(seed: int, data: st.DataObject) 
 
 
 def test_every_reason_to_close_comes_up() -> None:
-    plays = [play(pipeline_of(TIMERS, model_of("door", "gate")), odd_records(seed)) for seed in range(3)]
-    alerts = [alert for messages in plays for alert in alerts_of(messages)]
+    alerts = [alert for seed in range(3) for alert in alerts_of(play(timed_pipeline(), odd_records(seed)))]
     assert {alert.close_reason for alert in alerts} >= {None, "recovered", "gap", "max_duration"}
+    assert {(alert.event, alert.muted) for alert in alerts} == set(
+        itertools.product(("opened", "updated", "closed"), (True, False))
+    )
+
+
+def test_what_is_muted_and_outlives_the_maintenance_is_told() -> None:
+    records = records_of({"door": watched(300, seed=5, faults=[(200, 240)])})
+    free = alerts_of(play(pipeline_of(CONFIG, model_of("door")), records))
+    assert [(one.event, one.muted) for one in free] == [("opened", False), ("closed", False)]
+    pipeline = pipeline_of(CONFIG, model_of("door"), maintenance=[maintenance("do*", 150, 220)])
+    muted = alerts_of(play(pipeline, records))
+    assert [(one.event, one.muted) for one in muted] == [("opened", True), ("updated", False), ("closed", False)]
+    assert {one.alert_id for one in muted} == {free[0].alert_id}
 
 
 class Held(FrameDecoder):
@@ -316,9 +338,8 @@ def slices_of_one() -> Iterator[None]:
 @given(data=st.data())
 def test_slices_of_different_ages_are_brought_up_to_date(data: st.DataObject) -> None:
     records = odd_records(3)
-    model = model_of("door", "gate")
     cuts = sorted(data.draw(st.sets(st.integers(1, len(records) - 1), min_size=3, max_size=6)))
-    one = pipeline_of(TIMERS, model)
+    one = timed_pipeline()
     journal: dict[str, bytes] = {}
     slices: dict[int, tuple[int, bytes]] = {}
     expected: list[Message] = []
@@ -326,7 +347,7 @@ def test_slices_of_different_ages_are_brought_up_to_date(data: st.DataObject) ->
     for batch in batches_of(records, cuts):
         whole_state = pack_state([data for _, data in slices.values()], journal) if slices else None
         if slices and len(slices) == one.slices():
-            two = pipeline_of(TIMERS, model)
+            two = timed_pipeline()
             oldest = min(position for position, _ in slices.values())
             assert whole_state is not None
             two.restore(whole_state, one.position, oldest)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from detector import pipeline as pipeline_module
 from detector import scorer, snapshots
-from detector.config import FalseAlarms, MinDeviation, ReadingsConfig
+from detector.config import FalseAlarms, MaintenanceConfig, MinDeviation, ReadingsConfig
+from detector.pipeline import Pipeline
 from detector.profile import Profile
 from detector.rules import RuleBook
 from detector.scorer import Model
@@ -63,6 +64,10 @@ class Scenario:
     rows: int
     troubles: tuple[Trouble, ...]
     group: int
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+    def pipeline(self) -> Pipeline:
+        return plant.pipeline_of(self.config, self.model(), maintenance=self.maintenance)
 
     def model(self) -> Model:
         book = RuleBook(self.config)
@@ -179,7 +184,16 @@ def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Sce
         rows=rows,
         troubles=tuple(draw(st.lists(trouble, min_size=1, max_size=8))),
         group=draw(st.sampled_from([1, 1, 4, 20])),
+        maintenance=tuple(draw(st.lists(windows(rows), max_size=3))),
     )
+
+
+@st.composite
+def windows(draw: st.DrawFn, rows: int) -> MaintenanceConfig:
+    """A time in which some of the sensors are worked on; times may overlap."""
+    begin = draw(st.integers(0, rows))
+    length = draw(st.sampled_from([1, 10, 40, 120, rows]))
+    return plant.maintenance(draw(st.sampled_from(["*", "s0", "s[!0]"])), begin, begin + length)
 
 
 def arrivals(scenario: Scenario) -> list[Reading]:
@@ -288,10 +302,14 @@ def differences(ours: Sequence[Event], expected: Sequence[Event]) -> list[str]:
 
 
 def produce(
-    config: ReadingsConfig, model: Model, records: Sequence[Record], cuts: Sequence[int]
+    config: ReadingsConfig,
+    model: Model,
+    records: Sequence[Record],
+    cuts: Sequence[int],
+    maintenance: Sequence[MaintenanceConfig] = (),
 ) -> tuple[list[Event], dict[str, dict[str, list[float]]]]:
     """What the pipeline publishes, unrounded, and its numbers in the end."""
-    pipeline = plant.pipeline_of(config, model)
+    pipeline = plant.pipeline_of(config, model, maintenance=maintenance)
     with plant.unrounded() as written:
         messages = plant.play(pipeline, records, cuts)
     decoded = [msgspec.json.decode(message.value) for message in messages]
@@ -303,14 +321,18 @@ def produce(
 
 
 def check_against_reference(
-    config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]], cuts: Sequence[int]
+    config: ReadingsConfig,
+    model: Model,
+    groups: Sequence[Sequence[Reading]],
+    cuts: Sequence[int],
+    maintenance: Sequence[MaintenanceConfig] = (),
 ) -> list[Event]:
     """Run both over the same records; returns the reference's events."""
     records = plant.records_of(groups)
-    reference = Reference(config, model)
+    reference = Reference(config, model, maintenance)
     for record, group in zip(records, groups, strict=True):
         reference.feed(record.offset, group)
-    events, numbers = produce(config, model, records, cuts)
+    events, numbers = produce(config, model, records, cuts, maintenance)
     assert differences(events, reference.events) == []
     assert numbers.keys() == reference.numbers().keys()
     for sensor, expected in reference.numbers().items():
@@ -322,8 +344,9 @@ def check_against_reference(
 @given(scenarios())
 def test_pipeline_does_what_the_reference_does(scenario: Scenario) -> None:
     groups = grouped(scenario, arrivals(scenario))
-    events = check_against_reference(scenario.config, scenario.model(), groups, random_cuts(scenario, len(groups)))
-    for kind in {f"{found.event} {found.close_reason or found.severity}" for found in events}:
+    cuts = random_cuts(scenario, len(groups))
+    events = check_against_reference(scenario.config, scenario.model(), groups, cuts, scenario.maintenance)
+    for kind in {f"{found.event} {found.close_reason or found.severity}{' muted' * found.muted}" for found in events}:
         event(kind)
 
 
@@ -353,24 +376,36 @@ def long_story(seed: int) -> tuple[ReadingsConfig, Model, list[list[Reading]]]:
     return config, plant.model_of(stride=stride), [readings[i : i + 3] for i in range(0, len(readings), 3)]
 
 
+def story_maintenance(seed: int) -> list[MaintenanceConfig]:
+    """For odd seeds: over a short fault and the beginning of longer ones."""
+    times = (("*", 580, 1000), ("s0", 1900, 2200), ("s0", 2100, 2250), ("*", 2800, 3250))
+    return [plant.maintenance(*one) for one in times] if seed % 2 else []
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_so_it_does_over_long_faults_and_long_peace(seed: int) -> None:
     config, model, groups = long_story(seed)
-    events = check_against_reference(config, model, groups, [1000, 1001, 2002])
+    events = check_against_reference(config, model, groups, [1000, 1001, 2002], story_maintenance(seed))
     assert sum(one.event == "opened" for one in events) >= 8
+    if seed:
+        assert len({(one.event, one.muted) for one in events}) == 6
 
 
 def check_batches(
-    config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]], cuttings: Sequence[Sequence[int]]
+    config: ReadingsConfig,
+    model: Model,
+    groups: Sequence[Sequence[Reading]],
+    cuttings: Sequence[Sequence[int]],
+    maintenance: Sequence[MaintenanceConfig] = (),
 ) -> None:
     """However records are cut into batches, and batches into blocks, messages and state are the same to the bit."""
     records = plant.records_of(groups)
     outcomes = []
     for cuts in ((), *cuttings):
-        pipeline = plant.pipeline_of(config, model)
+        pipeline = plant.pipeline_of(config, model, maintenance=maintenance)
         outcomes.append((plant.play(pipeline, records, cuts), plant.state_of(pipeline, config)))
     with mock.patch.object(pipeline_module, "BLOCK_ROWS", 4), mock.patch.object(scorer, "CHUNK", 3):
-        pipeline = plant.pipeline_of(config, model)
+        pipeline = plant.pipeline_of(config, model, maintenance=maintenance)
         outcomes.append((plant.play(pipeline, records), plant.state_of(pipeline, config)))
     for messages, state in outcomes[1:]:
         assert messages == outcomes[0][0]
@@ -383,13 +418,14 @@ def test_batches_do_not_matter(scenario: Scenario) -> None:
     groups = grouped(scenario, arrivals(scenario))
     middle = len(groups) // 2
     single = range(middle, min(middle + 40, len(groups)))
-    check_batches(scenario.config, scenario.model(), groups, [random_cuts(scenario, len(groups)), single])
+    cuttings = [random_cuts(scenario, len(groups)), single]
+    check_batches(scenario.config, scenario.model(), groups, cuttings, scenario.maintenance)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_nor_do_they_over_long_faults_and_long_peace(seed: int) -> None:
     config, model, groups = long_story(seed)
-    check_batches(config, model, groups, [range(0, len(groups), 37), [len(groups) // 3]])
+    check_batches(config, model, groups, [range(0, len(groups), 37), [len(groups) // 3]], story_maintenance(seed))
 
 
 @THOROUGH
@@ -410,9 +446,9 @@ def test_interleaving_of_sensors_does_not_matter_without_timers(scenario: Scenar
             own[plant.offset_of(record)] = places[sensor]
             groups.append(queues[sensor][places[sensor]])
             places[sensor] += 1
-        events, _ = produce(
-            scenario.config, scenario.model(), plant.records_of(groups), random_cuts(scenario, len(groups))
-        )
+        cuts = random_cuts(scenario, len(groups))
+        records = plant.records_of(groups)
+        events, _ = produce(scenario.config, scenario.model(), records, cuts, scenario.maintenance)
         outcomes.append(
             {
                 name(sensor): [
@@ -431,16 +467,16 @@ def test_interleaving_of_sensors_does_not_matter_without_timers(scenario: Scenar
 def test_a_restart_between_batches_does_not_matter(scenario: Scenario, data: st.DataObject) -> None:
     records = plant.records_of(grouped(scenario, arrivals(scenario)))
     cuts = random_cuts(scenario, len(records))
-    whole = plant.pipeline_of(scenario.config, scenario.model())
+    whole = scenario.pipeline()
     expected = plant.play(whole, records, cuts)
 
-    pipeline = plant.pipeline_of(scenario.config, scenario.model())
+    pipeline = scenario.pipeline()
     messages = []
     for batch in plant.batches_of(records, cuts):
         messages += pipeline.process(batch).alerts
         if data.draw(st.booleans()):
             stored = pipeline.snapshot()
-            pipeline = plant.pipeline_of(scenario.config, scenario.model())
+            pipeline = scenario.pipeline()
             assert not pipeline.restore(stored)
     assert messages == expected
     assert plant.state_of(pipeline, scenario.config) == plant.state_of(whole, scenario.config)
@@ -454,7 +490,7 @@ def test_nor_does_one_with_state_of_different_ages(scenario: Scenario, data: st.
     batches = list(plant.batches_of(records, random_cuts(scenario, len(records))))
     stop = data.draw(st.integers(0, len(batches) - 1))
     with mock.patch.object(snapshots, "SLICE_SENSORS", 2):
-        whole = plant.pipeline_of(scenario.config, scenario.model())
+        whole = scenario.pipeline()
         slices: dict[int, bytes] = {}
         journal: dict[str, bytes] = {}
         for batch in batches[: stop + 1]:
@@ -466,7 +502,7 @@ def test_nor_does_one_with_state_of_different_ages(scenario: Scenario, data: st.
             for number in range(whole.slices()):
                 if number not in slices or data.draw(st.booleans()):
                     slices[number] = whole.pack_slice(number)
-        pipeline = plant.pipeline_of(scenario.config, scenario.model())
+        pipeline = scenario.pipeline()
         pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
 
     again = [record for record in records if pipeline.position <= record.offset < whole.position]

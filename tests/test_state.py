@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.signals import WINDOW
-from detector.state import CHUNK, Episode, SensorTable, StateError, WarmUp, bits_of, flags_of
+from detector.state import CHUNK, Episode, SensorTable, StateError, WarmUp, bits_of, columns, flags_of
 
 SHAPES = [(1, 10), (1, 1), (3, 5)]
 
@@ -119,6 +119,19 @@ def test_what_another_declaration_packed_is_refused() -> None:
     for broken in (b"", b"nonsense", packed[:-1]):
         with pytest.raises(StateError, match="cannot be read"):
             table.unpack(broken)
+
+
+def test_what_was_packed_before_there_were_some_columns_is_taken_over() -> None:
+    earlier = tuple(column for column in columns(1, 10) if not column.added)
+    assert len(earlier) < len(columns(1, 10))
+    table, other = SensorTable(1, 10, earlier), SensorTable(1, 10)
+    fill(table, table.add("a"), np.random.default_rng(1))
+    slot = other.add("a")
+    other["muted"][slot] = True
+    assert other.unpack(table.pack(table.occupied())) == [slot]
+    taken, stored = content(other, "a"), content(table, "a")
+    assert {name: taken[name] for name in stored} == stored
+    assert not other["muted"][slot]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from detector.config import Config, find_config
 from detector.errors import UserError
+from detector.timestamps import rfc3339
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,10 +47,13 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     if sensor is not None:
         yield "sensor", _settings_of(config, sensor)
+    sensors: list[str] = []
+    cameras: list[str] = []
     if config.readings.enabled:
-        yield from _model(config)
+        yield from _model(config, sensors)
     if config.frames.enabled:
-        yield from _frame_model(config)
+        yield from _frame_model(config, cameras)
+    _warn(config, sensors, cameras)
     if config.streams.backend != "kafka":
         yield from _directory(config)
     elif connect:
@@ -66,12 +70,22 @@ def _brokers(config: Config) -> Iterator[tuple[str, str]]:
     yield from inspect(config.streams.kafka, state_topics, outputs)
 
 
-def _model(config: Config) -> Iterator[tuple[str, str]]:
+def _warn(config: Config, sensors: list[str], cameras: list[str]) -> None:
+    """Print what is most likely a slip, and may be meant."""
+    from detector.service.supported import unmatched
+
+    for key, match, known in unmatched(config, sensors, cameras):
+        sys.stderr.write(
+            f"detector: warning: {key} (`{match}`) applies to none of the {known} sensors known from training\n"
+        )
+
+
+def _model(config: Config, sensors: list[str]) -> Iterator[tuple[str, str]]:
+    """Adds the sensors known from training."""
     # Here, because `detector check --help` needs none of it.
     from detector.models.bundles import check_fits, check_profiles, load_bundle
     from detector.models.onnx_runtime import open_runtime
     from detector.rules import RuleBook
-    from detector.service.supported import unmatched
 
     readings = config.readings
     bundle = load_bundle(readings.model)
@@ -81,15 +95,13 @@ def _model(config: Config) -> Iterator[tuple[str, str]]:
     profiles, book = bundle.profiles(), RuleBook(readings)
     check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
     yield "profiles", f"{len(profiles)} sensors known from training"
-    for key, match in unmatched(config, profiles):
-        sys.stderr.write(
-            f"detector: warning: {key} (`{match}`) applies to none of the {len(profiles)} sensors known from training\n"
-        )
+    sensors += profiles
     open_runtime(bundle, readings.runtime)
     yield "runtime", f"{readings.runtime} opens the model"
 
 
-def _frame_model(config: Config) -> Iterator[tuple[str, str]]:
+def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]]:
+    """Adds the cameras known from training."""
     from detector.models.bundles import check_frames_fit, load_bundle
     from detector.models.frame_bundles import open_frame_model
     from detector.models.spec import FRAME_KINDS
@@ -99,11 +111,13 @@ def _frame_model(config: Config) -> Iterator[tuple[str, str]]:
     yield "frame model", f"{bundle.path}, {bundle.kind}, digest {bundle.digest[:12]}"
     check_frames_fit(bundle, open_after=(frames.alerts.open_after.n, frames.alerts.open_after.of))
     model = open_frame_model(bundle, frames.runtime)
+    cameras += model.profiles
     yield "frames", f"shape {model.shape}, {len(model.profiles)} cameras known from training, {frames.runtime}"
 
 
 def _settings_of(config: Config, sensor: str) -> str:
     """What applies to a sensor, one key a line; those of its override are marked."""
+    from detector.maintenance import Maintenance
     from detector.rules import RuleBook
     from detector.selection import Selection
 
@@ -132,6 +146,10 @@ def _settings_of(config: Config, sensor: str) -> str:
         for key, value in keys.items():
             mark = f"   {name}" if key in given[section] else ""
             lines.append(f"{section + key:<22} {_written(value)}{mark}")
+    for number in Maintenance(config.maintenance).of(sensor):
+        one = config.maintenance[number]
+        times = f"{rfc3339(one.start)} to {rfc3339(one.end)}"
+        lines.append(f"{'maintenance':<22} {times}   maintenance[{number}] (`{one.match}`)")
     return ("\n" + " " * 19).join(lines)
 
 

@@ -143,7 +143,7 @@ def _episodes(status: Status) -> RenderableType:
         episode = one.view.episode
         if episode is not None:
             table.add_row(
-                _clean(one.view.sensor_id), _text(episode.severity, _colour(episode.severity)),
+                _clean(one.view.sensor_id), _severity(episode.severity, muted=episode.muted),
                 rfc3339(episode.started_at - episode.started_at % 10**9), f"{episode.peak:.3g}",
                 f"{one.view.score:.3g}", f"{episode.threshold:.3g}",
             )  # fmt: skip
@@ -159,6 +159,10 @@ def _alert(data: bytes) -> RenderableType:
 
     alert = decode_alert(data)
     return _text(_clean(describe(alert)), "green" if alert.event == "closed" else _colour(alert.severity))
+
+
+def _severity(severity: str, *, muted: bool) -> RenderableType:
+    return _text(f"{severity}, muted", "dim") if muted else _text(severity, _colour(severity))
 
 
 def _colour(severity: str) -> str:

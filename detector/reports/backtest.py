@@ -145,6 +145,7 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "episodes": len(result.episodes),
         "allowed": round(result.budget.allowed, 3),
         "critical": result.critical,
+        "muted": sum(episode.muted for episode in result.episodes),
     }
     if result.board is not None:
         out["labels"] = {

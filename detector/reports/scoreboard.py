@@ -40,6 +40,7 @@ class EpisodeSpan:
     peak: float
     close_reason: str | None
     alert_id: str = ""
+    muted: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +74,7 @@ class Episodes:
             peak=alert.peak_score,
             close_reason=alert.close_reason,
             alert_id=alert.alert_id,
+            muted=alert.muted,
         )
 
 
@@ -85,7 +87,10 @@ def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
 
 
 def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:
-    """A label that any episode of its sensor overlaps is found; an episode that overlaps no label is a false alarm."""
+    """A label that any episode of its sensor overlaps is found; an episode that overlaps no label is a false alarm.
+
+    Unless it is muted.
+    """
     board = Scoreboard()
     by_sensor: dict[str, list[EpisodeSpan]] = {}
     for episode in episodes:
@@ -101,7 +106,7 @@ def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboar
             board.found.append((label, max(0, min(e.detected for e in over) - start)))
         else:
             board.missed.append(label)
-    board.false_alarms = [episode for episode in episodes if episode not in hits]
+    board.false_alarms = [episode for episode in episodes if episode not in hits and not episode.muted]
     return board
 
 

@@ -18,7 +18,7 @@ def duration(ns: float) -> str:
 
 def describe(alert: Alert) -> str:
     """An alert on one line."""
-    line = f"{alert.event:<7} {alert.sensor_id:<24} {alert.severity:<8} "
+    line = f"{alert.event:<7} {alert.sensor_id:<24} {alert.severity:<8} {'muted, ' * alert.muted}"
     if alert.event == "closed":
         return (
             line + f"peak score {alert.peak_score:.3g}, {alert.started_at} .. {alert.ended_at} ({alert.close_reason})"

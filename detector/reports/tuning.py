@@ -111,7 +111,13 @@ def costs_of(
         for replay in replays:
             replay.take(batch)
         recorded.forget()
-    return [Cost(asked, replay.finish()) for asked, replay in zip(budgets, replays, strict=True)]
+    return [Cost(asked, _called_for(replay.finish())) for asked, replay in zip(budgets, replays, strict=True)]
+
+
+def _called_for(result: BacktestResult) -> BacktestResult:
+    """The result without what no budget could change: episodes that are muted."""
+    result.episodes = [episode for episode in result.episodes if not episode.muted]
+    return result
 
 
 class _DecodedOnce:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from detector.service.http import WAITING, Health
 from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
 from detector.service.status import ModelStatus, Setup, setup_of
 from detector.service.supported import tell_unmatched
-from detector.snapshots import Basis
+from detector.snapshots import Basis, ReadingsBasis
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
@@ -173,9 +173,11 @@ def make_engine(
     makers: dict[str, MakePipeline] = {}
     formers: dict[str, MakeFormer] = {}
     models: dict[Kind, ModelStatus] = {}
+    sensors: Collection[str] = ()
+    cameras: Collection[str] = ()
     if config.readings.enabled:
         model = load_model(config)
-        tell_unmatched(config, model.profiles)
+        sensors = model.profiles
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
         makers[config.readings.input] = pipeline_factory(
             config, model, decoder, pulse, keep_rows=config.output.scores is not None
@@ -187,10 +189,12 @@ def make_engine(
         from detector.service.frames import frame_former_factory, frame_pipeline_factory, load_frame_model
 
         eyes = load_frame_model(config)
+        cameras = eyes.profiles
         make = frame_pipeline_factory(config, eyes, pulse=pulse)
         makers[config.frames.input] = make
         formers[config.frames.input] = frame_former_factory(config, eyes, pulse=pulse)
         models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
+    tell_unmatched(config, sensors, cameras)
     return Engine(
         config=config,
         setup=setup_of(config, models),
@@ -224,6 +228,7 @@ def pipeline_factory(
             pulse=pulse,
             score=score,
             keep_rows=keep_rows,
+            maintenance=config.maintenance,
         )
 
     return make
@@ -240,7 +245,8 @@ def former_factory(
 
     @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
     def make_for(basis: Basis) -> Callable[[Partition], Pipeline]:
-        former = config.model_copy(update={"readings": _readings_of(basis, config.readings)})
+        readings = _readings_of(basis, config.readings)
+        former = config.model_copy(update={"readings": readings, "maintenance": readings.maintenance})
         decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
         same = basis.model == model.digest
         return pipeline_factory(former, model if same else load_model(former, basis.model), decoder, pulse)
@@ -248,9 +254,9 @@ def former_factory(
     return lambda partition, basis: make_for(basis)(partition)
 
 
-def _readings_of(basis: Basis, readings: ReadingsConfig) -> ReadingsConfig:
+def _readings_of(basis: Basis, readings: ReadingsConfig) -> ReadingsBasis:
     try:
-        found = ReadingsConfig.model_validate_json(basis.settings)
+        found = ReadingsBasis.model_validate_json(basis.settings)
     except ValidationError as error:
         raise UserError(
             "readings have to be run again with settings this version does not know: "

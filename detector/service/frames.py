@@ -16,7 +16,7 @@ from detector.frames import FrameModel
 from detector.models.bundles import bundle_with, check_frames_fit, load_bundle
 from detector.models.frame_bundles import open_frame_model
 from detector.models.spec import FRAME_KINDS
-from detector.snapshots import Basis
+from detector.snapshots import Basis, FramesBasis
 from detector.streams.base import Partition
 
 
@@ -49,6 +49,7 @@ def frame_pipeline_factory(
         return FramePipeline(
             partition, frames, model, decoder, threads,
             dead_letters=config.output.dead_letters, alerts=config.output.alerts, pulse=pulse,
+            maintenance=config.maintenance,
         )  # fmt: skip
 
     return make
@@ -64,16 +65,17 @@ def frame_former_factory(
 
     @lru_cache(maxsize=1)
     def make_for(basis: Basis) -> Callable[[Partition], FramePipeline]:
-        former = config.model_copy(update={"frames": _frames_of(basis, config.frames)})
+        frames = _frames_of(basis, config.frames)
+        former = config.model_copy(update={"frames": frames, "maintenance": frames.maintenance})
         found = model if basis.model == model.digest else load_frame_model(former, basis.model)
         return frame_pipeline_factory(former, found, pulse=pulse)
 
     return lambda partition, basis: make_for(basis)(partition)
 
 
-def _frames_of(basis: Basis, frames: FramesConfig) -> FramesConfig:
+def _frames_of(basis: Basis, frames: FramesConfig) -> FramesBasis:
     try:
-        found = FramesConfig.model_validate_json(basis.settings)
+        found = FramesBasis.model_validate_json(basis.settings)
     except ValidationError as error:
         raise UserError(
             "frames have to be run again with settings this version does not know: "

@@ -144,6 +144,7 @@ def _told(one: Sensor) -> dict[str, Any]:
             "detected_at": rfc3339(episode.detected_at),
             "threshold": episode.threshold,
             "peak_score": episode.peak,
+            "muted": episode.muted,
         }
     return told
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 
 from detector.config import Config, MinDeviation
 from detector.errors import UserError
+from detector.maintenance import Maintenance
 from detector.rules import RuleBook
 from detector.service.logs import event
 
@@ -21,7 +22,6 @@ def refuse_unsupported(config: Config) -> None:
         "readings.silence_after": any(rules.silence_after is not None for rules in book),
         "frames.alerts.direction": config.frames.alerts.direction != "both",
         "frames.alerts.min_deviation": config.frames.alerts.min_deviation != MinDeviation(),
-        "maintenance": bool(config.maintenance),
     }
     for key, is_set in asked.items():
         if is_set:
@@ -30,14 +30,23 @@ def refuse_unsupported(config: Config) -> None:
         raise UserError("nothing is enabled", where="readings.enabled", todo="Set it or frames.enabled to true")
 
 
-def unmatched(config: Config, sensor_ids: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Overrides, as (key, pattern), that apply to none of the sensors; none where no sensor is known."""
+def unmatched(
+    config: Config, sensor_ids: Collection[str], cameras: Collection[str] = ()
+) -> Iterator[tuple[str, str, int]]:
+    """Patterns that match none of the sensors or cameras they are for: (key, pattern, how many of these are known).
+
+    None where none is known.
+    """
     if sensor_ids:
         for i in RuleBook(config.readings).without_sensors(sensor_ids):
-            yield f"readings.overrides[{i}]", config.readings.overrides[i].match
+            yield f"readings.overrides[{i}]", config.readings.overrides[i].match, len(sensor_ids)
+    everyone = [*sensor_ids, *cameras]
+    if everyone:
+        for i in Maintenance(config.maintenance).without_sensors(everyone):
+            yield f"maintenance[{i}]", config.maintenance[i].match, len(everyone)
 
 
-def tell_unmatched(config: Config, sensor_ids: Collection[str]) -> None:
+def tell_unmatched(config: Config, sensor_ids: Collection[str], cameras: Collection[str] = ()) -> None:
     """Log what applies to none of the sensors: they may still come, but more likely a pattern is wrong."""
-    for key, match in unmatched(config, sensor_ids):
-        event(_log, logging.WARNING, "pattern_matches_nothing", key=key, match=match, known_sensors=len(sensor_ids))
+    for key, match, known in unmatched(config, sensor_ids, cameras):
+        event(_log, logging.WARNING, "pattern_matches_nothing", key=key, match=match, known_sensors=known)

@@ -189,6 +189,9 @@ def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.Capt
           overrides:
             - {match: "fan-*", enabled: false}
             - {match: "pump-[0-7]", window: {max_fill: 2}, alerts: {false_alarms: {per: day}, close_after: 9}}
+        maintenance:
+          - {match: "fan-*", from: 2026-12-24T00:00:00Z, to: 2026-12-25T00:00:00Z}
+          - {match: "pump-*", from: 2026-12-24T00:00:00+01:00, to: 2026-12-25T00:00:00Z}
         """
     )
     assert main(["check", "-c", "my.yaml", "--sensor", "pump-7"]) == 0
@@ -202,8 +205,13 @@ def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.Capt
     assert "window.max_gap         1h" in lines
     assert f"window.max_fill        2   {mark}" in lines
     assert "silence_after          null" in lines
+    times = "2026-12-23T23:00:00Z to 2026-12-25T00:00:00Z"
+    assert [line for line in lines if line.startswith("maintenance")] == [
+        f"maintenance            {times}   maintenance[1] (`pump-*`)"
+    ]
     assert captured.err == (
         "detector: warning: readings.overrides[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
+        "detector: warning: maintenance[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
     )
 
     for sensor, told in {"fan-1": "readings.overrides[0] (`fan-*`) says so", "tank-1": "readings.sensors"}.items():

@@ -21,10 +21,6 @@ def test_the_defaults_are_supported() -> None:
         ("readings.silence_after=10m", "readings.silence_after"),
         ("frames.alerts.direction=above", "frames.alerts.direction"),
         ("frames.alerts.min_deviation.relative=0.5", "frames.alerts.min_deviation"),
-        (
-            'maintenance=[{match: "a", from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"}]',
-            "maintenance",
-        ),
     ],
 )
 def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:
@@ -42,6 +38,15 @@ def test_patterns_that_no_known_sensor_matches_are_told() -> None:
     config = load_config(
         None, ['readings.overrides=[{match: "pump-*", enabled: true}, {match: "pump-1", enabled: false}]']
     )
-    assert list(unmatched(config, ["pump-1", "fan"])) == [("readings.overrides[1]", "pump-1")]
-    assert [key for key, _ in unmatched(config, ["fan"])] == ["readings.overrides[0]", "readings.overrides[1]"]
+    assert list(unmatched(config, ["pump-1", "fan"])) == [("readings.overrides[1]", "pump-1", 2)]
+    assert [key for key, *_ in unmatched(config, ["fan"])] == ["readings.overrides[0]", "readings.overrides[1]"]
+    assert list(unmatched(config, [])) == []
+
+
+def test_so_are_those_of_maintenance_among_sensors_and_cameras() -> None:
+    times = 'from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"'
+    config = load_config(None, [f'maintenance=[{{match: "pump-*", {times}}}, {{match: "door", {times}}}]'])
+    assert list(unmatched(config, ["pump-1"], ["door"])) == []
+    assert list(unmatched(config, ["pump-1", "pump-2"])) == [("maintenance[1]", "door", 2)]
+    assert list(unmatched(config, [], ["door"])) == [("maintenance[0]", "pump-*", 1)]
     assert list(unmatched(config, [])) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, ReadingsConfig, load_config
+from detector.config import Config, FramesConfig, ReadingsConfig, load_config
 from detector.errors import UserError
 from detector.pipeline import Pipeline
 from detector.scorer import Model
@@ -21,7 +21,15 @@ from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import MakeFormer
 from detector.service.rejects import RejectGuard
-from detector.snapshots import BASIS_ENTRY, Basis, basis_of, settings_of
+from detector.snapshots import (
+    BASIS_ENTRY,
+    Basis,
+    FramesBasis,
+    ReadingsBasis,
+    basis_of,
+    frame_settings_of,
+    settings_of,
+)
 from detector.streams.base import (
     Assigned,
     Batch,
@@ -39,6 +47,7 @@ from detector.streams.memory import MemoryStreams
 from tests.plant import (
     PARTITION,
     healthy,
+    maintenance,
     model_of,
     per_readings,
     pipeline_of,
@@ -208,6 +217,17 @@ def test_only_what_changes_results_is_part_of_the_settings() -> None:
     assert again.overrides[0].alerts.model_fields_set == {"close_after"}
 
 
+def test_maintenance_is_part_of_the_settings() -> None:
+    windows = (maintenance("a*", 10, 20.000000001),)
+    stored = settings_of(OLD[1], windows)
+    assert stored != settings_of(OLD[1]) == settings_of(OLD[1], ())
+    again = ReadingsBasis.model_validate_json(stored)
+    assert again.maintenance == windows
+    assert settings_of(again, again.maintenance) == stored
+    frames = FramesBasis.model_validate_json(frame_settings_of(FramesConfig(), windows))
+    assert frame_settings_of(frames, frames.maintenance) == frame_settings_of(FramesConfig(), windows)
+
+
 # -- the model of before -------------------------------------------------------------------------------------------
 
 
@@ -225,6 +245,8 @@ def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
     assert model.digest == new.digest
     basis = Basis(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
     assert make(PARTITION, basis).basis == basis
+    worked_on = Basis(old.digest, settings_of(config.readings, (maintenance("a", 0, 5),)))
+    assert make(PARTITION, worked_on).basis == worked_on
     assert load_model(config, old.digest).version == old.version
 
 
