@@ -83,8 +83,8 @@ class Scenario:
 
 
 KINDS = (
-    "shift", "shift", "loud", "glitch", "stuck", "hole", "long hole", "duplicates", "late", "nulls", "set back",
-    "set back and on", "ahead", "all silent", "all ahead",
+    "shift", "shift", "one channel", "loud", "glitch", "stuck", "hole", "long hole", "duplicates", "late", "nulls",
+    "set back", "set back and on", "ahead", "all silent", "all ahead",
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def overrides(draw: st.DrawFn, *, timers: bool) -> list[dict[str, Any]]:
 
 @st.composite
 def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Scenario:
-    channels = draw(st.sampled_from([1, 1, 2]))
+    channels = draw(st.sampled_from([1, 1, 2, 3]))
     sensors = draw(st.integers(1, 6))
     rows = draw(st.integers(150, max(200, 1500 // sensors)))
 
@@ -225,6 +225,8 @@ def _of_sensor(scenario: Scenario, sensor: int, rng: np.random.Generator) -> lis
             continue
         if trouble.kind == "shift":
             values[part] += size
+        elif trouble.kind == "one channel":
+            values[part, trouble.row % values.shape[1]] -= size
         elif trouble.kind == "loud":
             values[part, -1] += rng.normal(0, size, len(values[part]))
         elif trouble.kind == "glitch":

@@ -122,12 +122,17 @@ def draw_readings(messages: Sequence[ShownAlert], shown: ShownAlert) -> bytes:
             share = f", {100 * shown.channels[channel]:.0f} % of the error" if channel in shown.channels else ""
             one.set_title(f"{channel}{share}" if len(shown.channels) > 1 else channel, parse_math=False)
             axes.append(one)
-        axes[0].legend(loc="lower left", bbox_to_anchor=(0.12, 0.98), ncols=3, frameon=False, borderpad=0)
+        axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, borderpad=0)
         error = figure.add_subplot(grid[len(channels)], sharex=axes[0])
         for channel in channels:
             line = error.fill_between if len(channels) == 1 else error.plot
             errors = _numbers(_by_channel(window.errors)[channel])
             line(times, errors, **({"color": ERROR, "alpha": 0.75, "lw": 0} if len(channels) == 1 else {"lw": 1.1}))
+        if len(channels) > 1:
+            place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98)}
+            named = error.legend(error.lines, channels, **place, ncols=4, frameon=False, borderpad=0)
+            for text in named.get_texts():
+                text.set_parse_math(False)
         error.set_title("squared error, scaled units")
         error.set_ylim(bottom=0)
         axes.append(error)

@@ -112,6 +112,14 @@ def test_an_alert_is_named_by_its_beginning_and_a_message_by_its_sequence() -> N
     assert (first != last).any()
 
 
+def test_the_errors_of_several_channels_are_named_whatever_they_are_called() -> None:
+    pictures = []
+    for names in (("$a_{", "_b"), ("$x^", "b")):
+        write(message(window=window(*names), channels=dict.fromkeys(names, 0.5)))
+        pictures.append(drawn("--alert", ID))
+    assert (pictures[0] != pictures[1]).any()
+
+
 def test_a_message_with_fields_of_a_later_version_is_drawn() -> None:
     write(message(window=window("value"), schema=2, more={"a": 1}))
     drawn("--alert", ID)

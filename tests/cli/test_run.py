@@ -181,6 +181,38 @@ def test_what_is_no_number_goes_to_the_dead_letters(cell: bytes, capfd: pytest.C
     assert logged(capfd)["readings_rejected"] == {"records": 1, "reasons": {"bad_value": 1}}
 
 
+def test_other_channels_than_the_models_go_to_the_dead_letters(capfd: pytest.CaptureFixture[str]) -> None:
+    tiny_bundle(Path("models"), channels=("t", "p"), day=23)
+    good = {"sensor_id": "pump-0", "timestamp": START, "values": {"p": 1, "t": 2}}
+
+    def lists(**values: list[float]) -> dict[str, Any]:
+        return {"sensor_id": "pump-0", "timestamps": [START + 10, START + 11], "values": values}
+
+    refused = {
+        "one value": {"sensor_id": "pump-0", "timestamp": START + 1, "value": 1},
+        "missing": {**good, "values": {"t": 1}},
+        "one more": {**good, "values": {"t": 1, "p": 2, "x": 3}},
+        "another": {**good, "values": {"t": 1, "q": 2}},
+        "none": {**good, "values": {}},
+        "one list": {"sensor_id": "pump-0", "timestamps": [START + 2], "values": [1]},
+        "lists missing": lists(t=[1, 2]),
+        "lists more": lists(t=[1, 2], p=[1, 2], x=[1, 2]),
+        "in an array": [{**good, "timestamp": START + 3}, {**good, "values": {"t": 1}}, {**good, "value": 1}],
+    }
+    partly = {**lists(t=[1, 2], p=[1, 2]), "values": {"t": [1, None], "p": [True, 2]}}
+    lines = [good, *refused.values(), partly, lists(t=[1, 2], p=[3, 4])]
+    Path("in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run("--set", "readings.channels=[t, p]", "--set", "rejects.max_share=1") == 0
+    letters = dead_letters()
+    assert [(letter["reason"], letter["elements"]) for letter in letters] == [
+        *[("channel_mismatch", None)] * 8, ("channel_mismatch", "1-2"), ("bad_value", "0"),
+    ]  # fmt: skip
+    assert [json.loads(base64.b64decode(letter["value_base64"])) for letter in letters] == [*refused.values(), partly]
+    assert letters[2]["message"] == "channels `t`, `p`, `x`; expected `t`, `p`"
+    counted = logged(capfd)["readings_rejected"]
+    assert counted == {"records": 10, "reasons": {"channel_mismatch": 10, "bad_value": 1}}
+
+
 def test_a_cell_that_is_no_number_is_told_with_its_row() -> None:
     Path("pump-0.csv").write_bytes(csv_lines(5) + b"1790000100,cold\n")
     assert run(source="pump-0.csv") == 0

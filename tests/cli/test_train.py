@@ -84,6 +84,34 @@ def test_a_csv_file_becomes_the_active_version(tmp_path: Path, capsys: pytest.Ca
     assert len(progress) == 10
 
 
+def test_a_csv_file_with_several_value_columns_is_trained_on_and_run(tmp_path: Path) -> None:
+    count = 600
+    columns = {name: values(count, seed) for seed, name in enumerate(("flow", "temperature", "pressure"))}
+    columns["pressure"][450:520] = [value + 8 for value in columns["pressure"][450:520]]
+    rows = [
+        f"{START + row},boiler,{','.join(str(column[row]) for column in columns.values())},on" for row in range(count)
+    ]
+    rows[200] = rows[200].rpartition(",")[0].rpartition(",")[0] + ",,on"  # no pressure: a missing value
+    Path("all.csv").write_text("\n".join([f"when,machine,{','.join(columns)},state", *rows]) + "\n")
+    config = Path("config.yaml")
+    config.write_text(
+        "readings:\n  channels: [temperature, pressure]\n  fields: {sensor_id: machine, timestamp: when}\n"
+        "  model: models\nhttp: {listen: '127.0.0.1:0'}\n"
+    )
+    bundle = trained("--data", "all.csv", "--rows", "400")
+    assert (bundle.channels, bundle.shape, list(bundle.profiles())) == (
+        ("temperature", "pressure"),
+        (100, 2),
+        ["boiler"],
+    )
+    assert bundle.profiles()["boiler"].center == pytest.approx([20, 20], abs=0.2)
+    assert main(["run", "--input", "all.csv", "--output", "alerts.jsonl", "--until-end"]) == 0
+    opened = json.loads(Path("alerts.jsonl").read_bytes().splitlines()[0])
+    assert (opened["event"], opened["sensor_id"]) == ("opened", "boiler")
+    assert opened["channels"]["pressure"] > 0.6
+    assert list(opened["window"]["values"]) == ["temperature", "pressure"]
+
+
 def test_a_directory_of_streams_and_the_settings_of_the_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,9 @@ from tests.kafka.plant import Plant
 from tests.kafka.worker import (
     CrashError,
     Worker,
+    config_of,
     crash_after,
+    model_of_some,
     pipeline_for,
     published,
     reference,
@@ -58,17 +60,18 @@ def test_crashes_change_nothing(plant: Plant, turns: int) -> None:
     assert published(plant) == reference(plant, inputs)
 
 
-@pytest.mark.parametrize("commit_interval", [1, 10**8])
-def test_every_row_of_the_scores_is_there_once(plant: Plant, commit_interval: int) -> None:
-    inputs = {number: values_of(number, rows=330) for number in range(2)}
+@pytest.mark.parametrize(("commit_interval", "channels"), [(1, 2), (10**8, 1)])
+def test_every_row_of_the_scores_is_there_once(plant: Plant, commit_interval: int, channels: int) -> None:
+    inputs = {number: values_of(number, rows=330, channels=channels) for number in range(2)}
     for number, values in inputs.items():
         plant.append(number, values)
     topic = plant.cluster.create_topic(plant.cluster.unique("scores"))
+    config, model = config_of(channels), model_of_some(channels)
     crashes = 0
     while True:
         stop = crash_after(6 + 4 * crashes)
         streams = plant.streams(commit_interval=commit_interval, **ROLLING)
-        worker = Worker(plant, streams, stop, scores=ScoreStream(topic, ("value",)))
+        worker = Worker(plant, streams, stop, scores=ScoreStream(topic, config.channels), config=config, model=model)
         try:
             worker.run()
         except CrashError:
@@ -76,33 +79,37 @@ def test_every_row_of_the_scores_is_there_once(plant: Plant, commit_interval: in
             continue
         break
     assert crashes > 1
-    told = Told(topic)
+    told = Told(ScoreStream(topic, config.channels))
     for number, values in inputs.items():
-        told.add(pipeline_for(plant, keep_rows=True)(Partition(plant.input, number)), values)
-    assert Told(topic, plant.read(topic)).rows == told.rows
-    assert published(plant) == reference(plant, inputs)
+        told.add(
+            pipeline_for(plant, keep_rows=True, config=config, model=model)(Partition(plant.input, number)), values
+        )
+    assert Told(None, plant.read(topic)).rows == told.rows
+    assert published(plant) == reference(plant, inputs, config=config, model=model)
 
 
 class Told:
     """What is told of every sensor, one message after the other."""
 
-    def __init__(self, topic: str, records: Sequence[Any] = ()) -> None:
-        self._topic = topic
+    def __init__(self, stream: ScoreStream | None, records: Sequence[Any] = ()) -> None:
+        self._stream = stream
         self.rows: dict[bytes, list[tuple[Any, ...]]] = {}
         for record in records:
             self._take(record.key, record.value)
 
     def add(self, pipeline: Pipeline, values: Sequence[bytes]) -> None:
         """Of all records at once, in one run."""
-        stream = ScoreStream(self._topic, ("value",))
+        assert self._stream is not None
         records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
-        stream.add(pipeline.partition, pipeline.process(Batch(pipeline.partition, records, len(values))).rows)
-        for message in stream.take():
+        self._stream.add(pipeline.partition, pipeline.process(Batch(pipeline.partition, records, len(values))).rows)
+        for message in self._stream.take():
             self._take(message.key, message.value)
 
     def _take(self, key: bytes | None, value: bytes) -> None:
         said = json.loads(value)
-        columns = (said[name] for name in ("timestamps", "values", "expected", "scores", "thresholds"))
+        columns = [said["timestamps"], said["scores"], said["thresholds"]]
+        for part in (said["values"], said["expected"]):
+            columns += part.values() if isinstance(part, dict) else [part]
         self.rows.setdefault(key or b"", []).extend(zip(*columns, strict=True))
 
 

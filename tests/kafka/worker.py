@@ -42,36 +42,36 @@ class CrashError(Exception):
     """The process is gone."""
 
 
-def config_of() -> ReadingsConfig:
-    return readings_config(false_alarms=per_readings(5000), open_after=(3, 5), close_after=40)
+def config_of(channels: int = 1) -> ReadingsConfig:
+    return readings_config(channels=channels, false_alarms=per_readings(5000), open_after=(3, 5), close_after=40)
 
 
-def model_of_some() -> Model:
+def model_of_some(channels: int = 1) -> Model:
     """Knows the first three sensors of each partition from training."""
-    reconstruct = reconstructor()
-    profile = profile_of(healthy(np.random.default_rng(0), 300), reconstruct, open_after=(3, 5))
-    return model_of({f"pump-{number}-{i}": profile for number in range(8) for i in range(3)})
+    reconstruct = reconstructor(channels)
+    profile = profile_of(healthy(np.random.default_rng(0), 300, channels), reconstruct, open_after=(3, 5))
+    return model_of({f"pump-{number}-{i}": profile for number in range(8) for i in range(3)}, channels=channels)
 
 
-def values_of(number: int, *, sensors: int = SENSORS, rows: int = ROWS) -> list[bytes]:
+def values_of(number: int, *, sensors: int = SENSORS, rows: int = ROWS, channels: int = 1) -> list[bytes]:
     """Readings of one partition: the sensors in turn, each with faults at places of its own."""
     rng = np.random.default_rng(number)
     series = []
     for i in range(sensors):
-        values = healthy(rng, rows)
+        values = healthy(rng, rows, channels)
         for begin in range(30 + 17 * i, rows, 130):
-            values[begin : begin + 25] += 14
+            values[begin : begin + 25, -1] += 14
         series.append(readings_of(f"pump-{number}-{i}", values))
     return [message([reading]) for row in zip(*series, strict=True) for reading in row]
 
 
-def reference(plant: Plant, inputs: Mapping[int, Sequence[bytes | None]]) -> dict[str, list[bytes]]:
+def reference(plant: Plant, inputs: Mapping[int, Sequence[bytes | None]], **pipeline: Any) -> dict[str, list[bytes]]:
     """The alerts of an uninterrupted run, by sensor. None in place of a value: that offset was passed over."""
     alerts: dict[str, list[bytes]] = {}
     for number, values in inputs.items():
-        pipeline = pipeline_for(plant)(Partition(plant.input, number))
+        one = pipeline_for(plant, **pipeline)(Partition(plant.input, number))
         records = [Record(offset, b"k", value) for offset, value in enumerate(values) if value is not None]
-        for sent in pipeline.process(Batch(pipeline.partition, records, len(values))).alerts:
+        for sent in one.process(Batch(one.partition, records, len(values))).alerts:
             alerts.setdefault((sent.key or b"").decode(), []).append(sent.value)
     return alerts
 
