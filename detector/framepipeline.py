@@ -29,7 +29,7 @@ from detector.messages import Kind
 from detector.output import Output
 from detector.overview import Overview
 from detector.partition import PartitionPath
-from detector.resumption import take_budget, take_model
+from detector.resumption import take_budget, take_model, warm_up_anew
 from detector.snapshots import Basis, frame_settings_of
 from detector.state import Slots, WarmUp
 from detector.streams.base import Batch, Partition, Record
@@ -99,8 +99,13 @@ class FramePipeline(PartitionPath):
 
     def _settle(self, *, switched: bool) -> None:
         if switched:
-            slots, profiles = self._table.occupied(), self._model.profiles
-            take_model(self._table, slots, profiles, lambda _, profile: self._cells_of(profile), self._forget_scores)
+            # A camera has no other signal than the model's, and what it has collected are that model's errors.
+            take_model(
+                self._table, self._table.occupied(), self._model.profiles,
+                cells_of=lambda _, profile: self._cells_of(profile),
+                forget_scores=self._forget_scores,
+                unknown=lambda slot: warm_up_anew(self._table, slot, self._forget_scores),
+            )  # fmt: skip
         take_budget(self._table, lambda slot: self._budget(int(self._table["median"][slot])))
 
     def _deal(self, *, all_of_it: bool) -> Output:

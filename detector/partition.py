@@ -108,6 +108,11 @@ class PartitionPath:
         return len(self._table.warming)
 
     @property
+    def relearning(self) -> int:
+        """Sensors that go by a profile made with another model, until this one has seen enough of them."""
+        return len(self._table.relearning)
+
+    @property
     def open_episodes(self) -> int:
         """Episodes open now."""
         return len(self._table.episodes)
@@ -170,9 +175,10 @@ class PartitionPath:
 
         Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;
         then the journal's episodes overrule what came out. Sensors that a new model knows from training take
-        its profile, with their windows, episodes and clocks kept; the others warm up anew. A changed budget takes
-        effect on all. Without any slice it is a beginning with nothing but the journal. Raises `StateError` if the
-        state was written with a configuration whose windows or scores differ.
+        its profile, with their windows, episodes and clocks kept; the others keep theirs until it has seen enough of
+        them, and cameras warm up anew. A changed budget takes effect on all. Without any slice it is a beginning with
+        nothing but the journal. Raises `StateError` if the state was written with a configuration whose windows or
+        scores differ.
         """
         try:
             slices, journal = unpack_state(data)

@@ -17,13 +17,15 @@ from detector.alerts import AlertWriter
 from detector.announcer import Announcer
 from detector.config import MaintenanceConfig, ReadingsConfig
 from detector.decoded import Readings
+from detector.episodes import Closing, Opening
 from detector.maintenance import Maintenance
 from detector.messages import Kind
 from detector.output import Output
 from detector.overview import Overview, overview
 from detector.partition import PartitionPath
-from detector.profile import Profile, build_profile
-from detector.resumption import judged_otherwise, take_budget, take_model, take_rules
+from detector.profile import Carry, Profile, build_profile
+from detector.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
+from detector.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_anew
 from detector.rules import UNWATCHED, RuleBook, Rules
 from detector.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.signals import WINDOW
@@ -91,8 +93,17 @@ class Pipeline(PartitionPath):
     def _settle(self, *, switched: bool) -> None:
         take_rules(self._table, self._book.number)
         # Peaks are peaks of n-of-m scores: with another n-of-m a profile is of no use.
-        anew = self._table.occupied() if switched else judged_otherwise(self._table, self._book.open_after)
-        take_model(self._table, anew, self._model.profiles, self._cells_of, self._forget_scores)
+        useless = judged_otherwise(self._table, self._book.open_after)
+        anew = frozenset(useless.tolist())
+
+        def unknown(slot: int) -> None:
+            if slot in anew:
+                warm_up_anew(self._table, slot, self._forget_scores)
+            elif self._table["live"][slot]:
+                keep_profile(self._table, slot)
+
+        slots = self._table.occupied() if switched else useless
+        take_model(self._table, slots, self._model.profiles, self._cells_of, self._forget_scores, unknown)
         take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])))
 
     def process(self, batch: Batch) -> Output:
@@ -130,8 +141,7 @@ class Pipeline(PartitionPath):
         total = self._output.tally
         for name in ("accepted", "missing", "late", "duplicate", "resets"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        rows = bridge_gaps(self._table, self._warm_up(rows), self._book.max_gap, self._book.max_fill)
-        self._blocks(rows)
+        self._run(self._warm_up(rows))
 
     def _slots(self, ids: Sequence[str]) -> Slots:
         known = self._table.slots
@@ -170,6 +180,7 @@ class Pipeline(PartitionPath):
             "bias": profile.bias,
             "usual": profile.center,
             "open_after": profile.open_after,
+            "worst_zz_of_others": profile.worst_zz_of_others,
             **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
         }
 
@@ -186,48 +197,64 @@ class Pipeline(PartitionPath):
         for group in cold.tolist():
             slot, first, last = int(rows.slots[group]), int(rows.first[group]), int(rows.last[group])
             warming = self._table.warming[slot]
-            used = min(last, first + self._config.warmup - warming.count)
+            # A reload may ask for fewer readings than were collected by then.
+            used = min(last, first + max(self._config.warmup - warming.count, 0))
             warming.extend(rows.times[first:used], rows.values[first:used])
             keep[first:used] = False
-            self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+            if used > first:
+                self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
             if warming.count >= self._config.warmup:
                 self._complete(slot, warming)
                 self._pulse()
-        lengths = np.add.reduceat(keep, rows.first)
-        left = lengths > 0
-        ends = np.cumsum(lengths[left])
-        return WindowRows(
-            slots=rows.slots[left], first=ends - lengths[left], last=ends, times=rows.times[keep],
-            values=rows.values[keep], records=rows.records[keep], elements=rows.elements[keep],
-            restarts=rows.restarts[keep], imputed=rows.imputed[keep],
-        )  # fmt: skip
+        return rows.only(keep)
 
     def _complete(self, slot: int, warming: WarmUp) -> None:
         """The warm-up is over: judge it as training would, and carry on from its end."""
-        profile, carry = build_profile(
-            warming.times, warming.values, self._model.reconstruct,
-            scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
-        )  # fmt: skip
-        self._table.set(
-            slot,
-            self._cells_of(slot, profile)
-            | {
-                "values": warming.values[-WINDOW:],
-                "times": warming.times[-WINDOW:],
-                "imputed": 0,
-                "filled": WINDOW,
-                "prediction": carry.prediction,
-                "level": carry.level,
-                "recent": carry.recent_u[len(carry.recent_u) - (self._book.most_rows - 1) :],
-                "held_error": carry.held_error,
-                "completions": carry.completions,
-            },
-        )
-        if self._book.need_deviation[self._table["rules"][slot]]:
-            # Nobody asked of the prefix how far its rows deviate: of those rows none counts.
-            self._table.set(slot, {"recent": 0.0})
+        window = {
+            "values": warming.values[-WINDOW:],
+            "times": warming.times[-WINDOW:],
+            "imputed": 0,
+            "filled": WINDOW,
+        }
+        profile, carry = self._built(slot, warming)
+        self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
         del self._table.warming[slot]
         self._timers.forget()
+
+    def _relearn(self, slots: Sequence[int]) -> None:
+        """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
+        for slot in slots:
+            readings = self._table.relearning.pop(slot)
+            profile, carry = self._built(slot, readings)
+            if unbroken(self._table, slot, readings):
+                self._table.set(slot, self._carried(slot, carry))
+            else:
+                self._forget_scores(slot)
+            self._table.set(slot, self._cells_of(slot, profile))
+            self._timers.forget()
+            self._pulse()
+
+    def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
+        return build_profile(
+            readings.times, readings.values, self._model.reconstruct,
+            scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
+        )  # fmt: skip
+
+    def _carried(self, slot: int, carry: Carry) -> dict[str, Any]:
+        cells = moving_cells(carry, self._book.most_rows)
+        if self._book.need_deviation[self._table["rules"][slot]]:
+            # Nobody asked of the prefix how far its rows deviate: of those rows none counts.
+            cells["recent"] = 0.0
+        return cells
+
+    def _run(self, rows: WindowRows) -> None:
+        """Rows of sensors that have a profile; cut where one is built anew."""
+        self._relearn(complete(self._table, rows.slots, self._config.warmup))
+        rest: WindowRows | None = rows
+        while rest is not None:
+            now, rest = span(self._table, rest, self._config.warmup)
+            self._blocks(bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
+            self._relearn(complete(self._table, now.slots, self._config.warmup))
 
     def _blocks(self, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
@@ -263,6 +290,7 @@ class Pipeline(PartitionPath):
         """Run one block; `fill`: none of its rows completes a window."""
         if fill:
             fill_block(self._table, block)
+            self._collect(block, ())
         else:
             block.inside = self._maintenance.rows(self._table, block)
             scored = self._score(self._table, block, self._model, self._book)
@@ -271,8 +299,13 @@ class Pipeline(PartitionPath):
             self._output.errors.append(scored.errors[block.tick, block.sensor])
             if self._keep_rows:
                 self._output.rows.append(rows_of(self._table, block, scored))
+            self._collect(block, scored.transitions)
             self._announcer.tell(block, scored)
         block.store(self._table, self._offsets)
+
+    def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
+        if self._table.relearning:
+            collect(self._table, block, transitions)
 
     def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
         """Empty what must not span a gap; close an open episode with `gap`."""

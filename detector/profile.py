@@ -52,10 +52,10 @@ class Profile:
 
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `median_interval`: ns; `regular`: whether intervals keep to it. `worst` (K,): the signals' maxima on the prefix,
-    `worst_zz`: the largest deviation there, at least 1. `mean`, `variance` (K,), `count`: where the adaptive scale
-    starts. `scored_rows`: prefix rows that have a score. `peak_first`, `peak_last`, `peak_v` (p,): runs of scored rows
-    that nothing in the 100 rows after them exceeds, and their ln score; from them the peaks of any suffix follow.
-    They are peaks of n-of-m scores with `open_after` = (n, m).
+    `worst_zz`: the largest deviation there, at least 1; `worst_zz_of_others`: that of all but the reconstruction.
+    `mean`, `variance` (K,), `count`: where the adaptive scale starts. `scored_rows`: prefix rows that have a score.
+    `peak_first`, `peak_last`, `peak_v` (p,): runs of scored rows that nothing in the 100 rows after them exceeds, and
+    their ln score; from them the peaks of any suffix follow. They are peaks of n-of-m scores, `open_after` = (n, m).
     """
 
     center: F64
@@ -66,6 +66,7 @@ class Profile:
     regular: bool
     worst: F64
     worst_zz: float
+    worst_zz_of_others: float
     mean: F64
     variance: F64
     count: float
@@ -173,7 +174,7 @@ def build_profile(
     worst = signals.max(axis=1) + TINY
     mean, variance = signals.mean(axis=1), signals.var(axis=1)
     zz, _ = deviation(signals, mean[:, None], variance[:, None])
-    worst_zz = max(1.0, float(zz.max()))
+    worst_zz, others = max(1.0, float(zz.max())), max(1.0, float(np.delete(zz, channels, axis=0).max()))
     u = combine(signals, zz, worst[:, None], worst_zz)
     n, m = open_after
     scores = np.concatenate([np.full(WINDOW - 1, u[0]), u])
@@ -182,7 +183,8 @@ def build_profile(
     first, last, peak_v = standing_maxima(v)
     profile = Profile(
         center=center, scale=scale, ridge=ridge, bias=bias, median_interval=median_interval, regular=regular,
-        worst=worst, worst_zz=worst_zz, mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
+        worst=worst, worst_zz=worst_zz, worst_zz_of_others=others,
+        mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
         peak_first=first, peak_last=last, peak_v=peak_v,
         open_after=(n, m),
     )  # fmt: skip
@@ -272,6 +274,8 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     """Read what `save_profiles` wrote. Raises ValueError or OSError if the file is something else."""
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
+    # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
+    arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
     ends = np.cumsum(arrays["peak_count"])
     profiles = {}
     for i, sensor_id in enumerate(arrays["sensor_id"].tolist()):
@@ -280,8 +284,9 @@ def load_profiles(path: Path) -> dict[str, Profile]:
             field.name: arrays[field.name][part] if field.name in _RAGGED else arrays[field.name][i]
             for field in fields(Profile)
         }
-        for name, kind in (("median_interval", int), ("regular", bool), ("worst_zz", float), ("count", float)):
-            row[name] = kind(row[name])
+        for name in ("worst_zz", "worst_zz_of_others", "count"):
+            row[name] = float(row[name])
+        row["median_interval"], row["regular"] = int(row["median_interval"]), bool(row["regular"])
         row["scored_rows"] = int(row["scored_rows"])
         row["open_after"] = tuple(row["open_after"].tolist())
         profiles[sensor_id] = Profile(**row)

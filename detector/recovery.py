@@ -36,12 +36,13 @@ class Recovery:
 
     `cells`: the columns named by `RECOVERY`, compact; changed in place, but for the copy (in single precision, to save
     memory), which `store` writes back.
-    `worst_zz` (n,) as in the profile.
+    `worst_zz` (n,) as in the profile; `mute` (K, n): the signals that do not count, if there are any.
     """
 
-    def __init__(self, cells: dict[str, NDArray[Any]], worst_zz: F64) -> None:
+    def __init__(self, cells: dict[str, NDArray[Any]], worst_zz: F64, mute: NDArray[np.bool_] | None = None) -> None:
         self._cells = cells
         self._worst_zz = worst_zz
+        self._mute = mute
         self._mean = cells["kept_mean"].T.astype(np.float64)
         self._variance = cells["kept_variance"].T.astype(np.float64)
         self.active = False
@@ -84,6 +85,8 @@ class Recovery:
         """Sensors with a copy: is the fault over, or has it become the normal case?"""
         cells = self._cells
         zz, _ = deviation(signals[:, at], self._mean[:, at], self._variance[:, at])
+        if self._mute is not None:
+            zz[self._mute[:, at]] = 0.0
         calm = np.where(adaptive_scale(zz, self._worst_zz[at]) < 1.0, cells["calm"][at] + 1, 0)
         age = cells["kept_rows"][at] + 1
         cells["calm"][at], cells["kept_rows"][at] = calm, age

@@ -58,20 +58,29 @@ def take_model(
     profiles: Mapping[str, P],
     cells_of: Callable[[int, P], dict[str, Any]],
     forget_scores: Callable[[int], None],
+    unknown: Callable[[int], None],
 ) -> None:
-    """Sensors that a new model knows from training take its profile; the others warm up anew.
+    """Sensors that a new model knows from training take its profile; for the slot of any other `unknown` is called.
 
     `cells_of` gives the cells of a slot with a profile; `forget_scores` lets the averages of a slot start anew.
     """
     for slot in slots.tolist():
-        forget_scores(slot)
         profile = profiles.get(table.name(slot))
-        if profile is not None:
-            table.set(slot, cells_of(slot, profile))
-            table.warming.pop(slot, None)
-        else:
-            table.set(slot, {"live": False})
-            table.warming[slot] = WarmUp(table.channels)
+        if profile is None:
+            unknown(slot)
+            continue
+        forget_scores(slot)
+        table.set(slot, cells_of(slot, profile))
+        table.warming.pop(slot, None)
+        table.relearning.pop(slot, None)
+
+
+def warm_up_anew(table: SensorTable, slot: int, forget_scores: Callable[[int], None]) -> None:
+    """What the sensor's profile says is of no use, nor what it has collected for another."""
+    forget_scores(slot)
+    table.set(slot, {"live": False})
+    table.warming[slot] = WarmUp(table.channels)
+    table.relearning.pop(slot, None)
 
 
 def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:

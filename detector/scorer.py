@@ -235,19 +235,24 @@ def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving:
     mean = np.ascontiguousarray(moving["mean"].T)
     variance = np.ascontiguousarray(moving["variance"].T)
     count, worst_zz = moving["count"], frozen["worst_zz"]
-    recovery = Recovery(moving, worst_zz)
+    mute = signals.mute_of(np.ascontiguousarray(frozen["worst"].T))
+    recovery = Recovery(moving, worst_zz, mute)
     on_frozen = signals.frozen_scale(values.transpose(1, 0, 2), frozen["worst"].T[:, None])
     may_be_high = np.any(on_frozen >= 1.0, axis=1).tolist()
     deviations = np.zeros_like(values)
     for tick, k in enumerate(block.active):
         now, learnt_mean, learnt_variance = values[tick, :, :k], mean[:, :k], variance[:, :k]
         zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
+        if mute is not None:
+            zz[mute[:, :k]] = 0.0
         deviations[tick, :, :k] = zz
         high = None
         if may_be_high[tick] or recovery.active:
             high = np.minimum(on_frozen[tick, :k], signals.adaptive_scale(zz, worst_zz[:k])) >= 1.0
             if recovery.row(high, now, learnt_mean, learnt_variance):
                 zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
+                if mute is not None:
+                    zz[mute[:, :k]] = 0.0
         if high is None or block.inside is None or not (unlearnt := high & block.inside[tick, :k]).any():
             signals.learn(zz, unit, learnt_mean, learnt_variance, count[:k])
         else:

@@ -87,6 +87,15 @@ def deviation(signals: F64, mean: F64, variance: F64) -> tuple[F64, F64]:
     return (signals - mean) / unit, unit
 
 
+def mute_of(worst: F64) -> NDArray[np.bool_] | None:
+    """Which signals, shaped as `worst`, are mute: those without a maximum, infinity; None if there are none.
+
+    A mute signal is 0 on the frozen scale by itself, and has to be put to 0 on the adaptive one.
+    """
+    mute = np.isinf(worst)
+    return mute if mute.any() else None
+
+
 def learn(zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
     """Let the running mean and variance (K, n) and count (n,) learn one row, in place.
 

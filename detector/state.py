@@ -72,6 +72,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("regular", "?", (), False),
         Column("worst", "f8", (signals,), 1.0),
         Column("worst_zz", "f8", (), 1.0),
+        Column("worst_zz_of_others", "f8", (), math.nan, added=True),
         Column("open_after", "u1", (2,), 0),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
@@ -121,7 +122,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
-        "rules", "open_after", "usual", "lean",
+        "rules", "open_after", "usual", "lean", "worst_zz_of_others",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
@@ -153,7 +154,7 @@ class Episode(msgspec.Struct):
 
 
 class WarmUp:
-    """The readings of a sensor that has no profile yet: `times` and `values`, the first `count` rows of them."""
+    """Readings of which a profile will be made: `times` and `values`, the first `count` rows of them."""
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -179,6 +180,10 @@ class WarmUp:
         self._times[self.count : end], self._values[self.count : end] = times, values
         self.count = end
 
+    def drop_last(self, rows: int) -> None:
+        """Forget the newest rows, as many as there are of so many."""
+        self.count = max(self.count - rows, 0)
+
 
 Held = list[tuple[int, tuple[float, ...]]]
 """Readings held back for lateness, in time order: (time ns, values)."""
@@ -192,6 +197,11 @@ class _Packed(msgspec.Struct):
     held: dict[str, Held]
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
+    relearning: dict[str, tuple[bytes, bytes]] = {}
+
+
+def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
+    return {names[slot]: (one.times.tobytes(), one.values.tobytes()) for slot, one in readings.items() if slot in names}
 
 
 class StateError(ValueError):
@@ -211,6 +221,9 @@ class SensorTable:
         self.slots: dict[str, int] = {}
         self.held: dict[int, Held] = {}
         self.warming: dict[int, WarmUp] = {}
+        """Sensors without a profile."""
+        self.relearning: dict[int, WarmUp] = {}
+        """Sensors with a profile that was made with another model; see relearning.py."""
         self.episodes: dict[int, Episode] = {}
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
@@ -247,7 +260,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.episodes):
+        for beside in (self.held, self.warming, self.relearning, self.episodes):
             beside.pop(slot, None)
         self._arrays["live"][slot] = False
         self._free.append(slot)
@@ -286,9 +299,8 @@ class SensorTable:
             ids=list(names.values()),
             cells={c.name: self._arrays[c.name][slots].tobytes() for c in self.columns},
             held={names[s]: held for s, held in self.held.items() if s in names and held},
-            warming={
-                names[s]: (w.times.tobytes(), w.values.tobytes()) for s, w in self.warming.items() if s in names
-            },
+            warming=_packed(self.warming, names),
+            relearning=_packed(self.relearning, names),
             episodes={names[s]: episode for s, episode in self.episodes.items() if s in names},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
@@ -317,19 +329,22 @@ class SensorTable:
                 cells = wider[:, shape[0] :]
             self._arrays[column.name][slots] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
-            for beside in (self.held, self.warming, self.episodes):
+            for beside in (self.held, self.warming, self.relearning, self.episodes):
                 beside.pop(slot, None)
             if sensor_id in packed.held:
                 self.held[slot] = packed.held[sensor_id]
             if sensor_id in packed.episodes:
                 self.episodes[slot] = packed.episodes[sensor_id]
             if sensor_id in packed.warming:
-                times, values = packed.warming[sensor_id]
-                self.warming[slot] = WarmUp(self.channels)
-                self.warming[slot].extend(
-                    np.frombuffer(times, dtype=np.int64), np.frombuffer(values).reshape(-1, self.channels)
-                )
+                self.warming[slot] = self._warm_up(*packed.warming[sensor_id])
+            if sensor_id in packed.relearning:
+                self.relearning[slot] = self._warm_up(*packed.relearning[sensor_id])
         return slots
+
+    def _warm_up(self, times: bytes, values: bytes) -> WarmUp:
+        readings = WarmUp(self.channels)
+        readings.extend(np.frombuffer(times, dtype=np.int64), np.frombuffer(values).reshape(-1, self.channels))
+        return readings
 
     def _layout(self) -> list[tuple[str, str, tuple[int, ...]]]:
         return [(c.name, c.dtype, c.shape) for c in self.columns]

@@ -56,6 +56,17 @@ class WindowRows:
     restarts: NDArray[np.bool_]
     imputed: NDArray[np.bool_]
 
+    def only(self, kept: NDArray[np.bool_]) -> WindowRows:
+        """Some of the rows, of the sensors that any is left of."""
+        lengths = np.add.reduceat(kept, self.first) if len(self.first) else np.zeros(0, dtype=np.int64)
+        left = lengths > 0
+        ends = np.cumsum(lengths[left])
+        return WindowRows(
+            slots=self.slots[left], first=ends - lengths[left], last=ends, times=self.times[kept],
+            values=self.values[kept], records=self.records[kept], elements=self.elements[kept],
+            restarts=self.restarts[kept], imputed=self.imputed[kept],
+        )  # fmt: skip
+
 
 @dataclass(slots=True)
 class Tally:

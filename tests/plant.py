@@ -200,12 +200,12 @@ def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
     table = table_of(pipeline, config)
     state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position}
     for sensor, slot in table.slots.items():
-        warming = table.warming.get(slot)
+        collected = [readings.get(slot) for readings in (table.warming, table.relearning)]
         state[sensor] = {
             "cells": {c.name: table[c.name][slot].tobytes() for c in table.columns if c.name != "known"},
             "held": table.held.get(slot),
             "episode": table.episodes.get(slot),
-            "warming": warming and (warming.times.tobytes(), warming.values.tobytes()),
+            "collected": [one and (one.times.tobytes(), one.values.tobytes()) for one in collected],
         }
     return state
 

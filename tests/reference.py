@@ -18,7 +18,7 @@ import numpy as np
 
 from detector.config import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.messages import alert_id
-from detector.profile import Profile, build_profile
+from detector.profile import Carry, Profile, build_profile
 from detector.scorer import Model
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale
 
@@ -35,6 +35,7 @@ class Sensor:
         self.alerts, self.window_rules = owner.settings_of(name)
         self.order = Order(owner.config.window.allowed_lateness)
         self.warming: list[Row] = []
+        self.learning: list[Row] | None = None  # under a model that does not know the sensor
         self.profile: Profile | None = None
         self.episode: Episode | None = None
         self.clock = 0
@@ -53,8 +54,21 @@ class Sensor:
         self.scale = Scale(profile)
         self.usual = profile.center.tolist()
 
+    def take_model(self, profile: Profile | None) -> None:
+        """The model is another one from now on; `profile` is what it knows of the sensor."""
+        if profile is not None:
+            self.warming, self.learning = [], None
+            self._begin(profile)
+            self._forget()
+        elif self.profile is not None:
+            self.scale.mute(self.profile)
+            self.learning = self.learning or []
+
     def _empty(self) -> None:
         self.window.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self.prediction: list[float] | None = None
         self.level: list[float] | None = None
         self.lean: list[float] | None = None
@@ -126,27 +140,48 @@ class Sensor:
         self.window.append(Row(time, values, False))
         self.offset = offset
         self._judge()
+        if self.learning is not None and self.episode is None:
+            self._learn_anew(self.window[-1], self.learning)
+
+    def _learn_anew(self, row: Row, rows: list[Row]) -> None:
+        rows.append(row)
+        if len(rows) == self.owner.config.warmup:
+            profile, carry = self._build(rows)
+            lately = [row for row in self.window if not row.imputed]
+            unbroken = self.completed >= ROWS and rows[-len(lately) :] == lately
+            self._begin(profile)
+            if unbroken:
+                self._carry(carry)
+            else:
+                self._forget()
+            self.learning = None
 
     def _warm_up(self, row: Row, offset: int) -> None:
         self.warming.append(row)
         self.offset = offset
         if len(self.warming) < self.owner.config.warmup:
             return
+        profile, carry = self._build(self.warming)
+        self._begin(profile)
+        self.window.extend(self.warming)
+        self._carry(carry)
+        self.warming = []
+
+    def _build(self, rows: list[Row]) -> tuple[Profile, Carry]:
         model, after = self.owner.model, self.alerts.open_after
-        profile, carry = build_profile(
-            np.array([row.time for row in self.warming]),
-            np.array([row.values for row in self.warming]),
+        return build_profile(
+            np.array([row.time for row in rows]),
+            np.array([row.values for row in rows]),
             model.reconstruct,
             scaler=model.scaler,
             stride=model.stride,
             open_after=(after.n, after.of),
         )
-        self._begin(profile)
-        self.window.extend(self.warming)
+
+    def _carry(self, carry: Carry) -> None:
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
         self.reconstruction, self.completed = carry.held_error, carry.completions
         self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
-        self.warming = []
 
     def _missing_before(self, time: int) -> int | None:
         """Rows to fill in before this one; None: the gap is too long."""
@@ -187,7 +222,8 @@ class Sensor:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1
         signals = [*self.prediction, self.reconstruction, *self.level]
-        frozen: float = max(s / worst for s, worst in zip(signals, profile.worst.tolist(), strict=True))
+        worst = profile.worst.tolist()
+        frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted)
         self.score = u = min(frozen, self.scale.adaptive(signals))
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
@@ -264,6 +300,8 @@ class Sensor:
 
     def _open(self, v: float, ln_threshold: float, maintained: bool) -> None:
         self.budget.forget_pending()
+        if self.learning is not None:
+            self.learning = self.learning[:-50]
         detected = self.window[-1].time
         earlier = [row.time for row in list(self.window)[-51:] if row.time > self.ended]
         self.episode = Episode(
@@ -389,6 +427,12 @@ class Reference:
     def maintained(self, sensor: str, time: int) -> bool:
         """Whether the sensor is worked on at that time."""
         return any(fnmatchcase(sensor, one.match) and one.start <= time < one.end for one in self.maintenance)
+
+    def switch(self, model: Model) -> None:
+        """Another model from the next record on."""
+        self.model = model
+        for name, sensor in self.sensors.items():
+            sensor.take_model(model.profiles.get(name))
 
     def numbers(self) -> dict[str, dict[str, list[float]]]:
         """What moves from row to row, by sensor; nothing of sensors that still warm up."""

@@ -194,8 +194,14 @@ class Scale:
         self.mean, self.variance = profile.mean.tolist(), profile.variance.tolist()
         self.count = profile.count
         self._worst_zz = profile.worst_zz
+        self.muted: int | None = None
+        """The signal that does not count, if any does not."""
         self._before: tuple[list[float], list[float]] | None = None
         self._high = self._cold = self._calm = self._age = 0
+
+    def mute(self, profile: Profile) -> None:
+        """The reconstruction, which comes after the predictions, does not count from now on."""
+        self.muted, self._worst_zz = len(profile.center), profile.worst_zz_of_others
 
     def adaptive(self, signals: list[float]) -> float:
         """The score on this scale."""
@@ -210,13 +216,13 @@ class Scale:
         rate = max(SPAN_8000, 1 / self.count)
         for i, signal in enumerate(signals):
             unit = math.sqrt(self.variance[i]) + 1e-6
-            step = min(max((signal - self.mean[i]) / unit, -5.0), 5.0) * unit
+            step = 0.0 if i == self.muted else min(max((signal - self.mean[i]) / unit, -5.0), 5.0) * unit
             self.mean[i] += rate * step
             self.variance[i] = (1 - rate) * (self.variance[i] + rate * step * step)
 
     def _on(self, signals: list[float], means: list[float], variances: list[float]) -> float:
         away = [(s - m) / (math.sqrt(v) + 1e-6) for s, m, v in zip(signals, means, variances, strict=True)]
-        return max(max(away) / self._worst_zz, 0.0)
+        return max(max(one for i, one in enumerate(away) if i != self.muted) / self._worst_zz, 0.0)
 
     def _look_back(self, u: float, signals: list[float]) -> None:
         """What a long fault has taught is forgotten again once the signals are as they were before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -70,16 +71,23 @@ class Scenario:
         return plant.pipeline_of(self.config, self.model(), maintenance=self.maintenance)
 
     def model(self) -> Model:
+        return self._model(self.known, 0)
+
+    def successor(self, known: Sequence[bool]) -> Model:
+        """Another model, which knows other sensors."""
+        return dataclasses.replace(self._model(known, 1), version="2", digest="sha256:2")
+
+    def _model(self, known: Sequence[bool], seed: int) -> Model:
         book = RuleBook(self.config)
         channels = len(self.config.channels)
         profiles = {
             name(i): bundled(
-                channels, self.intervals[i], self.irregular[i], self.stride, book.of(name(i)).open_after, i
+                channels, self.intervals[i], self.irregular[i], self.stride, book.of(name(i)).open_after, i + seed, seed
             )
-            for i, known in enumerate(self.known)
-            if known
+            for i, knows in enumerate(known)
+            if knows
         }
-        return plant.model_of(profiles, channels=channels, stride=self.stride)
+        return plant.model_of(profiles, channels=channels, stride=self.stride, seed=seed)
 
 
 KINDS = (
@@ -94,12 +102,12 @@ def name(sensor: int) -> str:
 
 @functools.cache
 def bundled(
-    channels: int, interval: int, irregular: bool, stride: int, open_after: tuple[int, int], kind: int
+    channels: int, interval: int, irregular: bool, stride: int, open_after: tuple[int, int], kind: int, seed: int
 ) -> Profile:
     values = plant.healthy(np.random.default_rng(kind), 200 + 300 * (kind % 3), channels)
     return plant.profile_of(
         values,
-        plant.reconstructor(channels),
+        plant.reconstructor(channels, seed),
         interval=interval,
         stride=stride,
         open_after=open_after,

@@ -180,6 +180,11 @@ class Metrics:
         self._rejects = make.counter("rejects_total", "Records or elements of records refused, by reason", "reason")
         self.sensors = make.gauge("sensors", "Sensors that have state")
         self.sensors_warming = make.gauge("sensors_warming", "Sensors that have no profile yet and cannot alert")
+        self.sensors_relearning = make.gauge(
+            "sensors_relearning",
+            "Sensors the model does not know that keep the profile made with another one, without its reconstruction "
+            "signal, until they have learnt this one",
+        )
         self.clock_resets = make.counter(
             "clock_resets_total", "Sensors started anew because their clock went back for good"
         )

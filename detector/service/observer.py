@@ -149,7 +149,7 @@ class Observer:
         partitions = tuple(
             PartitionStatus(
                 at.stream, at.number, one.kind, one.position, lag.get(at, 0),
-                one.sensors, one.warming, one.open_episodes, one.clock, one.restoring,
+                one.sensors, one.warming, one.open_episodes, one.clock, one.restoring, one.relearning,
             )
             for at, one in sorted(pipelines.items())
         )  # fmt: skip
@@ -186,6 +186,7 @@ class Observer:
         metrics = self._metrics
         metrics.sensors.set(sum(one.sensors for one in partitions))
         metrics.sensors_warming.set(sum(one.warming for one in partitions))
+        metrics.sensors_relearning.set(sum(one.relearning for one in partitions))
         for kind in KINDS:
             metrics.open_episodes[kind].set(sum(one.open_episodes for one in partitions if one.kind == kind))
         for one in partitions:

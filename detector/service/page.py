@@ -103,7 +103,7 @@ def as_json(status: Status | None, health: Health, problems: Sequence[Problem]) 
                 "commit": status.commit_seconds,
             },
             "lag": status.lag,
-            "sensors": {"known": status.sensors, "warming": status.warming},
+            "sensors": {"known": status.sensors, "warming": status.warming, "relearning": status.relearning},
             "open_episodes": status.open_episodes,
             "partitions": status.partitions,
             "episodes": [_told(one) for one in status.episodes],

@@ -57,6 +57,11 @@ class PartitionPipeline(Protocol):
         ...
 
     @property
+    def relearning(self) -> int:
+        """Sensors that go by a profile made with another model, until this one has seen enough of them."""
+        ...
+
+    @property
     def open_episodes(self) -> int: ...
 
     @property

@@ -40,6 +40,7 @@ class PartitionStatus:
     open_episodes: int
     clock: int | None
     restoring: bool
+    relearning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,10 @@ class Status:
     @property
     def warming(self) -> int:
         return sum(one.warming for one in self.partitions)
+
+    @property
+    def relearning(self) -> int:
+        return sum(one.relearning for one in self.partitions)
 
     @property
     def open_episodes(self) -> int:

@@ -17,7 +17,7 @@ from detector.cli.main import main
 from detector.config import load_config
 from detector.service.assemble import make_engine
 from detector.streams.base import Batch, Partition, Record
-from tests.tiny import json_lines, tiny_bundle
+from tests.tiny import SENSORS, json_lines, tiny_bundle
 
 PARTITION = Partition("sensor-readings", 0)
 LINES = json_lines().splitlines(keepends=True)
@@ -52,7 +52,7 @@ class Running:
 def write_config(more: str = "", *, close_after: int = 100) -> None:
     alerts = f"alerts: {{close_after: {close_after}}}"
     Path("config.yaml").write_text(
-        f"readings: {{model: models, {alerts}}}\nhttp: {{listen: '127.0.0.1:0'}}\n"
+        f"readings: {{model: models, warmup: 150, {alerts}}}\nhttp: {{listen: '127.0.0.1:0'}}\n"
         f"streams: {{directory: {{checkpoint_interval: 50ms}}}}\n{more}"
     )
 
@@ -112,10 +112,11 @@ def finish() -> bytes:
     return Path("out.jsonl").read_bytes()
 
 
-def test_another_model_then_a_kill(started: Callable[[], Running], capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("known", [SENSORS, ("other",)], ids=["that knows them", "that knows neither"])
+def test_another_model_then_a_kill(started: Callable[[], Running], known: tuple[str, ...]) -> None:
     one = started()
     until_done(one)
-    second = tiny_bundle(Path("models"), day=23)
+    second = tiny_bundle(Path("models"), day=23, sensors=known)
     said = one.wait_for("reloaded", "reload_failed")
     one.process.kill()
     one.process.wait()
@@ -129,7 +130,8 @@ def test_another_model_then_a_kill(started: Callable[[], Running], capfd: pytest
     assert got == expected
     versions = [json.loads(line)["model"]["version"] for line in got.splitlines()]
     assert len(set(versions)) == 2, "alerts of either model"
-    events = [json.loads(line)["event"] for line in got.splitlines()]
+    alerts = [json.loads(line) for line in got.splitlines()]
+    events = [alert["event"] for alert in alerts if alert["alert_id"] == alerts[0]["alert_id"]]
     assert events == ["opened", *["updated"] * (len(events) - 2), "closed"], "one episode, whole"
 
 

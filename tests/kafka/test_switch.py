@@ -58,7 +58,13 @@ def new_config() -> ReadingsConfig:
     return readings_config(false_alarms=per_readings(900), open_after=(3, 5), close_after=15)
 
 
-def successor(plant: Plant, streams: Any, stop: Callable[[], bool], formers: list[Basis]) -> Daemon:
+def successor(
+    plant: Plant,
+    streams: Any,
+    stop: Callable[[], bool],
+    formers: list[Basis],
+    make: Callable[[Partition], Pipeline] | None = None,
+) -> Daemon:
     """A daemon with the new model and settings that notes what it had to run again as before."""
 
     def former(partition: Partition, basis: Basis) -> Pipeline:
@@ -67,7 +73,7 @@ def successor(plant: Plant, streams: Any, stop: Callable[[], bool], formers: lis
         return pipeline_for(plant, model=model_of_some(), config=config)(partition)
 
     return Daemon(
-        streams, pipeline_for(plant, model=new_model(), config=new_config()),
+        streams, make or pipeline_for(plant, model=new_model(), config=new_config()),
         metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
         make_former=former, until_end=True,
     )  # fmt: skip
@@ -158,8 +164,53 @@ def test_a_kill_after_a_switch_comes_back_to_the_same_alerts(
     caplog.set_level("INFO")
     with pytest.raises(CrashError):
         old.run()
-    (said,) = [getattr(one, "fields", {}) for one in caplog.records if one.getMessage() == "reloaded"]
-    (at,) = said["positions"].values()
+    at = switched_at(caplog)
     assert 0 < at <= committed(plant)[0] < len(values)
     successor(plant, plant.streams(**rolling), lambda: False, []).run()
     assert published(plant) == switched(plant, values, at)
+
+
+def switched_at(caplog: pytest.LogCaptureFixture) -> int:
+    (said,) = [getattr(one, "fields", {}) for one in caplog.records if one.getMessage() == "reloaded"]
+    (at,) = said["positions"].values()
+    return int(at)
+
+
+def test_kills_while_sensors_learn_the_new_model(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    """One of three sensors it does not know keeps its profile until it was seen for long enough; others warm up."""
+    rolling: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
+    values = values_of(0, rows=1000)
+    plant.append(0, values)
+    reloads = Once(plant, 4)
+    seen: list[int] = []
+
+    def watched(partition: Partition) -> Pipeline:
+        pipeline = pipeline_for(plant, model=new_model(), config=new_config())(partition)
+
+        def looking(batch: Batch, process: Any = pipeline.process) -> Any:
+            seen.append(pipeline.relearning)
+            return process(batch)
+
+        pipeline.process = looking  # type: ignore[method-assign]
+        return pipeline
+
+    def stop() -> bool:
+        if reloads.taken_at is not None and reloads.turn >= reloads.taken_at + 3:
+            raise CrashError
+        return False
+
+    old = Daemon(
+        plant.streams(**rolling), pipeline_for(plant), metrics=Metrics(CollectorRegistry()), health=Health(),
+        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
+        setup=Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")}), reloads=reloads,
+    )  # fmt: skip
+    caplog.set_level("INFO")
+    with pytest.raises(CrashError):
+        old.run()
+    for turns in (12, 17, None):
+        stops = (lambda: False) if turns is None else crash_after(turns)
+        with contextlib.suppress(CrashError):
+            successor(plant, plant.streams(**rolling), stops, [], watched).run()
+    assert published(plant) == switched(plant, values, switched_at(caplog))
+    assert seen[0] > 0
+    assert seen[-1] == 0
