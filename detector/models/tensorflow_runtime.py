@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from detector.errors import UserError
 from detector.models.onnx_runtime import check_windows
-from detector.models.tensorflow_setup import load_tensorflow
+from detector.models.spec import FRAME_KINDS
+from detector.models.tensorflow_setup import load_tensorflow, require_tensorflow
 
 F32 = NDArray[np.float32]
 
@@ -39,7 +40,11 @@ class TensorFlowRuntime:
 
     @classmethod
     def load(cls, path: Path, kind: str) -> TensorFlowRuntime:
-        """Open a `.keras` file; code inside it is refused. Raises UserError if it is no such model."""
+        """Open a `.keras` file; code inside it is refused.
+
+        Raises UserError if it is no such model, or TensorFlow is not installed.
+        """
+        require_tensorflow("frames.runtime" if kind in FRAME_KINDS else "readings.runtime")
         _, keras = load_tensorflow()
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=True)

@@ -29,6 +29,16 @@ def require_training_packages() -> None:
         )
 
 
+def require_tensorflow(key: str) -> None:
+    """Raise UserError where TensorFlow is not installed; `key` of the configuration asks for it."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            "TensorFlow is not installed here",
+            where=f"{key}: tensorflow",
+            todo="Set it to onnx, which scores the same model, or install the package with its dependencies",
+        )
+
+
 @functools.cache
 def load_tensorflow() -> tuple[Any, Any]:
     """Import TensorFlow and Keras, once; returns both modules.

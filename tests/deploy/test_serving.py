@@ -113,10 +113,18 @@ def test_a_missing_model_volume_is_named(serving: Path, tmp_path: Path) -> None:
     assert "models" in done.stderr.splitlines()[-1]
 
 
-def run(detector: Path, directory: Path, output: Path) -> subprocess.CompletedProcess[str]:
+def test_the_tensorflow_runtime_is_not_there(serving: Path, tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "models")
+    (tmp_path / "in.jsonl").write_bytes(json_lines())
+    done = run(serving, tmp_path, tmp_path / "out.jsonl", "--set", "readings.runtime=tensorflow")
+    assert done.returncode == 2
+    assert "TensorFlow is not installed here (readings.runtime: tensorflow)" in done.stderr.splitlines()[-1]
+
+
+def run(detector: Path, directory: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [
         str(detector), "run", "--input", "in.jsonl", "--output", str(output), "--until-end",
-        "--set", "readings.model=models", "--set", "http.listen=127.0.0.1:0",
+        "--set", "readings.model=models", "--set", "http.listen=127.0.0.1:0", *more,
     ]  # fmt: skip
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
 
