@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = False
     try:
         module, args = _parse(argv)
+        if args.command != "run":  # which lets it through when it listens
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         debug = args.log_level == "debug"
         _configure(module, args)
         debug = debug or logs.debugging()

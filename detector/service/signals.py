@@ -47,6 +47,8 @@ class StopSignals:
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._handle)
         self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        # From the start of the process on it was held back (`detector.__main__`).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         return self
 
     def __exit__(

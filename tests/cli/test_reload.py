@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -30,9 +31,7 @@ class Running:
 
     def __init__(self) -> None:
         words = ["run", "--config", "config.yaml", "--input", "in.jsonl", "--output", "out.jsonl"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "detector.cli.main", *words], stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen([sys.executable, "-m", "detector", *words], stderr=subprocess.PIPE, text=True)
 
     def wait_for(self, *names: str) -> dict[str, Any]:
         """The fields of the next event of these names, with its name."""
@@ -184,3 +183,28 @@ def test_a_storm_of_signals_while_it_reads(started: Callable[[], Running]) -> No
     words = ["--input", "in.jsonl", "--output", "out.jsonl", "--until-end"]
     assert main(["run", "--config", "config.yaml", *words]) == 0
     assert Path("out.jsonl").read_bytes() == published(lambda: None, sum(map(len, LINES)))
+
+
+def test_a_signal_while_it_starts_is_a_reload_and_not_the_end(started: Callable[[], Running]) -> None:
+    one = started()
+    at_once = 1 << (signal.SIGHUP - 1)
+    status = Path(f"/proc/{one.process.pid}/status")
+    while not int(re.findall(r"SigBlk:\s*(\w+)", status.read_text())[0], 16) & at_once:
+        assert one.process.poll() is None
+    one.process.send_signal(signal.SIGHUP)
+    assert one.wait_for("started", "reloading")["event"] == "started", "it came long before"
+    assert one.wait_for("reloading")["reason"] == "SIGHUP"
+    assert one.wait_for("reloaded", "reload_failed")["event"] == "reloaded"
+    one.process.terminate()
+    assert one.process.wait(timeout=30) == 0
+
+
+def test_another_command_with_that_word_holds_nothing_back() -> None:
+    script = (
+        "import signal, sys\n"
+        "from detector.__main__ import main\n"
+        "sys.argv[1:] = ['models', 'list', '--dir', 'run']\n"
+        "print(main(), signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "2 False\n"

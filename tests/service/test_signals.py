@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -29,6 +30,17 @@ def test_the_second_signal_forces() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.stop
     assert forced == [FORCED]
+
+
+def test_a_hang_up_that_was_held_back_counts() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    # To this thread: another one of the test run might let it through.
+    signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+    with StopSignals() as signals:
+        assert signals.hangups == 1
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.hangups == 2
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_handlers_come_back() -> None:
