@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -16,6 +16,7 @@ from detector.service.http import Health
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
+from detector.service.packing import PackedStates
 from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
 from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
@@ -92,7 +93,7 @@ class Daemon:
         self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
         self._twins = Twins(self._pipelines)
-        self._states = _States(self._pipelines, metrics)
+        self._states = PackedStates(self._pipelines, metrics.snapshot_bytes.set)
         self._fed = self._began = monotonic()
         self._observer = Observer(
             metrics, health, board or Board(), setup or Setup(), wall_clock=wall_clock, monotonic=monotonic
@@ -162,7 +163,7 @@ class Daemon:
 
     def _poll(self) -> Sequence[Event]:
         pending = bool(self._pending())
-        if self._next is not None and (pending or self._holding):
+        if self._next is not None and not self._restoring and (pending or self._holding):
             # Nothing more comes in before the switch, or there would always be something pending.
             self._holding = True
             self._pause(READY_SECONDS)
@@ -272,6 +273,7 @@ class Daemon:
         self._uncommitted.pop(partition, None)
         if self._scores is not None:
             self._scores.drop(partition)
+        self._states.gone(partition)
         if self._restoring.pop(partition, None) is not None and not self._restoring:
             self._health.clear_reason("restoring")
         self._metrics.partition_gone(partition.stream, partition.number)
@@ -332,23 +334,23 @@ class Daemon:
             case Failed():
                 self._newest_failed = True
                 self._observer.reload_failed()
-        if self._next is None or self._pending():
+        # All partitions switch or none, and whether the state of one fits is known when it is there.
+        if self._next is None or self._restoring or self._pending():
             return
         ready, since = self._next
-        live = {at: one for at, one in self._pipelines.items() if not one.restoring}
-        settled = all(one.position == self._durable.get(at) for at, one in live.items())
+        settled = all(one.position == self._durable.get(at) for at, one in self._pipelines.items())
         # Standard input and output have no durable commits to wait for.
         if settled or (not self._ever_durable and self._monotonic() - since >= NEVER_DURABLE_SECONDS):
             self._next, self._holding = None, False
-            self._switch(ready, live)
+            self._switch(ready)
 
-    def _switch(self, ready: Ready, live: Mapping[Partition, PartitionPipeline]) -> None:
+    def _switch(self, ready: Ready) -> None:
         """From here on the new engine counts, or the old one stays for all partitions."""
         engine = ready.engine
         successors: dict[Partition, PartitionPipeline] = {}
         same = ready.only_logging and engine.setup.models == self._observer.setup.models
         try:
-            for partition, pipeline in {} if same else live.items():
+            for partition, pipeline in {} if same else self._pipelines.items():
                 successors[partition] = successor = engine.make_pipeline(partition)
                 if pipeline.clock is None and not pipeline.sensors:
                     successor.begin(pipeline.position)
@@ -361,15 +363,13 @@ class Daemon:
             return
         self._pipelines |= successors
         self._make_pipeline, self._make_former = engine.make_pipeline, engine.make_former
-        # What is run again at the moment goes on as it was, and is succeeded when it has caught up.
-        self._former |= self._pipelines.keys() - live.keys()
         self._reloads.taken(ready)
         self._observer.setup = replace(engine.setup, reloaded=not self._newest_failed)
         event(
             _log, logging.INFO, "reloaded",
             reason=ready.reason, changed=list(ready.changed),
             models={kind: model.version for kind, model in engine.setup.models.items()},
-            positions={f"{at.stream}:{at.number}": one.position for at, one in live.items()},
+            positions={f"{at.stream}:{at.number}": one.position for at, one in self._pipelines.items()},
         )  # fmt: skip
 
 
@@ -389,28 +389,3 @@ def _why(output: Output) -> str:
     """What was wrong with the first record that was rejected; nothing if none was."""
     headers = dict(output.dead_letters[0].headers) if output.dead_letters else {}
     return headers.get("detector.message", b"").decode()
-
-
-class _States:
-    """The state of the pipelines, for the backend to store: a `RollingSnapshot`."""
-
-    def __init__(self, pipelines: Mapping[Partition, PartitionPipeline], metrics: Metrics) -> None:
-        self._pipelines = pipelines
-        self._metrics = metrics
-
-    def __call__(self, partition: Partition) -> bytes:
-        data = self._pipelines[partition].snapshot()
-        self._metrics.snapshot_bytes.set(len(data))
-        return data
-
-    def slices(self, partition: Partition) -> int:
-        return self._pipelines[partition].slices()
-
-    def pack_slice(self, partition: Partition, number: int) -> bytes:
-        return self._pipelines[partition].pack_slice(number)
-
-    def renewed(self, partition: Partition) -> bool:
-        return self._pipelines[partition].renewed()
-
-    def journal(self, partition: Partition) -> Sequence[tuple[str, bytes | None]]:
-        return self._pipelines[partition].journal()

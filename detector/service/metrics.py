@@ -139,7 +139,11 @@ class Metrics:
         self.restore = make.histogram(
             "restore_seconds", "Time from the assignment of a partition to its first live record", _SLOW
         )
-        self.snapshot_bytes = make.gauge("snapshot_bytes", "Size of the state as it was last stored as a whole")
+        self.snapshot_bytes = make.gauge(
+            "snapshot_bytes",
+            "Size of the state of all partitions as it was last stored; on Kafka of the slices stored since the "
+            "assignment of a partition, all of them after one state.snapshot_interval",
+        )
 
     def _results(self) -> None:
         make = self._maker("Results")

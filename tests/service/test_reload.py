@@ -27,7 +27,7 @@ from detector.state import StateError
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from tests.plant import PARTITION, pipeline_of
-from tests.service.test_switch import NEW, OLD, TURN, CrashError, faulty
+from tests.service.test_switch import NEW, OLD, TURN, CrashError, Lagging, faulty
 from tests.tiny import tiny_bundle
 
 Side = tuple[Model, ReadingsConfig]
@@ -384,7 +384,9 @@ def test_a_failure_after_what_is_still_to_be_taken_counts(records: list[Record])
     assert (life.successful, life.models()) == (0, {"2"})
 
 
-def test_what_the_state_does_not_fit_is_refused(records: list[Record]) -> None:
+def unfit() -> Ready:
+    """What no state fits."""
+
     class Unfit(Pipeline):
         def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
             raise StateError("it does not fit")
@@ -394,11 +396,45 @@ def test_what_the_state_does_not_fit_is_refused(records: list[Record]) -> None:
         pipeline.__class__ = Unfit
         return pipeline
 
-    unfit = Ready(dataclasses.replace(engine_of(NEW), make_pipeline=make), ("readings.alerts.close_after",), "SIGHUP")
+    return Ready(dataclasses.replace(engine_of(NEW), make_pipeline=make), ("readings.alerts.close_after",), "SIGHUP")
+
+
+def test_what_the_state_does_not_fit_is_refused(records: list[Record]) -> None:
     undisturbed = Life(memory(records), Scripted({})).run()
-    life = Life(memory(records), Scripted({3: unfit})).run()
+    life = Life(memory(records), Scripted({3: unfit()})).run()
     assert life.reloads.outcomes == ["it does not fit"]
     assert life.streams.read("alerts") == undisturbed.streams.read("alerts")
+    assert (life.successful, life.models()) == (0, {"1"})
+
+
+def crashed(records: Sequence[Record]) -> Lagging:
+    """Streams of a process that died after five turns, and whose state is that of the first one."""
+    streams = Lagging(records, fresh=False)
+    turns = iter(range(5))
+
+    def stop() -> bool:
+        if next(turns, None) is None:
+            raise CrashError
+        return False
+
+    Life(streams, Scripted({}), stop=stop).run()
+    return streams
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_during_a_restore_it_waits(records: list[Record], turn: int) -> None:
+    streams = crashed(records)
+    life = Life(streams, Scripted({turn: ready(NEW)})).run()
+    assert life.reloads.outcomes == ["taken"]
+    assert streams.read("alerts") == switched(records, 5 * TURN)
+
+
+def test_nor_is_it_the_end_of_a_restore_if_the_state_does_not_fit(records: list[Record]) -> None:
+    undisturbed = Life(memory(records), Scripted({})).run()
+    streams = crashed(records)
+    life = Life(streams, Scripted({2: unfit()})).run()
+    assert life.reloads.outcomes == ["it does not fit"]
+    assert streams.read("alerts") == undisturbed.streams.read("alerts")
     assert (life.successful, life.models()) == (0, {"1"})
 
 

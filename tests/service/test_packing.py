@@ -1,0 +1,58 @@
+"""How large what is stored is, in one piece and in slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detector.service.packing import PackedStates
+from detector.streams.base import Partition, RollingSnapshot
+
+ONE, OTHER = Partition("sensor-readings", 0), Partition("sensor-readings", 1)
+
+
+class Sized:
+    """A pipeline whose slices are as large as it is told."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = list(sizes)
+
+    def slices(self) -> int:
+        return len(self.sizes)
+
+    def pack_slice(self, number: int) -> bytes:
+        return bytes(self.sizes[number])
+
+    def snapshot(self) -> bytes:
+        return bytes(sum(self.sizes))
+
+
+def made(**pipelines: Any) -> tuple[PackedStates, list[float]]:
+    told: list[float] = []
+    return PackedStates({ONE: pipelines["one"], OTHER: pipelines["other"]}, told.append), told
+
+
+def test_slices_count_as_they_were_last_packed() -> None:
+    one = Sized(10, 20)
+    states, told = made(one=one, other=Sized(5))
+    assert isinstance(states, RollingSnapshot)
+    states.pack_slice(ONE, 0)
+    states.pack_slice(OTHER, 0)
+    assert told[-1] == 15
+    states.pack_slice(ONE, 1)
+    assert told[-1] == 35
+    one.sizes[0] = 12
+    assert states.pack_slice(ONE, 0) == bytes(12)
+    assert told[-1] == 37
+    del one.sizes[1]
+    assert states.slices(ONE) == 1
+    assert told[-1] == 17
+    states.gone(ONE)
+    assert told[-1] == 5
+
+
+def test_in_one_piece_it_is_that_of_all_partitions() -> None:
+    states, told = made(one=Sized(10, 20), other=Sized(5))
+    assert (states(ONE), states(OTHER), states(ONE)) == (bytes(30), bytes(5), bytes(30))
+    assert told[-1] == 35
+    states.gone(Partition("sensor-readings", 2))
+    assert told[-1] == 35
