@@ -109,6 +109,7 @@ class Process:
 
     def __post_init__(self) -> None:
         self.now = BEGIN
+        self.set_forward = 0.0  # the wall clock, against what has passed
         self.registry = CollectorRegistry()
         self.health = Health(clock=lambda: self.now)
         self.supervisor = Supervisor()
@@ -122,7 +123,7 @@ class Process:
             stop=lambda: self.turn(),
             until_end=self.until_end,
             notifier=self.supervisor,
-            wall_clock=lambda: self.now,
+            wall_clock=lambda: self.now + self.set_forward,
             monotonic=lambda: self.now,
         )
 
