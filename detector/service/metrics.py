@@ -141,8 +141,8 @@ class Metrics:
         )
         self.snapshot_bytes = make.gauge(
             "snapshot_bytes",
-            "Size of the state of all partitions as it was last stored; on Kafka of the slices stored since the "
-            "assignment of a partition, all of them after one state.snapshot_interval",
+            "Size of the state of all partitions as it was last stored, before compression; on Kafka of the slices "
+            "stored since the assignment of a partition, all of them after one state.snapshot_interval",
         )
 
     def _results(self) -> None:

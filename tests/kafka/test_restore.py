@@ -11,6 +11,7 @@ import pytest
 from kafka import TopicPartition
 
 from detector.errors import OperationError, UserError
+from detector.streams.kafka.statelog import StateReading
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import PATIENCE, Plant
 from tests.kafka.test_faults import committed, until_assigned, wait_until
@@ -170,4 +171,8 @@ def test_a_change_of_settings_moves_all_slices_in_small_transactions(
     worker = Worker(plant, plant.streams(**SLOW), config=other)
     worker.run()
     assert worker.sample("detector_readings_total", outcome="accepted") == len(values) - 2000, "nothing ran again"
+    reading = StateReading(generation=1)
+    for offset, record in enumerate(plant.read(plant.state)):
+        reading.take(offset, record.key, record.value)
+    assert worker.sample("detector_snapshot_bytes") == sum(len(one.data()) for one in reading.slices.values()) > 0
     assert committed(plant)[0] >= len(values)

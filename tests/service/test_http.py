@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -15,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from detector.errors import OperationError
-from detector.service import logs
+from detector.service import http, logs
 from detector.service.http import FRESH_SECONDS, WAITING, Health, HttpServer, Pace, Response, Route, standard_routes
 
 
@@ -264,3 +265,37 @@ def test_many_at_once_pass_and_then_a_steady_number() -> None:
     assert round(pace.wait(), 3) == 0.1
     clock.now += 3600
     assert [round(pace.wait(), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.1], "what was not used is not saved up"
+
+
+def test_a_thousand_at_once_are_answered_or_turned_away(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pace of a service it would take a minute; what it does to the throughput is measured by verify-service."""
+    monkeypatch.setattr(http, "RATE", 1e6)
+    monkeypatch.setattr(http, "BURST", 1_000_000)
+    threads: list[int] = []
+
+    def page(_: str) -> Response:
+        threads.append(threading.active_count())
+        return Response(200, "text/plain", b"all of it\n" * 1000)
+
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return await reader.read()
+        except ConnectionError:
+            return b""  # turned away
+        finally:
+            writer.close()
+
+    async def all_of_them(port: int) -> list[bytes]:
+        return await asyncio.wait_for(asyncio.gather(*(ask(port) for _ in range(1000))), 60)
+
+    before = threading.active_count()
+    with serving({"/metrics": page}, connections=8) as server:
+        answers = asyncio.run(all_of_them(server.port))
+        assert request(server, "/metrics")[0] == 200, "and those that come after"
+    served = [answer for answer in answers if answer]
+    assert len(served) > 8
+    assert all(answer.endswith(b"all of it\n" * 1000) for answer in served), "none is cut short"
+    # The server's own thread, and one a place that is just being given on.
+    assert max(threads) <= before + 1 + 2 * 8
