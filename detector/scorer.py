@@ -215,7 +215,11 @@ def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any
     """The K signals of every row (T, K, n)."""
     channels = raw.shape[1] // 2
     rates = np.repeat([signals.PREDICTION_RATE, signals.LEVEL_RATE], channels)[:, None]
-    average = _started(np.concatenate([moving["prediction"].T, moving["level"].T]), raw)
+    begun = moving["prediction"]
+    if channels > 1:
+        # With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
+        begun = np.where(np.isnan(begun), moving["mean"][:, :channels], begun)
+    average = _started(np.concatenate([begun.T, moving["level"].T]), raw)
     out = np.zeros((block.height, 2 * channels + 1, len(block.slots)))
     for tick, k in enumerate(block.active):
         now = average[:, :k]

@@ -198,3 +198,8 @@ def test_a_warm_up_grows_as_rows_come() -> None:
         assert warming.count == last
         assert warming.times.tolist() == times[:last].tolist()
         assert warming.values.tolist() == values[:last].tolist()
+
+
+def test_a_further_channel_takes_at_most_1300_bytes() -> None:
+    sizes = [sum(np.dtype(c.dtype).itemsize * int(np.prod(c.shape)) for c in columns(n, 10)) for n in (1, 2, 3)]
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] <= 1.3 * 1024

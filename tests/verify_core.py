@@ -1,7 +1,8 @@
 """The reading path end to end, on the real program: `python -m tests.verify_core`.
 
 Runs the demo and counts its result anew, kills the daemon with SIGKILL again and again over one input and compares
-what it published with the uninterrupted run's, and compares a backtest with both. Prints every check with what was
+what it published with the uninterrupted run's, and compares a backtest with both; then the same with machines of
+several channels and the stream of scores. Prints every check with what was
 measured, and ends with a line PASS or FAIL and exit status 0 or 1.
 """
 
@@ -23,6 +24,7 @@ from typing import Any, Final
 from detector.simulated_cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
+from tests.verify_channels import verify_channels
 
 STREAM: Final = "sensor-readings"
 ALERTS: Final = "anomaly-alerts"
@@ -63,6 +65,7 @@ def main() -> int:
         if checks.passed:
             verify_backtest(checks, demo, directory / "backtest")
             verify_kills(checks, demo, directory / "killed", kills=args.kills, seed=args.seed)
+        verify_channels(checks.that, detector, directory / "channels", kills=min(12, args.kills), seed=args.seed)
     print(f"\n{time.monotonic() - began:.0f} s")
     print("PASS" if checks.passed else "FAIL")
     return 0 if checks.passed else 1

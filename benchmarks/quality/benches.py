@@ -1,4 +1,4 @@
-"""The six benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The seven benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, faults, images
+from benchmarks.quality import budget, faults, images, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -28,7 +28,6 @@ ALERT_BUDGET, NAB_BUDGET = 10_000, 1_000
 SYNTHETIC_SENSORS = 65
 QUICK_ROWS, FULL_ROWS = 60_000, 300_000
 SYNTHETIC_PARTS = 2
-REAL_LEAST = 15
 PRODUCT, BASELINE = "detector", "PCA 40 components"
 
 
@@ -238,14 +237,13 @@ def budgets(job: Job) -> Outcome:
     ):
         for b in asked:
             pooled = budget.pool([o for o in observed if o.budget == b])
-            lines.append((name, f"1 in {b}", *_pooled(pooled)))
-            judged_here = pooled.expected >= REAL_LEAST
+            lines.append((name, f"1 in {b}", *budget.cells(pooled)))
+            judged_here = pooled.expected >= budget.REAL_LEAST
             outcome.gates.append(
                 Gate(f"budget 1 in {b}, {name}: observed / asked", pooled.ratio if judged_here else None, passes, aim)
             )
             outcome.numbers[f"{name} {b}"] = {"asked": pooled.expected, "observed": pooled.alarms}
-    columns = ("", "budget", "asked", "observed", "ratio", "95 %", "sensors with 3 or more asked", "above 5 x")
-    outcome.tables.append(Table(f"Budget: {title}", columns, lines))
+    outcome.tables.append(Table(f"Budget: {title}", budget.COLUMNS, lines))
     for observed, what in ((made, "kind"), (found, "data set")):
         outcome.tables.append(_by_group(observed, asked, what))
     both = budget.pool([*made, *found])
@@ -257,14 +255,6 @@ def budgets(job: Job) -> Outcome:
         if o.expected >= budget.EXPECTED_LEAST and o.alarms > budget.FAR_ABOVE * o.expected
     ]
     return outcome
-
-
-def _pooled(pooled: budget.Pooled) -> tuple[str, ...]:
-    low, high = pooled.interval
-    return (
-        number(pooled.expected, 1), str(pooled.alarms), number(pooled.ratio, 2), f"{low:.2f} to {high:.2f}",
-        str(pooled.judged), str(pooled.far_above),
-    )  # fmt: skip
 
 
 def _by_group(observed: Sequence[budget.Observed], asked: Sequence[int], what: str) -> Table:
@@ -337,6 +327,14 @@ def _share(flags: Iterable[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+# -- channels --------------------------------------------------------------------------------------------------------
+
+
+def several_channels(job: Job) -> Outcome:
+    """Machines of three channels: false alarms, and faults of one channel or of the relation between them."""
+    return several.outcome(job.workers, job.setup, quick=job.quick)
+
+
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
@@ -351,5 +349,6 @@ BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "nab": nab,
     "budget": budgets,
     "faults": second_faults,
+    "channels": several_channels,
     "images": one_class,
 }

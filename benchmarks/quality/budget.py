@@ -11,6 +11,7 @@ from benchmarks.quality.data import Source, load
 from benchmarks.quality.detection import Setup, opened_model
 from benchmarks.quality.drive import play, play_together
 from benchmarks.quality.modelling import ModelStore, training_rows
+from benchmarks.quality.results import number
 from benchmarks.quality.scoring import overlap_counts, poisson_interval
 from benchmarks.quality.synthetic import KINDS, sensor
 from detector.profile import MIN_ROWS
@@ -24,6 +25,8 @@ EXPECTED_LEAST = 3.0
 """A single sensor is judged from so many expected alarms on."""
 FAR_ABOVE = 5.0
 LIVE_LEAST = 100
+REAL_LEAST = 15
+"""Expected alarms from which on a ratio is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,19 @@ def pool(observed: Sequence[Observed]) -> Pooled:
     judged = [o for o in observed if o.expected >= EXPECTED_LEAST]
     far = sum(o.alarms > FAR_ABOVE * o.expected for o in judged)
     return Pooled(sum(o.expected for o in observed), sum(o.alarms for o in observed), len(judged), far)
+
+
+COLUMNS = ("", "budget", "asked", "observed", "ratio", "95 %", "sensors with 3 or more asked", "above 5 x")
+"""Of a table whose rows begin with a name and a budget, and go on with `cells`."""
+
+
+def cells(pooled: Pooled) -> tuple[str, ...]:
+    """What a row of a table says of sensors together."""
+    low, high = pooled.interval
+    return (
+        number(pooled.expected, 1), str(pooled.alarms), number(pooled.ratio, 2), f"{low:.2f} to {high:.2f}",
+        str(pooled.judged), str(pooled.far_above),
+    )  # fmt: skip
 
 
 def names(sensors: int) -> list[tuple[str, int]]:

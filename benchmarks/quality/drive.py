@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.modelling import channel_names
 from detector.config import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
 from detector.decoded import Readings
 from detector.messages import Alert, decode_alert
@@ -48,10 +49,11 @@ class Played:
     live_rows: int
 
 
-def settings(warmup: int, budget: int | None) -> ReadingsConfig:
+def settings(warmup: int, budget: int | None, channels: tuple[str, ...] = ("value",)) -> ReadingsConfig:
     """The default configuration, but for what concerns time, with a budget of one false alarm in so many readings."""
     allowed = None if budget is None else FalseAlarms(per_sensor=1.0, per=f"{budget} readings")
     return ReadingsConfig(
+        channels=channels,
         warmup=warmup,
         window=WindowConfig(max_gap=None, max_fill=0),
         idle_eviction=None,
@@ -63,26 +65,37 @@ def play(values: F64, train_rows: int, model: Model, budget: int | None) -> Play
     """One sensor's series (L,) from row 0. Values that are not finite are not sent, and take no row of the pipeline."""
     rows = np.flatnonzero(np.isfinite(values))
     warmup = max(int(np.searchsorted(rows, train_rows)), MIN_ROWS)
-    told, scored = _run({"s": values[rows]}, settings(warmup, budget), model)
+    alerts, scored = _run({"s": values[rows]}, settings(warmup, budget), model)
     scores = np.zeros(len(values))
     scores[rows[len(rows) - len(scored) :]] = scored
-    episodes = tuple(_in_rows(span, rows) for span in told)
+    episodes = tuple(_in_rows(span, rows) for span in episodes_of(alerts))
     return Played(scores, episodes, max(len(rows) - warmup, 0))
 
 
 def play_together(
     sensors: Mapping[str, F64], warmup: int, model: Model, budget: int | None
 ) -> dict[str, tuple[Episode, ...]]:
-    """Several sensors side by side through one pipeline, each with its own rows (L,); their episodes."""
-    told, _ = _run(sensors, settings(warmup, budget), model)
+    """Several sensors side by side through one pipeline, each with its own rows (L,) or (L, C); their episodes."""
+    told = episodes_of(alerts_together(sensors, warmup, model, budget))
     found: dict[str, list[Episode]] = {name: [] for name in sensors}
     for span in told:
         found[span.sensor_id].append(_in_rows(span, np.arange(len(sensors[span.sensor_id]))))
     return {name: tuple(episodes) for name, episodes in found.items()}
 
 
-def _run(sensors: Mapping[str, F64], config: ReadingsConfig, model: Model) -> tuple[list[EpisodeSpan], F64]:
-    """Feed all rows; returns the episodes and the scores as they came."""
+def alerts_together(sensors: Mapping[str, F64], warmup: int, model: Model, budget: int | None) -> list[Alert]:
+    """The same, and what was published."""
+    channels = channel_names(next(iter(sensors.values())))
+    return _run(sensors, settings(warmup, budget, channels), model)[0]
+
+
+def row_of(time: int) -> int:
+    """The row of a time (ns)."""
+    return (time - START) // SECOND
+
+
+def _run(sensors: Mapping[str, F64], config: ReadingsConfig, model: Model) -> tuple[list[Alert], F64]:
+    """Feed all rows; returns the alerts and the scores as they came."""
     decoder = _Served()
     pipeline = Pipeline(_PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
     longest = max(len(values) for values in sensors.values())
@@ -96,7 +109,7 @@ def _run(sensors: Mapping[str, F64], config: ReadingsConfig, model: Model) -> tu
             raise AssertionError(f"{len(decoder.next)} readings sent, {output.tally.accepted} taken")
         alerts += [decode_alert(message.value) for message in output.alerts]
         scores += output.scores
-    return episodes_of(alerts), np.concatenate([*scores, np.empty(0)])
+    return alerts, np.concatenate([*scores, np.empty(0)])
 
 
 def _readings(sensors: Mapping[str, F64], begin: int, end: int) -> Readings:
@@ -109,7 +122,7 @@ def _readings(sensors: Mapping[str, F64], begin: int, end: int) -> Readings:
         records=np.zeros(len(parts), dtype=np.int64),
         elements=np.arange(len(elements)),
         times=START + (begin + elements) * SECOND,
-        values=np.concatenate([part for _, part in parts])[:, None],
+        values=np.concatenate([part.reshape(len(part), -1) for _, part in parts]),
         rejects=[],
     )
 
@@ -131,7 +144,7 @@ def _in_rows(span: EpisodeSpan, rows: NDArray[np.intp]) -> Episode:
     """`rows`: the series' row of each row that was sent."""
 
     def row(time: int) -> int:
-        return int(rows[(time - START) // SECOND])
+        return int(rows[row_of(time)])
 
-    ended = len(rows) - 1 if span.ended is None else (span.ended - START) // SECOND
+    ended = len(rows) - 1 if span.ended is None else row_of(span.ended)
     return Episode(row(span.started), row(span.detected), int(rows[ended]), span.ended is not None)

@@ -21,8 +21,12 @@ from detector.profile import MIN_ROWS
 from detector.scorer import Model
 
 F64 = NDArray[np.float64]
-CHANNELS = ("value",)
 SECOND = 10**9
+
+
+def channel_names(values: F64) -> tuple[str, ...]:
+    """What the columns of a sensor's rows (L,) or (L, C) are called."""
+    return ("value",) if values.ndim == 1 else tuple(f"c{number}" for number in range(values.shape[1]))
 
 
 def training_rows(values: F64, train_rows: int) -> F64:
@@ -39,11 +43,12 @@ class ModelStore:
         self._directory = directory
 
     def make(self, prefixes: Mapping[str, F64], kind: str, seed: int = 0) -> str:
-        """The key of the model trained on these sensors' prefixes (L,), each of at least 150 rows."""
+        """The key of the model trained on these sensors' prefixes (L,) or (L, C), each of at least 150 rows."""
         config = TrainingConfig(seed=seed)
         spec = ModelSpec(
-            kind, CHANNELS, hidden=config.hidden, units=config.units, activation=config.activation, scaler=config.scaler
-        )
+            kind, channel_names(next(iter(prefixes.values()))), hidden=config.hidden, units=config.units,
+            activation=config.activation, scaler=config.scaler,
+        )  # fmt: skip
         key = f"{kind}-{_digest(prefixes, spec, config)}"
         path = self._path(key)
         if not path.is_file():
@@ -74,7 +79,8 @@ class ModelStore:
 def _train(prefixes: Mapping[str, F64], spec: ModelSpec, config: TrainingConfig) -> bytes:
     _, keras = _one_thread()
     series = {
-        name: (np.arange(len(values), dtype=np.int64) * SECOND, values[:, None]) for name, values in prefixes.items()
+        name: (np.arange(len(values), dtype=np.int64) * SECOND, values.reshape(len(values), -1))
+        for name, values in prefixes.items()
     }
     model, _ = training.train(series, spec, config)
     onnx = onnx_export.to_onnx(model, spec)
