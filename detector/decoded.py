@@ -77,6 +77,21 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
+    def only(self, kept: NDArray[np.bool_]) -> Readings:
+        """Some of the readings (n,), with all rejects."""
+        runs = np.repeat(np.arange(len(self.ids)), self.counts)
+        counts = np.bincount(runs[kept], minlength=len(self.ids))
+        left = np.flatnonzero(counts)
+        return Readings(
+            ids=[self.ids[run] for run in left.tolist()],
+            counts=counts[left],
+            records=self.records[left],
+            elements=self.elements[kept],
+            times=self.times[kept],
+            values=self.values[kept],
+            rejects=self.rejects,
+        )
+
 
 class Problem(NamedTuple):
     """One rejected reading, or with `element` None a whole rejected message."""

@@ -26,7 +26,7 @@ from detector.partition import PartitionPath
 from detector.profile import Carry, Profile, build_profile
 from detector.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
 from detector.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_anew
-from detector.rules import UNWATCHED, RuleBook, Rules
+from detector.rules import RuleBook, Rules
 from detector.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.signals import WINDOW
 from detector.snapshots import Basis, settings_of
@@ -109,7 +109,7 @@ class Pipeline(PartitionPath):
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
         self._output = Output(records=len(batch.records))
-        readings = self._decoder.decode(batch)
+        readings = self._watched(self._decoder.decode(batch))
         self._refuse(batch.records, readings.rejects)
         records = np.repeat(readings.records, readings.counts)
 
@@ -124,18 +124,23 @@ class Pipeline(PartitionPath):
         """What has become ready of what is pending: nothing."""
         return Output()
 
+    def _watched(self, readings: Readings) -> Readings:
+        """The readings without those of sensors that are left out, which not even move the clock."""
+        if self._book.watches_all:
+            return readings
+        watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
+        left_out = len(watched) - int(watched.sum())
+        self._output.excluded = left_out
+        return readings.only(watched) if left_out else readings
+
     def _segment(self, readings: Readings, runs: slice, elements: slice, records: I64) -> None:
         slots = np.repeat(self._slots(readings.ids[runs]), readings.counts[runs])
         arrivals = Arrivals(
             slots, readings.times[elements], readings.values[elements], records[elements], readings.elements[elements]
         )
-        watched = slots >= 0
-        self._output.excluded += len(slots) - int(watched.sum())
         if self.restoring:
-            known = self._table["known"][slots[watched]]
-            watched[watched] = known <= self._offsets[arrivals.records[watched]]
-        if not watched.all():
-            arrivals = arrivals.only(watched)
+            new = self._table["known"][slots] <= self._offsets[arrivals.records]
+            arrivals = arrivals if new.all() else arrivals.only(new)
         self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         total = self._output.tally
@@ -145,21 +150,13 @@ class Pipeline(PartitionPath):
 
     def _slots(self, ids: Sequence[str]) -> Slots:
         known = self._table.slots
-        slots = np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
-        # A sensor that was watched before this process keeps its slot until it is evicted.
-        left_out = self._table["rules"][slots[slots >= 0]] == UNWATCHED
-        if left_out.any():
-            slots[np.flatnonzero(slots >= 0)[left_out]] = -1
-        return slots
+        return np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
 
     def _meet(self, sensor_id: str) -> int:
-        """A slot for a sensor not known so far, with its profile if the model has one; -1 if it is not watched."""
-        number = self._book.number(sensor_id)
-        if number == UNWATCHED:
-            return -1
+        """A slot for a sensor not known so far, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
         self._output.met.append(sensor_id)
-        self._table["rules"][slot] = number
+        self._table["rules"][slot] = self._book.number(sensor_id)
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
         if profile is None:

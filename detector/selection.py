@@ -12,6 +12,11 @@ class Selection:
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._include, self._exclude = tuple(include), tuple(exclude)
 
+    @property
+    def includes_all(self) -> bool:
+        """Whether every sensor is watched."""
+        return "*" in self._include and not self._exclude
+
     def includes(self, sensor_id: str) -> bool:
         """Whether the sensor is watched."""
         return any(fnmatchcase(sensor_id, pattern) for pattern in self._include) and not any(

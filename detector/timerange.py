@@ -33,20 +33,7 @@ class TimeRange:
             keep &= readings.times >= self._start
         if self._end is not None:
             keep &= readings.times < self._end
-        if keep.all():
-            return readings
-        runs = np.repeat(np.arange(len(readings.ids)), readings.counts)
-        counts = np.bincount(runs[keep], minlength=len(readings.ids))
-        left = np.flatnonzero(counts)
-        return Readings(
-            ids=[readings.ids[run] for run in left],
-            counts=counts[left],
-            records=readings.records[left],
-            elements=readings.elements[keep],
-            times=readings.times[keep],
-            values=readings.values[keep],
-            rejects=readings.rejects,
-        )
+        return readings if keep.all() else readings.only(keep)
 
 
 def newest_time(batches: Iterable[Batch], decoder: Decoder, end: int | None) -> int | None:

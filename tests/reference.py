@@ -407,14 +407,13 @@ class Reference:
         return None
 
     def feed(self, offset: int, readings: Sequence[Reading]) -> None:
-        """Take in one record."""
+        """Take in one record. Readings of sensors that are left out are as if they had never come."""
+        readings = [reading for reading in readings if self._watched(reading.sensor)]
         jump = sum(self._advance(reading.time) for reading in readings)
         for sensor in self.sensors.values():
             sensor.postpone(jump)
         self._fire()
         for reading in readings:
-            if not self._watched(reading.sensor):
-                continue
             if reading.sensor not in self.sensors:
                 profile = self.model.profiles.get(reading.sensor)
                 self.sensors[reading.sensor] = Sensor(self, reading.sensor, profile)

@@ -231,6 +231,20 @@ def test_any_reading_is_a_sign_of_life(sign: str) -> None:
     assert fed(config, plant.model_of(), groups(signs=True)).sensors == 2
 
 
+def test_what_is_left_out_does_not_move_the_clock() -> None:
+    config = plant.readings_config(idle_eviction=SECOND)
+    config = config.model_copy(update={"sensors": SensorsConfig(include=("*",), exclude=("x",))})
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    own, others = plant.readings_of("a", healthy(3)), plant.readings_of("x", healthy(1), first=START + 3600 * SECOND)
+    record = plant.records_of([[own[0], others[0], own[1], own[2]]])[0]
+    output = pipeline.process(Batch(plant.PARTITION, [record], 1))
+    assert (output.excluded, output.tally.accepted, output.first_time) == (1, 3, START)
+    assert (pipeline.clock, pipeline.sensors) == (own[2].time, 1)
+    output = pipeline.process(next(plant.batches_of([record_after(pipeline, others)])))
+    assert (output.excluded, output.tally.accepted, pipeline.position) == (1, 0, 2)
+    assert (pipeline.clock, pipeline.sensors) == (own[2].time, 1)
+
+
 def test_sensors_may_have_any_name() -> None:
     names = ["ü/ß €", "a b", "0", "x" * 256, "日本"]
     config = plant.readings_config()

@@ -71,6 +71,21 @@ def test_what_is_excluded_stays_so() -> None:
     assert not RuleBook(config.readings).watches("pump-7")
 
 
+@pytest.mark.parametrize(
+    ("setting", "all_of_them"),
+    [
+        ("readings.sensors.include=['*']", True),
+        ("readings.sensors.include=['pump-*', '*']", True),
+        ("readings.sensors.include=['pump-*']", False),
+        ("readings.sensors.exclude=['pump-7']", False),
+        ("readings.overrides=[{match: pump-7, enabled: false}]", False),
+        ("readings.overrides=[{match: pump-7, enabled: true}]", True),
+    ],
+)
+def test_whether_any_sensor_is_left_out(setting: str, all_of_them: bool) -> None:
+    assert RuleBook(load_config(None, [setting]).readings).watches_all is all_of_them
+
+
 def test_overrides_that_are_nobodys_first_match_are_named() -> None:
     book = book_of(PUMPS, PUMP_7, OFF)
     assert book.without_sensors(["pump-7", "fan"]) == [1, 2]
