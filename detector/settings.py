@@ -244,11 +244,28 @@ class AlertsConfig(_Section):
     min_deviation: MinDeviation = Field(default_factory=MinDeviation)
 
 
+_NO_LEVEL: Final = "{} has no meaning for frames: a picture has no usual level to lie above or below"
+
+
 class FrameAlertsConfig(AlertsConfig):
-    """The same for frames."""
+    """The same for frames, but for `direction` and `min_deviation`, which stay as they are."""
 
     open_after: FrameOpenAfter = Field(default_factory=FrameOpenAfter)
     close_after: Count = 20
+    direction: Literal["both", "above", "below"] = Field(default="both", json_schema_extra={"const": "both"})
+    """Without meaning for frames."""
+    min_deviation: MinDeviation = Field(
+        default_factory=MinDeviation, json_schema_extra={"const": {"absolute": 0.0, "relative": 0.0}}
+    )
+    """Without meaning for frames."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.direction != "both":
+            raise refused(_NO_LEVEL.format("direction"), "Remove it")
+        if self.min_deviation != MinDeviation():
+            raise refused(_NO_LEVEL.format("min_deviation"), "Remove it; a stricter false_alarms means fewer alerts")
+        return self
 
 
 class AlertsOverride(_Section):

@@ -18,6 +18,7 @@ from detector.config import (
     AlertsConfig,
     Config,
     FalseAlarms,
+    FrameAlertsConfig,
     HttpConfig,
     KafkaConfig,
     MaintenanceConfig,
@@ -66,8 +67,9 @@ def test_the_shipped_file_shows_every_key_with_its_default() -> None:
 
 
 def assert_all_set(section: Any) -> None:
-    assert set(type(section).model_fields) == section.model_fields_set, type(section)
-    for name in type(section).model_fields:
+    without_meaning = {"direction", "min_deviation"} if isinstance(section, FrameAlertsConfig) else set()
+    assert set(type(section).model_fields) - without_meaning == section.model_fields_set, type(section)
+    for name in section.model_fields_set:
         value = getattr(section, name)
         if hasattr(value, "model_fields_set"):
             assert_all_set(value)
@@ -190,6 +192,16 @@ def test_a_part_leaves_the_rest_alone(load: Load) -> None:
             "readings: {alerts: {false_alarms: {per: 10000}}}",
             "expected hour, day, week, month, year, a duration such as 12h, or a number such as `10000 readings`, but "
             "`10000` is written (FILE:readings.alerts.false_alarms.per). Write `10000 readings` if readings are meant.",
+        ),
+        (
+            "frames: {alerts: {direction: above}}",
+            "direction has no meaning for frames: a picture has no usual level to lie above or below "
+            "(FILE:frames.alerts). Remove it.",
+        ),
+        (
+            "frames: {alerts: {min_deviation: {relative: 0.5}}}",
+            "min_deviation has no meaning for frames: a picture has no usual level to lie above or below "
+            "(FILE:frames.alerts). Remove it; a stricter false_alarms means fewer alerts.",
         ),
         (
             "output: {scores: anomaly-alerts}",
@@ -464,6 +476,17 @@ def test_the_schema_accepts_what_we_ship_and_what_we_write() -> None:
     assert schema["$defs"]["AlertsConfig"]["properties"]["update_every"]["default"] == "15m"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"readings": {"warmup": "x"}}, schema)
+
+
+def test_the_schema_knows_what_has_no_meaning_for_frames(load: Load) -> None:
+    schema = config_schema()
+    as_it_is = {"alerts": {"direction": "both", "min_deviation": {"absolute": 0.0, "relative": 0.0}}}
+    jsonschema.validate({"frames": as_it_is}, schema)
+    assert load(json.dumps({"frames": as_it_is})) == Config()
+    for setting in ({"direction": "above"}, {"min_deviation": {"absolute": 1.0}}):
+        jsonschema.validate({"readings": {"alerts": setting}}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"frames": {"alerts": setting}}, schema)
 
 
 def test_a_configuration_survives_being_written_and_read() -> None:

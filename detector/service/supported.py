@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 
-from detector.config import Config, MinDeviation
+from detector.config import Config
 from detector.errors import UserError
 from detector.maintenance import Maintenance
 from detector.rules import RuleBook
@@ -20,8 +20,6 @@ def refuse_unsupported(config: Config) -> None:
     asked = {
         "streams.backend: memory": config.streams.backend == "memory",
         "readings.silence_after": any(rules.silence_after is not None for rules in book),
-        "frames.alerts.direction": config.frames.alerts.direction != "both",
-        "frames.alerts.min_deviation": config.frames.alerts.min_deviation != MinDeviation(),
     }
     for key, is_set in asked.items():
         if is_set:

@@ -19,8 +19,6 @@ def test_the_defaults_are_supported() -> None:
         ("streams.backend=memory", "streams.backend: memory"),
         ('readings.overrides=[{match: "pump-*", silence_after: 5m}]', "readings.silence_after"),
         ("readings.silence_after=10m", "readings.silence_after"),
-        ("frames.alerts.direction=above", "frames.alerts.direction"),
-        ("frames.alerts.min_deviation.relative=0.5", "frames.alerts.min_deviation"),
     ],
 )
 def test_what_has_no_effect_is_refused(setting: str, key: str) -> None:
