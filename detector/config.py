@@ -118,20 +118,20 @@ def find_config(path: Path | str | None) -> Path | None:
 
     None where there is none, which means the defaults. Raises UserError if a file that was named is not there.
     """
-    if path is not None:
-        if not Path(path).is_file():
-            raise UserError("the configuration file is not there", where=f"--config {path}", todo="Correct the path")
-        return Path(path)
     variable = os.environ.get("DETECTOR_CONFIG")
+    if path is not None:
+        return _named(Path(path), f"--config {path}", "Correct the path")
     if variable:
-        if not Path(variable).is_file():
-            raise UserError(
-                "the configuration file is not there",
-                where=f"$DETECTOR_CONFIG: {variable}",
-                todo="Correct or unset the variable",
-            )
-        return Path(variable)
+        return _named(Path(variable), f"$DETECTOR_CONFIG: {variable}", "Correct or unset the variable")
     return next((candidate for candidate in SEARCH if candidate.is_file()), None)
+
+
+def _named(path: Path, where: str, todo: str) -> Path:
+    if path.is_dir():
+        raise UserError("the configuration is a directory, not a file", where=where, todo=todo)
+    if not path.exists():
+        raise UserError("the configuration file is not there", where=where, todo=todo)
+    return path
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:

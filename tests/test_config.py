@@ -406,6 +406,8 @@ class TestSearch:
     def test_a_named_file_must_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=r"not there \(--config nope\.yaml\)"):
             load_config(Path("nope.yaml"))
+        with pytest.raises(UserError, match=r"a directory, not a file \(--config \.\)"):
+            load_config(Path())
         monkeypatch.setenv("DETECTOR_CONFIG", "nope.yaml")
         with pytest.raises(UserError, match=r"not there \(\$DETECTOR_CONFIG: nope\.yaml\)"):
             load_config(None)

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "backtest",
-        help="run the same detection over recorded data and sum up",
+        help="run the same detection over recorded readings and sum up",
         description="Feeds a recording through the same code as `run`; its alerts are those `run` would publish.",
     )
     add_options(parser)

@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command."""
     parser = subparsers.add_parser(
         "check",
-        help="validate the configuration and the model, change nothing",
+        help="validate the configuration and the models, change nothing",
         description="Look at everything `run` needs: the configuration, the active model and whether it fits, "
         "and the files or, with --connect, the Kafka brokers. Stops at the first thing that is wrong; changes nothing.",
     )

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
@@ -27,12 +27,12 @@ from detector.service import logs
 
 # name -> what it does, in the order of the help text
 COMMANDS: Final = {
-    "run": "the daemon: readings in, alerts out",
+    "run": "the daemon: readings and frames in, alerts out",
     "train": "train a model on normal data and write a bundle",
-    "backtest": "run the same detection over recorded data and sum up",
-    "tune": "what other false-alarm budgets would have cost on recorded data",
-    "check": "validate the configuration and the model, change nothing",
-    "simulate": "write the readings of a simulated plant, with labelled faults",
+    "backtest": "run the same detection over recorded readings and sum up",
+    "tune": "what other false-alarm budgets would have cost on recorded readings",
+    "check": "validate the configuration and the models, change nothing",
+    "simulate": "write the readings and frames of a simulated plant, with labelled faults",
     "inspect": "draw one alert as a picture",
     "models": "list, activate and roll back the bundles on disk",
     "schema": "print a JSON Schema",
@@ -98,11 +98,13 @@ def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     """Parse the command line, importing the module of the chosen command only. Exits like argparse does."""
     parser = _Parser(
         prog="detector",
-        description="Streaming anomaly detection: sensor readings in, alert episodes out.",
+        description="Streaming anomaly detection: sensor readings and camera frames in, alert episodes out.",
         epilog="Results go to standard output; logs, progress and errors to standard error.",
     )
     _add_global_options(parser, "before")
     chosen = _find_command(argv)
+    if chosen is not None and chosen not in COMMANDS:
+        parser.error(f"there is no command `{chosen}`{_perhaps(chosen, COMMANDS)}; there are {', '.join(COMMANDS)}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for name, summary in COMMANDS.items():
         if name == chosen:
@@ -113,10 +115,20 @@ def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         # By the command's own parser, whose help says what there is; argparse would ask the outer one.
-        subparsers.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+        own = subparsers.choices[args.command]
+        options = [option for action in own._actions for option in action.option_strings]  # noqa: SLF001
+        own.error(f"unrecognized arguments: {' '.join(unknown)}{_perhaps(unknown[0].partition('=')[0], options)}")
     args.overrides = [*(args.set_before or ()), *(args.set_after or ())]
     del args.set_before, args.set_after
     return _module(args.command), args
+
+
+def _perhaps(written: str, known: Iterable[str]) -> str:
+    """What may have been meant, as the end of a sentence; nothing if nothing is like it."""
+    import difflib
+
+    close = difflib.get_close_matches(written, list(known), n=1)
+    return f", perhaps {close[0]} is meant" if close else ""
 
 
 def _module(command: str) -> ModuleType:

@@ -22,8 +22,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "run",
-        help="the daemon: readings in, alerts out",
-        description="Reads sensor readings, scores them and publishes alert episodes, until it is stopped.",
+        help="the daemon: readings and frames in, alerts out",
+        description="Reads sensor readings and camera frames, scores them and publishes alert episodes, until it is "
+        "stopped.",
     )
     parser.add_argument("--input", metavar="PATH|-", help="a CSV or JSON lines file, a directory of streams, or stdin")
     parser.add_argument("--output", metavar="PATH|-", help="a file for alerts, a directory of streams, or stdout")

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command."""
     parser = subparsers.add_parser(
         "simulate",
-        help="write the readings of a simulated plant, with labelled faults",
+        help="write the readings and frames of a simulated plant, with labelled faults",
         description="Write the readings of a simulated plant in the order of time, and where its faults are. "
         "The first part of every sensor and camera (40 %, or 2000 rows if that leaves half) has no fault: train on it.",
     )
@@ -183,7 +183,7 @@ def _write_directory(
                     out.write(line)
         else:
             _write_whole(stream, lines)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
         raise UserError(
             f"cannot write the plant: {error.strerror}",
             where=str(error.filename or stream.parent),
@@ -191,7 +191,9 @@ def _write_directory(
         ) from error
     except OSError as error:
         raise OperationError(
-            f"cannot write the plant: {error.strerror}", where=str(stream.parent), todo="Make room and try again"
+            f"cannot write the plant: {error.strerror}",
+            where=str(stream.parent),
+            todo="Make room, or choose another --out",
         ) from error
 
 

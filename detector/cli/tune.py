@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "tune",
-        help="what other false-alarm budgets would have cost on recorded data",
+        help="what other false-alarm budgets would have cost on recorded readings",
         description="Runs a recording under several budgets and tells what each would have cost: episodes, sensors, "
         "time in alarm. The numbers are those of `backtest` with that budget.",
     )
@@ -108,7 +108,7 @@ def _rate(text: str) -> FalseAlarms:
     try:
         return budget(text)
     except ValueError as error:
-        raise UserError(str(error), where="--alerts") from None
+        raise UserError(str(error), where="--alerts", todo="Write it as 3/week, 1/day or 2/12h") from None
 
 
 def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:

@@ -32,7 +32,7 @@ def budget(text: str) -> FalseAlarms:
     number, slash, per = text.partition("/")
     count = float(number) if number.strip().replace(".", "", 1).isdecimal() else 0.0
     if not slash or not 0 < count < 1e9:
-        raise ValueError(f"`{text}` is no rate such as 3/week, 1/day or 2/12h")
+        raise ValueError(f"`{text}` is no rate")
     if per not in PERIODS and not parse_duration(per):
         raise ValueError(f"`{text}` has no length of time")
     return FalseAlarms(per_sensor=count, per=per)

@@ -170,7 +170,8 @@ def test_the_keyboard_ends_with_130_and_no_word(
     ("arguments", "says"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "there is no command `fly`; there are run, train, "),
+        (["trian"], "there is no command `trian`, perhaps train is meant; there are run, "),
         (["run", "--outptu", "x"], "unrecognized arguments: --outptu x"),
         (["run", "--conf", "x"], "unrecognized arguments: --conf x"),
         (["--log-level", "loud", "run"], "argument --log-level: invalid choice: 'loud'"),
@@ -261,6 +262,12 @@ def test_an_unknown_option_points_to_the_help_of_its_command(capsys: pytest.Capt
     assert capsys.readouterr().err == (
         "detector: error: unrecognized arguments: --colour. See `detector schema --help`.\n"
     )
+
+
+@pytest.mark.parametrize("written", ["--lables", "--lables=x", "--label"])
+def test_an_option_like_it_is_named(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", "--data", "x", written]) == 2
+    assert f"unrecognized arguments: {written}, perhaps --labels is meant. See" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["schema", "alert"], ["--help"]])

@@ -129,7 +129,7 @@ def test_a_recording_shorter_than_a_budget_cannot_tell(plant: Path, capsys: pyte
             "the recording covers 5 d, which is too short to know what 3/week takes",
         ),
         (("--alerts", "0.001/month"), "no budget that this recording can judge keeps to 0.001/month; 1/month has"),
-        (("--alerts", "3 a week"), "`3 a week` is no rate such as 3/week, 1/day or 2/12h (--alerts)."),
+        (("--alerts", "3 a week"), "`3 a week` is no rate (--alerts). Write it as 3/week, 1/day or 2/12h."),
         (("--alerts", "0/week"), "`0/week` is no rate"),
         (("--alerts=-1/week",), "`-1/week` is no rate"),
         (("--alerts", "3/100 readings"), "`100 readings` is not a duration"),
