@@ -1,4 +1,4 @@
-"""The tutorial's blocks of commands, for the tests that do what it says."""
+"""The blocks of commands of the tutorial and of other pages, for the tests that do what they say."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
 
-def blocks(kind: str) -> list[str]:
+def blocks(kind: str, page: Path = PAGE) -> list[str]:
     """The fenced blocks of a kind, `sh` or `sh kafka`, in order."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def follow(script: str, directory: Path) -> str:
