@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from detector.announcer import Announcer
 from detector.config import FramesConfig, MaintenanceConfig
 from detector.decoded import Reject
-from detector.framealerts import FrameAlertWriter
+from detector.framealerts import FrameAlertWriter, heatmap
 from detector.frameprofile import FrameProfile, build_frame_profile
 from detector.framequeue import FrameQueue
 from detector.framerecords import Frame, FrameDecoder, NoFrame
 from detector.framerows import FrameBlock, score_frame_block
-from detector.frames import FrameModel, score_frames
+from detector.frames import FrameModel, examine, score_frames
 from detector.framestate import FORGOTTEN, camera_table
 from detector.maintenance import Maintenance
 from detector.messages import Kind
 from detector.output import Output
-from detector.overview import Overview
+from detector.overview import Overview, camera_overview
 from detector.partition import PartitionPath
 from detector.resumption import take_budget, take_model, warm_up_anew
 from detector.snapshots import Basis, frame_settings_of
@@ -82,8 +82,8 @@ class FramePipeline(PartitionPath):
         return len(self._queue) > 0
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
-        """Nothing: a camera has no curve to show."""
-        return Overview()
+        """The `count` worst cameras as they stand. None has metrics of its own, which are of values."""
+        return camera_overview(self._table, lambda frame: heatmap(examine(self._model, frame).heat), count)
 
     def process(self, batch: Batch) -> Output:
         """Begin to decode a batch that follows the last one, and return what can be said by now.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from detector import signals
 from detector.messages import Severity
 from detector.profile import Reconstruct
 from detector.scorer import EPISODE, THRESHOLD
-from detector.signals import F64, WINDOW
+from detector.signals import F32, F64, WINDOW
 from detector.state import SensorTable, Slots
 from detector.threshold import Thresholds
 
@@ -36,7 +37,8 @@ class SensorView:
     """A sensor at its newest row. `threshold` is what the next row is compared with; `score` NaN: none yet.
 
     `times` (n,) ns, `values` and `expected` (n, C): the rows of its window, newest last, 100 of them when it is
-    complete. `expected` is what the model makes of them, None for a window that is not complete.
+    complete. `expected` is what the model makes of them, None for a window that is not complete. A camera has no
+    values, one time, that of its newest frame, and in an episode a `heatmap` of that, as alerts have it.
     """
 
     sensor_id: str
@@ -46,6 +48,7 @@ class SensorView:
     values: F64
     expected: F64 | None
     episode: EpisodeView | None
+    heatmap: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,32 @@ class Overview:
 def overview(table: SensorTable, reconstruct: Reconstruct, sensor_ids: Iterable[str], count: int) -> Overview:
     """The sensors named, and at most `count` of each of the others."""
     named = [table.slots[sensor_id] for sensor_id in sensor_ids if sensor_id in table.slots]
+    return _overview(table, named, count, lambda slots: _windows(table, slots, reconstruct))
+
+
+def camera_overview(table: SensorTable, heatmap_of: Callable[[F32], str], count: int) -> Overview:
+    """At most `count` cameras of each sort but those named; `heatmap_of` draws that of a frame (h, w)."""
+    return _overview(table, [], count, lambda slots: _pictures(table, slots, heatmap_of))
+
+
+_Seen = Mapping[int, Mapping[str, Any]]
+"""What is seen of a sensor beside its scores, by slot: `times`, `values`, `expected`, `heatmap` of a `SensorView`."""
+
+
+def _overview(table: SensorTable, named: Sequence[int], count: int, look: Callable[[Sequence[int]], _Seen]) -> Overview:
     groups = named, _worst(table, count), _in_episodes(table, count)
     slots = sorted({slot for group in groups for slot in group})
-    views = dict(zip(slots, _look(table, slots, reconstruct), strict=True))
+    thresholds, seen = _thresholds(table, slots), look(slots)
+    views = {
+        slot: SensorView(
+            sensor_id=table.name(slot),
+            score=float(table["score"][slot]),
+            threshold=thresholds.get(slot, math.nan),
+            episode=_episode(table, slot),
+            **seen[slot],
+        )
+        for slot in slots
+    }
     return Overview(*(tuple(views[slot] for slot in group) for group in groups))
 
 
@@ -89,30 +115,44 @@ def _in_episodes(table: SensorTable, count: int) -> list[int]:
     return [slot for slot, _ in by_severity[:count]]
 
 
-def _look(table: SensorTable, slots: Sequence[int], reconstruct: Reconstruct) -> list[SensorView]:
-    """The sensors in these slots, in that order."""
-    if not slots:
-        return []
-    at = np.array(slots, dtype=np.intp)
-    at = at[table["live"][at]]
-    expected = _expected(table, at, reconstruct)
+def _thresholds(table: SensorTable, slots: Sequence[int]) -> dict[int, float]:
+    """What the next row of each is compared with; none of those that warm up."""
+    at = _live(table, slots)
+    if not len(at):
+        return {}
     ln_thresholds = Thresholds(table.take(at, (*THRESHOLD, *EPISODE))).before_row(len(at))
-    thresholds = dict(zip(at.tolist(), np.exp(ln_thresholds).tolist(), strict=True))
-    views = []
-    for slot in slots:
-        begin = WINDOW - min(int(table["filled"][slot]), WINDOW)
-        views.append(
-            SensorView(
-                sensor_id=table.name(slot),
-                score=float(table["score"][slot]),
-                threshold=thresholds.get(slot, math.nan),
-                times=table["times"][slot, begin:].copy(),
-                values=table["values"][slot, begin:].copy(),
-                expected=expected.get(slot),
-                episode=_episode(table, slot),
-            )
-        )
-    return views
+    return dict(zip(at.tolist(), np.exp(ln_thresholds).tolist(), strict=True))
+
+
+def _live(table: SensorTable, slots: Sequence[int]) -> Slots:
+    at = np.array(slots, dtype=np.intp)
+    live: Slots = at[table["live"][at]]
+    return live
+
+
+def _windows(table: SensorTable, slots: Sequence[int], reconstruct: Reconstruct) -> _Seen:
+    expected = _expected(table, _live(table, slots), reconstruct)
+    begin = {slot: WINDOW - min(int(table["filled"][slot]), WINDOW) for slot in slots}
+    return {
+        slot: {
+            "times": table["times"][slot, begin[slot] :].copy(),
+            "values": table["values"][slot, begin[slot] :].copy(),
+            "expected": expected.get(slot),
+        }
+        for slot in slots
+    }
+
+
+def _pictures(table: SensorTable, slots: Sequence[int], heatmap_of: Callable[[F32], str]) -> _Seen:
+    return {
+        slot: {
+            "times": table["times"][slot, table["times"].shape[1] - min(int(table["filled"][slot]), 1) :].copy(),
+            "values": np.empty((0, 0)),
+            "expected": None,
+            "heatmap": heatmap_of(table["frame"][slot]) if slot in table.episodes else None,
+        }
+        for slot in slots
+    }
 
 
 def _expected(table: SensorTable, at: Slots, reconstruct: Reconstruct) -> dict[int, F64]:

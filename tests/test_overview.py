@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from detector.messages import decode_alert
-from detector.overview import SensorView
+from detector.overview import Overview, SensorView
 from detector.pipeline import Pipeline
 from detector.scorer import Model
 from detector.streams.base import Record
-from tests import plant
+from detector.timestamps import parse_time
+from tests import cameras, plant
 from tests.plant import SECOND, START
 
 ROWS = 300
@@ -109,3 +110,22 @@ def test_looking_changes_nothing(pipeline: Pipeline, model: Model, records: list
     values = seen.named[1].values.copy()
     plant.play(pipeline, plant.records_of([plant.readings_of("b", values[:5] + 99, first=START + ROWS * SECOND)]))
     assert (seen.named[1].values == values).all(), "what was seen stays as it was"
+
+
+def test_cameras_are_shown_by_their_scores_and_the_heat_map_of_the_alert() -> None:
+    config, model = cameras.frames_config(), cameras.model_of("door", "gate")
+    frames = {"door": cameras.watched(30, seed=5, faults=[(20, 30)]), "gate": cameras.watched(30, seed=6)}
+    records = cameras.records_of(frames | {"new": cameras.watched(30, seed=7)})
+    one = cameras.pipeline_of(config, model)
+    assert one.overview(["door"], 5) == Overview()
+    until = 1 + next(i for i, _ in enumerate(records) if cameras.play(one, records[i : i + 1]))
+    (alert,) = (decode_alert(m.value) for m in cameras.play(cameras.pipeline_of(config, model), records[:until]))
+    seen = one.overview(["door"], 5)
+    assert (seen.named, names(seen.worst), names(seen.episodes)) == ((), ["door", "gate"], ["door"])
+    (view,) = seen.episodes
+    assert view.episode is not None
+    assert (view.episode.alert_id, view.heatmap) == (alert.alert_id, alert.heatmap)
+    assert view.score == pytest.approx(alert.score, rel=1e-5)
+    assert view.times.tolist() == [parse_time(alert.detected_at)]
+    assert (len(view.values), view.expected, seen.worst[1].heatmap) == (0, None, None)
+    assert names(one.overview([], 1).worst) == ["door"]

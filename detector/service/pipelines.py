@@ -70,7 +70,7 @@ class PartitionPipeline(Protocol):
         ...
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
-        """The sensors named, and the `count` worst, as they stand; `Overview()` where there is nothing to show."""
+        """The sensors named, and the `count` worst, as they stand."""
         ...
 
     def begin(self, position: int, live_from: int | None = None) -> None:

@@ -130,6 +130,23 @@ def test_nothing_of_a_stream_gets_out_of_its_place(health: Health) -> None:
     assert html.count("</title>") == 1
 
 
+def test_a_camera_is_shown_by_its_heat_map(health: Health) -> None:
+    episode = EpisodeView("id", "critical", START, START, 1.25, 7.5)
+    nothing = np.empty((0, 0))
+    eye = SensorView("door", 4.2, 1.5, np.array([START]), nothing, None, episode, heatmap="iVBORw0KGgo=")
+    cameras = (Sensor("frames", Partition("image-frames", 0), eye),)
+    status = dataclasses.replace(status_with(), worst=cameras, episodes=cameras)
+    html = render(status, health, [], NOW)
+    assert '<img src="data:image/png;base64,iVBORw0KGgo=" alt=' in html
+    shown = text_of(html)
+    assert "door" in shown
+    assert "None." not in shown, "an episode of a camera is one, too"
+    assert "expected" not in shown.partition("Highest scores")[0], "there is no line that a legend could be of"
+    (told,) = json.loads(as_json(status, health, []))["episodes"]
+    assert (told["kind"], told["values"], told["expected"], told["score"]) == ("frames", None, None, 4.2)
+    assert told["time"] is not None
+
+
 def test_json_says_the_same(health: Health) -> None:
     told = json.loads(as_json(status_with(view(EVIL, score=math.nan, opened=3)), health, []))
     assert told["ready"]
