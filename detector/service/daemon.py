@@ -322,7 +322,8 @@ class Daemon:
             # Of a partition with records still to come the commit does not reach up to the newest one.
             reached = [at for at in self._uncommitted if not self._pipelines[at].pending]
             newest = [self._uncommitted.pop(at) for at in reached]
-            self._observer.committed(self._monotonic() - started, self._pipelines, newest)
+            moved = [self._pipelines[at] for at, position in positions.items() if position != self._durable.get(at)]
+            self._observer.committed(self._monotonic() - started, moved, newest)
             self._durable |= positions
             self._ever_durable = True
 

@@ -120,14 +120,17 @@ class Observer:
             if budget.ratio is not None:
                 metrics.budget_ratio[kind].set(budget.ratio)
 
-    def committed(self, seconds: float, pipelines: Pipelines, stamps: Iterable[int]) -> None:
-        """A durable commit took so long. `stamps`: the broker's time (ms) of each partition's newest record in it."""
+    def committed(self, seconds: float, moved: Iterable[PartitionPipeline], stamps: Iterable[int]) -> None:
+        """A durable commit took so long, with something new of `moved`; others are no later for it.
+
+        `stamps`: the broker's time (ms) of each partition's newest record in it.
+        """
         metrics, now = self._metrics, self._wall_clock()
         metrics.commit.observe(seconds)
         self._commit_seconds = seconds
         of_events = [
             max(0.0, now - pipeline.clock / NANOSECONDS)
-            for pipeline in pipelines.values()
+            for pipeline in moved
             if pipeline.clock is not None
         ]
         of_broker = [max(0.0, now - milliseconds / 1000) for milliseconds in stamps]

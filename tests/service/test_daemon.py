@@ -438,7 +438,8 @@ def test_latency_is_that_of_the_newest_reading(process: Callable[..., Process], 
     one = process()
     one.now = (1_790_000_000 * SECOND + ROWS * SECOND) / 1e9
     one.run()
-    assert one.sample("detector_event_latency_seconds_count") == one.streams.calls.count("commit") + 1
+    with_news = one.streams.calls.count("commit") - 1
+    assert one.sample("detector_event_latency_seconds_count") == with_news, "the last two commits cover nothing new"
     assert one.sample("detector_last_event_timestamp_seconds", stream=PARTITION.stream, partition="0") == (
         1_790_000_000 + ROWS - 1
     )
