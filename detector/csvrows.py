@@ -68,6 +68,12 @@ class CsvRows:
             raise UserError(
                 "the first line is no CSV header", where=f"{place}:1", todo="Save the file as CSV in UTF-8"
             ) from None
+        if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+            raise UserError(
+                f"the columns are separated by {'tabs' if other == chr(9) else f'`{other}`'}, not by commas",
+                where=f"{place}:1",
+                todo="Save the file with commas",
+            )
         found = f"the columns are {', '.join(names) or 'none'}"[:300]
 
         def column_of(name: str) -> int | None:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
-    from detector.reports.text import duration
+    from detector.reports.text import counted, duration
     from detector.scorer import score_block
     from detector.service.assemble import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
     if result.first is not None and result.last is not None:
         console.print(f"{rfc3339(result.first)} .. {rfc3339(result.last)} ({duration(result.last - result.first)})")
     console.print(
-        f"{result.sensors} sensors ({result.warming} still warming up), readings: {counts or 'none'}; "
-        f"{len(result.episodes)} episodes{_budget(result.budget)}."
+        f"{counted(result.sensors, 'sensor')} ({result.warming} still warming up), readings: {counts or 'none'}; "
+        f"{counted(len(result.episodes), 'episode')}{_budget(result.budget)}."
     )
     if args.out is not None:
         console.print(f"Alerts: {Path(args.out) / ALERTS}   report: {Path(args.out) / REPORT}")
@@ -128,4 +128,6 @@ def write_file(directory: Path, name: str, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(directory / name)
     except OSError as error:
-        raise UserError(f"cannot write {name}: {error.strerror}", where=str(directory)) from error
+        raise UserError(
+            f"cannot write {name}: {error.strerror}", where=str(directory), todo="Make room, or name another --out"
+        ) from error

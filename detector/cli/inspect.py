@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import errno
 import io
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector inspect --help` needs none of it.
     from detector.reports.alertpicture import draw_frame, draw_readings
 
+    if Path(args.output).suffix.lower() not in ("", ".png"):
+        raise UserError("the picture is a PNG", where=f"--output {args.output}", todo="Name it FILE.png")
     messages = _messages(Path(args.alerts), args.alert)
     shown = _chosen(messages, args.sequence, args.alerts)
     if shown.kind == "frames":
@@ -63,9 +66,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         Path(args.output).write_bytes(picture)
     except OSError as error:
-        raise OperationError(
-            f"cannot write the picture: {error.strerror}", where=args.output, todo="Name another file"
-        ) from None
+        kind = OperationError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UserError
+        raise kind(f"cannot write the picture: {error.strerror}", where=args.output, todo="Name another file") from None
     sys.stdout.write(f"{args.output}\n")
     return 0
 
@@ -103,7 +105,9 @@ def _messages(path: Path, wanted: str) -> list[ShownAlert]:
         raise UserError(f"{wanted} may be any of {', '.join(sorted(found)[:5])}", where=str(path), todo="Name one")
     if not found:
         raise UserError(
-            f"there is no alert {wanted} among {count} messages", where=str(path), todo="Give an alert_id of this file"
+            f"there is no alert `{wanted}` among {count} messages",
+            where=str(path),
+            todo="Give an alert_id of this file",
         )
     (by_sequence,) = found.values()
     return [by_sequence[sequence] for sequence in sorted(by_sequence)]

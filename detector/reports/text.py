@@ -16,6 +16,11 @@ def duration(ns: float) -> str:
     return f"{seconds:.2g} s"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 sensor`, `2 sensors`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def describe(alert: Alert) -> str:
     """An alert on one line."""
     line = f"{alert.event:<7} {alert.sensor_id:<24} {alert.severity:<8} {'muted, ' * alert.muted}"

@@ -128,11 +128,7 @@ class Observer:
         metrics, now = self._metrics, self._wall_clock()
         metrics.commit.observe(seconds)
         self._commit_seconds = seconds
-        of_events = [
-            max(0.0, now - pipeline.clock / NANOSECONDS)
-            for pipeline in moved
-            if pipeline.clock is not None
-        ]
+        of_events = [max(0.0, now - pipeline.clock / NANOSECONDS) for pipeline in moved if pipeline.clock is not None]
         of_broker = [max(0.0, now - milliseconds / 1000) for milliseconds in stamps]
         for latency in of_events:
             metrics.event_latency.observe(latency)

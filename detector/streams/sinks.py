@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
+import select
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
@@ -133,11 +136,20 @@ class FileSink(Sink):
 
 
 class StandardOutput(Sink):
-    """A pipe or terminal: flushed at once, never cut back."""
+    """A pipe or terminal: flushed at once, never cut back. A reader that goes is noticed without anything to say."""
 
     def __init__(self, handle: BinaryIO) -> None:
         super().__init__()
         self._handle = handle
+        self._errors = select.poll()
+        with contextlib.suppress(io.UnsupportedOperation):  # a text in memory has no reader
+            self._errors.register(handle.fileno(), 0)
+
+    def flush(self) -> bool:
+        # Nothing is asked for, so all that is told is that the other end is closed.
+        if not self._held and self._errors.poll(0):
+            raise self._deserted()
+        return super().flush()
 
     def _pass_on(self, text: bytes) -> None:
         try:
@@ -146,11 +158,14 @@ class StandardOutput(Sink):
                 view = view[self._handle.write(view) :]  # an unbuffered handle may take a part only
             self._handle.flush()
         except BrokenPipeError as error:
-            raise OperationError(
-                "whoever read the output has stopped", where="standard output", todo="Start again with a reader"
-            ) from error
+            raise self._deserted() from error
         except OSError as error:
             raise failure("write", Path("standard output"), error) from error
+
+    def _deserted(self) -> OperationError:
+        return OperationError(
+            "whoever read the output has stopped", where="standard output", todo="Start again with a reader"
+        )
 
 
 class LogSink(Sink):

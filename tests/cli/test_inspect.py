@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 from pathlib import Path
@@ -229,7 +230,7 @@ def test_what_is_no_alert_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "line 1 is no alert" in refused(capsys, "numbers", *options)
     Path("binary").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert "line 1 is no alert" in refused(capsys, "binary", *options)
-    assert f"there is no alert {ID} among 1 messages" in refused(capsys, write(message(alert_id=OTHER)), *options)
+    assert f"there is no alert `{ID}` among 1 messages" in refused(capsys, write(message(alert_id=OTHER)), *options)
     both = write(message(), message(alert_id=OTHER))
     said = refused(capsys, both, "--alert", "24dd", "-o", "alert.png")
     assert said.startswith(f"24dd may be any of {ID}, {OTHER}")
@@ -246,5 +247,17 @@ def test_a_line_that_is_being_written_is_passed_over() -> None:
 
 def test_a_place_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     path = write(message(window=window("value")))
-    said = refused(capsys, path, "--alert", ID, "-o", "missing/alert.png", status=1)
+    said = refused(capsys, path, "--alert", ID, "-o", "missing/alert.png")
     assert said.startswith("cannot write the picture: No such file or directory (missing/alert.png)")
+    said = refused(capsys, path, "--alert", ID, "-o", "alert.jpg")
+    assert said == "the picture is a PNG (--output alert.jpg). Name it FILE.png."
+    assert not Path("alert.jpg").exists()
+
+
+def test_a_full_disk_is_for_the_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    said = refused(capsys, write(message(window=window("value"))), "--alert", ID, "-o", "alert.png", status=1)
+    assert said.startswith("cannot write the picture: No space left on device (alert.png)")

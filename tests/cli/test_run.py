@@ -260,8 +260,10 @@ def test_a_pipe_in_and_a_pipe_out_without_tensorflow(expected: bytes) -> None:
     assert len(letters) == 1
 
 
-def test_a_reader_that_leaves_ends_the_run() -> None:
-    process = start("--output", "-", "--until-end", stdout=subprocess.PIPE)
+@pytest.mark.parametrize("more", [["--until-end"], ["--input", "quiet.jsonl"]], ids=["while it speaks", "in silence"])
+def test_a_reader_that_leaves_ends_the_run(more: list[str]) -> None:
+    Path("quiet.jsonl").write_bytes(json_lines(5))
+    process = start("--output", "-", *more, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
     _, log = process.communicate(timeout=60)

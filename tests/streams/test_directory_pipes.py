@@ -109,6 +109,25 @@ def test_a_reader_of_standard_output_that_left_is_said(source: Path, opened: Ope
             streams.commit({}, lambda _: b"")
 
 
+def test_a_reader_that_left_is_noticed_without_anything_to_say(source: Path, opened: Open) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "wb", buffering=0) as stdout:
+        streams = opened(outputs={OUTPUT: "-"}, state_dir=None, stdout=stdout)
+        streams.commit({}, lambda _: b"")
+        os.close(reading)
+        with pytest.raises(OperationError, match=r"read the output has stopped \(standard output\)"):
+            streams.commit({}, lambda _: b"")
+
+
+def test_a_file_as_standard_output_has_no_reader(source: Path, opened: Open, tmp_path: Path) -> None:
+    with open(tmp_path / "out", "wb", buffering=0) as stdout:
+        streams = opened(outputs={OUTPUT: "-"}, state_dir=None, stdout=stdout)
+        streams.commit({}, lambda _: b"")
+        streams.write(alert(b"1"))
+        streams.commit({}, lambda _: b"")
+    assert (tmp_path / "out").read_bytes() == b"1\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_standard_output_is_said(source: Path, opened: Open) -> None:
     with open("/dev/full", "wb", buffering=0) as stdout:
