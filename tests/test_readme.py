@@ -39,7 +39,7 @@ def lines_of_code(page: Path) -> Iterator[str]:
 def commands_of(page: Path, program: str) -> list[list[str]]:
     """The words after the name of a program, of every call of it in the page's blocks and within its sentences."""
     inline = re.findall(rf"`({program} [^`]*)`", page.read_text(encoding="utf-8").replace("\n", " "))
-    found = []
+    found: list[list[str]] = []
     for line in [*lines_of_code(page), *inline]:
         for part in re.split(r"\s[|>]\s?|\s&&\s", line.partition(" #")[0]):
             try:
