@@ -49,12 +49,15 @@ class FrameQueue:
         self._records = self._bytes = 0
 
     def __len__(self) -> int:
-        """Records that wait."""
-        return self._records
+        """Portions that wait."""
+        return len(self._portions)
 
     def add(self, batch: Batch) -> None:
         """Begin to decode a batch."""
         begin, size, records = 0, 0, batch.records
+        if not records:
+            # Offsets without records, such as a replay may end with: the position has to pass them in its turn.
+            self._submit((), batch.next_offset, 0)
         for index, record in enumerate(records):
             size += len(record.value or b"")
             if size >= PORTION_BYTES or index + 1 - begin >= PORTION_RECORDS or index + 1 == len(records):

@@ -249,6 +249,20 @@ def test_a_slow_frame_holds_nothing_up_but_what_follows_it(records: list[Record]
     assert pipeline.position == after.next_offset
 
 
+def test_offsets_without_records_are_passed_in_their_turn(records: list[Record]) -> None:
+    pipeline = pipeline_of(CONFIG, model_of("door", "gate"))
+    (some,) = batches_of(records[:90])
+    for batch, end in ((Batch(PARTITION, (), 5), 5), (some, some.next_offset), (Batch(PARTITION, (), 9999), 9999)):
+        pipeline.process(batch)
+        finish(pipeline)
+        assert (pipeline.pending, pipeline.position) == (False, end)
+    again = pipeline_of(CONFIG, model_of("door", "gate"))
+    again.restore(pipeline.snapshot(), live_from=12_000)
+    assert again.restoring
+    again.process(Batch(PARTITION, (), 12_000))
+    assert (again.restoring, again.position) == (False, 12_000)
+
+
 def test_what_memory_should_not_hold_is_waited_for(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framequeue, "PENDING_RECORDS", 100)
     monkeypatch.setattr(framequeue, "PORTION_RECORDS", 50)
