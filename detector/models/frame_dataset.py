@@ -77,6 +77,9 @@ def collect_frames(
             if until is not None and frame.time >= until:
                 out.outside += 1
                 continue
+            if rows is not None and since is None and len(times.get(frame.camera, ())) >= rows:
+                out.outside += 1  # not kept: a whole topic of frames would fill the memory
+                continue
             out.resized += frame.resized
             times.setdefault(frame.camera, []).append(frame.time)
             pictures.setdefault(frame.camera, []).append(frame.pixels)
