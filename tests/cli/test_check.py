@@ -113,7 +113,7 @@ def test_no_model_says_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_what_this_version_does_not_act_on_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "frames.alerts.direction has no effect" in refusal(capsys, "--set", "frames.alerts.direction=above")
+    assert "streams.backend: memory has no effect" in refusal(capsys, "--set", "streams.backend=memory")
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.keras", "profiles.npz", "manifest.json"])
