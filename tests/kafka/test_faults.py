@@ -13,11 +13,23 @@ from kafka.admin import MemberToRemove
 from kafka.errors import RetriableError
 
 from detector.errors import OperationError, UserError
+from detector.scorestream import ScoreStream
 from detector.streams.base import Assigned, Batch, Event, Message, Partition, Revoked
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, Cluster
 from tests.kafka.plant import PATIENCE, Plant
-from tests.kafka.worker import CrashError, Worker, crash_after, published, reference, small_slices, values_of
+from tests.kafka.worker import (
+    CrashError,
+    Worker,
+    config_of,
+    crash_after,
+    published,
+    reference,
+    scores_of,
+    scores_reference,
+    small_slices,
+    values_of,
+)
 
 HANG_SECONDS = 25.0
 """Longer than the limits of the calls of one commit, and of the first attempts to connect anew."""
@@ -36,10 +48,11 @@ def plant(kafka: Cluster) -> Iterator[Plant]:
 class Running:
     """A worker in a thread of its own."""
 
-    def __init__(self, plant: Plant, instance: str, **more: Any) -> None:
+    def __init__(self, plant: Plant, instance: str, *, scores: str | None = None, **more: Any) -> None:
         self.streams = plant.streams(instance=instance, **(ROLLING | more))
         self._stop = threading.Event()
-        self.worker = Worker(plant, self.streams, self._stop.is_set, until_end=False)
+        stream = None if scores is None else ScoreStream(scores, config_of().channels)
+        self.worker = Worker(plant, self.streams, self._stop.is_set, until_end=False, scores=stream)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=instance)
         self._thread.start()
@@ -95,9 +108,10 @@ def test_members_may_come_and_go(plant: Plant) -> None:
     half = len(inputs[0]) // 2
     for number, values in inputs.items():
         plant.append(number, values[:half])
-    with Running(plant, "one") as one:
+    scores = plant.cluster.create_topic(plant.cluster.unique("scores"))
+    with Running(plant, "one", scores=scores) as one:
         wait_until(lambda: sum(committed(plant).values()) > 400, "the first member works")
-        with Running(plant, "two") as two:
+        with Running(plant, "two", scores=scores) as two:
             wait_until(lambda: bool(two.streams.lag()), "the second member has a partition")
             for number, values in inputs.items():
                 plant.append(number, values[half:])
@@ -106,6 +120,7 @@ def test_members_may_come_and_go(plant: Plant) -> None:
             wait_until(lambda: committed(plant) == {0: 2 * half, 1: 2 * half}, "the second does the rest")
             two.stop()
     assert published(plant) == reference(plant, inputs)
+    assert scores_of(plant.read(scores)) == scores_reference(plant, inputs)
 
 
 @pytest.mark.parametrize("rejoining", [False, True], ids=["stable", "rejoining"])
@@ -276,7 +291,8 @@ def test_the_broker_may_be_killed(broker: Broker) -> None:
             half = len(inputs[0]) // 2
             for number, values in inputs.items():
                 plant.append(number, values[:half])
-            with Running(plant, "one", options={"max_records": 100}) as running:
+            scores = broker.create_topic(broker.unique("scores"))
+            with Running(plant, "one", scores=scores, options={"max_records": 100}) as running:
                 wait_until(lambda: sum(committed(plant).values()) > 500, "it works")
                 broker.kill()
                 broker.start()
@@ -285,6 +301,7 @@ def test_the_broker_may_be_killed(broker: Broker) -> None:
                 wait_until(lambda: committed(plant) == {0: 2 * half, 1: 2 * half}, "it goes on")
                 running.stop()
             assert published(plant) == reference(plant, inputs)
+            assert scores_of(plant.read(scores)) == scores_reference(plant, inputs)
     finally:
         plant.close()
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from detector.pipeline import Pipeline
 from detector.scorestream import ScoreStream
-from detector.streams.base import Batch, Partition, Record
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import Plant
 from tests.kafka.worker import (
@@ -20,9 +17,10 @@ from tests.kafka.worker import (
     config_of,
     crash_after,
     model_of_some,
-    pipeline_for,
     published,
     reference,
+    scores_of,
+    scores_reference,
     small_slices,
     values_of,
 )
@@ -79,38 +77,8 @@ def test_every_row_of_the_scores_is_there_once(plant: Plant, commit_interval: in
             continue
         break
     assert crashes > 1
-    told = Told(ScoreStream(topic, config.channels))
-    for number, values in inputs.items():
-        told.add(
-            pipeline_for(plant, keep_rows=True, config=config, model=model)(Partition(plant.input, number)), values
-        )
-    assert Told(None, plant.read(topic)).rows == told.rows
+    assert scores_of(plant.read(topic)) == scores_reference(plant, inputs, config=config, model=model)
     assert published(plant) == reference(plant, inputs, config=config, model=model)
-
-
-class Told:
-    """What is told of every sensor, one message after the other."""
-
-    def __init__(self, stream: ScoreStream | None, records: Sequence[Any] = ()) -> None:
-        self._stream = stream
-        self.rows: dict[bytes, list[tuple[Any, ...]]] = {}
-        for record in records:
-            self._take(record.key, record.value)
-
-    def add(self, pipeline: Pipeline, values: Sequence[bytes]) -> None:
-        """Of all records at once, in one run."""
-        assert self._stream is not None
-        records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
-        self._stream.add(pipeline.partition, pipeline.process(Batch(pipeline.partition, records, len(values))).rows)
-        for message in self._stream.take():
-            self._take(message.key, message.value)
-
-    def _take(self, key: bytes | None, value: bytes) -> None:
-        said = json.loads(value)
-        columns = [said["timestamps"], said["scores"], said["thresholds"]]
-        for part in (said["values"], said["expected"]):
-            columns += part.values() if isinstance(part, dict) else [part]
-        self.rows.setdefault(key or b"", []).extend(zip(*columns, strict=True))
 
 
 def test_a_planned_restart_replays_nothing(plant: Plant) -> None:

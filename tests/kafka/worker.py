@@ -85,6 +85,34 @@ def published(plant: Plant) -> dict[str, list[bytes]]:
     return alerts
 
 
+Series = dict[bytes, list[tuple[Any, ...]]]
+"""Scored rows by sensor: time, score, threshold, values, expected values."""
+
+
+def scores_of(messages: Sequence[Any]) -> Series:
+    """What records or messages of a stream of scores say, one after the other."""
+    series: Series = {}
+    for told in messages:
+        said = json.loads(told.value)
+        columns = [said["timestamps"], said["scores"], said["thresholds"]]
+        for part in (said["values"], said["expected"]):
+            columns += part.values() if isinstance(part, dict) else [part]
+        series.setdefault(told.key, []).extend(zip(*columns, strict=True))
+    return series
+
+
+def scores_reference(
+    plant: Plant, inputs: Mapping[int, Sequence[bytes]], *, config: ReadingsConfig | None = None, **pipeline: Any
+) -> Series:
+    """The scores of an uninterrupted run."""
+    stream = ScoreStream("scores", (config or config_of()).channels)
+    for number, values in inputs.items():
+        one = pipeline_for(plant, keep_rows=True, config=config, **pipeline)(Partition(plant.input, number))
+        records = [Record(offset, b"k", value) for offset, value in enumerate(values)]
+        stream.add(one.partition, one.process(Batch(one.partition, records, len(values))).rows)
+    return scores_of(stream.take())
+
+
 def pipeline_for(
     plant: Plant, *, model: Model | None = None, config: ReadingsConfig | None = None, keep_rows: bool = False
 ) -> Callable[[Partition], Pipeline]:
