@@ -15,17 +15,21 @@ from collections.abc import Callable
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import ConsumerGroupMetadata
 
 from detector import partition
 from detector.cli.main import main
 from detector.pipeline import Pipeline
+from detector.streams.kafka.assignor import Assignor
+from detector.streams.kafka.membership import Listener
 from detector.streams.kafka.streams import KafkaStreams
 
 MOMENTS = ("restore", "replay", "snapshot", "journal", "offsets", "commit", "committed")
-PROTECTIONS = ("fence", "journal", "overruling")
-"""`journal`: open episodes are not written down. `overruling`: what a replay came to counts, whatever the journal says;
-that changes nothing where a replay comes to the same, which it does on one type of CPU."""
+PROTECTIONS = ("claims", "fence", "journal", "overruling")
+"""`claims`: a member that fell out of the group claims what it had. `journal`: open episodes are not written down.
+`overruling`: what a replay came to counts, whatever the journal says; that changes nothing where a replay comes to the
+same, which it does on one type of CPU."""
 
 
 def die_at(moment: str, count: int) -> None:
@@ -63,6 +67,9 @@ def take_away(protection: str) -> None:
     if protection == "overruling":
         setattr(partition, "take_journal", lambda table, journal: 0)  # noqa: B010  as above
         return
+    if protection == "claims":
+        setattr(Assignor, "metadata", CooperativeStickyAssignor.metadata)  # noqa: B010  as above
+        return
     unjoined: ConsumerGroupMetadata | None = None
     look, send = KafkaConsumer.group_metadata, KafkaProducer.send_offsets_to_transaction
 
@@ -77,6 +84,7 @@ def take_away(protection: str) -> None:
     def as_it_is(self: Any, offsets: Any, group: Any) -> Any:
         return send(self, offsets, unjoined if group.member_id == "looks joined" else group)
 
+    setattr(Listener, "given_up", False)  # noqa: B010  as above
     KafkaConsumer.group_metadata = looks_joined
     KafkaProducer.send_offsets_to_transaction = as_it_is
 

@@ -66,6 +66,14 @@ class Field:
         if member.stop() not in (0, -signal.SIGTERM) and (ended := member.ended()) is not None:
             self.failed_stops.append(ended)
 
+    def until_listening(self, member: Member) -> bool:
+        """Wait for a process to handle signals its own way; False if that takes too long."""
+        for _ in range(round(_STARTING_SECONDS / _LOOK_SECONDS)):
+            if member.listening:
+                return True
+            self.sleep(_LOOK_SECONDS)
+        return False
+
     def pause(self, least: float, most: float) -> None:
         """Let things happen for a while."""
         self.sleep(self.rng.uniform(least, most))
@@ -89,6 +97,18 @@ def kill_and_leave(place: Field) -> None:
 def freeze(place: Field) -> None:
     """SIGSTOP until the group has given up the member, then SIGCONT: a zombie."""
     member = place.some()
+    member.pause()
+    place.pause(SESSION_SECONDS + 1, SESSION_SECONDS + 4)
+    member.resume()
+
+
+def freeze_rejoining(place: Field) -> None:
+    """SIGSTOP past the session while the group forms anew: the client then does not tell that it was given up."""
+    newcomer, member = place.rng.sample(place.members[:MEMBERS], 2)
+    newcomer.kill()
+    place.start(newcomer)
+    place.until_listening(newcomer)
+    place.pause(0.0, 2.0)  # from its first request to join to the end of the rebalance
     member.pause()
     place.pause(SESSION_SECONDS + 1, SESSION_SECONDS + 4)
     member.resume()
@@ -162,11 +182,8 @@ def reload(place: Field) -> None:
     place.reloads += 1
     place.change_settings(place.reloads)
     member = place.some()
-    for _ in range(round(_STARTING_SECONDS / _LOOK_SECONDS)):
-        if member.listening:
-            member.reload()
-            break
-        place.sleep(_LOOK_SECONDS)
+    if place.until_listening(member):
+        member.reload()
     place.pause(0.5, 2.5)
     if place.rng.random() < 0.7:
         member.kill()
@@ -191,6 +208,7 @@ FAULTS: dict[str, Callable[[Field], None]] = {
     "kill": kill,
     "kill, taken over": kill_and_leave,
     "freeze past the session": freeze,
+    "freeze while rejoining": freeze_rejoining,
     "freeze briefly": freeze_briefly,
     "clean restart": restart,
     "join or leave": join_or_leave,

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from detector.models.bundles import load_bundle
 from detector.models.onnx_runtime import open_runtime
 from detector.pipeline import Pipeline
+from detector.streams.kafka.assignor import Assignor
+from detector.streams.kafka.membership import Listener
 from tests.chaos import cameras, daemon, load
 from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, reload, schedule
 from tests.chaos.members import Ended, Member
@@ -245,6 +247,7 @@ def test_without_the_fence_the_broker_gets_what_there_is(monkeypatch: pytest.Mon
     fields: dict[str, Any] = dict.fromkeys(ConsumerGroupMetadata._fields)
     unjoined = ConsumerGroupMetadata(**{**fields, "generation_id": -1, "member_id": ""})
     sent: list[Any] = []
+    monkeypatch.setattr(Listener, "given_up", True)
     monkeypatch.setattr(KafkaConsumer, "group_metadata", lambda self: unjoined)
     monkeypatch.setattr(KafkaProducer, "send_offsets_to_transaction", lambda self, offsets, group: sent.append(group))
     daemon.take_away("fence")
@@ -253,6 +256,15 @@ def test_without_the_fence_the_broker_gets_what_there_is(monkeypatch: pytest.Mon
     assert seen.member_id
     KafkaProducer.send_offsets_to_transaction(None, {}, seen)
     assert sent == [unjoined]
+
+
+def test_without_claims_looked_at_a_member_claims_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Assignor, "metadata", Assignor.metadata)  # restored after the test
+    assignor: Any = Assignor()
+    assignor.member_assignment = [TopicPartition("in", 1)]
+    daemon.take_away("claims")
+    assert len(assignor.metadata(["in"]).owned_partitions) == 1
+    assert assignor.member_assignment
 
 
 def test_without_overruling_the_replay_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
