@@ -47,8 +47,8 @@ class Bench:
         for topic in ("single", "batched", "live"):
             broker.create_topic(topic, PARTITIONS)
         broker.create_topic("rival-out", 1)
-        self.single = fill_single(broker.address, "single", 300 if quick else 700)
-        self.batched = fill_batched(broker.address, "batched", 20 if quick else 40)
+        self.single = fill_single(broker.address, "single", 700)
+        self.batched = fill_batched(broker.address, "batched", 50)
 
     def rival(self, what: str, rival: str, filled: Filled, *, seconds: float | None = None) -> None:
         """Measure a rival in a fresh process."""
