@@ -35,7 +35,7 @@ def keep_profile(table: SensorTable, slot: int) -> None:
 
 def span(table: SensorTable, rows: WindowRows, warmup: int) -> tuple[WindowRows, WindowRows | None]:
     """Rows in which no collection can become complete but with a sensor's last one, and what comes after them."""
-    if not table.relearning:
+    if not len(rows.slots) or _most(table) + int((rows.last - rows.first).max()) <= warmup:
         return rows, None
     now = np.ones(len(rows.times), dtype=bool)
     for slot, first, last in zip(rows.slots.tolist(), rows.first.tolist(), rows.last.tolist(), strict=True):
@@ -46,8 +46,15 @@ def span(table: SensorTable, rows: WindowRows, warmup: int) -> tuple[WindowRows,
 
 def complete(table: SensorTable, slots: Slots, warmup: int) -> list[int]:
     """Those of the slots whose collection is complete."""
-    collected = [(slot, table.relearning.get(slot)) for slot in slots.tolist()] if table.relearning else []
+    if _most(table) < warmup:
+        return []
+    collected = [(slot, table.relearning.get(slot)) for slot in slots.tolist()]
     return [slot for slot, one in collected if one is not None and one.count >= warmup]
+
+
+def _most(table: SensorTable) -> float:
+    """The readings of the sensor that has collected most."""
+    return max((one.count for one in table.relearning.values()), default=-np.inf)
 
 
 def collect(table: SensorTable, block: Block, transitions: Sequence[Opening | Closing]) -> None:
@@ -56,23 +63,29 @@ def collect(table: SensorTable, block: Block, transitions: Sequence[Opening | Cl
     `table.episodes` are those before the block; `transitions`: what they do in it. When one opens, the rows just before
     it turn out to belong to it, too.
     """
-    starts = np.cumsum(block.ticks) - block.ticks
-    for at, slot in enumerate(block.slots.tolist()):
-        collected = table.relearning.get(slot)
+    relearning, episodes = table.relearning, table.episodes
+    by_sensor: dict[int, list[Opening | Closing]] = {}
+    for transition in transitions:
+        by_sensor.setdefault(transition.at, []).append(transition)
+    times, values = block.times[block.sensor, block.newest], block.values[block.sensor, block.newest]
+    ends = np.cumsum(block.ticks).tolist()
+    for at, (slot, end, ticks) in enumerate(zip(block.slots.tolist(), ends, block.ticks.tolist(), strict=True)):
+        collected = relearning.get(slot)
         if collected is None:
             continue
-        newest = block.newest[starts[at] : starts[at] + block.ticks[at]]
-        times, values = block.times[at, newest], block.values[at, newest]
-        begin = len(newest) if slot in table.episodes else 0
-        for transition in transitions:
-            if transition.at != at:
-                continue
-            begin = min(begin, transition.tick)
+        first = end - ticks
+        begin = end if slot in episodes else first
+        for transition in by_sensor.get(at, ()):
+            row = first + transition.tick
+            begin = min(begin, row)
             if isinstance(transition, Opening):
-                collected.extend(times[begin : transition.tick], values[begin : transition.tick])
+                collected.extend(times[begin:row], values[begin:row])
                 collected.drop_last(BACK_DATE)
-                begin = len(newest)
-        collected.extend(times[begin:], values[begin:])
+                begin = end
+        if end - begin == 1:
+            collected.append(times[begin], values[begin])
+        elif begin < end:
+            collected.extend(times[begin:end], values[begin:end])
 
 
 def moving_cells(carry: Carry, last_scores: int) -> dict[str, Any]:

@@ -173,12 +173,22 @@ class WarmUp:
         """Append rows (n,), (n, C)."""
         end = self.count + len(times)
         if end > len(self._times):
-            size = max(end, 2 * len(self._times))
-            grown_times, grown_values = np.empty(size, dtype=np.int64), np.empty((size, self._values.shape[1]))
-            grown_times[: self.count], grown_values[: self.count] = self.times, self.values
-            self._times, self._values = grown_times, grown_values
+            self._grow(end)
         self._times[self.count : end], self._values[self.count : end] = times, values
         self.count = end
+
+    def append(self, time: int, values: NDArray[np.float64]) -> None:
+        """Append one row, its values (C,)."""
+        if self.count == len(self._times):
+            self._grow(self.count + 1)
+        self._times[self.count], self._values[self.count] = time, values
+        self.count += 1
+
+    def _grow(self, rows: int) -> None:
+        size = max(rows, 2 * len(self._times))
+        grown_times, grown_values = np.empty(size, dtype=np.int64), np.empty((size, self._values.shape[1]))
+        grown_times[: self.count], grown_values[: self.count] = self.times, self.values
+        self._times, self._values = grown_times, grown_values
 
     def drop_last(self, rows: int) -> None:
         """Forget the newest rows, as many as there are of so many."""

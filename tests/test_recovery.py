@@ -197,3 +197,15 @@ def test_it_does_not_matter_where_batches_end_around_a_long_fault() -> None:
         messages = plant.play(one, records, cuts)
         states.append(([message.value for message in messages], plant.state_of(one, config)))
     assert states[0] == states[1] == states[2]
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["mute", "heard"])
+def test_a_mute_signal_does_not_hold_the_fault_up(silent: bool) -> None:
+    cells = cells_of(1)
+    mute = np.array([[False], [True], [False]]) if silent else None
+    recovery, mean, variance = Recovery(cells, np.array([WORST_ZZ]), mute), np.zeros((3, 1)), np.ones((3, 1))
+    assert run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance) == []
+    assert cells["kept"][0]
+    values = np.array([[CALM], [WILD], [CALM]])
+    back = [recovery.row(np.array([False]), values, mean, variance) for _ in range(CALM_ROWS)]
+    assert back[-1] == silent

@@ -9,7 +9,7 @@ from unittest import mock
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from detector import pipeline as pipeline_module
@@ -38,7 +38,7 @@ from tests.test_pipeline_property import (
     scenarios,
 )
 
-RECONSTRUCTION = 1  # its place among the signals of one channel
+SOME = settings(THOROUGH, max_examples=12)  # the scenarios are those of test_pipeline_property
 
 
 def healthy(rows: int, seed: int = 2, channels: int = 1) -> F64:
@@ -283,7 +283,7 @@ def check_reference(
     return reference.events, reference
 
 
-@THOROUGH
+@SOME
 @given(scenarios(), st.data())
 def test_another_model_does_what_the_reference_does(scenario: Scenario, data: st.DataObject) -> None:
     groups = grouped(scenario, arrivals(scenario))
@@ -339,7 +339,7 @@ def check_batches(
         assert one == outcomes[0]
 
 
-@THOROUGH
+@SOME
 @given(scenarios(), st.data())
 def test_batches_do_not_matter(scenario: Scenario, data: st.DataObject) -> None:
     records = plant.records_of(grouped(scenario, arrivals(scenario)))
@@ -387,7 +387,7 @@ def killed(
     assert plant.state_of(pipeline, config) == plant.state_of(whole, config)
 
 
-@THOROUGH
+@SOME
 @given(scenarios(), st.data())
 def test_nor_does_a_kill(scenario: Scenario, data: st.DataObject) -> None:
     records = plant.records_of(grouped(scenario, arrivals(scenario)))
