@@ -85,11 +85,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _budget(account: BudgetAccount) -> str:
-    """What was allowed, and observed / asked once enough was allowed to say so."""
+    """What was allowed, and observed / allowed once enough was allowed to say so."""
     if account.allowed <= 0:
         return ""
-    ratio = f", {account.ratio:.2f} of it" if account.ratio is not None and account.allowed >= 1 else ""
-    return f", where the budget allows {account.allowed:.3g}{ratio}"
+    ratio = f" (observed / allowed: {account.ratio:.3g})" if account.ratio is not None and account.allowed >= 1 else ""
+    return f", the budget allows {account.allowed:.3g}{ratio}"
 
 
 def _judge_labels(result: BacktestResult, place: str) -> None:

@@ -18,6 +18,7 @@ from detector.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from detector.service.status import Board, Status
     from detector.streams.base import Message
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 EPISODES: Final = 8
 ALERTS: Final = 6
 FRAMES_PER_SECOND: Final = 4
-BAR: Final = 28
+BAR: Final = 20
+"""Cells of the bar; with the rates beside it the line fits into 80 columns."""
+WIDTH: Final = 100
+"""Of a table, where the terminal has as much."""
 TERMINAL: Final = "/dev/tty"
 
 
@@ -89,6 +93,7 @@ class View:
     def draw(self) -> RenderableType:
         """The view as it is now."""
         from rich.console import Group
+        from rich.constrain import Constrain
 
         status = self._board.status
         if status is None:
@@ -97,9 +102,9 @@ class View:
             newest = list(self._newest)
         parts: list[RenderableType] = [_progress(status), _counts(status)]
         if status.episodes:
-            parts += [_text(""), _episodes(status)]
+            parts += [_text(""), Constrain(_episodes(status), WIDTH)]
         if newest:
-            parts += [_text(""), _text("newest alerts", "bold"), *(_alert(data) for data in reversed(newest))]
+            parts += [_text(""), Constrain(_alerts(list(reversed(newest))), WIDTH)]
         return Group(*parts)
 
 
@@ -117,34 +122,27 @@ def _progress(status: Status) -> RenderableType:
 
 
 def _counts(status: Status) -> RenderableType:
-    from detector.reports.text import duration
+    from detector.reports.text import counted, duration
 
     inputs = ", ".join(f"{count:,} {kind}" for kind, count in status.inputs.items() if count) or "no readings yet"
     warming = f" ({status.warming:,} warming up)" if status.warming else ""
     ran = duration(max(0.0, status.at - status.started) * 1e9)
     return _text(
-        f"{inputs}, {status.sensors:,} sensors{warming}, {status.open_episodes:,} open episodes, "
-        f"{status.alerts:,} alerts, {ran}"
+        f"{inputs}, {counted(status.sensors, 'sensor')}{warming}, {counted(status.open_episodes, 'open episode')}, "
+        f"{counted(status.alerts, 'alert')}, {ran}"
     )
 
 
 def _episodes(status: Status) -> RenderableType:
-    from rich.table import Table
+    from detector.reports.text import moment
 
-    from detector.timestamps import rfc3339
-
-    table = Table(title="open episodes", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("sensor", no_wrap=True, overflow="ellipsis", ratio=1)
-    for column in ("severity", "since"):
-        table.add_column(column, no_wrap=True)
-    for column in ("peak", "score", "threshold"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table("open episodes", ("severity", "since"), ("peak", "score", "threshold"))
     for one in status.episodes[:EPISODES]:
         episode = one.view.episode
         if episode is not None:
             table.add_row(
                 _clean(one.view.sensor_id), _severity(episode.severity, muted=episode.muted),
-                rfc3339(episode.started_at - episode.started_at % 10**9), f"{episode.peak:.3g}",
+                moment(episode.started_at), f"{episode.peak:.3g}",
                 f"{one.view.score:.3g}", f"{episode.threshold:.3g}",
             )  # fmt: skip
     more = status.open_episodes - len(status.episodes[:EPISODES])
@@ -153,12 +151,35 @@ def _episodes(status: Status) -> RenderableType:
     return table
 
 
-def _alert(data: bytes) -> RenderableType:
+def _alerts(newest: Sequence[bytes]) -> RenderableType:
     from detector.messages import decode_alert
-    from detector.reports.text import describe
+    from detector.reports.text import moment
+    from detector.timestamps import MILLISECOND, parse_time
 
-    alert = decode_alert(data)
-    return _text(_clean(describe(alert)), "green" if alert.event == "closed" else _colour(alert.severity))
+    table = _table("newest alerts", ("event", "severity", "at"), ("peak", "threshold"))
+    for alert in map(decode_alert, newest):
+        at = parse_time(alert.ended_at or alert.detected_at)
+        if alert.event == "updated" and alert.window is not None:
+            at = alert.window.timestamps[-1] * MILLISECOND
+        table.add_row(
+            _clean(alert.sensor_id), _text(alert.event, "green" if alert.event == "closed" else ""),
+            _severity(alert.severity, muted=alert.muted), moment(at),
+            f"{alert.peak_score:.3g}", f"{alert.threshold:.3g}",
+        )  # fmt: skip
+    return table
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """A table of sensors, whose names give way where there is no room; then columns of text, then of numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, expand=True)
+    table.add_column("sensor", no_wrap=True, overflow="ellipsis", ratio=1)
+    for column in left:
+        table.add_column(column, no_wrap=True)
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def _severity(severity: str, *, muted: bool) -> RenderableType:

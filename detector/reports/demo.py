@@ -19,9 +19,8 @@ from rich.table import Table
 from detector.errors import OperationError, UserError
 from detector.messages import Alert, decode_alert
 from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kind, read_labels, score
-from detector.reports.text import describe, duration
+from detector.reports.text import counted, describe, duration, moment, span
 from detector.simulated_cameras import CAMERA_FAULTS
-from detector.timestamps import rfc3339
 
 SENSORS: Final = 20
 ROWS: Final = 10_000
@@ -204,11 +203,10 @@ class Demo:
 
 def _summary(board: Scoreboard) -> str:
     """How well it went, in a line."""
-    false = len(board.false_alarms)
     delay = duration(board.median_delay) if board.median_delay is not None else "-"
     return (
         f"{len(board.found)} of {len(board.found) + len(board.missed)} faults found, {len(board.missed)} missed, "
-        f"{false} false alarm{'' if false == 1 else 's'}, median delay {delay}."
+        f"{counted(len(board.false_alarms), 'false alarm')}, median delay {delay}."
     )
 
 
@@ -223,9 +221,9 @@ def print_board(console: Console, board: Scoreboard, title: str = "Faults by kin
         table.add_row(kind, str(found), str(total), delay)
     console.print(table)
     for label in board.missed:
-        console.print(f"  missed       {label.sensor_id}  {label.kind}  {label.start} .. {label.end}")
+        console.print(f"  missed       {label.sensor_id}  {label.kind}  {span(*label.interval)}")
     for episode in board.false_alarms:
-        at = rfc3339(episode.detected)
+        at = moment(episode.detected)
         console.print(f"  false alarm  {episode.sensor_id}  peak score {episode.peak:.3g}  {at}")
 
 

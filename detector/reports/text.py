@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detector.messages import Alert
+from detector.timestamps import SECOND, parse_time, rfc3339
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -18,14 +19,25 @@ def duration(ns: float) -> str:
 
 def counted(number: int, what: str) -> str:
     """`1 sensor`, `2 sensors`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def moment(ns: int) -> str:
+    """A time to the second, in the form that options take."""
+    return rfc3339(ns - ns % SECOND)
+
+
+def span(begin: int, end: int) -> str:
+    """From when to when (ns); the date is said once where it is the same."""
+    first, last = moment(begin), moment(end)
+    return f"{first} .. {last[11:] if first[:10] == last[:10] else last}"
 
 
 def describe(alert: Alert) -> str:
     """An alert on one line."""
     line = f"{alert.event:<7} {alert.sensor_id:<24} {alert.severity:<8} {'muted, ' * alert.muted}"
-    if alert.event == "closed":
-        return (
-            line + f"peak score {alert.peak_score:.3g}, {alert.started_at} .. {alert.ended_at} ({alert.close_reason})"
-        )
-    return line + f"score {alert.peak_score:.3g} (threshold {alert.threshold:.3g}) at {alert.detected_at}"
+    if alert.event == "closed" and alert.ended_at is not None:
+        times = span(parse_time(alert.started_at), parse_time(alert.ended_at))
+        return f"{line}peak score {alert.peak_score:.3g}, {times} ({alert.close_reason})"
+    at = moment(parse_time(alert.detected_at))
+    return f"{line}score {alert.peak_score:.3g} (threshold {alert.threshold:.3g}) at {at}"

@@ -261,6 +261,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "number": number,
+        "ratio": lambda value: f"{value:.0f}" if value >= 10 else f"{value:.2g}",
         "duration": duration,
         "time": _time,
         "clock": lambda seconds: _time(round(seconds * NANOSECONDS)),

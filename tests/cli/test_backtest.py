@@ -76,7 +76,7 @@ def test_it_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.replace("│", " ").split() for line in captured.out.splitlines()]
     assert ["level-shift", "1", "1"] in [line[:3] for line in lines]
     assert ["spike", "0", "1", "-"] in lines
-    assert f"  missed       pump-1  spike  {time(10)} .. {time(20)}" in captured.out.splitlines()
+    assert f"  missed       pump-1  spike  {time(10)} .. {time(20)[11:]}" in captured.out.splitlines()
     assert f"2 sensors (0 still warming up), readings: {2 * ROWS} accepted; 1 episode," in captured.out
     assert captured.out.endswith("Alerts: report/alerts.jsonl   report: report/report.html\n")
     assert f"{time(0)} .. {time(ROWS - 1)} (13 min)" in captured.out.splitlines()

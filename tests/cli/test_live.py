@@ -17,7 +17,7 @@ from detector.messages import encode_alert
 from detector.overview import EpisodeView, SensorView
 from detector.service.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Message, Partition
-from tests.reports.made import NOON, SECOND, alert
+from tests.reports.made import NOON, SECOND, alert, at
 
 PARTITION = Partition("sensor-readings", 0)
 
@@ -47,9 +47,9 @@ def sensor(name: str) -> Sensor:
     return Sensor("readings", PARTITION, SensorView(name, 3.5, 1.5, empty, np.empty((0, 1)), None, episode))
 
 
-def drawn(view: View) -> list[str]:
+def drawn(view: View, width: int = 110) -> list[str]:
     text = io.StringIO()
-    Console(file=text, width=110, markup=False, highlight=False).print(view.draw())
+    Console(file=text, width=width, markup=False, highlight=False).print(view.draw())
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
@@ -61,14 +61,14 @@ def view_of(now: Status | None) -> View:
 
 def test_how_far_it_is_and_how_fast() -> None:
     bar, counts = drawn(view_of(status()))
-    assert bar == f"{'█' * 21}{'░' * 7}  75%  250 records behind  1,234 readings/s"
-    assert counts == "75,000 readings, 12 sensors (2 warming up), 1 open episodes, 7 alerts, 1.5 min"
+    assert bar == f"{'█' * 15}{'░' * 5}  75%  250 records behind  1,234 readings/s"
+    assert counts == "75,000 readings, 12 sensors (2 warming up), 1 open episode, 7 alerts, 1.5 min"
 
 
 def test_at_the_end_it_is_up_to_date() -> None:
     done = PartitionStatus("sensor-readings", 0, "readings", 10, 0, 1, 0, 0, NOON, False)
     bar, _ = drawn(view_of(status(partitions=(done,), rates={})))
-    assert bar == f"{'█' * 28} 100%  up to date  0/s"
+    assert bar == f"{'█' * 20} 100%  up to date  0/s"
 
 
 @pytest.mark.parametrize(("now", "line"), [(None, "starting, 0 s"), (status(partitions=()), "waiting for a partition")])
@@ -85,8 +85,25 @@ def test_open_episodes_and_the_newest_alerts() -> None:
     lines = drawn(view)
     assert lines[4].split() == ["sensor", "severity", "since", "peak", "score", "threshold"]
     assert lines[5].split() == ["pump-0", "critical", "2026-09-21T14:13:20Z", "9.5", "3.5", "1.25"]
-    newest = lines[lines.index("newest alerts") + 1 :]
-    assert [line.split()[1] for line in newest] == [f"valve-{n}" for n in range(live.ALERTS + 1, 1, -1)]
+    head, *newest = [line.split() for line in lines[lines.index("newest alerts") + 1 :]]
+    assert head == ["sensor", "event", "severity", "at", "peak", "threshold"]
+    assert newest[0] == [f"valve-{live.ALERTS + 1}", "opened", "warning", at(10), "2.5", "1.25"]
+    assert [words[0] for words in newest] == [f"valve-{n}" for n in range(live.ALERTS + 1, 1, -1)]
+
+
+def test_eighty_columns_are_enough() -> None:
+    busy = status(
+        episodes=(sensor("a/very/long/name/of/a/pump" * 3),),
+        rates={"readings": (36_090.0,), "frames": (593.4,)},
+        partitions=(PartitionStatus("sensor-readings", 0, "readings", 1, 3_600_000, 12, 2, 1, NOON, False),),
+        setup=Setup(backend="directory"),
+    )
+    view = view_of(busy)
+    view.hear([Message("alerts", b"", encode_alert(alert(sensor_id="a/very/long/name/of/a/valve" * 3, muted=True)))])
+    lines = drawn(view, width=80)
+    assert lines[0].endswith("36,090 readings/s, 593 frames/s")
+    assert lines[5].split()[1:] == ["critical", "2026-09-21T14:13:20Z", "9.5", "3.5", "1.25"]
+    assert lines[-1].split()[1:] == ["opened", "warning,", "muted", at(10), "2.5", "1.25"]
 
 
 def test_a_sensor_cannot_move_the_cursor() -> None:

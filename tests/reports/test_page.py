@@ -196,6 +196,12 @@ def test_of_many_sensors_some_are_drawn_and_some_listed(monkeypatch: pytest.Monk
     assert "and 2 more" in html  # missed labels
 
 
+@pytest.mark.parametrize(("count", "tag"), [(15, "<details open>"), (16, "<details>")])
+def test_a_long_list_is_folded_up(count: int, tag: str) -> None:
+    html, _ = made(recording("a"), model("a"), labels=[label("a", 10 + i, 11 + i) for i in range(count)])
+    assert f"{tag}<summary>Missed</summary>" in html
+
+
 def test_settings_have_no_secret_and_name_none() -> None:
     kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "who"}
     kafka["sasl_password_env"] = "SECRET"  # noqa: S105  (the name of a variable)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from detector.reports.text import describe, duration
-from tests.reports.made import alert, at
-
-SECOND = 10**9
+from detector.reports.text import counted, describe, duration, moment, span
+from tests.reports.made import NOON, SECOND, alert, at
 
 
 @pytest.mark.parametrize(
@@ -48,5 +46,15 @@ def test_an_alert_that_opens_says_why() -> None:
 def test_an_alert_that_closes_says_from_when_to_when() -> None:
     line = describe(alert("closed", severity="critical", ended_at=at(60), close_reason="recovered"))
     assert line.split() == [
-        "closed", "pump-7", "critical", "peak", "score", "2.5,", at(0), "..", at(60), "(recovered)",
+        "closed", "pump-7", "critical", "peak", "score", "2.5,", at(0), "..", at(60)[11:], "(recovered)",
     ]  # fmt: skip
+
+
+def test_times_are_told_to_the_second_and_the_date_once() -> None:
+    assert moment(NOON + 999_999_999) == at(0)
+    assert span(NOON, NOON + 60 * SECOND) == f"{at(0)} .. 14:14:20Z"
+    assert span(NOON, NOON + 86_400 * SECOND) == f"{at(0)} .. {at(86_400)}"
+
+
+def test_things_are_counted() -> None:
+    assert [counted(number, "sensor") for number in (0, 1, 2000)] == ["0 sensors", "1 sensor", "2,000 sensors"]
