@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
+TRANSIENT: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What the system says where a disk is full or fails; what else it says of a place to write is for a person to mend."""
+
 
 class DetectorError(Exception):
     """A failure that is told to a person in one line: what is wrong, where, and what to do.
@@ -37,3 +43,9 @@ class UserError(DetectorError):
     """It will fail again until a person changes something: usage, configuration, missing input. Exit code 2."""
 
     exit_code = 2
+
+
+def unwritable(error: OSError, what: str, *, where: str, todo: str) -> DetectorError:
+    """The error to raise where `what` could not be written."""
+    kind = OperationError if error.errno in TRANSIENT else UserError
+    return kind(f"cannot write {what}: {error.strerror}", where=where, todo=todo)

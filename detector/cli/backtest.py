@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli.recordings import add_options, recording, refuse_poor
-from detector.errors import UserError
+from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
     from detector.budget import BudgetAccount
@@ -121,13 +121,14 @@ def _write(directory: Path, args: argparse.Namespace, result: BacktestResult, cu
 
 
 def write_file(directory: Path, name: str, content: bytes) -> None:
-    """Write a file into a directory, which is made if need be; whole or not at all. Raises UserError."""
+    """Write a file into a directory, which is made if need be; whole or not at all. Raises DetectorError."""
+    part = directory / f".{name}.part"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        part = directory / f".{name}.part"
-        part.write_bytes(content)
-        part.replace(directory / name)
+        try:
+            part.write_bytes(content)
+            part.replace(directory / name)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {name}: {error.strerror}", where=str(directory), todo="Make room, or name another --out"
-        ) from error
+        raise unwritable(error, name, where=str(directory), todo="Make room, or name another --out") from error

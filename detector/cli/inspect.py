@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
-import errno
 import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.errors import OperationError, UserError
+from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
     from detector.config import Config
@@ -66,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         Path(args.output).write_bytes(picture)
     except OSError as error:
-        kind = OperationError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UserError
-        raise kind(f"cannot write the picture: {error.strerror}", where=args.output, todo="Name another file") from None
+        raise unwritable(error, "the picture", where=args.output, todo="Make room, or name another file") from None
     sys.stdout.write(f"{args.output}\n")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import tempfile
@@ -11,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from detector.errors import OperationError, UserError
+from detector.errors import TRANSIENT, OperationError, UserError
 
 CURRENT: Final = "current"
 HISTORY: Final = "current.history"
 
 _VERSION: Final = re.compile(r"\d{8}T\d{6}Z-(?P<name>.+)-[0-9a-f]{6}")
-_TRANSIENT: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 def list_versions(directory: Path) -> list[str]:
@@ -120,7 +118,7 @@ def as_user_error(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = OperationError if error.errno in _TRANSIENT else UserError
+        kind = OperationError if error.errno in TRANSIENT else UserError
         raise kind(
             f"cannot write here: {error.strerror}",
             where=str(directory),

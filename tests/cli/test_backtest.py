@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,24 @@ def test_nothing_is_known_of_a_clock(capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_what_cannot_be_is_refused(arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, *arguments).startswith(line)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert backtest("--out", "report") == 1
+    assert capsys.readouterr().err == (
+        "detector: error: cannot write alerts.jsonl: No space left on device (report). "
+        "Make room, or name another --out.\n"
+    )
+    assert list(Path("report").iterdir()) == []
 
 
 def test_the_report_shows_sensors_labels_and_settings() -> None:
