@@ -70,6 +70,24 @@ def test_its_alerts_are_those_of_run(data: str) -> None:
     assert sorted(path.name for path in Path("report").iterdir()) == ["alerts.jsonl", "report.html"]
 
 
+@pytest.mark.parametrize(
+    "left_out", [(200, 400), (350, 370), (0, 700)], ids=["over its begin", "within it", "all but the ends"]
+)
+def test_a_recording_with_a_gap_in_the_middle(left_out: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
+    header, *rows = csv_lines().splitlines()
+    kept = [row for number, row in enumerate(rows) if number < 40 or not left_out[0] <= number < left_out[1]]
+    Path("pump-0.csv").write_bytes(b"\n".join([header, *kept]) + b"\n")
+    result = told(capsys, "--out", "report", data="pump-0.csv")
+    assert (result["readings"]["accepted"], result["from"], result["to"]) == (len(kept), time(0), time(ROWS - 1))
+    assert main(["run", "--input", "pump-0.csv", "--output", "out.jsonl", "--until-end", *OPTIONS]) == 0
+    published = Path("out.jsonl").read_bytes()
+    assert Path("report/alerts.jsonl").read_bytes() == published
+    closed = [alert["close_reason"] for alert in map(json.loads, published.splitlines()) if alert["event"] == "closed"]
+    assert ("gap" in closed) == (left_out == (350, 370))
+    assert Path("report/report.html").read_text().count("<svg") == 1
+    assert main(["tune", "--data", "pump-0.csv", *OPTIONS]) == 0
+
+
 def test_it_says_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
     write_labels()
     assert backtest("--labels", "labels.json", "--out", "report") == 0

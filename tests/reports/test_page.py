@@ -14,11 +14,11 @@ from detector.reports.backtest import BacktestResult, run_backtest
 from detector.reports.curves import Curves
 from detector.reports.page import About, page, settings_text
 from detector.reports.plots import COLOURS
-from detector.reports.scoreboard import Label
+from detector.reports.scoreboard import EpisodeSpan, Label, score
 from detector.scorer import Model
 from detector.streams.base import Record
 from detector.timestamps import rfc3339
-from detector.trace import traced
+from detector.trace import Rows, traced
 from tests.plant import (
     NAMES,
     SECOND,
@@ -85,8 +85,8 @@ def made(
 ) -> tuple[str, BacktestResult]:
     config = config or readings_config()
     curves = Curves(len(config.channels))
-    score = traced(curves)
-    result = run_backtest(batches_of(records), lambda _: pipeline_of(config, model, score=score), labels)
+    scoring = traced(curves)
+    result = run_backtest(batches_of(records), lambda _: pipeline_of(config, model, score=scoring), labels)
     return page(result, curves, about), result
 
 
@@ -194,6 +194,28 @@ def test_of_many_sensors_some_are_drawn_and_some_listed(monkeypatch: pytest.Monk
     assert "4 sensors with lower scores are not drawn." in html
     assert html.count("and 3 more") >= 2  # sensors with episodes, false alarms
     assert "and 2 more" in html  # missed labels
+
+
+@pytest.mark.slow
+def test_ten_thousand_sensors_with_episodes_stay_openable() -> None:
+    names = [f"plant/line-{number // 100}/sensor-{number}" for number in range(10_000)]
+    curves, result = Curves(1), BacktestResult(sensors=len(names), first=START, last=START + 500 * SECOND)
+    times = START + np.arange(3) * SECOND
+    one = np.ones(3)
+    for name in names:
+        curves(
+            Rows([name], np.array([3]), np.zeros(3, dtype=np.int64), times, one[:, None], one[:, None], one, one, one)
+        )
+        result.episodes.append(
+            EpisodeSpan(name, START, START + SECOND, START + 2 * SECOND, "warning", 2.0, "recovered", name)
+        )
+    labels = [label(name, 0, 1) for name in names]
+    result.labels, result.board = labels, score(result.episodes[:5_000], labels)
+    html = page(result, curves, ABOUT)
+    assert len(html) < 2_000_000
+    assert html.count("<svg") == 30
+    assert "and 9,800 more" in html  # sensors with episodes
+    assert "and 4,800 more" in html  # missed labels
 
 
 @pytest.mark.parametrize(("count", "tag"), [(15, "<details open>"), (16, "<details>")])
