@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from detector import simulation
-from detector.errors import OperationError, UserError
+from detector.errors import UserError, unwritable
 from detector.streams.places import stream_file
 from detector.timestamps import rfc3339
 
@@ -183,18 +183,9 @@ def _write_directory(
                     out.write(line)
         else:
             _write_whole(stream, lines)
-    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
-        raise UserError(
-            f"cannot write the plant: {error.strerror}",
-            where=str(error.filename or stream.parent),
-            todo="Choose another --out",
-        ) from error
     except OSError as error:
-        raise OperationError(
-            f"cannot write the plant: {error.strerror}",
-            where=str(stream.parent),
-            todo="Make room, or choose another --out",
-        ) from error
+        place = str(error.filename or stream.parent)
+        raise unwritable(error, "the plant", where=place, todo="Make room, or choose another --out") from error
 
 
 def _write_topic(

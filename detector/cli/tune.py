@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.cli.recordings import add_options, recording, refuse_poor
-from detector.errors import OperationError, UserError
+from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
     from detector.config import Config, FalseAlarms
@@ -151,12 +151,15 @@ def _write(config_path: str | None, budget: FalseAlarms) -> str:
         mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
         changed = yamledit.put(raw[len(mark) :].decode(), ("readings", "alerts", "false_alarms"), value)
         part = file.with_name(f".{file.name}.part")
-        part.write_bytes(mark + changed.encode())
-        if found is not None:
-            part.chmod(file.stat().st_mode & 0o7777)
-        part.replace(file)
+        try:
+            part.write_bytes(mark + changed.encode())
+            if found is not None:
+                part.chmod(file.stat().st_mode & 0o7777)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
     except YamlError as problem:
         raise UserError(problem.what, where=str(file), todo=problem.todo) from None
     except OSError as error:
-        raise OperationError(f"cannot write the configuration: {error.strerror}", where=str(file)) from error
+        raise unwritable(error, "the configuration", where=str(file), todo="Make room, or write it by hand") from error
     return f"readings.alerts.false_alarms: {value} ({found or file})"

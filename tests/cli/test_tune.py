@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,22 @@ def test_a_rate_is_turned_into_a_budget_and_written(plant: Path, capsys: pytest.
     )
     assert load_config(Path("config.yaml")).readings.alerts.close_after == 60
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_configuration_that_cannot_be_written_stays_as_it_is(
+    number: int, status: int, plant: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path, content: bytes) -> int:
+        Path(".config.yaml.part").touch()
+        raise OSError(number, os.strerror(number))
+
+    Path("config.yaml").write_text("log: {level: info}\n")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    assert tune(plant, "--alerts", "2/week", "--write") == status
+    assert f"cannot write the configuration: {os.strerror(number)} (" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in Path().iterdir()) == ["config.yaml", "models"]
+    assert Path("config.yaml").read_text() == "log: {level: info}\n"
 
 
 def test_without_a_file_one_is_begun(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
