@@ -24,7 +24,7 @@ from detector.messages import (
     encode_alert,
 )
 from detector.scorer import Model
-from detector.state import Episode, SensorTable, flags_of
+from detector.state import Episode, SensorTable, Silence, flags_of
 from detector.streams.base import Message, Partition
 from detector.timestamps import rfc3339
 from detector.windows import Block
@@ -140,6 +140,41 @@ class EpisodeWriter(ABC, Generic[M, B]):
         episode.sequence += 1
         return self._message(sensor_id, episode, moment, peak, "closed", ended=ended, reason=reason)
 
+    def silent(
+        self, sensor_id: str, silence: Silence, event: Event, now: int, offset: int, reason: CloseReason | None
+    ) -> Message:
+        """A message of a silent episode at the partition clock `now`, caused by the record at `offset`.
+
+        The score is the silence so far, in units of what is allowed.
+        """
+        score = (now - silence.since) / silence.after
+        alert = Alert(
+            alert_id=silence.alert_id,
+            sequence=silence.sequence,
+            event=event,
+            kind=self.kind,
+            reason="silent",
+            close_reason=reason,
+            muted=silence.muted,
+            sensor_id=sensor_id,
+            severity=silence.severity,
+            started_at=rfc3339(silence.started_at),
+            detected_at=rfc3339(silence.detected_at),
+            ended_at=rfc3339(now) if event == "closed" else None,
+            score=score,
+            peak_score=score,
+            threshold=1.0,
+            channels={},
+            model=self._model,
+            source=self._source(silence.opened_offset, offset),
+        )
+        return Message(self._stream, sensor_id.encode(), encode_alert(alert))
+
+    def _source(self, opened: int, last: int) -> AlertSource:
+        return AlertSource(
+            stream=self._partition.stream, partition=self._partition.number, opened_offset=opened, last_offset=last
+        )
+
     def _message(
         self,
         sensor_id: str,
@@ -169,12 +204,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             threshold=math.exp(episode.ln_threshold),
             p_value=None,
             model=self._model,
-            source=AlertSource(
-                stream=self._partition.stream,
-                partition=self._partition.number,
-                opened_offset=episode.opened_offset,
-                last_offset=moment.offset,
-            ),
+            source=self._source(episode.opened_offset, moment.offset),
             **self._content(moment),
         )
         return Message(self._stream, sensor_id.encode(), encode_alert(alert))

@@ -18,7 +18,7 @@ from detector.config import AlertsConfig
 from detector.episodes import Closing, Opening, closing_level, end_from_outside
 from detector.messages import CloseReason
 from detector.scorer import EPISODE, THRESHOLD, Scored
-from detector.state import Episode, SensorTable
+from detector.state import Episode, SensorTable, Silence
 from detector.streams.base import Message
 from detector.windows import Laid
 
@@ -128,7 +128,7 @@ class Announcer:
         self.publish(key, sensor_id, message, "closed", episode)
 
     def publish(
-        self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode, *, news: bool = False
+        self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode | Silence, *, news: bool = False
     ) -> None:
         """Collect a message."""
         self.table.changed.add(sensor_id)

@@ -30,10 +30,11 @@ from detector.output import Output
 from detector.overview import Overview, camera_overview
 from detector.partition import PartitionPath
 from detector.resumption import take_budget, take_model, warm_up_anew
+from detector.silence import FOREVER
 from detector.snapshots import Basis, frame_settings_of
 from detector.state import Slots, WarmUp
 from detector.streams.base import Batch, Partition, Record
-from detector.timers import FOREVER, Timers
+from detector.timers import Timers
 from detector.windows import Arrivals, WindowRows, admit
 
 I64 = NDArray[np.int64]

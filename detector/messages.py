@@ -77,7 +77,9 @@ class AlertSource(Struct, kw_only=True, forbid_unknown_fields=True):
 class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     """One message about one episode of one sensor. Subscribers key on (`alert_id`, `sequence`).
 
-    All times are event time. The floats are written with 6 significant digits.
+    All times are event time. The floats are written with 6 significant digits. Of a silent sensor the times are since
+    when it is missed, when that became too long, and when it was heard; the scores are how long, in units of what is
+    allowed.
     """
 
     schema: Annotated[Literal[1], Meta(description="Version of this form.")] = 1
@@ -98,7 +100,7 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     close_reason: Annotated[CloseReason | None, Meta(description="Why the episode ended; null while it is open.")] = (
         None
     )
-    muted: Annotated[bool, Meta(description="Whether a maintenance window covers the sensor.")] = False
+    muted: Annotated[bool, Meta(description="Whether the episode belongs to a maintenance window.")] = False
     sensor_id: Annotated[str, Meta(min_length=1, max_length=256, description="The sensor; also the record's key.")]
     severity: Annotated[Severity, Meta(description="Never falls within an episode.")]
     started_at: Annotated[_Time, Meta(description="Where the anomaly probably began: up to 50 rows before detection.")]
@@ -128,7 +130,7 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     frame: Annotated[dict[str, float] | None, Meta(description="Frames only: the newest frame's error in numbers.")] = (
         None
     )
-    channels: Annotated[dict[str, float], Meta(description="Each channel's share of the error.")]
+    channels: Annotated[dict[str, float], Meta(description="Each channel's share of the error; empty where silent.")]
     model: AlertModel
     source: AlertSource
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector import signals
-from detector.messages import Severity
+from detector.messages import AlertReason, Severity
 from detector.profile import Reconstruct
 from detector.scorer import EPISODE, THRESHOLD
 from detector.signals import F32, F64, WINDOW
-from detector.state import SensorTable, Slots
+from detector.state import NEVER, Episode, SensorTable, Silence, Slots
 from detector.threshold import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeView:
-    """An open episode. Times are ns; `threshold` as it stood at the opening, `peak` so far, in units of the score."""
+    """An open episode. Times are ns; `threshold` as it stood at the opening, `peak` so far, in units of the score.
+
+    Of a silent one: how long it has been, in units of what is allowed.
+    """
 
     alert_id: str
     severity: Severity
@@ -30,6 +33,7 @@ class EpisodeView:
     threshold: float
     peak: float
     muted: bool = False
+    reason: AlertReason = "anomaly"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class SensorView:
 class Overview:
     """The sensors that were asked for by name, those with the highest scores, and those with open episodes.
 
-    Of the latter two the worst come first, and as many as were asked for.
+    Of the latter two the worst come first, and as many as were asked for. One with two open episodes is there twice.
     """
 
     named: tuple[SensorView, ...] = ()
@@ -63,36 +67,41 @@ class Overview:
     episodes: tuple[SensorView, ...] = ()
 
 
-def overview(table: SensorTable, reconstruct: Reconstruct, sensor_ids: Iterable[str], count: int) -> Overview:
-    """The sensors named, and at most `count` of each of the others."""
+def overview(
+    table: SensorTable, reconstruct: Reconstruct, sensor_ids: Iterable[str], count: int, *, now: int
+) -> Overview:
+    """The sensors named, and at most `count` of each of the others. `now`: the partition clock, ns."""
     named = [table.slots[sensor_id] for sensor_id in sensor_ids if sensor_id in table.slots]
-    return _overview(table, named, count, lambda slots: _windows(table, slots, reconstruct))
+    return _overview(table, named, count, lambda slots: _windows(table, slots, reconstruct), now)
 
 
 def camera_overview(table: SensorTable, heatmap_of: Callable[[F32], str], count: int) -> Overview:
     """At most `count` cameras of each sort but those named; `heatmap_of` draws that of a frame (h, w)."""
-    return _overview(table, [], count, lambda slots: _pictures(table, slots, heatmap_of))
+    return _overview(table, [], count, lambda slots: _pictures(table, slots, heatmap_of), NEVER)
 
 
 _Seen = Mapping[int, Mapping[str, Any]]
 """What is seen of a sensor beside its scores, by slot: `times`, `values`, `expected`, `heatmap` of a `SensorView`."""
 
 
-def _overview(table: SensorTable, named: Sequence[int], count: int, look: Callable[[Sequence[int]], _Seen]) -> Overview:
-    groups = named, _worst(table, count), _in_episodes(table, count)
-    slots = sorted({slot for group in groups for slot in group})
+def _overview(
+    table: SensorTable, named: Sequence[int], count: int, look: Callable[[Sequence[int]], _Seen], now: int
+) -> Overview:
+    worst, open_now = _worst(table, count), _episodes(table, now)[:count]
+    slots = sorted({*named, *worst, *(slot for slot, _ in open_now)})
     thresholds, seen = _thresholds(table, slots), look(slots)
     views = {
         slot: SensorView(
             sensor_id=table.name(slot),
             score=float(table["score"][slot]),
             threshold=thresholds.get(slot, math.nan),
-            episode=_episode(table, slot),
+            episode=_anomaly(table, slot, table.episodes[slot]) if slot in table.episodes else None,
             **seen[slot],
         )
         for slot in slots
     }
-    return Overview(*(tuple(views[slot] for slot in group) for group in groups))
+    episodes = tuple(replace(views[slot], episode=episode) for slot, episode in open_now)
+    return Overview(tuple(views[slot] for slot in named), tuple(views[slot] for slot in worst), episodes)
 
 
 def _worst(table: SensorTable, count: int) -> list[int]:
@@ -106,13 +115,11 @@ def _worst(table: SensorTable, count: int) -> list[int]:
     return [int(slot) for slot in slots[np.lexsort((slots, -scores))]]
 
 
-def _in_episodes(table: SensorTable, count: int) -> list[int]:
-    """The slots of the sensors with the worst open episodes, worst first; at most `count`."""
-    episodes = table.episodes.items()
-    by_severity = sorted(
-        episodes, key=lambda item: (item[1].severity != "critical", -float(table["peak"][item[0]]), item[0])
-    )
-    return [slot for slot, _ in by_severity[:count]]
+def _episodes(table: SensorTable, now: int) -> list[tuple[int, EpisodeView]]:
+    """The open episodes with the slots of their sensors, the worst first."""
+    found = [(slot, _anomaly(table, slot, episode)) for slot, episode in table.episodes.items()]
+    found += [(slot, _silence(silence, now)) for slot, silence in table.silences.items()]
+    return sorted(found, key=lambda item: (item[1].severity != "critical", -item[1].peak, item[0]))
 
 
 def _thresholds(table: SensorTable, slots: Sequence[int]) -> dict[int, float]:
@@ -166,10 +173,7 @@ def _expected(table: SensorTable, at: Slots, reconstruct: Reconstruct) -> dict[i
     return dict(zip(at.tolist(), rebuilt, strict=True))
 
 
-def _episode(table: SensorTable, slot: int) -> EpisodeView | None:
-    episode = table.episodes.get(slot)
-    if episode is None:
-        return None
+def _anomaly(table: SensorTable, slot: int, episode: Episode) -> EpisodeView:
     return EpisodeView(
         alert_id=episode.alert_id,
         severity=episode.severity,
@@ -178,4 +182,17 @@ def _episode(table: SensorTable, slot: int) -> EpisodeView | None:
         threshold=math.exp(episode.ln_threshold),
         peak=math.exp(float(table["peak"][slot])),
         muted=episode.muted,
+    )
+
+
+def _silence(silence: Silence, now: int) -> EpisodeView:
+    return EpisodeView(
+        alert_id=silence.alert_id,
+        severity=silence.severity,
+        started_at=silence.started_at,
+        detected_at=silence.detected_at,
+        threshold=1.0,
+        peak=max(1.0, (now - silence.since) / silence.after),
+        muted=silence.muted,
+        reason="silent",
     )

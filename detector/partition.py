@@ -86,6 +86,7 @@ class PartitionPath:
         # of the batch at hand
         self._offsets: I64 = np.empty(0, dtype=np.int64)
         self._clocks: I64 = np.empty(0, dtype=np.int64)
+        self._before = NEVER
         self._output = Output(self.kind)
 
     @property
@@ -115,7 +116,7 @@ class PartitionPath:
     @property
     def open_episodes(self) -> int:
         """Episodes open now."""
-        return len(self._table.episodes)
+        return len(self._table.episodes) + len(self._table.silences)
 
     @property
     def clock(self) -> int | None:
@@ -147,7 +148,7 @@ class PartitionPath:
         return renewed
 
     def journal(self) -> list[tuple[str, bytes | None]]:
-        """The open episode (None: none) of each sensor whose episode changed since the last call.
+        """The open episodes (None: none) of each sensor of which one changed since the last call.
 
         The first time after a beginning with nothing also the basis, which slices will tell as soon as there are some.
         """
@@ -157,8 +158,9 @@ class PartitionPath:
         entries: list[tuple[str, bytes | None]] = [(BASIS_ENTRY, pack_basis(self.basis))] if self._tell_basis else []
         self._tell_basis = False
         for sensor_id in changed:
-            episode = table.episodes.get(table.slots.get(sensor_id, -1))
-            entries.append((sensor_id, None if episode is None else pack_entry(episode, self.position)))
+            slot = table.slots.get(sensor_id, -1)
+            open_now = table.episodes.get(slot), table.silences.get(slot)
+            entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
         return entries
 
     # How it is taken up
@@ -211,7 +213,7 @@ class PartitionPath:
         table = self._table
         if self._journal is None:
             # There is none for what was run again: it begins with what is open now.
-            table.changed = {table.name(slot) for slot in table.episodes}
+            table.changed = {table.name(slot) for slot in (*table.episodes, *table.silences)}
             return
         self.mismatches += take_journal(table, self._journal)
         self._journal = None
@@ -240,6 +242,7 @@ class PartitionPath:
         count = len(batch)
         self._offsets = np.fromiter((record.offset for record in batch), dtype=np.int64, count=count)
         output.first_time = int(times[0])
+        self._before = self._clock.now
         self._clocks, jumps = self._clock.advance(times, records, count)
         self._announcer.begin_batch(self._offsets, self._clocks)
         self._walk(records, jumps, segment)
@@ -267,7 +270,8 @@ class PartitionPath:
         while record < count:
             if record in jumped:
                 self._timers.shift(jumped[record], int(self._offsets[record]))
-            limit = self._timers.fire(record, int(self._clocks[record]))
+            before = int(self._clocks[record - 1]) if record else self._before
+            limit = self._timers.fire(record, before, int(self._clocks[record]))
             end = max(int(np.searchsorted(self._clocks, limit, side="right")), record + 1)
             end = min([end, *(stop for stop in jumped if stop > record)])
             first, last = np.searchsorted(records, (record, end)).tolist()

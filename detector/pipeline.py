@@ -29,11 +29,12 @@ from detector.resumption import judged_otherwise, take_budget, take_model, take_
 from detector.rules import RuleBook, Rules
 from detector.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.signals import WINDOW
+from detector.silence import FOREVER, Silences
 from detector.snapshots import Basis, settings_of
 from detector.state import SensorTable, Slots, WarmUp
 from detector.streams.base import Batch, Partition
 from detector.timerange import Decoder
-from detector.timers import FOREVER, Timers
+from detector.timers import Timers
 from detector.trace import explained, rows_of
 from detector.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 
@@ -74,7 +75,9 @@ class Pipeline(PartitionPath):
         table = SensorTable(len(config.channels), book.most_rows)
         writer = AlertWriter(alerts, partition, model, config.channels)
         announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
-        timers = Timers(table, announcer, config.idle_eviction, book.longest_durations)
+        worked_on = Maintenance(maintenance)
+        silences = Silences(table, announcer, book.silence_after, worked_on)
+        timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
         basis = Basis(model.digest, settings_of(config, maintenance))
         super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
@@ -84,11 +87,11 @@ class Pipeline(PartitionPath):
         self._score = explained if keep_rows else score
         self._keep_rows = keep_rows
         self._book = book
-        self._maintenance = Maintenance(maintenance)
+        self._maintenance = worked_on
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
-        return overview(self._table, self._model.reconstruct, sensor_ids, count)
+        return overview(self._table, self._model.reconstruct, sensor_ids, count, now=self._clock.now)
 
     def _settle(self, *, switched: bool) -> None:
         take_rules(self._table, self._book.number)
@@ -142,6 +145,7 @@ class Pipeline(PartitionPath):
             new = self._table["known"][slots] <= self._offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
         self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
+        self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         total = self._output.tally
         for name in ("accepted", "missing", "late", "duplicate", "resets"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.journal import unpack_entry
-from detector.state import Episode, SensorTable, Slots, WarmUp
+from detector.state import Episode, SensorTable, Silence, Slots, WarmUp
 from detector.threshold import HORIZON
 
 P = TypeVar("P")
@@ -27,15 +27,18 @@ def take_journal(table: SensorTable, journal: Mapping[str, bytes]) -> int:
         if slot is None:
             continue
         if not data:
-            differing += _overrule(table, slot, None)
+            differing += _overrule(table, slot, None) + _overrule_silence(table, slot, None)
             continue
-        episode, position = unpack_entry(data)
+        episode, silence, position = unpack_entry(data)
         if position > table["known"][slot]:
-            differing += _overrule(table, slot, episode)
+            differing += _overrule(table, slot, episode) + _overrule_silence(table, slot, silence)
     for slot, episode in list(table.episodes.items()):
         # Opened by records that were run again, and nobody was told.
         if episode.opened_offset >= table["known"][slot] and table.name(slot) not in journal:
             differing += _overrule(table, slot, None)
+    for slot, silence in list(table.silences.items()):
+        if silence.opened_offset >= table["known"][slot] and table.name(slot) not in journal:
+            differing += _overrule_silence(table, slot, None)
     return differing
 
 
@@ -49,6 +52,18 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
         del table.episodes[slot]
     else:
         table.episodes[slot] = episode
+    return True
+
+
+def _overrule_silence(table: SensorTable, slot: int, silence: Silence | None) -> bool:
+    """The same for the silent episode."""
+    if table.silences.get(slot) == silence:
+        return False
+    if silence is None:
+        del table.silences[slot]
+    else:
+        table.silences[slot] = silence
+        table["unheard"][slot] = False
     return True
 
 

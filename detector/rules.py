@@ -41,8 +41,8 @@ class RuleBook:
     """The rules of all sensors, by number: 0 are those without an override, i + 1 those of override i.
 
     A sensor's number is looked up once and remembered. What the stages need of many sensors at once are arrays by
-    number: `open_after` (R, 2), `close_after`, `max_gap` (ns, `ENDLESS`: any), `max_fill`, and of `deviation.matters`
-    `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
+    number: `open_after` (R, 2), `close_after`, `max_gap` and `silence_after` (ns, `ENDLESS`: any), `max_fill`, and of
+    `deviation.matters` `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
     """
 
     def __init__(self, config: ReadingsConfig) -> None:
@@ -53,6 +53,9 @@ class RuleBook:
         self.close_after = np.array([rules.alerts.close_after for rules in self._rules])
         self.max_gap = np.array([ENDLESS if rules.max_gap is None else rules.max_gap for rules in self._rules])
         self.max_fill = np.array([rules.max_fill for rules in self._rules])
+        self.silence_after = np.array(
+            [ENDLESS if rules.silence_after is None else rules.silence_after for rules in self._rules]
+        )
         alerts = [rules.alerts for rules in self._rules]
         self.direction = np.array([_SIGNS[one.direction] for one in alerts])
         self.absolute = np.array([one.min_deviation.absolute for one in alerts])

@@ -48,6 +48,7 @@ class _Slice(msgspec.Struct):
     begin: int
     ids: list[str | None]  # of the slots from `begin` on
     sensors: bytes
+    resumed: dict[int, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def pack_slice(table: SensorTable, number: int, *, basis: Basis, position: int, 
     ids = table.ids[begin : begin + _per_slice(table)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = table.pack(slots)
-    return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors))
+    return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed))
 
 
 def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
@@ -153,6 +154,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         slots = table.unpack(one.sensors)
         table["known"][slots] = one.position
     oldest = found[0]
+    table.resumed = oldest.resumed
     return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), basis)
 
 

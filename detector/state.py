@@ -58,6 +58,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # partition clock at the last accepted reading, and the record of the newest row
         Column("clock", "i8", (), NEVER),
         Column("offset", "i8", (), -1),
+        # a silent episode ended, and nothing was heard since (see silence.py)
+        Column("unheard", "?", (), False, added=True),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER),
         # which rules apply (see rules.py)
@@ -122,7 +124,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
-        "rules", "open_after", "usual", "lean", "worst_zz_of_others",
+        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
@@ -151,6 +153,25 @@ class Episode(msgspec.Struct):
     update_at: int | None
     close_at: int | None
     muted: bool = False
+
+
+class Silence(msgspec.Struct):
+    """An open silent episode. Times are ns of the partition clock; deadlines None: never.
+
+    `since`: from when on the sensor is missed, moved by time that counts for no timer; `after`: so long it may be so.
+    """
+
+    alert_id: str
+    sequence: int
+    started_at: int
+    detected_at: int
+    since: int
+    after: int
+    severity: Severity
+    opened_offset: int
+    update_at: int | None
+    close_at: int | None
+    muted: bool
 
 
 class WarmUp:
@@ -208,6 +229,7 @@ class _Packed(msgspec.Struct):
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
     relearning: dict[str, tuple[bytes, bytes]] = {}
+    silences: dict[str, Silence] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -235,6 +257,9 @@ class SensorTable:
         self.relearning: dict[int, WarmUp] = {}
         """Sensors with a profile that was made with another model; see relearning.py."""
         self.episodes: dict[int, Episode] = {}
+        self.silences: dict[int, Silence] = {}
+        self.resumed: dict[int, int] = {}
+        """The partition clock after nobody was heard for longer than so many ns the last time (see silence.py)."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -270,7 +295,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes):
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
         self._arrays["live"][slot] = False
         self._free.append(slot)
@@ -312,6 +337,7 @@ class SensorTable:
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
             episodes={names[s]: episode for s, episode in self.episodes.items() if s in names},
+            silences={names[s]: silence for s, silence in self.silences.items() if s in names},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -339,8 +365,10 @@ class SensorTable:
                 cells = wider[:, shape[0] :]
             self._arrays[column.name][slots] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
-            for beside in (self.held, self.warming, self.relearning, self.episodes):
+            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
                 beside.pop(slot, None)
+            if sensor_id in packed.silences:
+                self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
                 self.held[slot] = packed.held[sensor_id]
             if sensor_id in packed.episodes:

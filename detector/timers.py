@@ -1,36 +1,51 @@
-"""What fires by the partition clock: evictions, an episode's longest duration, and its regular updates.
+"""What fires by the partition clock: evictions, silence, an episode's longest duration, and its regular updates.
 
 Timers fire in the order (deadline, sensor id) before the record that passes them is processed. Evictions and longest
-durations change how later rows are judged, so they cut a batch; updates only publish, and are told where they fall.
+durations change how later rows are judged, and silence ends with a reading, so they cut a batch; updates of anomalies
+only publish, and are told where they fall.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 import numpy as np
 
 from detector.announcer import Announcer
+from detector.messages import CloseReason
+from detector.silence import FOREVER, Silences
 from detector.state import NEVER, SensorTable
 
 EVICTION_INTERVALS = 200
 """A sensor is never forgotten before this many of its median intervals."""
-FOREVER = int(np.iinfo(np.int64).max)
+UPDATE, LONGEST, SILENCE, EVICTION = range(4)
+"""What a timer is for, in the order of equal deadlines of a sensor."""
 
 
 class Timers:
     """The timers of one partition's sensors. `idle`: ns, None: never; `longest`: all limits of episodes in use, ns."""
 
-    def __init__(self, table: SensorTable, announcer: Announcer, idle: int | None, longest: Sequence[int]) -> None:
+    def __init__(
+        self,
+        table: SensorTable,
+        announcer: Announcer,
+        idle: int | None,
+        longest: Sequence[int],
+        silences: Silences | None = None,
+    ) -> None:
         self._table = table
         self._announcer = announcer
         self._idle = idle
-        self._shortest = min([*longest, *([] if idle is None else [idle])], default=None)
+        self.silences = Silences(table, announcer) if silences is None else silences
+        lengths = (*longest, idle, self.silences.shortest)
+        self._shortest = min((length for length in lengths if length is not None), default=None)
         self._next_eviction = NEVER
 
     def forget(self) -> None:
         """Sensors came or changed: look at all deadlines again."""
         self._next_eviction = NEVER
+        self.silences.forget()
 
     def shift(self, jump: int, offset: int) -> None:
         """While the whole partition was silent no timer ran. `offset`: the record that moved the clock by `jump`."""
@@ -45,15 +60,19 @@ class Timers:
                 episode.update_at += jump
             if episode.close_at is not None:
                 episode.close_at += jump
+        self.silences.shift(jump, offset)
 
-    def fire(self, record: int, now: int) -> int:
-        """Fire what this record passes; return up to which clock no timer can cut."""
-        due: list[tuple[int, str, int]] = []
-        if now > self._next_eviction:
-            due = self._evictions(now)
+    def fire(self, record: int, before: int, now: int) -> int:
+        """Fire what this record passes; return up to which clock no timer can cut.
+
+        The record has moved the partition clock from `before` to `now`.
+        """
+        self.silences.passed(before, now)
+        due = [(at, sensor_id, EVICTION, slot) for at, sensor_id, slot in self._evictions(now)]
+        due += [(at, self._table.name(slot), SILENCE, slot) for at, slot in self.silences.due(now)]
         if due or now > self._earliest_end():
             self._fire_all(record, now, due)
-        limit = min(self._earliest_end(), self._next_eviction)
+        limit = min(self._earliest_end(), self._next_eviction, self.silences.next)
         if self._shortest is not None and now != NEVER:
             limit = min(limit, now + self._shortest)
         return limit
@@ -69,6 +88,8 @@ class Timers:
 
     def _evictions(self, now: int) -> list[tuple[int, str, int]]:
         """(deadline, sensor id, slot) of the sensors to be forgotten now."""
+        if now <= self._next_eviction:
+            return []
         slots = self._table.occupied()
         slots = slots[self._table["clock"][slots] != NEVER]
         self._next_eviction = FOREVER
@@ -84,20 +105,30 @@ class Timers:
             for at, slot in zip(deadlines[due].tolist(), slots[due].tolist(), strict=True)
         ]
 
-    def _fire_all(self, record: int, now: int, evictions: list[tuple[int, str, int]]) -> None:
-        table, announcer = self._table, self._announcer
-        timers = [(at, sensor_id, 2, slot) for at, sensor_id, slot in evictions]
+    def _fire_all(self, record: int, now: int, due: list[tuple[int, str, int, int]]) -> None:
+        table, announcer, silences = self._table, self._announcer, self.silences
+        timers = due
         for slot, episode in table.episodes.items():
             if episode.update_at is not None and now > episode.update_at:
-                timers.append((episode.update_at, table.name(slot), 0, slot))
+                timers.append((episode.update_at, table.name(slot), UPDATE, slot))
             if episode.close_at is not None and now > episode.close_at:
-                timers.append((episode.close_at, table.name(slot), 1, slot))
-        for deadline, sensor_id, what, slot in sorted(timers):
+                timers.append((episode.close_at, table.name(slot), LONGEST, slot))
+        heapq.heapify(timers)
+        while timers:
+            deadline, sensor_id, what, slot = heapq.heappop(timers)
+            if table.ids[slot] != sensor_id:
+                continue  # forgotten by an earlier one
+            if what == SILENCE:
+                following = silences.fire(deadline, slot, record)
+                if following < now:
+                    heapq.heappush(timers, (following, sensor_id, SILENCE, slot))
+                continue
             if slot in table.episodes:
-                key = record, 0, deadline, sensor_id
-                if what == 0:
+                if what == UPDATE:
                     announcer.update(slot, record)
                 else:
-                    announcer.end(slot, "max_duration" if what == 1 else "evicted", key)
-            if what == 2:
+                    reason: CloseReason = "max_duration" if what == LONGEST else "evicted"
+                    announcer.end(slot, reason, (record, 0, deadline, sensor_id))
+            if what == EVICTION:
+                silences.evict(deadline, slot, record)
                 table.remove(slot)

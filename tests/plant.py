@@ -92,6 +92,7 @@ def readings_config(
     false_alarms: FalseAlarms | None = None,
     open_after: tuple[int, int] = (10, 10),
     window: Mapping[str, Any] | None = None,
+    silence_after: int | None = None,
     idle_eviction: int | None = None,
     update_every: int | None = None,
     max_duration: int | None = None,
@@ -103,6 +104,7 @@ def readings_config(
         channels=NAMES[:channels],
         warmup=warmup,
         window=WindowConfig(**(window or {})),
+        silence_after=silence_after,
         idle_eviction=idle_eviction,
         overrides=tuple(OverrideConfig.model_validate(override) for override in overrides),
         alerts=AlertsConfig(
@@ -198,7 +200,7 @@ def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
 def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
     """Everything the pipeline knows, to the bit, by sensor; independent of slots and of how the state came about."""
     table = table_of(pipeline, config)
-    state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position}
+    state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position, "resumed": table.resumed}
     for sensor, slot in table.slots.items():
         collected = [readings.get(slot) for readings in (table.warming, table.relearning)]
         state[sensor] = {
@@ -206,6 +208,7 @@ def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
             "held": table.held.get(slot),
             "episode": table.episodes.get(slot),
             "collected": [one and (one.times.tobytes(), one.values.tobytes()) for one in collected],
+            "silence": table.silences.get(slot),
         }
     return state
 
@@ -244,10 +247,12 @@ def unrounded() -> Iterator[dict[tuple[str, int], Alert]]:
 def event_of(alert: Alert) -> Event:
     """What an alert says, in the reference's words."""
     window = alert.window
-    assert window is not None
-    columns = [_by_channel(part) for part in (window.values, window.expected, window.errors)]
+    assert (window is None) == (alert.reason == "silent")
+    parts: tuple[Any, ...] = (window.values, window.expected, window.errors) if window else ((), (), ())
+    columns = [_by_channel(part) for part in parts]
     return Event(
         alert_id=alert.alert_id,
+        reason=alert.reason,
         sequence=alert.sequence,
         event=alert.event,
         close_reason=alert.close_reason,
@@ -261,8 +266,8 @@ def event_of(alert: Alert) -> Event:
         threshold=alert.threshold,
         opened_offset=alert.source.opened_offset,
         last_offset=alert.source.last_offset,
-        stamps=tuple(window.timestamps),
-        imputed=tuple(window.imputed),
+        stamps=tuple(window.timestamps) if window else (),
+        imputed=tuple(window.imputed) if window else (),
         values=columns[0],
         expected=columns[1],
         errors=columns[2],
@@ -272,4 +277,4 @@ def event_of(alert: Alert) -> Event:
 
 
 def _by_channel(part: Any) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part]))
+    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part] if part else ()))

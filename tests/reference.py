@@ -20,7 +20,7 @@ from detector.config import AlertsConfig, MaintenanceConfig, OverrideConfig, Rea
 from detector.messages import alert_id
 from detector.profile import Carry, Profile, build_profile
 from detector.scorer import Model
-from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale
+from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
 
 ROWS = 100
 DAY = 86_400 * 10**9
@@ -38,6 +38,8 @@ class Sensor:
         self.learning: list[Row] | None = None  # under a model that does not know the sensor
         self.profile: Profile | None = None
         self.episode: Episode | None = None
+        self.silence: Silence | None = None
+        self.silent_no_more = False
         self.clock = 0
         self.offset = -1
         self.hold = False
@@ -105,16 +107,96 @@ class Sensor:
         idle = self.owner.config.idle_eviction
         if idle is not None:
             median = self.profile.median_interval if self.profile else 0
-            yield self.clock + max(idle, 200 * median), self.name, 2, self, "evicted"
+            yield self.clock + max(idle, 200 * median), self.name, 9, self, "evicted"
+        after = self.owner.silence_after(self.name)
+        if self.silence:
+            yield from self._silent_timers(self.silence)
+        elif after is not None and not self.silent_no_more:
+            yield max(self.clock, self.owner.resumed.get(after, 0)) + after, self.name, 2, self, "silent"
         if self.episode:
             yield self.episode.close_at, self.name, 1, self, "max_duration"
             yield self.episode.update_at, self.name, 0, self, "update"
 
+    def _silent_timers(self, silence: Silence) -> Iterator[tuple[float, str, int, Sensor, str]]:
+        yield silence.update_at, self.name, 3, self, "still silent"
+        if not silence.critical:
+            yield self._critical_silence(silence), self.name, 3, self, "still silent"
+        if silence.muted:
+            yield self._end_of_maintenance(silence), self.name, 3, self, "still silent"
+        yield silence.close_at, self.name, 4, self, "silent for too long"
+
+    def _critical_silence(self, silence: Silence) -> int:
+        return silence.since + math.ceil(self.alerts.critical_ratio * silence.after)
+
+    def _end_of_maintenance(self, silence: Silence) -> int:
+        time = silence.detected_at
+        while end := max((end for end in self.owner.ends(self.name, time)), default=0):
+            time = end
+        return time
+
     def postpone(self, by: int) -> None:
         self.clock += by
+        if self.silence:
+            self.silence.since += by
+            self.silence.update_at += by
+            self.silence.close_at += by
         if self.episode:
             self.episode.update_at += by
             self.episode.close_at += by
+
+    # -- silence -------------------------------------------------------------------------------------------------
+
+    def fall_silent(self, deadline: int, offset: int) -> None:
+        """It was not heard for as long as it may be."""
+        after = self.owner.silence_after(self.name)
+        assert after is not None
+        self.silence = Silence(
+            name=alert_id("readings", "silent", self.name, deadline),
+            started_at=deadline - after,
+            detected_at=deadline,
+            since=deadline - after,
+            after=after,
+            critical=False,
+            opened_offset=offset,
+            update_at=self.owner.deadline(self.alerts.update_every),
+            close_at=self.owner.deadline(self.alerts.max_duration),
+            muted=self.owner.maintained(self.name, deadline),
+        )
+        self._tell_silence("opened", deadline, offset)
+
+    def still_silent(self, deadline: int, offset: int) -> None:
+        assert self.silence is not None
+        self.silence.update_at = self.owner.deadline(self.alerts.update_every)
+        self.silence.muted &= deadline < self._end_of_maintenance(self.silence)
+        self.silence.sequence += 1
+        self._tell_silence("updated", deadline, offset)
+
+    def heard(self, offset: int) -> None:
+        """A reading of it has come."""
+        assert self.owner.clock is not None
+        self.clock = self.owner.clock
+        self.silent_no_more = False
+        self.end_silence("recovered", self.clock, offset)
+
+    def end_silence(self, reason: str, time: int, offset: int) -> None:
+        """Close the silent episode, if there is one."""
+        if self.silence is not None:
+            self.silence.sequence += 1
+            self._tell_silence("closed", time, offset, reason)
+            self.silence = None
+
+    def _tell_silence(self, event: str, time: int, offset: int, reason: str | None = None) -> None:
+        silence = self.silence
+        assert silence is not None
+        silence.critical |= time >= self._critical_silence(silence)
+        score = (time - silence.since) / silence.after
+        self.owner.events.append(
+            Event(
+                silence.name, "silent", silence.sequence, event, reason, "critical" if silence.critical else "warning",
+                self.name, silence.started_at, silence.detected_at, time if event == "closed" else None,
+                score, score, 1.0, silence.opened_offset, offset, (), (), (), (), (), (), silence.muted,
+            )
+        )  # fmt: skip
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -358,6 +440,7 @@ class Sensor:
         self.owner.events.append(
             Event(
                 alert_id=episode.name,
+                reason="anomaly",
                 sequence=episode.sequence,
                 event=event,
                 close_reason=reason,
@@ -390,6 +473,7 @@ class Reference:
         self.sensors: dict[str, Sensor] = {}
         self.events: list[Event] = []
         self.clock: int | None = None
+        self.resumed: dict[int, int] = {}
         self._ahead = 0
 
     def settings_of(self, sensor: str) -> tuple[AlertsConfig, WindowConfig]:
@@ -409,17 +493,20 @@ class Reference:
     def feed(self, offset: int, readings: Sequence[Reading]) -> None:
         """Take in one record. Readings of sensors that are left out are as if they had never come."""
         readings = [reading for reading in readings if self._watched(reading.sensor)]
+        before = self.clock
         jump = sum(self._advance(reading.time) for reading in readings)
         for sensor in self.sensors.values():
             sensor.postpone(jump)
-        self._fire()
+        if before is not None and self.clock is not None:
+            lengths = [self.config.silence_after, *(one.silence_after for one in self.config.overrides)]
+            self.resumed |= {length: self.clock for length in lengths if length and self.clock - before > length}
+        self._fire(offset)
         for reading in readings:
             if reading.sensor not in self.sensors:
                 profile = self.model.profiles.get(reading.sensor)
                 self.sensors[reading.sensor] = Sensor(self, reading.sensor, profile)
             sensor = self.sensors[reading.sensor]
-            assert self.clock is not None
-            sensor.clock = self.clock
+            sensor.heard(offset)
             values = tuple(value for value in reading.values if value is not None)
             if len(values) == len(reading.values):
                 for row in sensor.order.take(reading.time, values):
@@ -427,7 +514,18 @@ class Reference:
 
     def maintained(self, sensor: str, time: int) -> bool:
         """Whether the sensor is worked on at that time."""
-        return any(fnmatchcase(sensor, one.match) and one.start <= time < one.end for one in self.maintenance)
+        return any(self.ends(sensor, time))
+
+    def ends(self, sensor: str, time: int) -> list[int]:
+        """When the windows end in which the sensor is worked on at that time."""
+        return [one.end for one in self.maintenance if fnmatchcase(sensor, one.match) and one.start <= time < one.end]
+
+    def silence_after(self, sensor: str) -> int | None:
+        """How long the sensor may be silent; None: for ever."""
+        override = self._override_of(sensor)
+        if override is not None and "silence_after" in override.model_fields_set:
+            return override.silence_after
+        return self.config.silence_after
 
     def switch(self, model: Model) -> None:
         """Another model from the next record on."""
@@ -458,18 +556,27 @@ class Reference:
                 return jump
         return 0
 
-    def _fire(self) -> None:
+    def _fire(self, offset: int) -> None:
         now = self.clock
         if now is None:
             return
-        due = [timer for sensor in self.sensors.values() for timer in sensor.timers() if timer[0] < now]
-        for _, name, _, sensor, what in sorted(due, key=lambda timer: timer[:3]):
-            if what != "update":
-                sensor.close(what, hold=True)
-            elif sensor.episode:
+        while due := [timer for sensor in self.sensors.values() for timer in sensor.timers() if timer[0] < now]:
+            deadline, name, _, sensor, what = min(due, key=lambda timer: timer[:3])
+            at = int(deadline)
+            if what == "update":
                 sensor.update()
-            if what == "evicted":
-                del self.sensors[name]
+            elif what == "silent":
+                sensor.fall_silent(at, offset)
+            elif what == "still silent":
+                sensor.still_silent(at, offset)
+            elif what == "silent for too long":
+                sensor.end_silence("max_duration", at, offset)
+                sensor.silent_no_more = True
+            else:
+                sensor.close(what, hold=True)
+                if what == "evicted":
+                    sensor.end_silence("evicted", at, offset)
+                    del self.sensors[name]
 
     def _watched(self, sensor: str) -> bool:
         override = self._override_of(sensor)

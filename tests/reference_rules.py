@@ -28,6 +28,7 @@ class Event(NamedTuple):
     """What an alert says. Times are ns, but window stamps ms; values, expected and errors are tuples by channel."""
 
     alert_id: str
+    reason: str
     sequence: int
     event: str
     close_reason: str | None
@@ -75,6 +76,23 @@ class Episode:
     close_at: float
     muted: bool
     quiet: int = 0
+    sequence: int = 0
+
+
+@dataclass
+class Silence:
+    """An open episode of a sensor that is missed from `since` on, and may be so for `after`."""
+
+    name: str
+    started_at: int
+    detected_at: int
+    since: int
+    after: int
+    critical: bool
+    opened_offset: int
+    update_at: float
+    close_at: float
+    muted: bool
     sequence: int = 0
 
 

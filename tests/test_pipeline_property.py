@@ -129,10 +129,12 @@ def overrides(draw: st.DrawFn, *, timers: bool) -> list[dict[str, Any]]:
     if timers:
         alerts["update_every"] = st.sampled_from([None, "3s"])
         alerts["max_duration"] = st.sampled_from([None, "12s"])
+    silence = {"silence_after": st.sampled_from([None, "4s", "11s"])} if timers else {}
     one = st.fixed_dictionaries(
         {"match": st.sampled_from(["s0", "s[12]", "s[!0-2]", "*"])},
         optional={
             "enabled": st.sampled_from([True, True, True, False]),
+            **silence,
             "alerts": st.fixed_dictionaries({}, optional=alerts).filter(bool),
             "window": st.fixed_dictionaries(
                 {}, optional={"max_gap": st.sampled_from([None, "6s"]), "max_fill": st.sampled_from([0, 8])}
@@ -165,6 +167,7 @@ def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Sce
             "max_fill": draw(st.sampled_from([0, 2, 5])),
             "stride": (stride := draw(st.sampled_from([1, 1, 3]))),
         },
+        silence_after=seconds(None, None, 2, 9, 30) if timers else None,
         idle_eviction=seconds(None, 20, 60, 230) if timers else None,
         update_every=seconds(None, 2, 9, 40) if timers else None,
         max_duration=seconds(None, 9, 30, 120) if timers else None,
@@ -356,7 +359,10 @@ def test_pipeline_does_what_the_reference_does(scenario: Scenario) -> None:
     groups = grouped(scenario, arrivals(scenario))
     cuts = random_cuts(scenario, len(groups))
     events = check_against_reference(scenario.config, scenario.model(), groups, cuts, scenario.maintenance)
-    for kind in {f"{found.event} {found.close_reason or found.severity}{' muted' * found.muted}" for found in events}:
+    for kind in {
+        f"{found.reason} {found.event} {found.close_reason or found.severity}{' muted' * found.muted}"
+        for found in events
+    }:
         event(kind)
 
 

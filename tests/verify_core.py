@@ -1,9 +1,9 @@
 """The reading path end to end, on the real program: `python -m tests.verify_core`.
 
-Runs the demo and counts its result anew, kills the daemon with SIGKILL again and again over one input and compares
-what it published with the uninterrupted run's, and compares a backtest with both; then the same with machines of
-several channels and the stream of scores. Prints every check with what was
-measured, and ends with a line PASS or FAIL and exit status 0 or 1.
+Runs the demo and counts its result anew; compares a backtest with it; and, with other settings for some sensors,
+silence and maintenance windows, kills the daemon with SIGKILL again and again over one input and compares what it
+published with the uninterrupted run's; then the same with machines of several channels and the stream of scores. Prints
+every check with what was measured, and ends with a line PASS or FAIL and exit status 0 or 1.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ EARLY: Final = 0.15
 START_SECONDS: Final = 1.5
 TURN_SECONDS: Final = 0.8
 """How long after more input a kill comes at most: about what reading, scoring and committing it takes."""
+SETTINGS: Final = """
+readings:
+  silence_after: 2m
+  alerts: {update_every: 10m, max_duration: 5h}
+  overrides:
+    - {match: "vibration-*", silence_after: 5m, alerts: {open_after: {n: 10, of: 10}, close_after: 40}}
+    - {match: "pressure-*", alerts: {min_deviation: {absolute: 100}, critical_ratio: 1.5}}
+    - {match: "temperature-[01]*", alerts: {direction: above}}
+    - {match: "flow-04", silence_after: null, alerts: {false_alarms: {per: day}}}
+maintenance:
+  - {match: "*", from: "2026-02-27T18:00:00Z", to: "2026-02-27T19:30:00Z"}
+  - {match: "[cv]*", from: "2026-02-28T21:00:00Z", to: "2026-02-28T22:36:00Z"}
+  - {match: "flow-1?", from: "2026-02-28T22:00:00Z", to: "2026-02-28T22:45:00Z"}
+  - {match: "*-0[1-9]", from: "2026-02-28T22:30:00Z", to: "2026-02-28T22:50:00Z"}
+"""
+"""Of the run that is killed: settings that the demo leaves as they are, with times in which its plant has faults."""
 
 
 class Checks:
@@ -63,8 +79,13 @@ def main() -> int:
         demo = directory / "demo"
         verify_demo(checks, demo)
         if checks.passed:
-            verify_backtest(checks, demo, directory / "backtest")
-            verify_kills(checks, demo, directory / "killed", kills=args.kills, seed=args.seed)
+            print("\nthe backtest", flush=True)
+            verify_backtest(checks, demo, directory / "backtest", of_readings(demo / "alerts.jsonl"))
+            settings = directory / "settings.yaml"
+            settings.write_text(SETTINGS)
+            expected = verify_settings(checks, demo, directory, settings)
+            if checks.passed:
+                verify_kills(checks, demo, directory / "killed", settings, expected, kills=args.kills, seed=args.seed)
         verify_channels(checks.that, detector, directory / "channels", kills=min(12, args.kills), seed=args.seed)
     print(f"\n{time.monotonic() - began:.0f} s")
     print("PASS" if checks.passed else "FAIL")
@@ -157,25 +178,58 @@ def when(text: str) -> datetime:
 # -- the backtest --------------------------------------------------------------------------------------------------
 
 
-def verify_backtest(checks: Checks, demo: Path, out: Path) -> None:
+def verify_backtest(checks: Checks, demo: Path, out: Path, published: bytes, *options: str | Path) -> None:
     """A backtest over the same bytes gives the same bytes."""
-    print("\nthe backtest", flush=True)
-    done = subprocess.run(
-        detector("backtest", "--data", demo / "plant", "--set", f"readings.model={demo / 'models'}", "--out", out),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    published = of_readings(demo / "alerts.jsonl")
+    model = f"readings.model={demo / 'models'}"
+    words = detector("backtest", "--data", demo / "plant", "--set", model, "--out", out, *options)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     same = not done.returncode and (out / "alerts.jsonl").read_bytes() == published
     checks.that("its alerts are those of `run`, byte for byte", same,
                 f"{len(published)} bytes" if not done.returncode else done.stderr[-300:])  # fmt: skip
 
 
+# -- other settings ------------------------------------------------------------------------------------------------
+
+
+def verify_settings(checks: Checks, demo: Path, directory: Path, settings: Path) -> bytes:
+    """What an uninterrupted run publishes with `SETTINGS`; a backtest gives the same."""
+    print("\noverrides, silence, maintenance", flush=True)
+    out = directory / "whole.jsonl"
+    words = [*run_command(demo, demo / "plant" / f"{STREAM}.jsonl", out, settings), "--until-end"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        checks.that("a run with other settings ends", False, f"status {done.returncode}: {done.stderr[-300:]}")
+        return b""
+    published = of_readings(out)
+    alerts = list(map(json.loads, published.splitlines()))
+    episodes, faulty = gather(alerts)
+    checks.that("every episode is opened once, closed last, its sequence without gaps", not faulty,
+                f"{len(alerts)} alerts of {len(episodes)} episodes")  # fmt: skip
+    silent = sum(messages[0]["reason"] == "silent" for messages in episodes.values())
+    muted = sum(messages[0]["muted"] for messages in episodes.values())
+    unmuted = sum(messages[0]["muted"] and not messages[-1]["muted"] for messages in episodes.values())
+    both = sum(messages[0]["muted"] and messages[0]["reason"] == "silent" for messages in episodes.values())
+    checks.that("some are about silence, some muted, some told after the maintenance",
+                0 < silent < len(episodes) and 0 < unmuted < muted < len(episodes) and both > 0,
+                f"{silent} silent, {muted} muted ({both} of them silent), {unmuted} told later")  # fmt: skip
+    verify_backtest(checks, demo, directory / "settings", published, "--config", settings)
+    return published
+
+
+def run_command(demo: Path, source: Path, alerts: Path, settings: Path) -> list[str]:
+    """The command line of a run on files with `SETTINGS`."""
+    return detector(
+        "run", "--config", settings, "--input", source, "--output", alerts, "--log-format", "json",
+        "--set", f"readings.model={demo / 'models'}", "--set", "http.listen=127.0.0.1:0",
+    )  # fmt: skip
+
+
 # -- the kills -----------------------------------------------------------------------------------------------------
 
 
-def verify_kills(checks: Checks, demo: Path, directory: Path, *, kills: int, seed: int) -> None:
+def verify_kills(
+    checks: Checks, demo: Path, directory: Path, settings: Path, expected: bytes, *, kills: int, seed: int
+) -> None:
     """However often the daemon is killed while it works, what it has published in the end is the same.
 
     The input grows from life to life, so that the kills are spread over all of it.
@@ -185,10 +239,7 @@ def verify_kills(checks: Checks, demo: Path, directory: Path, *, kills: int, see
     text = (demo / "plant" / f"{STREAM}.jsonl").read_bytes()
     source, alerts = directory / f"{STREAM}.jsonl", directory / "alerts.jsonl"
     source.touch()
-    command = detector(
-        "run", "--input", source, "--output", alerts, "--log-format", "json",
-        "--set", f"readings.model={demo / 'models'}", "--set", "http.listen=127.0.0.1:0",
-    )  # fmt: skip
+    command = run_command(demo, source, alerts, settings)
     rng = random.Random(seed)  # noqa: S311 - the same moments every time
     killed = early = undone = behind = moved = before = 0
     for life in range(kills):
@@ -228,7 +279,7 @@ def verify_kills(checks: Checks, demo: Path, directory: Path, *, kills: int, see
     checks.that(f"killed {kills} times with SIGKILL", killed == kills, told)
     last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
     checks.that("the last start goes on to the end", not last.returncode, f"status {last.returncode}")
-    expected, got = of_readings(demo / "alerts.jsonl"), alerts.read_bytes()
+    got = alerts.read_bytes()
     checks.that("the alerts are those of the uninterrupted run, byte for byte", got == expected,
                 f"{len(got)} bytes of {len(expected)}, {len(got.splitlines())} alerts")  # fmt: skip
 

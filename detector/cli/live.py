@@ -141,7 +141,7 @@ def _episodes(status: Status) -> RenderableType:
         episode = one.view.episode
         if episode is not None:
             table.add_row(
-                _clean(one.view.sensor_id), _severity(episode.severity, muted=episode.muted),
+                _clean(one.view.sensor_id), _severity(episode.severity, episode.reason, muted=episode.muted),
                 moment(episode.started_at), f"{episode.peak:.3g}",
                 f"{one.view.score:.3g}", f"{episode.threshold:.3g}",
             )  # fmt: skip
@@ -163,7 +163,7 @@ def _alerts(newest: Sequence[bytes]) -> RenderableType:
             at = alert.window.timestamps[-1] * MILLISECOND
         table.add_row(
             _clean(alert.sensor_id), _text(alert.event, "green" if alert.event == "closed" else ""),
-            _severity(alert.severity, muted=alert.muted), moment(at),
+            _severity(alert.severity, alert.reason, muted=alert.muted), moment(at),
             f"{alert.peak_score:.3g}", f"{alert.threshold:.3g}",
         )  # fmt: skip
     return table
@@ -182,8 +182,9 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _severity(severity: str, *, muted: bool) -> RenderableType:
-    return _text(f"{severity}, muted", "dim") if muted else _text(severity, _colour(severity))
+def _severity(severity: str, reason: str, *, muted: bool) -> RenderableType:
+    told = f"{severity}{', silent' * (reason == 'silent')}{', muted' * muted}"
+    return _text(told, "dim" if muted else _colour(severity))
 
 
 def _colour(severity: str) -> str:

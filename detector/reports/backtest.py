@@ -146,6 +146,7 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "allowed": round(result.budget.allowed, 3),
         "critical": result.critical,
         "muted": sum(episode.muted for episode in result.episodes),
+        "silent": sum(episode.silent for episode in result.episodes),
     }
     if result.board is not None:
         out["labels"] = {

@@ -41,6 +41,12 @@ class EpisodeSpan:
     close_reason: str | None
     alert_id: str = ""
     muted: bool = False
+    silent: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether a person was called, and because of the readings: what budgets and false alarms are about."""
+        return not self.muted and not self.silent
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class Episodes:
             close_reason=alert.close_reason,
             alert_id=alert.alert_id,
             muted=alert.muted,
+            silent=alert.reason == "silent",
         )
 
 
@@ -89,7 +96,7 @@ def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
 def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:
     """A label that any episode of its sensor overlaps is found; an episode that overlaps no label is a false alarm.
 
-    Unless it is muted.
+    Unless it is muted, or about silence.
     """
     board = Scoreboard()
     by_sensor: dict[str, list[EpisodeSpan]] = {}
@@ -106,7 +113,7 @@ def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboar
             board.found.append((label, max(0, min(e.detected for e in over) - start)))
         else:
             board.missed.append(label)
-    board.false_alarms = [episode for episode in episodes if episode not in hits and not episode.muted]
+    board.false_alarms = [episode for episode in episodes if episode not in hits and episode.counts]
     return board
 
 

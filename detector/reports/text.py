@@ -36,6 +36,11 @@ def span(begin: int, end: int) -> str:
 def describe(alert: Alert) -> str:
     """An alert on one line."""
     line = f"{alert.event:<7} {alert.sensor_id:<24} {alert.severity:<8} {'muted, ' * alert.muted}"
+    if alert.reason == "silent":
+        began = parse_time(alert.started_at)
+        if alert.ended_at is None:
+            return f"{line}silent since {moment(began)}"
+        return f"{line}silent, {span(began, parse_time(alert.ended_at))} ({alert.close_reason})"
     if alert.event == "closed" and alert.ended_at is not None:
         times = span(parse_time(alert.started_at), parse_time(alert.ended_at))
         return f"{line}peak score {alert.peak_score:.3g}, {times} ({alert.close_reason})"

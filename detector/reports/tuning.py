@@ -115,8 +115,8 @@ def costs_of(
 
 
 def _called_for(result: BacktestResult) -> BacktestResult:
-    """The result without what no budget could change: episodes that are muted."""
-    result.episodes = [episode for episode in result.episodes if not episode.muted]
+    """The result without what no budget could change: episodes that are muted, or about silence."""
+    result.episodes = [episode for episode in result.episodes if episode.counts]
     return result
 
 

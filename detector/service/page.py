@@ -139,6 +139,7 @@ def _told(one: Sensor) -> dict[str, Any]:
     if episode is not None:
         told["episode"] = {
             "alert_id": episode.alert_id,
+            "reason": episode.reason,
             "severity": episode.severity,
             "started_at": rfc3339(episode.started_at),
             "detected_at": rfc3339(episode.detected_at),

@@ -108,7 +108,7 @@ class PartitionPipeline(Protocol):
         ...
 
     def journal(self) -> Sequence[tuple[str, bytes | None]]:
-        """The open episode (None: none) of each sensor whose episode changed since the last call."""
+        """The open episodes (None: none) of each sensor of which one changed since the last call."""
         ...
 
 

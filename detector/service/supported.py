@@ -1,4 +1,4 @@
-"""Settings the configuration knows and this version does not act on: refused, because silence would be a lie."""
+"""Settings that are well-formed and make no sense for a process: refused, or told where they may be meant."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ _log = logging.getLogger(__name__)
 
 
 def refuse_unsupported(config: Config) -> None:
-    """Raise UserError naming the first key that is set and has no effect yet."""
-    readings, book = config.readings, RuleBook(config.readings)
-    asked = {
-        "streams.backend: memory": config.streams.backend == "memory",
-        "readings.silence_after": any(rules.silence_after is not None for rules in book),
-    }
-    for key, is_set in asked.items():
-        if is_set:
-            raise UserError(f"{key} has no effect in this version", where=key, todo="Remove it from the configuration")
-    if not readings.enabled and not config.frames.enabled:
+    """Raise UserError naming the first key with which there is nothing to do."""
+    if config.streams.backend == "memory":
+        key = "streams.backend: memory"
+        raise UserError(f"{key} has no effect in this version", where=key, todo="Remove it from the configuration")
+    if not config.readings.enabled and not config.frames.enabled:
         raise UserError("nothing is enabled", where="readings.enabled", todo="Set it or frames.enabled to true")
 
 

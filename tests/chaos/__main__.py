@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.config import Config, load_config
+from detector.timestamps import rfc3339
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
@@ -42,6 +43,7 @@ _INPUT, _FRAMES, _ALERTS, _DEAD = "sensor-readings", "image-frames", "anomaly-al
 _INPUTS = {_INPUT: PARTITIONS, _FRAMES: CAMERA_PARTITIONS}
 _GROUP = "chaos"
 _OPEN_AFTER = (5, 5)
+_SECOND = 10**9
 _EVENTS = {
     "restores": "restored",
     "restores with former settings": "replaying_with_former_settings",
@@ -102,7 +104,8 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
     with Broker(directory / "broker") as broker:
         for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1}).items():
             broker.create_topic(topic, partitions)
-        path = _write_config(directory, broker)
+        started = int(time.time()) - 30 * 86400
+        path = _write_config(directory, broker, started)
         config = load_config(path)
         # Half of the sensors start with a profile, the others have to make theirs under fire.
         make_bundle(directory / "models", range(0, SENSORS, 2), _OPEN_AFTER, seed)
@@ -113,11 +116,10 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             return Member(name, path, directory, options)
 
         def change_settings(number: int) -> None:
-            _write_config(directory, broker, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
+            _write_config(directory, broker, started, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
 
         members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
         place = Field(broker, members, member, dice(seed), change_settings)
-        started = int(time.time()) - 30 * 86400
         load = Load(broker.address, _INPUT, args.rate, items(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
         try:
@@ -150,7 +152,11 @@ def _logged(directory: Path, event: str) -> int:
     return sum(text.count(f'"event":"{event}"') for text in logs)
 
 
-def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -> Path:
+def _write_config(directory: Path, broker: Broker, started: int, *overrides: dict[str, Any]) -> Path:
+    def window(match: str, begin: int, end: int) -> dict[str, str]:
+        """Seconds after the beginning of the load."""
+        return {"match": match, "from": rfc3339((started + begin) * _SECOND), "to": rfc3339((started + end) * _SECOND)}
+
     settings = {
         "streams": {
             "backend": "kafka",
@@ -167,6 +173,7 @@ def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -
             "model": str(directory / "models"),
             "warmup": 300,
             "idle_eviction": "20m",
+            "silence_after": "15s",
             "alerts": {
                 "false_alarms": {"per_sensor": 1, "per": "300 readings"},
                 "open_after": {"n": _OPEN_AFTER[0], "of": _OPEN_AFTER[1]},
@@ -174,7 +181,7 @@ def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -
                 "update_every": "30s",
                 "max_duration": "10m",
             },
-            "overrides": list(overrides),
+            "overrides": [*overrides, {"match": "unit-??[37]", "silence_after": "40s"}],
         },
         "frames": {
             "enabled": True,
@@ -188,6 +195,13 @@ def _write_config(directory: Path, broker: Broker, *overrides: dict[str, Any]) -
                 "max_duration": "10m",
             },
         },
+        "maintenance": [
+            window("unit-0[0-4]?", 420, 600),
+            window("unit-0[3-6]?", 650, 750),
+            window("unit-*", 1400, 1500),
+            window("camera-0[0-2]", 310, 400),
+            window("camera-*", 900, 1000),
+        ],
         "output": {"alerts": _ALERTS, "dead_letters": _DEAD},
         # A state that cannot be restored may not be passed over, and slices are written all the time.
         "state": {"snapshot_interval": "2s", "on_missing_state": "fail"},
@@ -281,6 +295,10 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     of_frames = sum(b'"kind":"frames"' in alert for alert in expected.alerts)
     if not 0 < of_frames < len(expected.alerts):
         problems.append("the run without faults lacks alerts of readings or of frames: nothing was compared")
+    silent = sum(b'"reason":"silent"' in alert for alert in expected.alerts)
+    muted = sum(b'"muted":true' in alert for alert in expected.alerts)
+    if not (0 < silent < len(expected.alerts) and 0 < muted < len(expected.alerts)):
+        problems.append(f"{silent} alerts are about silence and {muted} are muted: too little was compared")
     if problems:
         _write(directory, "expected", expected)
         _write(directory, "actual", actual)
@@ -288,6 +306,8 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     return {
         "alerts compared": len(expected.alerts),
         "of frames": of_frames,
+        "about silence": silent,
+        "muted": muted,
         "dead letters compared": len(expected.dead),
         "problems": problems,
     }
@@ -316,7 +336,7 @@ def _table(outcome: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
     sent = "readings sent", "frames sent"
-    compared = "alerts compared", "of frames", "dead letters compared"
+    compared = "alerts compared", "of frames", "about silence", "muted", "dead letters compared"
     for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     table.add_row("transactions whose marks the broker left out", str(outcome["marks left out"]))

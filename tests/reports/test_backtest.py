@@ -74,7 +74,17 @@ def test_the_first_refusal_is_kept() -> None:
 
 def test_nothing_is_a_result_too() -> None:
     result = backtest()
-    counts = ("sensors", "sensors_warming", "records", "windows_scored", "episodes", "allowed", "critical", "muted")
+    counts = (
+        "sensors",
+        "sensors_warming",
+        "records",
+        "windows_scored",
+        "episodes",
+        "allowed",
+        "critical",
+        "muted",
+        "silent",
+    )
     assert summary(result) == {**dict.fromkeys(counts, 0), "readings": {}, "from": None, "to": None}
     assert (result.first, result.last) == (None, None)
 
