@@ -17,7 +17,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 
 def alert(sequence: int, event: str) -> bytes:
     fields = {"sensor_id": "pump-7", "severity": "warning", "started_at": "2026-11-22T10:00:00Z"}
-    return json.dumps({"alert_id": "a", "sequence": sequence, "event": event, **fields}).encode()
+    muted = event == "planned"
+    return json.dumps(
+        {"alert_id": "b" if muted else "a", "sequence": sequence, "event": event, "muted": muted, **fields}
+    ).encode()
 
 
 def test_it_acts_once_on_each_committed_message(kafka: Cluster, tmp_path: Path) -> None:
@@ -25,6 +28,7 @@ def test_it_acts_once_on_each_committed_message(kafka: Cluster, tmp_path: Path) 
     producer = KafkaProducer(bootstrap_servers=kafka.address, transactional_id=kafka.unique("t"))
     producer.init_transactions()
     for events, committed in (
+        ([(0, "planned")], True),
         ([(0, "opened")], True),
         ([(1, "rolled back")], False),
         ([(0, "opened"), (1, "updated")], True),  # one of them again
