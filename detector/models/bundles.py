@@ -245,7 +245,9 @@ def load_bundle(directory: Path, version: str | None = None, *, kinds: Sequence[
         _verify(path / file, manifest.files.get(file), train)
     if manifest.kind not in kinds:
         raise UserError(
-            f"this is a {manifest.kind} model, what is needed here is {' or '.join(kinds)}", where=str(path), todo=train
+            f"this is a {manifest.kind} model, what is needed here is {' or '.join(kinds)}",
+            where=str(path),
+            todo=f"Correct {'readings' if kinds == READING_KINDS else 'frames'}.model",
         )
     check_pair(manifest.activation, manifest.scaler)
     return Bundle(path, digest, manifest)

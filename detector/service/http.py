@@ -9,6 +9,7 @@ the loopback interface unless the configuration says otherwise.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from detector.errors import OperationError
+from detector.errors import OperationError, UserError
 from detector.service.logs import event
 
 FRESH_SECONDS: Final = 0.5
@@ -190,14 +191,17 @@ class HttpServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen and serve on a thread of its own. Raises OperationError when the address cannot be had."""
+        """Listen and serve on a thread of its own. Raises DetectorError when the address cannot be had."""
         try:
             server = _Server(self._host, self._port, self._handler, self._places)
         except OSError as error:
-            raise OperationError(
+            # A right to a port is for a person to give; a port may become free, and a name or an address come up.
+            kind = UserError if isinstance(error, PermissionError) else OperationError
+            in_use = error.errno == errno.EADDRINUSE
+            raise kind(
                 f"cannot listen on {_address(self._host, self._port)}: {error.strerror or error}",
                 where="http.listen",
-                todo="Stop what uses the port or choose another one",
+                todo="Stop what uses the port or choose another one" if in_use else "Correct the address",
             ) from error
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
         thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from detector.errors import OperationError
+from detector.errors import OperationError, UserError
 from detector.service import http, logs
 from detector.service.http import FRESH_SECONDS, WAITING, Health, HttpServer, Pace, Response, Route, standard_routes
 
@@ -230,8 +231,23 @@ def test_more_clients_than_places_are_turned_away(health: Health) -> None:
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OperationError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
+        expected = rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use .*Stop what uses the port"
+        with pytest.raises(OperationError, match=expected):
             HttpServer("127.0.0.1", port, {}).start()
+
+
+def test_an_address_that_is_not_this_machine_s_is_named() -> None:
+    with pytest.raises(OperationError, match=r"cannot listen on 192\.0\.2\.1:0: .*Correct the address\."):
+        HttpServer("192.0.2.1", 0, {}).start()
+
+
+def test_a_right_to_a_port_is_for_a_person_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("detector.service.http._Server", refused)
+    with pytest.raises(UserError, match=r"cannot listen on 127\.0\.0\.1:80: Permission denied .*Correct the address\."):
+        HttpServer("127.0.0.1", 80, {}).start()
 
 
 def test_stop_may_be_called_twice_and_before_start() -> None:
