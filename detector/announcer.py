@@ -37,6 +37,7 @@ class Told:
     message: Message
     event: str
     severity: str
+    muted: bool
     news: bool
 
 
@@ -132,7 +133,7 @@ class Announcer:
     ) -> None:
         """Collect a message."""
         self.table.changed.add(sensor_id)
-        self._told.append(Told((*key, len(self._told)), message, event, episode.severity, news))
+        self._told.append(Told((*key, len(self._told)), message, event, episode.severity, episode.muted, news))
 
 
 class _Sensor:

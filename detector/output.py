@@ -17,11 +17,11 @@ from detector.windows import Tally
 class Output:
     """What a batch came to: messages to publish in order, and what the metrics count.
 
-    `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts by
-    (event, severity). `opened`, `allowed`: episodes that a person was called for, and those that the budget allows for
-    the rows scored. `records`: how many came in, `refused`: which of them were rejected in whole or in part. `met`:
-    sensors not known before. `resized`: accepted frames of another size than the model's. `rows`: what was scored,
-    in full, where that was asked for.
+    `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts
+    that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
+    called for, and those that the budget allows for the rows scored. `records`: how many came in, `refused`: which of
+    them were rejected in whole or in part. `met`: sensors not known before. `resized`: accepted frames of another size
+    than the model's. `rows`: what was scored, in full, where that was asked for.
     """
 
     kind: Kind = "readings"
@@ -35,6 +35,7 @@ class Output:
     scores: list[NDArray[np.float64]] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
+    muted: int = 0
     opened: int = 0
     allowed: float = 0.0
     budgets_limited: int = 0

@@ -119,6 +119,12 @@ class PartitionPath:
         return len(self._table.episodes) + len(self._table.silences)
 
     @property
+    def muted_episodes(self) -> int:
+        """How many of them are muted."""
+        muted = sum(episode.muted for episode in self._table.episodes.values())
+        return muted + sum(silence.muted for silence in self._table.silences.values())
+
+    @property
     def clock(self) -> int | None:
         """The partition clock, ns; None before anything was accepted."""
         return None if self._clock.now == NEVER else self._clock.now
@@ -248,9 +254,12 @@ class PartitionPath:
         self._walk(records, jumps, segment)
         for told in self._announcer.collected():
             output.alerts.append(told.message)
-            kind = told.event, told.severity
-            output.events[kind] = output.events.get(kind, 0) + 1
             output.opened += told.news
+            if told.muted:
+                output.muted += 1
+            else:
+                kind = told.event, told.severity
+                output.events[kind] = output.events.get(kind, 0) + 1
 
     def _arrive(self, position: int) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""

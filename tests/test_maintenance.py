@@ -98,6 +98,20 @@ def test_an_episode_from_before_stays_told() -> None:
     assert (told(alerts), called) == ([("opened", False), ("closed", False)], 1)
 
 
+def test_what_is_muted_is_counted_apart() -> None:
+    readings = plant.readings_of("pump-1", values((1500, 1800), rows=2200))
+    pipeline = plant.pipeline_of(CONFIG, plant.model_of(), maintenance=[maintenance("*", 1400, 1700)])
+    open_now, muted = [], 0
+    counted: dict[str, int] = {}
+    for batch in plant.batches_of(plant.records_of([[reading] for reading in readings]), (1600, 1750)):
+        output = pipeline.process(batch)
+        open_now.append((pipeline.open_episodes, pipeline.muted_episodes))
+        counted |= {event: count for (event, _), count in output.events.items()}
+        muted += output.muted
+    assert open_now == [(1, 1), (1, 0), (0, 0)]
+    assert (counted, muted) == ({"updated": 1, "closed": 1}, 1)
+
+
 # -- what is learnt ------------------------------------------------------------------------------------------------
 
 

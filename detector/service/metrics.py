@@ -160,11 +160,15 @@ class Metrics:
         self.score: dict[Kind, Histogram] = {kind: score.labels(kind) for kind in KINDS}
         scored = make.counter("windows_scored_total", "Windows, or frames, that were scored", "kind")
         self.windows_scored: dict[Kind, Counter] = {kind: scored.labels(kind) for kind in KINDS}
-        alerts = make.counter("alerts_total", "Alert messages published", "kind", "event", "severity")
+        alerts = make.counter(
+            "alerts_total", "Alert messages published that are not muted", "kind", "event", "severity"
+        )
         self.alerts: dict[tuple[str, str, str], Counter] = {
             labels: alerts.labels(*labels) for labels in product(KINDS, EVENTS, SEVERITIES)
         }
-        open_episodes = make.gauge("open_episodes", "Alert episodes open at the moment", "kind")
+        muted = make.counter("muted_alerts_total", "Alert messages published that are muted by maintenance", "kind")
+        self.muted_alerts: dict[Kind, Counter] = {kind: muted.labels(kind) for kind in KINDS}
+        open_episodes = make.gauge("open_episodes", "Alert episodes open at the moment that are not muted", "kind")
         self.open_episodes: dict[Kind, Gauge] = {kind: open_episodes.labels(kind) for kind in KINDS}
         budget = make.gauge(
             "false_alarm_budget_ratio",

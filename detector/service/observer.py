@@ -108,6 +108,7 @@ class Observer:
             observe_many(metrics.reconstruction_error[kind], errors)
         for (what, severity), count in output.events.items():
             metrics.alerts[kind, what, severity].inc(count)
+        metrics.muted_alerts[kind].inc(output.muted)
         if output.budgets_limited:
             event(
                 _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
@@ -149,6 +150,7 @@ class Observer:
             PartitionStatus(
                 at.stream, at.number, one.kind, one.position, lag.get(at, 0),
                 one.sensors, one.warming, one.open_episodes, one.clock, one.restoring, one.relearning,
+                one.muted_episodes,
             )
             for at, one in sorted(pipelines.items())
         )  # fmt: skip
@@ -187,7 +189,8 @@ class Observer:
         metrics.sensors_warming.set(sum(one.warming for one in partitions))
         metrics.sensors_relearning.set(sum(one.relearning for one in partitions))
         for kind in KINDS:
-            metrics.open_episodes[kind].set(sum(one.open_episodes for one in partitions if one.kind == kind))
+            told = (one.open_episodes - one.muted_episodes for one in partitions if one.kind == kind)
+            metrics.open_episodes[kind].set(sum(told))
         for one in partitions:
             labels = one.stream, str(one.number)
             metrics.lag.labels(*labels).set(one.lag)

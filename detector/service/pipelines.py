@@ -65,6 +65,11 @@ class PartitionPipeline(Protocol):
     def open_episodes(self) -> int: ...
 
     @property
+    def muted_episodes(self) -> int:
+        """How many of the open episodes are muted."""
+        ...
+
+    @property
     def clock(self) -> int | None:
         """The partition clock, ns; None before anything was accepted."""
         ...

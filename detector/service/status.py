@@ -41,6 +41,7 @@ class PartitionStatus:
     clock: int | None
     restoring: bool
     relearning: int = 0
+    muted_episodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ NAMES = {
     "detector_score",
     "detector_windows_scored_total",
     "detector_alerts_total",
+    "detector_muted_alerts_total",
     "detector_open_episodes",
     "detector_false_alarm_budget_ratio",
     "detector_readings_total",
