@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 
 from detector.messages import SensorScores, encode_scores, rounded
-from detector.signals import F64
 from detector.streams.base import Message, Partition
 from detector.timestamps import MILLISECOND
 from detector.trace import Rows
@@ -54,12 +53,14 @@ class ScoreStream:
             [np.repeat(np.array(own, dtype=np.intp), part.counts) for own, part in zip(owners, parts, strict=True)]
         )
         order = np.argsort(owner, kind="stable")
-        times = np.concatenate([part.times for part in parts])[order] // MILLISECOND
-        values, expected, scores, thresholds = (
-            rounded(np.concatenate(columns)[order])
-            for columns in zip(
-                *((part.values, part.expected, part.scores, part.thresholds) for part in parts), strict=True
-            )
+        stamps: list[int] = (np.concatenate([part.times for part in parts])[order] // MILLISECOND).tolist()
+        scores, thresholds = (
+            rounded(np.concatenate(column)[order]).tolist()
+            for column in ([part.scores for part in parts], [part.thresholds for part in parts])
+        )
+        values, expected = (
+            rounded(np.concatenate(column)[order].T).tolist()
+            for column in ([part.values for part in parts], [part.expected for part in parts])
         )
         ends = np.cumsum(np.bincount(owner, minlength=len(numbers)))
         begin = 0
@@ -68,17 +69,17 @@ class ScoreStream:
                 part = slice(first, min(first + self._most, end))
                 told = SensorScores(
                     sensor_id=sensor,
-                    timestamps=times[part].tolist(),
-                    values=self._by_channel(values[part]),
-                    expected=self._by_channel(expected[part]),
-                    scores=scores[part].tolist(),
-                    thresholds=thresholds[part].tolist(),
+                    timestamps=stamps[part],
+                    values=self._by_channel(values, part),
+                    expected=self._by_channel(expected, part),
+                    scores=scores[part],
+                    thresholds=thresholds[part],
                 )
                 yield Message(self._stream, sensor.encode(), encode_scores(told))
             begin = end
 
-    def _by_channel(self, values: F64) -> Any:
+    def _by_channel(self, columns: list[list[float]], part: slice) -> Any:
         """A list for one channel, an object of lists for several."""
-        if len(self._channels) == 1:
-            return values[:, 0].tolist()
-        return dict(zip(self._channels, values.T.tolist(), strict=True))
+        if len(columns) == 1:
+            return columns[0][part]
+        return {name: column[part] for name, column in zip(self._channels, columns, strict=True)}

@@ -74,24 +74,28 @@ def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int
 
 
 def scores_speed(models: Path, kind: str, sensors: int, ticks: int) -> dict[str, float]:
-    """Readings a second with the stream of scores, and as `bare` without it, measured in turns."""
+    """Readings a second of processor time with the stream of scores, and as `bare` without it, measured in turns."""
     config = Config()
     model = model_for_everyone(models / kind)
     decoder = make_decoder(config, sensor=None, interval=None, live=True)
     stream = ScoreStream("scores", config.readings.channels)
     pipelines = [pipeline_factory(config, model, decoder, keep_rows=keep)(PARTITION) for keep in (True, False)]
     rates: list[list[float]] = [[], []]
+    rng, begin, scored = np.random.default_rng(0), 0, 0
     for number in range(1 + ROUNDS):
-        rng = np.random.default_rng(number)
-        rows = ticks if number else WINDOW
-        first = number * (WINDOW + ticks)
-        batches = list(_live(rng, sensors, START + first, rows, first * sensors))
+        rows = ticks if number else WINDOW  # the first round fills the windows
+        batches = list(_live(rng, sensors, START + begin, rows, begin * sensors))
+        begin += rows
         for pipeline, found in zip(pipelines, rates, strict=True):
-            began = time.perf_counter()
+            began = time.process_time()
             for batch in batches:
-                stream.add(PARTITION, pipeline.process(batch).rows)
+                output = pipeline.process(batch)
+                stream.add(PARTITION, output.rows)
                 stream.take()
-            found.append(sensors * rows / (time.perf_counter() - began))
+                scored += sum(map(len, output.scores))
+            found.append(sensors * rows / (time.process_time() - began))
+    if scored != 2 * sensors * (1 + ROUNDS * ticks):
+        raise RuntimeError(f"{scored} rows were scored: not every window was full")
     return {"rate": max(rates[0][1:]), "bare": max(rates[1][1:])}
 
 
