@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, FramesConfig, ReadingsConfig, load_config
+from detector.config import Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
 from detector.errors import UserError
+from detector.messages import decode_alert
 from detector.pipeline import Pipeline
 from detector.scorer import Model
 from detector.service.assemble import former_factory, load_model
@@ -147,22 +148,34 @@ def model_with(seed: int, version: str) -> Model:
     return dataclasses.replace(model, version=version, digest=f"sha256:{version}")
 
 
-OLD = model_with(0, "1"), readings_config(false_alarms=per_readings(5000), open_after=(3, 5), close_after=40)
-NEW = model_with(7, "2"), readings_config(false_alarms=per_readings(700), open_after=(3, 5), close_after=15)
+Made = tuple[Model, ReadingsConfig, Sequence[MaintenanceConfig]]
+OLD: Made = (
+    model_with(0, "1"), readings_config(false_alarms=per_readings(5000), open_after=(3, 5), close_after=40),
+    [maintenance("*", 110, 150)],
+)  # fmt: skip
+NEW: Made = (
+    model_with(7, "2"), readings_config(false_alarms=per_readings(700), open_after=(3, 5), close_after=15),
+    [maintenance("pump-?", 440, 550), maintenance("pump-0", 100, 200)],
+)  # fmt: skip
 
 
-def maker(of: tuple[Model, ReadingsConfig]) -> Callable[[Partition], Pipeline]:
-    return lambda _: pipeline_of(of[1], of[0])
+def pipeline_with(of: Made) -> Pipeline:
+    return pipeline_of(of[1], of[0], maintenance=of[2])
+
+
+def maker(of: Made) -> Callable[[Partition], Pipeline]:
+    return lambda _: pipeline_with(of)
 
 
 def former(_: Partition, basis: Basis) -> Pipeline:
     assert basis.model == OLD[0].digest
-    return pipeline_of(ReadingsConfig.model_validate_json(basis.settings), OLD[0])
+    found = ReadingsBasis.model_validate_json(basis.settings)
+    return pipeline_of(found, OLD[0], maintenance=found.maintenance)
 
 
 def switched(records: Sequence[Record], at: int) -> list[Message]:
     """The alerts of a run that is stopped in good order at that record, and goes on with what is new."""
-    old, new = pipeline_of(OLD[1], OLD[0]), pipeline_of(NEW[1], NEW[0])
+    old, new = pipeline_with(OLD), pipeline_with(NEW)
     alerts = list(old.process(Batch(PARTITION, records[:at], records[at - 1].offset + 1)).alerts)
     new.restore(old.snapshot())
     return alerts + new.process(Batch(PARTITION, records[at:], records[-1].offset + 1)).alerts
@@ -172,6 +185,7 @@ def switched(records: Sequence[Record], at: int) -> list[Message]:
 @pytest.mark.parametrize("turns", [3, 5])
 def test_a_crash_with_something_new_behind_it(records: list[Record], turns: int, fresh: bool) -> None:
     expected = switched(records, turns * TURN)
+    assert {decode_alert(message.value).muted for message in expected} == {True, False}
     streams = Lagging(records, fresh=fresh)
     life(streams, maker(OLD), turns, None)
     # The next one is brought up to date, and dies when it has committed once or not at all, and so on.
