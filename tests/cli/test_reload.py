@@ -18,7 +18,8 @@ from detector.cli.main import main
 from detector.config import load_config
 from detector.service.assemble import make_engine
 from detector.streams.base import Batch, Partition, Record
-from tests.tiny import SENSORS, json_lines, tiny_bundle
+from detector.timestamps import SECOND, rfc3339
+from tests.tiny import SENSORS, START, json_lines, tiny_bundle
 
 PARTITION = Partition("sensor-readings", 0)
 LINES = json_lines().splitlines(keepends=True)
@@ -48,8 +49,13 @@ class Running:
         return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
-def write_config(more: str = "", *, close_after: int = 100) -> None:
-    alerts = f"alerts: {{close_after: {close_after}}}"
+def at(second: int) -> str:
+    """A time of the input."""
+    return rfc3339((START + second) * SECOND)
+
+
+def write_config(more: str = "", *, close_after: int = 100, silence: str = "") -> None:
+    alerts = f"{silence}alerts: {{close_after: {close_after}}}"
     Path("config.yaml").write_text(
         f"readings: {{model: models, warmup: 150, {alerts}}}\nhttp: {{listen: '127.0.0.1:0'}}\n"
         f"streams: {{directory: {{checkpoint_interval: 50ms}}}}\n{more}"
@@ -146,6 +152,31 @@ def test_other_settings_then_a_kill(started: Callable[[], Running]) -> None:
     got = finish()
     write_config()
     assert got == published(lambda: write_config(close_after=20), said["positions"]["sensor-readings:0"])
+
+
+def test_maintenance_and_silence_then_a_kill(started: Callable[[], Running]) -> None:
+    more = f"maintenance: [{{match: {SENSORS[0]}, from: {at(0)}, to: {at(340)}}}]\n"
+    write_config(more)
+    one = started()
+    until_done(one)
+    write_config(more.replace(at(340), at(370)), silence="silence_after: 10s, ")
+    one.process.send_signal(signal.SIGHUP)
+    said = one.wait_for("reloaded", "reload_failed")
+    one.process.kill()
+    one.process.wait()
+    assert (said["event"], said["changed"]) == ("reloaded", ["maintenance", "readings.silence_after"])
+    got = finish()
+    write_config(more)
+    expected = published(
+        lambda: write_config(more.replace(at(340), at(370)), silence="silence_after: 10s, "),
+        said["positions"]["sensor-readings:0"],
+    )
+    assert got == expected
+    alerts = [json.loads(line) for line in got.splitlines()]
+    assert alerts[0]["muted"]
+    told = next(alert for alert in alerts if not alert["muted"])
+    assert (told["alert_id"], told["event"]) == (alerts[0]["alert_id"], "updated")
+    assert told["window"]["timestamps"][-1] == (START + 370) * 1000, "the window of now counts"
 
 
 def test_what_cannot_be_used_is_said_and_seen_until_it_can(started: Callable[[], Running]) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, ReadingsConfig, load_config
+from detector.config import Config, load_config
 from detector.errors import UserError
 from detector.pipeline import Pipeline
-from detector.scorer import Model
 from detector.service.assemble import Engine, make_engine
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Daemon
 from detector.service.http import Health
@@ -26,11 +25,9 @@ from detector.service.status import Board, ModelStatus, Setup
 from detector.state import StateError
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
-from tests.plant import PARTITION, pipeline_of
-from tests.service.test_switch import NEW, OLD, TURN, CrashError, Lagging, faulty
+from tests.plant import PARTITION
+from tests.service.test_switch import NEW, OLD, TURN, CrashError, Lagging, Made, faulty, pipeline_with
 from tests.tiny import tiny_bundle
-
-Side = tuple[Model, ReadingsConfig]
 
 # -- the thread beside the loop ------------------------------------------------------------------------------------
 
@@ -248,9 +245,9 @@ class Scripted:
         self.outcomes.append(why)
 
 
-def engine_of(side: Side) -> Engine:
+def engine_of(side: Made) -> Engine:
     def make(_: Partition) -> Pipeline:
-        return pipeline_of(side[1], side[0])
+        return pipeline_with(side)
 
     def former(_: Partition, __: Any) -> Pipeline:
         raise AssertionError("nothing has to be run again")
@@ -259,7 +256,7 @@ def engine_of(side: Side) -> Engine:
     return Engine(Config(), setup, make, former)
 
 
-def ready(side: Side, *changed: str) -> Ready:
+def ready(side: Made, *changed: str) -> Ready:
     return Ready(engine_of(side), changed, "SIGHUP")
 
 
@@ -269,7 +266,7 @@ class Life:
 
     streams: MemoryStreams
     reloads: Scripted
-    side: Side = OLD
+    side: Made = OLD
     stop: Callable[[], bool] = lambda: False
     now: float = 0.0
 
@@ -301,9 +298,9 @@ def memory(records: Sequence[Record], **options: Any) -> MemoryStreams:
     return MemoryStreams({PARTITION.stream: [records]}, TURN, **options)
 
 
-def switched(records: Sequence[Record], at: int, new: Side = NEW) -> list[Message]:
+def switched(records: Sequence[Record], at: int, new: Made = NEW) -> list[Message]:
     """The alerts of a run that is stopped in good order at that record, and goes on with what is new."""
-    before, after = pipeline_of(OLD[1], OLD[0]), pipeline_of(new[1], new[0])
+    before, after = pipeline_with(OLD), pipeline_with(new)
     alerts = list(before.process(Batch(PARTITION, records[:at], records[at - 1].offset + 1)).alerts)
     after.restore(before.snapshot())
     return alerts + after.process(Batch(PARTITION, records[at:], records[-1].offset + 1)).alerts
@@ -392,7 +389,7 @@ def unfit() -> Ready:
             raise StateError("it does not fit")
 
     def make(_: Partition) -> Pipeline:
-        pipeline = pipeline_of(NEW[1], NEW[0])
+        pipeline = pipeline_with(NEW)
         pipeline.__class__ = Unfit
         return pipeline
 
