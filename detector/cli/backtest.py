@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from detector.cli.recordings import add_options, recording, refuse_poor
+from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     config, labels = args.config, None if args.labels is None else read_labels(Path(args.labels))
     curves = None if args.out is None else Curves(len(config.readings.channels))
     refuse_unsupported(config)
+    need_readings(args)
     model = load_model(config)
     tell_unmatched(config, model.profiles)
     with recording(args) as (batches, decoder):

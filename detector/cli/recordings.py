@@ -30,6 +30,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="T", help="only readings before this time (RFC 3339)")
 
 
+def need_readings(args: argparse.Namespace) -> None:
+    """Raise UserError where readings, which alone can be replayed, are switched off."""
+    if not args.config.readings.enabled:
+        raise UserError(
+            f"`{args.command}` replays readings, and they are switched off",
+            where="readings.enabled",
+            todo="Set it to true; frames cannot be replayed",
+        )
+
+
 @contextlib.contextmanager
 def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
     """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.cli.recordings import add_options, recording, refuse_poor
+from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write and asked is None:
         raise UserError("which budget to write is not said", where="--write", todo="Give --alerts as well")
     refuse_unsupported(config)
+    need_readings(args)
     model = load_model(config)
     with recording(args) as (batches, decoder):
         # What is under maintenance learns by what was judged, so there the scores do depend on the budget.

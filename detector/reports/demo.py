@@ -183,13 +183,13 @@ class Demo:
         readings, frames = counts
         rate = readings / seconds if seconds else 0.0
         self._console.print(
-            f"{readings} readings and {frames} frames in {seconds:.1f} s: {rate:,.0f} readings a second beside the "
-            f"camera. The demo took {total:.0f} s.\n"
+            f"{readings} readings and {frames} frames in {seconds:.1f} s: {rate:,.0f} readings/s beside the camera.\n"
+            f"The demo took {total:.0f} s.\n"
             f"Alerts: {alerts}   labels: {labels}\n"
         )
         program = _program()
         self._console.print(
-            "Your own data, a CSV file with the columns timestamp and value (and sensor_id, if there are several):\n"
+            "Your own CSV, with the columns timestamp and value (and sensor_id if need be):\n"
             f"  {program} train --data YOUR.csv --rows 2000\n"
             f"  {program} run --input YOUR.csv --output alerts.jsonl --until-end"
         )

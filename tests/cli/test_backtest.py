@@ -148,6 +148,10 @@ def test_nothing_is_known_of_a_clock(capsys: pytest.CaptureFixture[str]) -> None
         (("--data", "nowhere.csv"), "the input does not exist (nowhere.csv)."),
         (("--out", "pump-0.csv"), "cannot write alerts.jsonl: File exists (pump-0.csv)."),
         (("--set", "readings.model=none"), "there is no trained model (none)."),
+        (
+            ("--set", "readings.enabled=false", "--set", "frames.enabled=true"),
+            "`backtest` replays readings, and they are switched off (readings.enabled). Set it to true; frames",
+        ),
         (("--set", "readings.channels=[a, b]"), "the model takes windows of shape (100, 1), this configuration makes"),
     ],
 )

@@ -102,7 +102,9 @@ def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[s
     assert "Camera:  1 of 1 faults found, 0 missed, 0 false alarms, median delay 5 s." in lines
     assert f"missed       pump-7  drift  {at(200)} .. {at(300)[11:]}" in lines
     assert f"false alarm  pump[/]  peak score 2.5  {at(500)}" in lines
-    assert any(line.startswith("5000 readings and 70 frames in 2.5 s: 2,000 readings a second") for line in lines)
+    assert any(
+        line.startswith("5000 readings and 70 frames in 2.5 s: 2,000 readings/s beside the camera.") for line in lines
+    )
     assert "Alerts: demo/alerts.jsonl   labels: demo/plant/labels.json" in lines
     assert lines[-2].endswith("train --data YOUR.csv --rows 2000")
     assert lines[-1].endswith("run --input YOUR.csv --output alerts.jsonl --until-end")
