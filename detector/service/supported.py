@@ -28,13 +28,13 @@ def unmatched(
 ) -> Iterator[tuple[str, str, int]]:
     """Patterns that match none of the sensors or cameras they are for: (key, pattern, how many of these are known).
 
-    None where none is known.
+    None where none is known; of maintenance none either where there are cameras and nobody knows their names.
     """
     if sensor_ids:
         for i in RuleBook(config.readings).without_sensors(sensor_ids):
             yield f"readings.overrides[{i}]", config.readings.overrides[i].match, len(sensor_ids)
     everyone = [*sensor_ids, *cameras]
-    if everyone:
+    if everyone and (cameras or not config.frames.enabled):
         for i in Maintenance(config.maintenance).without_sensors(everyone):
             yield f"maintenance[{i}]", config.maintenance[i].match, len(everyone)
 

@@ -40,4 +40,6 @@ def test_so_are_those_of_maintenance_among_sensors_and_cameras() -> None:
     assert list(unmatched(config, ["pump-1"], ["door"])) == []
     assert list(unmatched(config, ["pump-1", "pump-2"])) == [("maintenance[1]", "door", 2)]
     assert list(unmatched(config, [], ["door"])) == [("maintenance[0]", "pump-*", 1)]
+    with_cameras = config.model_copy(update={"frames": config.frames.model_copy(update={"enabled": True})})
+    assert list(unmatched(with_cameras, ["pump-1"])) == [], "it may be the name of a camera"
     assert list(unmatched(config, [])) == []
