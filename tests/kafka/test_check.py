@@ -164,6 +164,11 @@ def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert f"OK  topic          {plant.input}: 2 partitions\n" in out
     assert "OK  rights " in out
+    scores = plant.cluster.create_topic(plant.cluster.unique("scores"))
+    assert main(["check", "--connect", *options, "--set", f"output.scores={scores}"]) == 0
+    assert f"OK  topic          {scores}: 1 partitions\n" in capsys.readouterr().out
+    assert main(["check", "--connect", *options, "--set", "output.scores=no-scores"]) == 2
+    assert "the broker has no topic no-scores" in capsys.readouterr().err
     assert main(["check", "--connect", *options, "--set", "output.alerts=no-such-topic"]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
