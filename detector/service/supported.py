@@ -17,8 +17,11 @@ _log = logging.getLogger(__name__)
 def refuse_unsupported(config: Config) -> None:
     """Raise UserError naming the first key with which there is nothing to do."""
     if config.streams.backend == "memory":
-        key = "streams.backend: memory"
-        raise UserError(f"{key} has no effect in this version", where=key, todo="Remove it from the configuration")
+        raise UserError(
+            "nothing can be read from memory but by tests",
+            where="streams.backend: memory",
+            todo="Set it to directory or kafka",
+        )
     if not config.readings.enabled and not config.frames.enabled:
         raise UserError("nothing is enabled", where="readings.enabled", todo="Set it or frames.enabled to true")
 

@@ -112,8 +112,8 @@ def test_no_model_says_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> Non
     assert "detector train" in refusal(capsys)
 
 
-def test_what_this_version_does_not_act_on_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "streams.backend: memory has no effect" in refusal(capsys, "--set", "streams.backend=memory")
+def test_what_only_tests_can_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing can be read from memory" in refusal(capsys, "--set", "streams.backend=memory")
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.keras", "profiles.npz", "manifest.json"])

@@ -13,11 +13,12 @@ def test_the_defaults_are_supported() -> None:
     refuse_unsupported(load_config(None, []))
 
 
-def test_what_has_no_effect_is_refused() -> None:
+def test_what_only_tests_can_use_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         refuse_unsupported(load_config(None, ["streams.backend=memory"]))
-    key = "streams.backend: memory"
-    assert str(refused.value) == f"{key} has no effect in this version ({key}). Remove it from the configuration."
+    assert str(refused.value) == (
+        "nothing can be read from memory but by tests (streams.backend: memory). Set it to directory or kafka."
+    )
 
 
 def test_a_daemon_without_work_is_refused() -> None:
