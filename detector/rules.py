@@ -17,7 +17,7 @@ UNWATCHED: Final = -1
 """In place of a number: no rules apply, because the sensor is left out."""
 ENDLESS: Final = int(np.iinfo(np.int64).max)
 REMEMBERED: Final = 100_000
-"""Sensors whose number is kept: an excluded one has no state to keep it in, and ids may be made up without end."""
+"""Sensors of which it is kept whether they are watched: ids may be made up without end."""
 _SIGNS: Final = {"both": 0.0, "above": 1.0, "below": -1.0}
 
 
@@ -40,7 +40,7 @@ class Rules:
 class RuleBook:
     """The rules of all sensors, by number: 0 are those without an override, i + 1 those of override i.
 
-    A sensor's number is looked up once and remembered. What the stages need of many sensors at once are arrays by
+    A sensor's number is looked up once, when it is met. What the stages need of many sensors at once are arrays by
     number: `open_after` (R, 2), `close_after`, `max_gap` and `silence_after` (ns, `ENDLESS`: any), `max_fill`, and of
     `deviation.matters` `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
     """
@@ -61,7 +61,7 @@ class RuleBook:
         self.absolute = np.array([one.min_deviation.absolute for one in alerts])
         self.relative = np.array([one.min_deviation.relative for one in alerts])
         self.need_deviation = (self.direction != 0) | (self.absolute > 0) | (self.relative > 0)
-        self._remembered = lru_cache(REMEMBERED)(self._look_up)
+        self._watches = lru_cache(REMEMBERED)(lambda sensor_id: self.number(sensor_id) != UNWATCHED)
 
     def __iter__(self) -> Iterator[Rules]:
         return iter(self._rules)
@@ -71,9 +71,6 @@ class RuleBook:
 
     def number(self, sensor_id: str) -> int:
         """Which rules apply to a sensor; `UNWATCHED` if it is excluded or not enabled."""
-        return self._remembered(sensor_id)
-
-    def _look_up(self, sensor_id: str) -> int:
         if not self._selection.includes(sensor_id):
             return UNWATCHED
         number = self.override(sensor_id)
@@ -85,8 +82,8 @@ class RuleBook:
         return self._selection.includes_all and all(rules.enabled for rules in self._rules)
 
     def watches(self, sensor_id: str) -> bool:
-        """Whether the sensor is watched."""
-        return self.number(sensor_id) != UNWATCHED
+        """Whether the sensor is watched; to be asked of every reading where not `watches_all`."""
+        return self._watches(sensor_id)
 
     def override(self, sensor_id: str) -> int:
         """The number that a sensor has by its id alone, watched or not."""

@@ -295,7 +295,10 @@ def test_a_reader_that_leaves_ends_the_run(more: list[str]) -> None:
         (("--set", "readings.model=none"), "there is no trained model (none). Run `detector train --data FILE --out "),
         (("--set", "readings.channels=[a, b]"), "the model takes windows of shape (100, 1), this configuration makes "),
         (("--set", "readings.window.stride=2"), "the model's profiles were built with stride 1"),
-        (("--set", "streams.backend=memory"), "streams.backend: memory has no effect in this version"),
+        (
+            ("--set", "streams.backend=memory"),
+            "nothing can be read from memory but by tests (streams.backend: memory).",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: Sequence[str], line: str, capfd: pytest.CaptureFixture[str]) -> None:
