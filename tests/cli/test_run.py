@@ -297,7 +297,7 @@ def test_a_reader_that_leaves_ends_the_run(more: list[str]) -> None:
         (("--set", "readings.window.stride=2"), "the model's profiles were built with stride 1"),
         (
             ("--set", "streams.backend=memory"),
-            "nothing can be read from memory but by tests (streams.backend: memory).",
+            "nothing can be read from memory but by tests (streams.backend: memory)",
         ),
     ],
 )
