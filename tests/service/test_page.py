@@ -114,6 +114,18 @@ def test_an_old_status_is_not_shown_as_new(health: Health) -> None:
     assert "has not shown itself" not in text_of(render(status_with(), health, [], NOW + STALE_SECONDS))
 
 
+def test_sensors_that_learn_another_model_are_told(health: Health) -> None:
+    status = status_with()
+    assert "learning the model" not in text_of(render(status, health, [], NOW))
+    (partition,) = status.partitions
+    learning = dataclasses.replace(status, partitions=(dataclasses.replace(partition, relearning=1234),))
+    assert "3 warming up, 1,234 learning the model" in text_of(render(learning, health, [], NOW))
+    board = Board()
+    board.status = learning
+    page = page_routes(board, health, RecentProblems(), clock=lambda: NOW)
+    assert json.loads(page["/status.json"]("").body)["sensors"]["relearning"] == 1234
+
+
 def test_a_failed_reload_is_seen(health: Health) -> None:
     status = status_with()
     assert "last reload failed" not in render(status, health, [], NOW)
