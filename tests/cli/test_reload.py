@@ -108,10 +108,15 @@ def published(change: Callable[[], Any], position: int) -> bytes:
     return b"".join(message.value + b"\n" for message in messages)
 
 
-def finish() -> bytes:
-    """Bring the rest of the input, run to its end, and see what was published."""
+def bring(begin: int, end: int = len(LINES)) -> None:
+    """More of the input."""
     with Path("in.jsonl").open("ab") as file:
-        file.write(b"".join(LINES[FIRST:]))
+        file.write(b"".join(LINES[begin:end]))
+
+
+def finish(begin: int = FIRST) -> bytes:
+    """Bring the rest of the input, run to its end, and see what was published."""
+    bring(begin)
     words = ["--input", "in.jsonl", "--output", "out.jsonl", "--until-end"]
     assert main(["run", "--config", "config.yaml", *words]) == 0
     return Path("out.jsonl").read_bytes()
@@ -138,6 +143,30 @@ def test_another_model_then_a_kill(started: Callable[[], Running], known: tuple[
     alerts = [json.loads(line) for line in got.splitlines()]
     events = [alert["event"] for alert in alerts if alert["alert_id"] == alerts[0]["alert_id"]]
     assert events == ["opened", *["updated"] * (len(events) - 2), "closed"], "one episode, whole"
+
+
+@pytest.mark.parametrize("more", [100, 260], ids=["while sensors learn it", "after one has learnt it"])
+def test_another_model_then_a_kill_some_readings_later(started: Callable[[], Running], more: int) -> None:
+    one = started()
+    port = int(one.wait_for("http_listening")["address"].rpartition(":")[2])
+    until_done(one)
+    second = tiny_bundle(Path("models"), day=23, sensors=("other",))
+    at = one.wait_for("reloaded")["positions"]["sensor-readings:0"]
+    while one.metric(port, "detector_sensors_relearning") != 2:  # as soon as the turn is over
+        assert one.process.poll() is None
+    # pump-1 has no episode, so 150 readings are enough for it; they come in turn.
+    bring(FIRST, end := FIRST + 2 * more)
+    left = 2 if more < 150 else 1
+    while (
+        one.metric(port, 'detector_readings_total{outcome="accepted"}') < end
+        or one.metric(port, "detector_sensors_relearning") != left
+    ):
+        assert one.process.poll() is None
+    one.process.kill()
+    one.process.wait()
+    got = finish(end)
+    assert main(["models", "rollback", "--dir", "models"]) == 0
+    assert got == published(lambda: main(["models", "activate", second.version, "--dir", "models"]), at)
 
 
 def test_other_settings_then_a_kill(started: Callable[[], Running]) -> None:
