@@ -222,6 +222,7 @@ class PartitionPath:
             table.changed = {table.name(slot) for slot in (*table.episodes, *table.silences)}
             return
         self.mismatches += take_journal(table, self._journal)
+        self._timers.forget()
         self._journal = None
         table.changed.clear()
 

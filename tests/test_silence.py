@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from detector.config import MaintenanceConfig, ReadingsConfig
+from detector.journal import pack_entry
 from detector.messages import Alert, alert_id, decode_alert
 from detector.pipeline import Pipeline
 from detector.schemas import schema
+from detector.state import Silence
 from detector.streams.base import Message, pack_state
 from detector.timestamps import parse_time
 from tests import plant
@@ -262,6 +264,21 @@ def test_the_journal_has_the_last_word() -> None:
         late.restore(pack_state([early.pack_slice(0)], journal), live_from=position)
         assert plant.play(late, [one for one in records[100:160] if one.offset < position]) == []
         assert (late.restoring, late.mismatches, late.open_episodes) == (False, mismatches, still_open)
+
+
+def test_what_the_journal_knows_of_goes_on_by_its_timers() -> None:
+    groups = together(ticks("a", (0, 100)), ticks("b", (0, 50)))
+    records = plant.records_of(groups)
+    early, late = (plant.pipeline_of(CONFIG, plant.model_of()) for _ in range(2))
+    plant.play(early, records[:100])
+    at = [START + second * SECOND for second in (10, 40, 60)]
+    silence = Silence("id", 0, at[0], at[1], at[0], 30 * SECOND, "warning", 7, at[2], None, False)
+    entry = pack_entry(None, silence, records[110].offset)
+    late.restore(pack_state([early.pack_slice(0)], {"b": entry}), live_from=records[103].offset + 1)
+    assert plant.play(late, records[100:104]) == []
+    found = [decode_alert(message.value) for message in plant.play(late, records[104:])]
+    assert [(one.event, second(one.detected_at), one.score) for one in found] == [("updated", 40, round(50 / 30, 5))]
+    assert found[0].source.last_offset == records[111].offset, "of the first record after second 60"
 
 
 def test_a_person_may_look_at_it() -> None:

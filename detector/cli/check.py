@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.config import Config, find_config
 from detector.errors import UserError
 from detector.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from detector.profile import Profile
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +51,7 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     if sensor is not None:
         yield "sensor", _settings_of(config, sensor)
-    sensors: list[str] = []
+    sensors: dict[str, Profile] = {}
     cameras: list[str] = []
     if config.readings.enabled:
         yield from _model(config, sensors)
@@ -70,17 +74,20 @@ def _brokers(config: Config) -> Iterator[tuple[str, str]]:
     yield from inspect(config.streams.kafka, state_topics, outputs)
 
 
-def _warn(config: Config, sensors: list[str], cameras: list[str]) -> None:
+def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:
     """Print what is most likely a slip, and may be meant."""
-    from detector.service.supported import unmatched
+    from detector.service.supported import impatient, unmatched
 
     for key, match, known in unmatched(config, sensors, cameras):
         sys.stderr.write(
             f"detector: warning: {key} (`{match}`) applies to none of the {known} sensors known from training\n"
         )
+    if short := impatient(config, sensors):
+        those = f"{len(short)} sensors, such as {short[0]}"
+        sys.stderr.write(f"detector: warning: silence_after is less than two usual intervals of {those}\n")
 
 
-def _model(config: Config, sensors: list[str]) -> Iterator[tuple[str, str]]:
+def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, str]]:
     """Adds the sensors known from training."""
     # Here, because `detector check --help` needs none of it.
     from detector.models.bundles import check_fits, check_profiles, load_bundle
@@ -95,7 +102,7 @@ def _model(config: Config, sensors: list[str]) -> Iterator[tuple[str, str]]:
     profiles, book = bundle.profiles(), RuleBook(readings)
     check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
     yield "profiles", f"{len(profiles)} sensors known from training"
-    sensors += profiles
+    sensors |= profiles
     open_runtime(bundle, readings.runtime)
     yield "runtime", f"{readings.runtime} opens the model"
 

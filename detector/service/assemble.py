@@ -22,7 +22,7 @@ from detector.scorestream import ScoreStream
 from detector.service.http import WAITING, Health
 from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
 from detector.service.status import ModelStatus, Setup, setup_of
-from detector.service.supported import tell_unmatched
+from detector.service.supported import tell_impatient, tell_unmatched
 from detector.snapshots import Basis, ReadingsBasis
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
@@ -178,6 +178,7 @@ def make_engine(
     if config.readings.enabled:
         model = load_model(config)
         sensors = model.profiles
+        tell_impatient(config, model.profiles)
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
         makers[config.readings.input] = pipeline_factory(
             config, model, decoder, pulse, keep_rows=config.output.scores is not None

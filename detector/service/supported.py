@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from detector.config import Config
 from detector.errors import UserError
 from detector.maintenance import Maintenance
+from detector.profile import Profile
 from detector.rules import RuleBook
 from detector.service.logs import event
 
@@ -46,3 +47,21 @@ def tell_unmatched(config: Config, sensor_ids: Collection[str], cameras: Collect
     """Log what applies to none of the sensors: they may still come, but more likely a pattern is wrong."""
     for key, match, known in unmatched(config, sensor_ids, cameras):
         event(_log, logging.WARNING, "pattern_matches_nothing", key=key, match=match, known_sensors=known)
+
+
+def impatient(config: Config, profiles: Mapping[str, Profile]) -> list[str]:
+    """Sensors known from training that may be silent for less than two of their usual intervals: they often will be."""
+    book = RuleBook(config.readings)
+    after = {sensor_id: book.of(sensor_id).silence_after for sensor_id in profiles}
+    return [
+        sensor_id
+        for sensor_id, allowed in after.items()
+        if allowed is not None and allowed < 2 * profiles[sensor_id].median_interval
+    ]
+
+
+def tell_impatient(config: Config, profiles: Mapping[str, Profile]) -> None:
+    """Log how many such sensors there are, with the first of them."""
+    found = impatient(config, profiles)
+    if found:
+        event(_log, logging.WARNING, "silence_after_is_short", sensors=len(found), sensor_id=found[0])

@@ -214,6 +214,10 @@ def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.Capt
         "detector: warning: maintenance[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
     )
 
+    assert main(["check", "-c", "my.yaml", "--set", "readings.silence_after=1500ms"]) == 0
+    said = "detector: warning: silence_after is less than two usual intervals of 1 sensors, such as pump-7\n"
+    assert capsys.readouterr().err.endswith(said)
+
     for sensor, told in {"fan-1": "readings.overrides[0] (`fan-*`) says so", "tank-1": "readings.sensors"}.items():
         assert main(["check", "-c", "my.yaml", "--sensor", sensor]) == 0
         assert f"{sensor}: not watched, {told}" in capsys.readouterr().out

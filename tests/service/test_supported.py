@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from detector.config import load_config
 from detector.errors import UserError
-from detector.service.supported import refuse_unsupported, unmatched
+from detector.service.supported import impatient, refuse_unsupported, unmatched
+from tests.plant import SECOND, healthy, profile_of, reconstructor
 
 
 def test_the_defaults_are_supported() -> None:
@@ -44,3 +46,15 @@ def test_so_are_those_of_maintenance_among_sensors_and_cameras() -> None:
     with_cameras = config.model_copy(update={"frames": config.frames.model_copy(update={"enabled": True})})
     assert list(unmatched(with_cameras, ["pump-1"])) == [], "it may be the name of a camera"
     assert list(unmatched(config, [])) == []
+
+
+def test_sensors_that_would_be_silent_all_the_time_are_told() -> None:
+    config = load_config(None, ["readings.silence_after=5s", 'readings.overrides=[{match: "b", silence_after: null}]'])
+    rng = np.random.default_rng(1)
+    seconds = {"a": 1, "b": 60, "c": 3, "d": 60}
+    profiles = {
+        name: profile_of(healthy(rng, 300), reconstructor(), interval=interval * SECOND)
+        for name, interval in seconds.items()
+    }
+    assert impatient(config, profiles) == ["c", "d"]
+    assert impatient(load_config(None, []), profiles) == []
