@@ -68,6 +68,7 @@ class ShownAlert(msgspec.Struct, kw_only=True):
     kind: str
     reason: str
     close_reason: str | None = None
+    muted: bool = False
     sensor_id: str
     severity: str
     started_at: str
@@ -212,7 +213,7 @@ def _head(figure: Figure, shown: ShownAlert) -> None:
     """Two lines: which sensor and how bad; when, and by which model."""
     ended = f", ended {_short(shown.ended_at)}" if shown.ended_at else ""
     closed = f" ({shown.close_reason})" if shown.close_reason else ""
-    first = f"{shown.sensor_id}: {shown.severity}, {shown.event}{closed}"
+    first = f"{shown.sensor_id}: {shown.severity}, {shown.event}{closed}{', muted' * shown.muted}"
     second = (
         f"began {_short(shown.started_at)}, detected {_short(shown.detected_at)}{ended}   ·   {shown.model.version}"
     )

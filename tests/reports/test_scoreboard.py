@@ -125,3 +125,18 @@ def test_what_is_no_label_is_refused(content: str, line: str, tmp_path: Path) ->
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the labels: No such file or directory"):
         read_labels(tmp_path / "labels.json")
+
+
+def test_what_is_muted_or_about_silence_is_no_false_alarm() -> None:
+    found = episodes_of(
+        [
+            alert(),
+            alert(alert_id="b", muted=True),
+            alert(alert_id="c", reason="silent", channels={}),
+            alert(alert_id="d", muted=True),
+            alert("updated", alert_id="d", sequence=1),
+        ]
+    )
+    assert [episode.alert_id for episode in score(found, []).false_alarms] == ["a", "d"]
+    labelled = score(found, [label(0, 5)])
+    assert (len(labelled.found), labelled.false_alarms) == (1, [])

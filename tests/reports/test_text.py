@@ -50,6 +50,13 @@ def test_an_alert_that_closes_says_from_when_to_when() -> None:
     ]  # fmt: skip
 
 
+def test_silence_and_what_is_muted_are_told() -> None:
+    line = describe(alert(reason="silent", muted=True, channels={}))
+    assert line.split() == ["opened", "pump-7", "warning", "muted,", "silent", "since", at(0)]
+    line = describe(alert("closed", reason="silent", channels={}, ended_at=at(60), close_reason="recovered"))
+    assert line.split() == ["closed", "pump-7", "warning", "silent,", at(0), "..", at(60)[11:], "(recovered)"]
+
+
 def test_times_are_told_to_the_second_and_the_date_once() -> None:
     assert moment(NOON + 999_999_999) == at(0)
     assert span(NOON, NOON + 60 * SECOND) == f"{at(0)} .. 14:14:20Z"

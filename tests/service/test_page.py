@@ -100,6 +100,17 @@ def test_it_shows_how_things_are(health: Health) -> None:
     assert "frames" not in shown, "nothing of what is not enabled"
 
 
+def test_silence_and_what_is_muted_are_told(health: Health) -> None:
+    plain = view("pump-7", opened=40)
+    assert plain.episode is not None
+    quiet = dataclasses.replace(plain, episode=dataclasses.replace(plain.episode, reason="silent", muted=True))
+    for shown, told in ((plain, False), (quiet, True)):
+        page = text_of(render(status_with(shown), health, [], NOW))
+        assert ("silent" in page, "muted" in page) == (told, told)
+        episode = json.loads(as_json(status_with(shown), health, []))["episodes"][0]["episode"]
+        assert (episode["reason"] == "silent", episode["muted"]) == (told, told)
+
+
 def test_before_there_is_anything_it_says_why() -> None:
     shown = text_of(render(None, Health(), [], NOW))
     assert "not ready" in shown
