@@ -78,11 +78,19 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{rfc3339(result.first)} .. {rfc3339(result.last)} ({duration(result.last - result.first)})")
     console.print(
         f"{counted(result.sensors, 'sensor')} ({result.warming} still warming up), readings: {counts or 'none'}; "
-        f"{counted(len(result.episodes), 'episode')}{_budget(result.budget)}."
+        f"{counted(len(result.episodes), 'episode')}{_others(result)}{_budget(result.budget)}."
     )
     if args.out is not None:
         console.print(f"Alerts: {Path(args.out) / ALERTS}   report: {Path(args.out) / REPORT}")
     return 0
+
+
+def _others(result: BacktestResult) -> str:
+    """How many of the episodes have nothing to do with the budget."""
+    muted = sum(episode.muted for episode in result.episodes)
+    silent = sum(episode.silent for episode in result.episodes)
+    told = [f"{number} {what}" for number, what in ((muted, "muted"), (silent, "about silence")) if number]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _budget(account: BudgetAccount) -> str:

@@ -114,6 +114,21 @@ def test_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["windows_scored"] == 2 * (ROWS - 99)
 
 
+def test_what_is_muted_or_about_silence_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path("in.jsonl").read_bytes().splitlines(keepends=True)
+    # From the 400th second on the second sensor is not heard.
+    Path("in.jsonl").write_bytes(b"".join(line for i, line in enumerate(lines) if i < 800 or i % 2 == 0))
+    window = f'maintenance=[{{match: "pump-0", from: "{time(FAULT[0])}", to: "{time(ROWS)}"}}]'
+    options = ("--set", window, "--set", "readings.silence_after=1m")
+    result = told(capsys, *options)
+    assert (result["episodes"], result["muted"], result["silent"]) == (2, 1, 1)
+    assert backtest(*options) == 0
+    assert "2 episodes (1 muted, 1 about silence), the budget" in capsys.readouterr().out
+    write_labels()
+    labels = told(capsys, *options, "--labels", "labels.json")["labels"]
+    assert (labels["found"], labels["false_alarms"]) == (1, 0)
+
+
 def test_only_a_part_of_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "--until", time(200))["readings"]["accepted"] == 2 * 200
     assert told(capsys, "--since", "99s")["readings"]["accepted"] == 2 * 100
