@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
-from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from detector.errors import DetectorError, OperationError, UserError
 from detector.settings import KafkaConfig
 from detector.streams.base import Batch, Partition
 from detector.streams.kafka.clients import admin_client, connection_settings, plain_consumer
+from detector.streams.kafka.security import probe, refused
 
 MAX_RECORDS: Final = 5000
 STALLED_SECONDS: Final = 60.0
@@ -36,7 +43,7 @@ def told_by_name(config: KafkaConfig, topic: str) -> Iterator[None]:
         raise not_allowed(topic) from error
     except UnknownTopicOrPartitionError as error:
         raise no_such_topic(config, topic) from error
-    except KafkaTimeoutError as error:
+    except (KafkaTimeoutError, KafkaConnectionError) as error:
         raise OperationError(
             f"no Kafka broker answers: {_words(error)}",
             where=_servers(config),
@@ -46,6 +53,18 @@ def told_by_name(config: KafkaConfig, topic: str) -> Iterator[None]:
         raise OperationError(
             f"topic {topic} cannot be used: {_words(error)}", where=_servers(config), todo="Look at the broker's log"
         ) from error
+
+
+@contextlib.contextmanager
+def admin_of(config: KafkaConfig, settings: Mapping[str, Any]) -> Iterator[KafkaAdminClient]:
+    """An admin client, once a broker has answered and let us in: the client itself would only tell of a timeout.
+
+    Raises UserError for what is wrong with credentials, KafkaConnectionError where nobody answers.
+    """
+    with refused(config):
+        probe(config, settings)
+        with admin_client(settings) as admin:
+            yield admin
 
 
 def no_such_topic(config: KafkaConfig, topic: str) -> UserError:
@@ -103,7 +122,7 @@ class TopicReader:
         """Connect and remember where the topic ends now. Raises UserError, OperationError."""
         settings = connection_settings(self._config)
         with told_by_name(self._config, self.topic):
-            with admin_client(settings) as admin:
+            with admin_of(self._config, settings) as admin:
                 count = partitions_of(admin, self._config, self.topic)
                 if count is None:
                     raise no_such_topic(self._config, self.topic)
@@ -207,4 +226,5 @@ def _servers(config: KafkaConfig) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if not isinstance(error, KafkaTimeoutError) else str(error)
+    # The client's own errors begin with their name.
+    return str(error) if isinstance(error, KafkaError) else f"{type(error).__name__}: {error}"

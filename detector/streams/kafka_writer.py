@@ -12,8 +12,8 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
 from detector.settings import KafkaConfig
-from detector.streams.kafka.clients import admin_client, connection_settings
-from detector.streams.kafka_reader import no_such_topic, partitions_of, told_by_name
+from detector.streams.kafka.clients import connection_settings
+from detector.streams.kafka_reader import admin_of, no_such_topic, partitions_of, told_by_name
 
 _IN_FLIGHT: Final = 20_000
 """Records sent and not looked at again yet."""
@@ -25,7 +25,7 @@ def ensure_topic(config: KafkaConfig, topic: str) -> None:
 
     Raises UserError, OperationError.
     """
-    with told_by_name(config, topic), admin_client(connection_settings(config)) as admin:
+    with told_by_name(config, topic), admin_of(config, connection_settings(config)) as admin:
         if partitions_of(admin, config, topic) is not None:
             return
         if not config.create_topics:

@@ -165,11 +165,32 @@ def test_missing_rights_are_named(broker: Broker, topic: str, tmp_path: Path) ->
         fill_topic(guest, topic, [(b"key", b"value")], live=False)
 
 
-def test_a_broker_that_does_not_answer_is_named(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.streams.kafka.clients.BOOTSTRAP_MS", 300)
+def test_a_broker_that_does_not_answer_is_named(kafka: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     config = config_for(kafka, bootstrap_servers=("127.0.0.1:1",))
-    with pytest.raises(OperationError, match=r"no Kafka broker answers.*\(127\.0\.0\.1:1\)"):
+    expected = r"no Kafka broker answers: KafkaConnectionError: 127\.0\.0\.1:1: Connection refused \(127\.0\.0\.1:1\)"
+    with pytest.raises(OperationError, match=expected):
         TopicReader(config, "any").open()
+    with pytest.raises(OperationError, match=expected):
+        ensure_topic(config, "any")
+    assert caplog.records == [], "one line says it"
+
+
+def test_credentials_that_are_refused_are_named(broker: Broker, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("a-wrong-one")
+    stranger = KafkaConfig.model_validate(
+        {
+            "bootstrap_servers": (broker.sasl_address,),
+            "security_protocol": "SASL_SSL",
+            "ssl_ca_file": broker.certificates.authority,
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_username": "guest",
+            "sasl_password_file": secret,
+        }
+    )
+    with pytest.raises(UserError, match="the broker refuses the credentials of guest") as caught:
+        TopicReader(stranger, "any").open()
+    assert "a-wrong-one" not in str(caught.value)
 
 
 # -- filling one ---------------------------------------------------------------------------------------------------
