@@ -107,6 +107,7 @@ def test_silence_and_what_is_muted_are_told(health: Health) -> None:
     for shown, told in ((plain, False), (quiet, True)):
         page = text_of(render(status_with(shown), health, [], NOW))
         assert ("silent" in page, "muted" in page) == (told, told)
+        assert ("7.5 times as long as is allowed" in page) is told
         episode = json.loads(as_json(status_with(shown), health, []))["episodes"][0]["episode"]
         assert (episode["reason"] == "silent", episode["muted"]) == (told, told)
 
