@@ -12,7 +12,7 @@ from typing import Final
 from detector.errors import UserError
 from detector.output import Output
 from detector.scorestream import ScoreStream
-from detector.service.http import Health
+from detector.service.http import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
@@ -163,7 +163,8 @@ class Daemon:
 
     def _poll(self) -> Sequence[Event]:
         pending = bool(self._pending())
-        if self._next is not None and not self._restoring and (pending or self._holding):
+        undisturbed = not self._restoring and WAITING not in self._health.reasons
+        if self._next is not None and undisturbed and (pending or self._holding):
             # Nothing more comes in before the switch, or there would always be something pending.
             self._holding = True
             self._pause(READY_SECONDS)

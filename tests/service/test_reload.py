@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ from prometheus_client import CollectorRegistry
 
 from detector.config import Config, load_config
 from detector.errors import UserError
+from detector.output import Output
 from detector.pipeline import Pipeline
 from detector.service.assemble import Engine, make_engine
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Daemon
-from detector.service.http import Health
+from detector.service.http import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
 from detector.service.status import Board, ModelStatus, Setup
 from detector.state import StateError
-from detector.streams.base import Batch, Message, Partition, Record
+from detector.streams.base import Batch, Event, Message, Partition, Record, Snapshot
 from detector.streams.memory import MemoryStreams
 from tests.plant import PARTITION
 from tests.service.test_switch import NEW, OLD, TURN, CrashError, Lagging, Made, faulty, pipeline_with
@@ -433,6 +434,76 @@ def test_nor_is_it_the_end_of_a_restore_if_the_state_does_not_fit(records: list[
     assert life.reloads.outcomes == ["it does not fit"]
     assert streams.read("alerts") == undisturbed.streams.read("alerts")
     assert (life.successful, life.models()) == (0, {"1"})
+
+
+class Slow(Pipeline):
+    """Something is pending for two turns after each batch, as with frames that are decoded."""
+
+    left = 0
+
+    @property
+    def pending(self) -> bool:  # type: ignore[override]
+        return self.left > 0
+
+    def process(self, batch: Batch) -> Output:
+        self.left = 2
+        return super().process(batch)
+
+    def advance(self) -> Output:
+        self.left -= 1
+        return super().advance()
+
+
+class Failing(MemoryStreams):
+    """The commit number `fails` is aborted: every partition is taken up anew with the next poll."""
+
+    def __init__(self, records: Sequence[Record], health: Health, *, fails: int) -> None:
+        super().__init__({PARTITION.stream: [records]}, TURN)
+        self.health = health
+        self.fails = fails
+        self.commits = 0
+
+    def commit(self, positions: Mapping[Partition, int], snapshot: Snapshot, **options: Any) -> bool:
+        self.commits += 1
+        if self.commits != self.fails:
+            return super().commit(positions, snapshot, **options)
+        self._written = []
+        self.revoke(PARTITION)
+        self.health.set_reason(WAITING, "the commit was aborted")
+        return False
+
+    def poll(self, timeout: float) -> Sequence[Event]:
+        if WAITING in self.health.reasons:
+            self.health.clear_reason(WAITING)
+            self.assign(PARTITION)
+        return super().poll(timeout)
+
+
+@pytest.mark.parametrize("fails", [3, 4, 5, 6])
+def test_an_aborted_commit_while_nothing_more_is_taken_in(
+    records: list[Record], fails: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    health = Health()
+    streams = Failing(records, health, fails=fails)
+    reloads = Scripted({3: ready(NEW, "readings.alerts.close_after")})
+
+    def make(_: Partition) -> Pipeline:
+        pipeline = pipeline_with(OLD)
+        pipeline.__class__ = Slow
+        return pipeline
+
+    pauses: list[float] = []
+    Daemon(
+        streams, make, metrics=Metrics(CollectorRegistry()), health=health, guard=RejectGuard(0.5, 1000),
+        stop=lambda: False, until_end=True, setup=engine_of(OLD).setup, reloads=reloads, pause=pauses.append,
+    ).run()  # fmt: skip
+    assert pauses, "it held what comes in back"
+    assert reloads.outcomes == ["taken"]
+    (said,) = [getattr(one, "fields", {}) for one in caplog.records if one.getMessage() == "reloaded"]
+    (position,) = said["positions"].values()
+    at = next(i for i, record in enumerate(records) if record.offset >= position)
+    assert streams.read("alerts") == switched(records, at)
 
 
 def test_another_log_level_touches_no_state(records: list[Record]) -> None:
