@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
 from detector.errors import OperationError, UserError
+from detector.streams.base import Partition
 from detector.streams.kafka.statelog import StateReading
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import PATIENCE, Plant
@@ -176,3 +177,66 @@ def test_a_change_of_settings_moves_all_slices_in_small_transactions(
         reading.take(offset, record.key, record.value)
     assert worker.sample("detector_snapshot_bytes") == sum(len(one.data()) for one in reading.slices.values()) > 0
     assert committed(plant)[0] >= len(values)
+
+
+def forget_offset(plant: Plant) -> None:
+    """As a coordinator does that lost an offset in coming up, or that has let it expire."""
+    with plant.cluster.admin() as admin:
+        admin.delete_group_offsets(plant.group, [TopicPartition(plant.input, 0)])
+    wait_until(lambda: 0 not in committed(plant), "the offset is forgotten")
+
+
+def test_a_forgotten_offset_is_no_beginning(plant: Plant) -> None:
+    values = values_of(0)
+    plant.append(0, values[:1000])
+    Worker(plant, plant.streams(**SLOW)).run()
+    done = published(plant)
+    forget_offset(plant)
+    plant.append(0, values[1000:])
+    with pytest.raises(OperationError, match=r"no committed offset of .* partition 0, which has state in .*--skip-to"):
+        Worker(plant, plant.streams(**SLOW)).run()
+    assert published(plant) == done
+
+
+@pytest.mark.parametrize(("policy", "repeated"), [("earliest", True), ("latest", False)])
+def test_a_forgotten_offset_as_the_policy_says(
+    policy: str, repeated: bool, plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = values_of(0)
+    plant.append(0, values)
+    Worker(plant, plant.streams(**SLOW)).run()
+    done = published(plant)
+    assert done
+    forget_offset(plant)
+    Worker(plant, plant.streams(**SLOW, on_offset_out_of_range=policy)).run()
+    assert "knows no committed offset" in caplog.text
+    assert published(plant) == {sensor: alerts * (1 + repeated) for sensor, alerts in done.items()}
+
+
+def test_a_person_may_say_where_to_go_on(plant: Plant) -> None:
+    values = values_of(0)
+    plant.append(0, values)
+    Worker(plant, plant.streams(**SLOW)).run()
+    done = published(plant)
+    forget_offset(plant)
+    streams = plant.streams(
+        state=SLOW["state"], options={"max_records": 50, "skip_to": {Partition(plant.input, 0): len(values)}}
+    )
+    Worker(plant, streams).run()
+    assert published(plant) == done
+    assert committed(plant)[0] >= len(values)
+
+
+def test_state_that_was_never_committed_is_no_state(plant: Plant) -> None:
+    """Aborted records and marks lie in a state topic, too, when the first commits of a group failed."""
+    producer = KafkaProducer(bootstrap_servers=plant.cluster.address, transactional_id=plant.group)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(plant.state, b"aborted", b"key", partition=0)
+    producer.flush(PATIENCE)
+    producer.abort_transaction()
+    producer.close()
+    values = values_of(0)
+    plant.append(0, values)
+    Worker(plant, plant.streams(**SLOW)).run()
+    assert published(plant) == reference(plant, {0: values})

@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from detector.errors import UserError
+from detector.errors import OperationError, UserError
 from detector.settings import KafkaConfig, StateConfig
 from detector.streams.base import pack_state
 from detector.streams.kafka.slices import RestorePoint, SliceBook, Stored
@@ -83,7 +83,10 @@ class Restorer:
             committed = yield from self._committed(tp)
             start, end = self._range(tp)
             if committed is None:
-                found = self._first(tp, start, end)
+                committed_before = tp not in self._skip_to and (yield from self._holds_state(self._state_of(tp)))
+                if committed_before and (yield from self._committed(tp)) is not None:
+                    continue
+                found = self._forgotten(tp, start, end) if committed_before else self._first(tp, start, end)
                 found.end = end
                 return found
             _log.info("restoring %s partition %d, committed at %d", tp.topic, tp.partition, committed.offset)
@@ -156,6 +159,33 @@ class Restorer:
     def _end(self, tp: TopicPartition) -> int:
         end: int = self._reader.end_offsets([tp], timeout_ms=_RPC_MS)[tp]
         return end
+
+    def _holds_state(self, tp: TopicPartition) -> Generator[None, None, bool]:
+        """Whether a partition of the state has any record that was committed."""
+        position: int = self._reader.beginning_offsets([tp], timeout_ms=_RPC_MS)[tp]
+        end = self._end(tp)
+        while position < end:
+            self._focus(tp, position)
+            if any(self._reader.poll(timeout_ms=_WAIT_MS).values()):
+                return True
+            position = self._reader.position(tp)
+            yield
+        return False
+
+    def _forgotten(self, tp: TopicPartition, start: int, end: int) -> Restored:
+        """The broker knows of no commit, but what is only written in a commit is there."""
+        name = f"{tp.topic} partition {tp.partition}"
+        policy = self._kafka.on_offset_out_of_range
+        if policy == "fail":
+            raise OperationError(
+                f"the broker knows no committed offset of {name}, which has state in {self._state_topics[tp.topic]}",
+                where="streams.kafka.on_offset_out_of_range: fail",
+                todo="Start the group's coordinator (a broker) again if it came up lately; if the offset has expired, "
+                f"name where to go on, --skip-to {tp.topic}:{tp.partition}:OFFSET, or set earliest or latest",
+            )
+        position = start if policy == "earliest" else end
+        _log.warning("the broker knows no committed offset of %s: starting with nothing at %d", name, position)
+        return Restored(position, position, None, self._new_book(tp, position), None)
 
     def _first(self, tp: TopicPartition, start: int, end: int) -> Restored:
         """The group never committed an offset of this partition."""
