@@ -63,7 +63,10 @@ class CsvRows:
     def _find(self, header: bytes, place: str) -> _Columns:
         """Map the header. Raises UserError naming what is missing and what is there."""
         try:
-            names = [name.strip() for name in next(csv.reader([header.decode("utf-8-sig")], strict=True), [])]
+            text = header.decode("utf-8-sig")
+            if any(char < " " for char in text.replace("\t", " ")):
+                raise csv.Error("no text")  # a spreadsheet's own format, say
+            names = [name.strip() for name in next(csv.reader([text], strict=True), [])]
         except (UnicodeDecodeError, csv.Error):
             raise UserError(
                 "the first line is no CSV header", where=f"{place}:1", todo="Save the file as CSV in UTF-8"

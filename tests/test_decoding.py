@@ -380,6 +380,7 @@ class TestCsv:
             ("timestamp,value", "no column `sensor_id`; the columns are timestamp, value"),
             ("", "no column `value`; the columns are none"),
             ('"timestamp', "no CSV header"),
+            ("PK\x03\x04\x14", "no CSV header (sensor-readings:1). Save the file as CSV in UTF-8."),
         ],
     )
     def test_headers_that_lack_something(self, header: str, message: str) -> None:
