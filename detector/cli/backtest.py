@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
     from detector.reports.text import counted, duration
+    from detector.rules import RuleBook
     from detector.scorer import score_block
     from detector.service.assemble import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(config)
     tell_unmatched(config, model.profiles)
     with recording(args) as (batches, decoder):
-        seen = Seen(decoder)
+        seen = Seen(decoder, RuleBook(config.readings).watches)
         make = pipeline_factory(config, model, seen, score=score_block if curves is None else traced(curves))
         result = run_backtest(batches, make, labels, seen.sensors)
     refuse_poor(result, args.data)
@@ -106,7 +107,9 @@ def _judge_labels(result: BacktestResult, place: str) -> None:
     if not result.foreign:
         return
     first = result.foreign[0]
-    told = f"are of no sensor and time in the recording; the first: {first.sensor_id} {first.start} .. {first.end}"
+    told = (
+        f"are of no watched sensor and time in the recording; the first: {first.sensor_id} {first.start} .. {first.end}"
+    )
     if not result.labels:
         raise UserError(
             f"all {len(result.foreign)} labels {told}", where=place, todo="Give the labels of this recording"

@@ -119,16 +119,17 @@ class Replay:
 
 
 class Seen:
-    """A decoder that notes which sensors there are readings of."""
+    """A decoder that notes which sensors there are readings of, but for those that are not watched."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, watches: Callable[[str], bool]) -> None:
         self._decoder = decoder
+        self._watches = watches
         self.sensors: set[str] = set()
 
     def decode(self, batch: Batch) -> Readings:
         """Decode, and note."""
         readings = self._decoder.decode(batch)
-        self.sensors.update(readings.ids)
+        self.sensors.update(filter(self._watches, set(readings.ids) - self.sensors))
         return readings
 
 

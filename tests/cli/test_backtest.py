@@ -213,15 +213,25 @@ def test_labels_that_do_not_fit_are_put_aside(capsys: pytest.CaptureFixture[str]
     told = json.loads(captured.out)["labels"]
     assert (told["found"], told["missed"], told["outside"]) == (1, 1, 2)
     assert captured.err == (
-        "detector: warning: 2 of 4 labels are of no sensor and time in the recording; "
+        "detector: warning: 2 of 4 labels are of no watched sensor and time in the recording; "
         f"the first: pump-9 {time(10)} .. {time(20)} (labels.json)\n"
     )
+
+
+def test_so_are_labels_of_sensors_that_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels()
+    labels = json.loads(Path("labels.json").read_text())
+    assert {label["sensor_id"] for label in labels} == {"pump-0", "pump-1"}
+    assert backtest("--labels", "labels.json", "--json", "--set", "readings.sensors.exclude=[pump-1]") == 0
+    told = json.loads(capsys.readouterr().out)["labels"]
+    assert told["found"] + told["missed"] == sum(label["sensor_id"] == "pump-0" for label in labels)
+    assert told["outside"] == sum(label["sensor_id"] == "pump-1" for label in labels)
 
 
 def test_labels_of_another_recording_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("labels.json").write_text(json.dumps([{"sensor_id": "pump-9", "start": time(10), "end": time(20)}]))
     assert refused(capsys, "--labels", "labels.json", "--out", "report") == (
-        f"all 1 labels are of no sensor and time in the recording; the first: pump-9 {time(10)} .. {time(20)} "
+        f"all 1 labels are of no watched sensor and time in the recording; the first: pump-9 {time(10)} .. {time(20)} "
         "(labels.json). Give the labels of this recording."
     )
     assert not Path("report").exists()
