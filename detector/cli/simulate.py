@@ -186,6 +186,12 @@ def _write_directory(
     except OSError as error:
         place = str(error.filename or stream.parent)
         raise unwritable(error, "the plant", where=place, todo="Make room, or choose another --out") from error
+    finally:
+        if not stream.exists():
+            # What was to go with it would be in the way of the next try.
+            for path in (labels, *([] if eyes is None else [eyes[0]])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _write_topic(

@@ -162,9 +162,11 @@ def test_a_file_in_place_of_the_directory(tmp_path: Path, capsys: pytest.Capture
     assert "cannot write the plant: Not a directory (plant/inner)" in error_of(capsys)
 
 
-def test_a_full_disk_leaves_nothing_half_written(
+def test_a_full_disk_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = simulation.lines
+
     def lines(plant: object, names: object) -> object:
         yield b'{"sensor_id": "a"}\n'
         raise OSError(28, "No space left on device")
@@ -172,7 +174,9 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setattr(simulation, "lines", lines)
     assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10"]) == 1
     assert "No space left on device (plant)" in error_of(capsys)
-    assert [path.name for path in (tmp_path / "plant").iterdir()] == ["labels.json"]
+    assert list((tmp_path / "plant").iterdir()) == []
+    monkeypatch.setattr(simulation, "lines", real)
+    assert main(["simulate", "--out", "plant", "--sensors", "1", "--rows", "10"]) == 0
 
 
 @pytest.mark.parametrize(
