@@ -179,7 +179,8 @@ class Streams(Protocol):
         state as of the last position named for it; the backend calls it for the partitions whose state it stores now.
         `final` forces a durable commit of everything, where there is one (not with standard input or output). `late`
         is asked when something is made durable or passed on, and what it gives is part of that, behind what was
-        written; a backend that commits by itself later, up to these positions, asks it then. Raises
+        written; a backend that commits by itself later, up to these positions, asks it then, and tells
+        of that commit when it is called with nothing left to do. Raises
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
         """
 

@@ -243,3 +243,16 @@ def test_a_renewal_costs_one_transaction_where_it_fits() -> None:
     Process(log, 1, counts).step(rng)
     assert log.commits == commits + 1
     assert restore(log, 0)[1] == restore(log, 1)[1] == 1
+
+
+def test_what_was_committed_to_give_partitions_back_is_told_once() -> None:
+    """Where nothing comes any more, whoever waits for what was done to be durable would wait for ever."""
+    log = Log(np.random.default_rng(0))
+    process = Process(log, 0, {0: 1, 1: 1})
+    streams, one = process.streams, process.held[0]
+    one.handed = 5
+    assert not streams.commit({one.partition: 5}, process), "it is not due yet"
+    streams._commit_before_revoke()  # noqa: SLF001  what the listener calls within a poll
+    assert log.offsets[0].offset == 5
+    assert streams.commit({one.partition: 5}, process)
+    assert not streams.commit({one.partition: 5}, process)

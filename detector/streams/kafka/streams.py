@@ -96,6 +96,7 @@ class KafkaStreams:
         self._snapshot: Snapshot | None = None
         self._late: Late = nothing_late
         self._records = 0  # handed out since the last commit
+        self._durable_untold = False  # a poll has made what was named durable by itself
         self._joined = False
         self._last_commit = self._clock()
         self._broken: BaseException | None = None
@@ -343,7 +344,8 @@ class KafkaStreams:
     def _commit(self, named: Sequence[Held], snapshot: Snapshot, *, final: bool) -> bool:
         changed = [held for held in named if held.position != held.committed or (final and self._lags(held, snapshot))]
         if not changed and not self._staged:
-            return final
+            untold, self._durable_untold = self._durable_untold, False
+            return final or untold
         now = self._clock()
         if not final and now < self._due() and self._records < self._kafka.commit_max_records:
             return False
@@ -385,6 +387,7 @@ class KafkaStreams:
         while final and left:
             left = self._transact_once([], changed, snapshot, lagging=True)
         self._last_commit = self._clock()
+        self._durable_untold = False
         self._outage.end()
 
     def _write_ahead(self, changed: Sequence[Held], snapshot: RollingSnapshot) -> None:
@@ -432,6 +435,7 @@ class KafkaStreams:
             return
         try:
             self._transact(changed, self._snapshot, final=False)
+            self._durable_untold = True
         except Exception as error:
             self._broken = error
 
