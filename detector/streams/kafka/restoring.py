@@ -83,7 +83,7 @@ class Restorer:
             committed = yield from self._committed(tp)
             start, end = self._range(tp)
             if committed is None:
-                committed_before = tp not in self._skip_to and (yield from self._holds_state(self._state_of(tp)))
+                committed_before = yield from self._holds_state(self._state_of(tp))
                 if committed_before and (yield from self._committed(tp)) is not None:
                     continue
                 found = self._forgotten(tp, start, end) if committed_before else self._first(tp, start, end)
@@ -173,24 +173,28 @@ class Restorer:
         return False
 
     def _forgotten(self, tp: TopicPartition, start: int, end: int) -> Restored:
-        """The broker knows of no commit, but what is only written in a commit is there."""
+        """The broker knows of no commit, but what is only written in a commit is there.
+
+        Where a person has said where to go on, it is there, and neither earlier nor later.
+        """
         name = f"{tp.topic} partition {tp.partition}"
         policy = self._kafka.on_offset_out_of_range
-        if policy == "fail":
+        target = self._target(tp, end)
+        if target is None and policy == "fail":
             raise OperationError(
                 f"the broker knows no committed offset of {name}, which has state in {self._state_topics[tp.topic]}",
                 where="streams.kafka.on_offset_out_of_range: fail",
                 todo="Start the group's coordinator (a broker) again if it came up lately; if the offset has expired, "
                 f"name where to go on, --skip-to {tp.topic}:{tp.partition}:OFFSET, or set earliest or latest",
             )
-        position = start if policy == "earliest" else end
+        position = max(start, target) if target is not None else start if policy == "earliest" else end
         _log.warning("the broker knows no committed offset of %s: starting with nothing at %d", name, position)
         return Restored(position, position, None, self._new_book(tp, position), None)
 
     def _first(self, tp: TopicPartition, start: int, end: int) -> Restored:
         """The group never committed an offset of this partition."""
         position = end if self._kafka.start_from == "latest" else start
-        position = max(position, self._skip_to.get(tp, 0))
+        position = max(position, self._target(tp, end) or 0)
         return Restored(position, position, None, self._new_book(tp, position), None)
 
     def _new_book(self, tp: TopicPartition, origin: int) -> SliceBook:
@@ -299,18 +303,23 @@ class Restorer:
 
     def _skipped(self, tp: TopicPartition, found: Restored) -> Restored:
         """What a person asked to pass over comes on top."""
-        target = self._skip_to.get(tp)
+        target = self._target(tp, found.end)
         if target is None or target <= found.live_from:
             return found
-        if target > found.end:
-            raise UserError(
-                f"offset {target} is beyond the end of {tp.topic} partition {tp.partition}, which is {found.end}",
-                where="--skip-to",
-                todo="Name an offset within the topic",
-            )
         _log.warning("%s partition %d: passing over %d to %d", tp.topic, tp.partition, found.live_from, target)
         found.skips = (*found.skips, (found.live_from, target))
         if found.position == found.live_from:
             found.position = target
         found.live_from = target
         return found
+
+    def _target(self, tp: TopicPartition, end: int) -> int | None:
+        """Where a person asked to go on, if so. Raises UserError if that is beyond the end of the input."""
+        target = self._skip_to.get(tp)
+        if target is not None and target > end:
+            raise UserError(
+                f"offset {target} is beyond the end of {tp.topic} partition {tp.partition}, which is {end}",
+                where="--skip-to",
+                todo="Name an offset within the topic",
+            )
+        return target
