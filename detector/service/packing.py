@@ -28,7 +28,10 @@ class PackedStates:
         self._total = 0
 
     def __call__(self, partition: Partition) -> bytes:
-        return self._packed(partition, _WHOLE, self._pipelines[partition].snapshot())
+        pipeline = self._pipelines[partition]
+        # A state in one piece needs none, and sensors that nobody asks of would be remembered for ever.
+        pipeline.journal()
+        return self._packed(partition, _WHOLE, pipeline.snapshot())
 
     def slices(self, partition: Partition) -> int:
         count = self._pipelines[partition].slices()

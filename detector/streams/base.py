@@ -107,7 +107,7 @@ class RollingSnapshot(Protocol):
     """
 
     def __call__(self, partition: Partition) -> bytes:
-        """The whole state: `pack_state` of all slices."""
+        """The whole state: `pack_state` of all slices. It needs no journal: what of it was not taken is dropped."""
         ...
 
     def slices(self, partition: Partition) -> int:

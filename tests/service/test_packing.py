@@ -6,6 +6,8 @@ from typing import Any
 
 from detector.service.packing import PackedStates
 from detector.streams.base import Partition, RollingSnapshot
+from tests import plant
+from tests.reference_rules import Reading
 
 ONE, OTHER = Partition("sensor-readings", 0), Partition("sensor-readings", 1)
 
@@ -24,6 +26,9 @@ class Sized:
 
     def snapshot(self) -> bytes:
         return bytes(sum(self.sizes))
+
+    def journal(self) -> list[tuple[str, bytes | None]]:
+        return []
 
 
 def made(**pipelines: Any) -> tuple[PackedStates, list[float]]:
@@ -56,3 +61,18 @@ def test_in_one_piece_it_is_that_of_all_partitions() -> None:
     assert told[-1] == 35
     states.gone(Partition("sensor-readings", 2))
     assert told[-1] == 35
+
+
+def test_sensors_that_are_forgotten_leave_nothing_behind() -> None:
+    """Each has a silent episode and is evicted: no one asks for the journal where the state is stored in one piece."""
+    config = plant.readings_config(warmup=1000, silence_after=2 * plant.SECOND, idle_eviction=5 * plant.SECOND)
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    states = PackedStates({ONE: pipeline})
+    readings = [
+        [Reading(sensor, plant.START + second * plant.SECOND, (1.0,))]
+        for second in range(60)
+        for sensor in ("stays", f"visitor-{second // 4}")
+    ]
+    assert plant.play(pipeline, plant.records_of(readings))
+    states(ONE)
+    assert pipeline.journal() == []

@@ -96,14 +96,17 @@ class Lagging(MemoryStreams):
         final: bool = False,
         late: Late = nothing_late,
     ) -> bool:
+        rolling = snapshot if PARTITION in positions and isinstance(snapshot, RollingSnapshot) else None
+        # Before the state is asked for in one piece, for it needs none then.
+        journal = () if rolling is None else rolling.journal(PARTITION)
         durable = super().commit(positions, snapshot, final=final, late=late)
         log = self._logs[PARTITION]
-        if PARTITION in positions and isinstance(snapshot, RollingSnapshot):
+        if rolling is not None:
             self._began = True
-            renewed = snapshot.renewed(PARTITION)
+            renewed = rolling.renewed(PARTITION)
             if self._stored is None or renewed:
                 self._stored = log.index, log.committed, unpack_state(snapshot(PARTITION))[0]
-            for key, value in snapshot.journal(PARTITION):
+            for key, value in journal:
                 self._journal[key] = value or b""
         return durable
 
