@@ -79,7 +79,7 @@ def test_a_new_group_passes_over_what_it_is_told_to() -> None:
 @pytest.mark.parametrize("policy", ["fail", "earliest", "latest"])
 def test_a_forgotten_offset_is_what_a_person_says(start_from: str, policy: str) -> None:
     """A group that began at the end, too: what has come since its last commit is not lost."""
-    settings = {"start_from": start_from, "on_offset_out_of_range": policy}
+    settings: dict[str, Any] = {"start_from": start_from, "on_offset_out_of_range": policy}
     assert begun(has_state=True, skip_to=500, **settings).position == 500
     if policy == "fail":
         with pytest.raises(OperationError, match="no committed offset"):
