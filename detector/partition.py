@@ -201,7 +201,7 @@ class PartitionPath:
             basis = restored.basis
         self.begin(position, live_from)
         self._journal = journal
-        self._tell_basis = basis is None
+        self._tell_basis = basis is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = basis not in (None, self.basis)
         switched = basis is not None and basis.model != self.basis.model
         self._settle(switched=switched)

@@ -354,10 +354,7 @@ class Daemon:
         try:
             for partition, pipeline in {} if same else self._pipelines.items():
                 successors[partition] = successor = engine.make_pipeline(partition)
-                if pipeline.clock is None and not pipeline.sensors:
-                    successor.begin(pipeline.position)
-                else:
-                    successor.restore(pipeline.snapshot())
+                successor.restore(pipeline.snapshot())
                 self.pulse()
         except StateError as error:
             self._reloads.refused(ready, str(error))

@@ -23,6 +23,7 @@ from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
 from detector.service.status import Board, ModelStatus, Setup
+from detector.settings import SensorsConfig
 from detector.state import StateError
 from detector.streams.base import Batch, Event, Message, Partition, Record, Snapshot
 from detector.streams.memory import MemoryStreams
@@ -348,6 +349,25 @@ def test_killed_right_after_the_switch_it_comes_back_to_the_same(records: list[R
     # The next process finds what is new in the files.
     Life(streams, Scripted({}), side=NEW).run()
     assert streams.read("alerts") == switched(records, 6 * TURN)
+
+
+def test_readings_that_nobody_watched_before_the_switch_are_not_taken_up_after_a_kill(records: list[Record]) -> None:
+    """Where a pipeline has met nobody so far, a replay from the beginning on would meet them under what is new."""
+    nobody = OLD[1].model_copy(update={"sensors": SensorsConfig(exclude=("pump-*",))})
+    blind: Made = OLD[0], nobody, OLD[2]
+    turns = iter(range(4))
+
+    def stop() -> bool:
+        if next(turns, None) is None:
+            raise CrashError
+        return False
+
+    undisturbed = Life(memory(records), Scripted({2: ready(NEW)}), blind).run().streams.read("alerts")
+    assert undisturbed
+    streams = Lagging(records, fresh=True)
+    assert Life(streams, Scripted({2: ready(NEW)}), blind, stop).run().reloads.outcomes == ["taken"]
+    Life(streams, Scripted({}), NEW).run()
+    assert streams.read("alerts") == undisturbed
 
 
 def test_a_stream_that_keeps_nothing_has_nothing_to_wait_for(records: list[Record]) -> None:

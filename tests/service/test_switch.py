@@ -224,6 +224,15 @@ def test_a_state_says_on_what_it_rests() -> None:
     assert basis_of(pack_state([], {})) is None
 
 
+def test_a_state_of_nobody_says_it_again() -> None:
+    """What was to be said of the beginning may not be stored yet."""
+    pipeline, again = pipeline_of(OLD[1], OLD[0]), pipeline_of(OLD[1], OLD[0])
+    pipeline.begin(7)
+    assert not again.restore(pipeline.snapshot())
+    assert (again.position, [name for name, _ in again.journal()]) == (7, [BASIS_ENTRY])
+    assert not again.renewed()
+
+
 def test_only_what_changes_results_is_part_of_the_settings() -> None:
     config = OLD[1]
     elsewhere = config.model_copy(update={"model": Path("elsewhere"), "input": "other"})
