@@ -216,10 +216,12 @@ class FramePipeline(PartitionPath):
     def _warm_up(self, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:
         """Feed a camera that has no profile yet; returns where what it does not need for that begins."""
         warming = self._table.warming[slot]
-        used: int = min(span.stop, span.start + self._config.warmup - warming.count)
+        # A reload may ask for fewer frames than were collected by then.
+        used: int = min(span.stop, span.start + max(self._config.warmup - warming.count, 0))
         warming.extend(rows.times[span.start : used], signal[span.start : used, None])
-        self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
-        self._table["frame"][slot] = frames[used - 1]
+        if used > span.start:
+            self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+            self._table["frame"][slot] = frames[used - 1]
         if warming.count >= self._config.warmup:
             profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
             times = warming.times[-self._open_after[1] :]

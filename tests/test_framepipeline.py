@@ -321,6 +321,25 @@ def test_a_warm_up_is_judged_as_training_would() -> None:
     assert alerts_of(told)[0].event == "opened"
 
 
+@pytest.mark.parametrize("cuts", [(), (1, 2, 30), (60,)])
+def test_fewer_frames_may_be_asked_for_than_were_collected(cuts: tuple[int, ...]) -> None:
+    frames = {"new": watched(400, seed=8, faults=[(300, 340)]), "other": watched(400, seed=9)}
+    records = records_of(frames)
+    first, rest = records[:500], records[500:]
+    before, after = pipeline_of(frames_config(warmup=300), model_of()), pipeline_of(CONFIG, model_of())
+    assert play(before, first) == []
+    assert not after.restore(before.snapshot())
+    assert after.warming == 2
+    profiles = {
+        camera: build_frame_profile(START + SECOND * np.arange(250), score_frames(model_of(), own[:250]))[0]
+        for camera, own in frames.items()
+    }
+    expected = play(pipeline_of(CONFIG, dataclasses.replace(model_of(), profiles=profiles)), rest)
+    assert alerts_of(expected)[0].event == "opened"
+    assert play(after, rest, list(cuts)) == expected
+    assert after.warming == 0
+
+
 def test_nothing_is_told_during_the_warm_up() -> None:
     pipeline = pipeline_of(frames_config(warmup=200), model_of())
     assert play(pipeline, records_of({"new": watched(199, faults=[(100, 199)])})) == []
