@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from detector.service.signals import StopSignals
     from detector.streams.base import Streams
     from detector.streams.directory import DirectoryStreams
+    from detector.streams.kafka.streams import KafkaStreams
 
 
 def add_parser(subparsers: Any) -> None:
@@ -85,6 +86,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     logging.getLogger().addHandler(problems)
     routes = standard_routes(metrics.registry, health) | page_routes(board, health, problems)
     server = HttpServer(config.http.host, config.http.port, routes, on_failure=metrics.errors["http"].inc)
+    topics: KafkaStreams | None = None
     deadline.start()
     try:
         server.start()
@@ -95,13 +97,16 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             if sensor is None and input_option is not None:
                 sensor = default_sensor(next(iter(files.inputs.values())))
         else:
-            streams = _topics(args, config, health, lambda: daemon.pulse())
+            streams = topics = _topics(args, config, health, lambda: daemon.pulse())
             until_end = args.until_end
 
+        def pulse() -> None:
+            daemon.pulse()
+            if topics is not None:
+                topics.at_work()
+
         def make(config: Config) -> Engine:
-            return make_engine(
-                config, sensor=sensor, interval=interval, place=input_option, pulse=lambda: daemon.pulse()
-            )
+            return make_engine(config, sensor=sensor, interval=interval, place=input_option, pulse=pulse)
 
         engine = make(config)
         reloader = Reloader(engine, load=args.reload, make=make, hangups=lambda: signals.hangups)
@@ -147,7 +152,7 @@ def _files(
     )
 
 
-def _topics(args: argparse.Namespace, config: Config, health: Health, pulse: Callable[[], None]) -> Streams:
+def _topics(args: argparse.Namespace, config: Config, health: Health, pulse: Callable[[], None]) -> KafkaStreams:
     from detector.service.assemble import make_kafka_streams
 
     if args.fresh:

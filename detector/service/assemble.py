@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -24,10 +25,13 @@ from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, form
 from detector.service.status import ModelStatus, Setup, setup_of
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.snapshots import Basis, ReadingsBasis
-from detector.streams.base import Partition, Streams
+from detector.streams.base import Partition
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
 from detector.timerange import Decoder
+
+if TYPE_CHECKING:
+    from detector.streams.kafka.streams import KafkaStreams
 
 NANOSECONDS = 1e9
 
@@ -80,7 +84,7 @@ def make_streams(
 
 def make_kafka_streams(
     config: Config, *, until_end: bool, skip_to: Sequence[str], health: Health, pulse: Callable[[], None]
-) -> Streams:
+) -> KafkaStreams:
     """The streams of a daemon that runs on Kafka. `skip_to`: TOPIC:PARTITION:OFFSET. Opens nothing.
 
     `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from kafka import TopicPartition
+from kafka.coordinator.heartbeat import Heartbeat
 from kafka.structs import OffsetAndMetadata
 
 from detector.settings import KafkaConfig, StateConfig
@@ -256,3 +257,16 @@ def test_what_was_committed_to_give_partitions_back_is_told_once() -> None:
     assert log.offsets[0].offset == 5
     assert streams.commit({one.partition: 5}, process)
     assert not streams.commit({one.partition: 5}, process)
+
+
+def test_work_that_gets_on_is_no_reason_to_leave_the_group() -> None:
+    """Thousands of sensors may complete their warm-up in one batch."""
+    process = Process(Log(np.random.default_rng(0)), 0, {0: 1})
+    link: Any = process.streams._link  # noqa: SLF001
+    heartbeat = link.consumer._coordinator.heartbeat = Heartbeat(max_poll_interval_ms=60_000)  # noqa: SLF001
+    heartbeat.last_poll = -1e6
+    assert heartbeat.poll_timeout_expired()
+    process.streams.at_work()
+    assert not heartbeat.poll_timeout_expired()
+    link.consumer = None
+    process.streams.at_work()

@@ -131,6 +131,11 @@ def broker_away(consumer: KafkaConsumer) -> bool:
     return unknown
 
 
+def at_work(consumer: KafkaConsumer) -> None:
+    """What came of the last poll is still worked on, and gets on: that is no reason to leave the group."""
+    _coordinator(consumer).heartbeat.poll()
+
+
 def _coordinator(consumer: KafkaConsumer) -> Any:
-    # There is no public way to ask for a rejoin, nor to see that the coordinator is away.
+    # No public way asks for a rejoin, sees that the coordinator is away, or is alive without a poll.
     return consumer._coordinator  # noqa: SLF001

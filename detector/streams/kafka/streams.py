@@ -33,7 +33,7 @@ from detector.streams.kafka.committing import Composition, Pieces, committing, n
 from detector.streams.kafka.connection import Connection
 from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
 from detector.streams.kafka.held import Held
-from detector.streams.kafka.membership import Change, broker_away, hold
+from detector.streams.kafka.membership import Change, at_work, broker_away, hold
 from detector.streams.kafka.outage import Outage
 from detector.streams.kafka.poison import describe_corrupt
 from detector.streams.kafka.restoring import Restorer, Steps
@@ -124,6 +124,11 @@ class KafkaStreams:
                     events.append(batch)
                 self._jump(held)
         return events
+
+    def at_work(self) -> None:
+        """To be called between pieces of work that may take longer together than the group waits for a poll."""
+        if self._link.consumer is not None:
+            at_work(self._link.consumer)
 
     def write(self, messages: Sequence[Message]) -> None:
         self._written.extend(messages)
