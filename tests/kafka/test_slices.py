@@ -235,6 +235,22 @@ def test_wherever_it_dies_the_state_is_whole(seed: int, monkeypatch: pytest.Monk
     assert log.largest < 2 * (ROOM + 2 * PART), "transactions stay small"
 
 
+def test_a_renewal_in_many_transactions_is_work_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committing, "MAX_STATE_BYTES", ROOM)
+    rng = np.random.default_rng(0)
+    log = Log(rng)
+    counts = {0: 20}
+    Process(log, 0, counts).step(rng, final=True)
+    process, commits = Process(log, 1, counts), log.commits
+    one = process.held[0]
+    one.handed = one.position + 1
+    process.now = 1.0
+    assert process.streams.commit({one.partition: one.handed}, process)
+    link: Any = process.streams._link  # noqa: SLF001
+    polled = link.consumer._coordinator.heartbeat.poll.call_count  # noqa: SLF001
+    assert polled == log.commits - commits - 1 > 3
+
+
 def test_a_renewal_costs_one_transaction_where_it_fits() -> None:
     rng = np.random.default_rng(0)
     log = Log(rng)

@@ -403,6 +403,7 @@ class KafkaStreams:
                 taken = partial(self._written_ahead, held, pieces)
                 self._link.transactions.run(pieces.records, self._link.membership(), taken)
                 self._link.tick()
+                self.at_work()
 
     @staticmethod
     def _written_ahead(held: Held, pieces: Pieces, written: Sequence[int]) -> dict[TopicPartition, Any]:
