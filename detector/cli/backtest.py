@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
+from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -134,13 +135,9 @@ def _write(directory: Path, args: argparse.Namespace, result: BacktestResult, cu
 
 def write_file(directory: Path, name: str, content: bytes) -> None:
     """Write a file into a directory, which is made if need be; whole or not at all. Raises DetectorError."""
-    part = directory / f".{name}.part"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(directory / name) as part:
             part.write_bytes(content)
-            part.replace(directory / name)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(error, name, where=str(directory), todo="Make room, or name another --out") from error

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from detector import simulation
+from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 from detector.streams.places import stream_file
 from detector.timestamps import rfc3339
@@ -221,14 +221,8 @@ def _write_topic(
 
 
 def _write_whole(path: Path, lines: Iterable[bytes]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as out:
-            out.writelines(lines)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):  # gone when it was renamed
-            partial.unlink()
+    with whole(path) as part, part.open("wb") as out:
+        out.writelines(lines)
 
 
 def labels_json(labels: Sequence[simulation.Label]) -> bytes:
