@@ -9,7 +9,7 @@ from detector.config import Config
 from detector.errors import UserError
 from detector.maintenance import Maintenance
 from detector.profile import Profile
-from detector.rules import RuleBook
+from detector.rules import ENDLESS, RuleBook
 from detector.service.logs import event
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def tell_unmatched(config: Config, sensor_ids: Collection[str], cameras: Collect
 def impatient(config: Config, profiles: Mapping[str, Profile]) -> list[str]:
     """Sensors known from training that may be silent for less than two of their usual intervals: they often will be."""
     book = RuleBook(config.readings)
+    if (book.silence_after == ENDLESS).all():
+        return []  # nobody is asked of, however many there are
     after = {sensor_id: book.of(sensor_id).silence_after for sensor_id in profiles}
     return [
         sensor_id
