@@ -15,6 +15,7 @@ from detector.episodes import Opening
 from detector.messages import (
     Alert,
     AlertModel,
+    AlertReason,
     AlertSource,
     AlertWindow,
     CloseReason,
@@ -148,32 +149,11 @@ class EpisodeWriter(ABC, Generic[M, B]):
         The score is the silence so far, in units of what is allowed.
         """
         score = (now - silence.since) / silence.after
-        alert = Alert(
-            alert_id=silence.alert_id,
-            sequence=silence.sequence,
-            event=event,
-            kind=self.kind,
-            reason="silent",
-            close_reason=reason,
-            muted=silence.muted,
-            sensor_id=sensor_id,
-            severity=silence.severity,
-            started_at=rfc3339(silence.started_at),
-            detected_at=rfc3339(silence.detected_at),
-            ended_at=rfc3339(now) if event == "closed" else None,
-            score=score,
-            peak_score=score,
-            threshold=1.0,
-            channels={},
-            model=self._model,
-            source=self._source(silence.opened_offset, offset),
-        )
-        return Message(self._stream, sensor_id.encode(), encode_alert(alert))
-
-    def _source(self, opened: int, last: int) -> AlertSource:
-        return AlertSource(
-            stream=self._partition.stream, partition=self._partition.number, opened_offset=opened, last_offset=last
-        )
+        return self._write(
+            sensor_id, silence, event, offset,
+            reason="silent", ended=now if event == "closed" else None, close_reason=reason,
+            score=score, peak_score=score, threshold=1.0, channels={},
+        )  # fmt: skip
 
     def _message(
         self,
@@ -186,26 +166,47 @@ class EpisodeWriter(ABC, Generic[M, B]):
         ended: int | None = None,
         reason: CloseReason | None = None,
     ) -> Message:
+        return self._write(
+            sensor_id, episode, event, moment.offset,
+            reason="anomaly", ended=ended, close_reason=reason,
+            score=moment.score, peak_score=math.exp(peak), threshold=math.exp(episode.ln_threshold),
+            **self._content(moment),
+        )  # fmt: skip
+
+    def _write(
+        self,
+        sensor_id: str,
+        episode: Episode | Silence,
+        event: Event,
+        offset: int,
+        *,
+        reason: AlertReason,
+        ended: int | None,
+        close_reason: CloseReason | None,
+        **told: Any,
+    ) -> Message:
+        """What messages of either sort of episode have in common, and what is `told` beside it."""
         alert = Alert(
             alert_id=episode.alert_id,
             sequence=episode.sequence,
             event=event,
             kind=self.kind,
-            reason="anomaly",
-            close_reason=reason,
+            reason=reason,
+            close_reason=close_reason,
             muted=episode.muted,
             sensor_id=sensor_id,
             severity=episode.severity,
             started_at=rfc3339(episode.started_at),
             detected_at=rfc3339(episode.detected_at),
             ended_at=None if ended is None else rfc3339(ended),
-            score=moment.score,
-            peak_score=math.exp(peak),
-            threshold=math.exp(episode.ln_threshold),
-            p_value=None,
             model=self._model,
-            source=self._source(episode.opened_offset, moment.offset),
-            **self._content(moment),
+            source=AlertSource(
+                stream=self._partition.stream,
+                partition=self._partition.number,
+                opened_offset=episode.opened_offset,
+                last_offset=offset,
+            ),
+            **told,
         )
         return Message(self._stream, sensor_id.encode(), encode_alert(alert))
 

@@ -230,3 +230,11 @@ def _first(rows: NDArray[np.bool_], begin: int) -> int:
 def later(now: int, duration: int | None) -> int | None:
     """The deadline a duration from now; None: never."""
     return None if duration is None else now + duration
+
+
+def postpone(episode: Episode | Silence, jump: int) -> None:
+    """Move the deadlines of an open episode by time that counts for no timer."""
+    if episode.update_at is not None:
+        episode.update_at += jump
+    if episode.close_at is not None:
+        episode.close_at += jump

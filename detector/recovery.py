@@ -84,9 +84,8 @@ class Recovery:
     def _watch(self, at: NDArray[np.intp], signals: F64, mean: F64, variance: F64) -> bool:
         """Sensors with a copy: is the fault over, or has it become the normal case?"""
         cells = self._cells
-        zz, _ = deviation(signals[:, at], self._mean[:, at], self._variance[:, at])
-        if self._mute is not None:
-            zz[self._mute[:, at]] = 0.0
+        mute = None if self._mute is None else self._mute[:, at]
+        zz, _ = deviation(signals[:, at], self._mean[:, at], self._variance[:, at], mute)
         calm = np.where(adaptive_scale(zz, self._worst_zz[at]) < 1.0, cells["calm"][at] + 1, 0)
         age = cells["kept_rows"][at] + 1
         cells["calm"][at], cells["kept_rows"][at] = calm, age

@@ -246,17 +246,14 @@ def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving:
     deviations = np.zeros_like(values)
     for tick, k in enumerate(block.active):
         now, learnt_mean, learnt_variance = values[tick, :, :k], mean[:, :k], variance[:, :k]
-        zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
-        if mute is not None:
-            zz[mute[:, :k]] = 0.0
+        silent = None if mute is None else mute[:, :k]
+        zz, unit = signals.deviation(now, learnt_mean, learnt_variance, silent)
         deviations[tick, :, :k] = zz
         high = None
         if may_be_high[tick] or recovery.active:
             high = np.minimum(on_frozen[tick, :k], signals.adaptive_scale(zz, worst_zz[:k])) >= 1.0
             if recovery.row(high, now, learnt_mean, learnt_variance):
-                zz, unit = signals.deviation(now, learnt_mean, learnt_variance)
-                if mute is not None:
-                    zz[mute[:, :k]] = 0.0
+                zz, unit = signals.deviation(now, learnt_mean, learnt_variance, silent)
         if high is None or block.inside is None or not (unlearnt := high & block.inside[tick, :k]).any():
             signals.learn(zz, unit, learnt_mean, learnt_variance, count[:k])
         else:

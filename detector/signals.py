@@ -81,16 +81,22 @@ def ewma_path(x: F64, rate: float) -> F64:
     return np.array(out, dtype=np.float64)
 
 
-def deviation(signals: F64, mean: F64, variance: F64) -> tuple[F64, F64]:
-    """How many running standard deviations each signal lies above its running mean, and those deviations' unit."""
+def deviation(signals: F64, mean: F64, variance: F64, mute: NDArray[np.bool_] | None = None) -> tuple[F64, F64]:
+    """How many running standard deviations each signal lies above its running mean, and those deviations' unit.
+
+    Signals that are `mute` (see `mute_of`) lie 0 above it.
+    """
     unit = np.sqrt(variance) + TINY
-    return (signals - mean) / unit, unit
+    zz = (signals - mean) / unit
+    if mute is not None:
+        zz[mute] = 0.0
+    return zz, unit
 
 
 def mute_of(worst: F64) -> NDArray[np.bool_] | None:
     """Which signals, shaped as `worst`, are mute: those without a maximum, infinity; None if there are none.
 
-    A mute signal is 0 on the frozen scale by itself, and has to be put to 0 on the adaptive one.
+    A mute signal is 0 on the frozen scale by itself, and on the adaptive one by `deviation`.
     """
     mute = np.isinf(worst)
     return mute if mute.any() else None

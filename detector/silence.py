@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.announcer import Announcer, Key, later
+from detector.announcer import Announcer, Key, later, postpone
 from detector.maintenance import Maintenance
 from detector.messages import CloseReason, Event, alert_id
 from detector.rules import ENDLESS
@@ -67,10 +67,7 @@ class Silences:
                 continue
             self._table.changed.add(self._table.name(slot))
             silence.since += jump
-            if silence.update_at is not None:
-                silence.update_at += jump
-            if silence.close_at is not None:
-                silence.close_at += jump
+            postpone(silence, jump)
 
     def due(self, now: int) -> list[tuple[int, int]]:
         """(deadline, slot) of what the clock has passed: silences to open, and the next step of those that are open."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.announcer import Announcer
+from detector.announcer import Announcer, postpone
 from detector.messages import CloseReason
 from detector.silence import FOREVER, Silences
 from detector.state import NEVER, SensorTable
@@ -56,10 +56,7 @@ class Timers:
             if known[slot] > offset:
                 continue
             self._table.changed.add(self._table.name(slot))
-            if episode.update_at is not None:
-                episode.update_at += jump
-            if episode.close_at is not None:
-                episode.close_at += jump
+            postpone(episode, jump)
         self.silences.shift(jump, offset)
 
     def fire(self, record: int, before: int, now: int) -> int:
@@ -68,8 +65,8 @@ class Timers:
         The record has moved the partition clock from `before` to `now`.
         """
         self.silences.passed(before, now)
-        due = [(at, sensor_id, EVICTION, slot) for at, sensor_id, slot in self._evictions(now)]
-        due += [(at, self._table.name(slot), SILENCE, slot) for at, slot in self.silences.due(now)]
+        passed = (EVICTION, self._evictions(now)), (SILENCE, self.silences.due(now))
+        due = [(at, self._table.name(slot), what, slot) for what, found in passed for at, slot in found]
         if due or now > self._earliest_end():
             self._fire_all(record, now, due)
         limit = min(self._earliest_end(), self._next_eviction, self.silences.next)
@@ -86,8 +83,8 @@ class Timers:
         ends = (episode.close_at for episode in self._table.episodes.values())
         return min((end for end in ends if end is not None), default=FOREVER)
 
-    def _evictions(self, now: int) -> list[tuple[int, str, int]]:
-        """(deadline, sensor id, slot) of the sensors to be forgotten now."""
+    def _evictions(self, now: int) -> list[tuple[int, int]]:
+        """(deadline, slot) of the sensors to be forgotten now."""
         if now <= self._next_eviction:
             return []
         slots = self._table.occupied()
@@ -100,10 +97,7 @@ class Timers:
         due = deadlines < now
         if not due.all():
             self._next_eviction = int(deadlines[~due].min())
-        return [
-            (at, self._table.name(slot), slot)
-            for at, slot in zip(deadlines[due].tolist(), slots[due].tolist(), strict=True)
-        ]
+        return list(zip(deadlines[due].tolist(), slots[due].tolist(), strict=True))
 
     def _fire_all(self, record: int, now: int, due: list[tuple[int, str, int, int]]) -> None:
         table, announcer, silences = self._table, self._announcer, self.silences

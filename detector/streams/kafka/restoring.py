@@ -189,12 +189,15 @@ class Restorer:
             )
         position = max(start, target) if target is not None else start if policy == "earliest" else end
         _log.warning("the broker knows no committed offset of %s: starting with nothing at %d", name, position)
-        return Restored(position, position, None, self._new_book(tp, position), None)
+        return self._with_nothing(tp, position)
 
     def _first(self, tp: TopicPartition, start: int, end: int) -> Restored:
         """The group never committed an offset of this partition."""
         position = end if self._kafka.start_from == "latest" else start
         position = max(position, self._target(tp, end) or 0)
+        return self._with_nothing(tp, position)
+
+    def _with_nothing(self, tp: TopicPartition, position: int) -> Restored:
         return Restored(position, position, None, self._new_book(tp, position), None)
 
     def _new_book(self, tp: TopicPartition, origin: int) -> SliceBook:
@@ -299,7 +302,7 @@ class Restorer:
             )
         position = start if policy == "earliest" else end
         _log.warning("offset %d of %s is out of range: starting with nothing at %d", committed.offset, name, position)
-        return Restored(position, position, None, self._new_book(tp, position), None)
+        return self._with_nothing(tp, position)
 
     def _skipped(self, tp: TopicPartition, found: Restored) -> Restored:
         """What a person asked to pass over comes on top."""
