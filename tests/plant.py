@@ -190,6 +190,14 @@ def play(pipeline: Pipeline, records: Sequence[Record], cuts: Sequence[int] = ()
     return [alert for batch in batches_of(records, cuts) for alert in pipeline.process(batch).alerts]
 
 
+def keep_journal(journal: dict[str, bytes], pipeline: Pipeline) -> None:
+    """Take what the pipeline has to say of open episodes into what was kept of it."""
+    for sensor_id, entry in pipeline.journal():
+        journal.pop(sensor_id, None)
+        if entry is not None:
+            journal[sensor_id] = entry
+
+
 def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
     """A copy of what the pipeline knows of its sensors, by way of its snapshot."""
     table = SensorTable(len(config.channels), RuleBook(config).most_rows)

@@ -511,10 +511,7 @@ def test_nor_does_one_with_state_of_different_ages(scenario: Scenario, data: st.
         journal: dict[str, bytes] = {}
         for batch in batches[: stop + 1]:
             whole.process(batch)
-            for sensor, entry in whole.journal():
-                journal.pop(sensor, None)
-                if entry is not None:
-                    journal[sensor] = entry
+            plant.keep_journal(journal, whole)
             for number in range(whole.slices()):
                 if number not in slices or data.draw(st.booleans()):
                     slices[number] = whole.pack_slice(number)

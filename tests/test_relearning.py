@@ -370,10 +370,7 @@ def killed(
         batches = list(plant.batches_of(records[at:], [cut - at for cut in cuts]))
         for batch in batches[:kill]:
             whole.process(batch)
-            for sensor, entry in whole.journal():
-                journal.pop(sensor, None)
-                if entry is not None:
-                    journal[sensor] = entry
+            plant.keep_journal(journal, whole)
             for number in range(whole.slices()):
                 if number not in slices or stores():
                     slices[number] = whole.pack_slice(number)

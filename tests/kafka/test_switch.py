@@ -142,14 +142,8 @@ def _no_former(partition: Partition, basis: Basis) -> Pipeline:
     raise AssertionError(f"nothing of {partition} has to be run again")
 
 
-@pytest.mark.parametrize("later", [0, 3], ids=["right after", "some commits later"])
-def test_a_kill_after_a_switch_comes_back_to_the_same_alerts(
-    plant: Plant, later: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    rolling: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
-    values = values_of(0)
-    plant.append(0, values)
-    reloads = Once(plant, 10)
+def switch_and_die(plant: Plant, reloads: Once, later: int, **rolling: Any) -> None:
+    """Run a daemon that dies so many turns after it has switched."""
 
     def stop() -> bool:
         if reloads.taken_at is not None and reloads.turn >= reloads.taken_at + later:
@@ -161,9 +155,21 @@ def test_a_kill_after_a_switch_comes_back_to_the_same_alerts(
         guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
         setup=Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")}), reloads=reloads,
     )  # fmt: skip
-    caplog.set_level("INFO")
     with pytest.raises(CrashError):
         old.run()
+
+
+@pytest.mark.parametrize("later", [0, 3], ids=["right after", "some commits later"])
+def test_a_kill_after_a_switch_comes_back_to_the_same_alerts(
+    plant: Plant, later: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rolling: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
+    values = values_of(0)
+    plant.append(0, values)
+    reloads = Once(plant, 10)
+
+    caplog.set_level("INFO")
+    switch_and_die(plant, reloads, later, **rolling)
     at = switched_at(caplog)
     assert 0 < at <= committed(plant)[0] < len(values)
     successor(plant, plant.streams(**rolling), lambda: False, []).run()
@@ -194,19 +200,8 @@ def test_kills_while_sensors_learn_the_new_model(plant: Plant, caplog: pytest.Lo
         pipeline.process = looking  # type: ignore[method-assign]
         return pipeline
 
-    def stop() -> bool:
-        if reloads.taken_at is not None and reloads.turn >= reloads.taken_at + 3:
-            raise CrashError
-        return False
-
-    old = Daemon(
-        plant.streams(**rolling), pipeline_for(plant), metrics=Metrics(CollectorRegistry()), health=Health(),
-        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
-        setup=Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")}), reloads=reloads,
-    )  # fmt: skip
     caplog.set_level("INFO")
-    with pytest.raises(CrashError):
-        old.run()
+    switch_and_die(plant, reloads, 3, **rolling)
     for turns in (12, 17, None):
         stops = (lambda: False) if turns is None else crash_after(turns)
         with contextlib.suppress(CrashError):

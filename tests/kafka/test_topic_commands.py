@@ -146,19 +146,24 @@ def test_a_missing_topic_is_named(kafka: Cluster) -> None:
         TopicReader(config_for(kafka), "nowhere").open()
 
 
-def test_missing_rights_are_named(broker: Broker, topic: str, tmp_path: Path) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(USERS["guest"])
-    guest = KafkaConfig.model_validate(
+def guest_of(broker: Broker, password: Path) -> KafkaConfig:
+    """Who comes as a user without rights, with the password in a file."""
+    return KafkaConfig.model_validate(
         {
             "bootstrap_servers": (broker.sasl_address,),
             "security_protocol": "SASL_SSL",
             "ssl_ca_file": broker.certificates.authority,
             "sasl_mechanism": "SCRAM-SHA-512",
             "sasl_username": "guest",
-            "sasl_password_file": secret,
+            "sasl_password_file": password,
         }
     )
+
+
+def test_missing_rights_are_named(broker: Broker, topic: str, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(USERS["guest"])
+    guest = guest_of(broker, secret)
     with pytest.raises(UserError, match=f"no rights to topic {topic}"):
         TopicReader(guest, topic).open()
     with pytest.raises(UserError, match=f"no rights to topic {topic}"):
@@ -178,16 +183,7 @@ def test_a_broker_that_does_not_answer_is_named(kafka: Cluster, caplog: pytest.L
 def test_credentials_that_are_refused_are_named(broker: Broker, tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("a-wrong-one")
-    stranger = KafkaConfig.model_validate(
-        {
-            "bootstrap_servers": (broker.sasl_address,),
-            "security_protocol": "SASL_SSL",
-            "ssl_ca_file": broker.certificates.authority,
-            "sasl_mechanism": "SCRAM-SHA-512",
-            "sasl_username": "guest",
-            "sasl_password_file": secret,
-        }
-    )
+    stranger = guest_of(broker, secret)
     with pytest.raises(UserError, match="the broker refuses the credentials of guest") as caught:
         TopicReader(stranger, "any").open()
     assert "a-wrong-one" not in str(caught.value)
