@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
-from detector.framepipeline import FramePipeline
-from detector.frameprofile import FrameProfile, build_frame_profile
-from detector.framerecords import FrameDecoder
-from detector.frames import FrameModel, score_frames
-from detector.framestate import camera_table
-from detector.settings import LimitsConfig
-from detector.snapshots import unpack_slices
+from detector.config.load import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
+from detector.config.settings import LimitsConfig
+from detector.detection.frameprofile import FrameProfile, build_frame_profile
+from detector.detection.framesignal import FrameModel, score_frames
+from detector.detection.framestate import camera_table
+from detector.engine.frames import FramePipeline
+from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
+from detector.wire.frames import FrameDecoder
 from tests.framemodels import frame_model, textured_frames
 
 F32 = NDArray[np.float32]

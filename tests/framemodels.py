@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.frames import FrameModel, FrameReconstruct, calibrate
+from detector.detection.framesignal import FrameModel, FrameReconstruct, calibrate
 
 F32 = NDArray[np.float32]
 

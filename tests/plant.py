@@ -11,8 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from detector import alerts as alerts_module
-from detector.config import (
+from detector.config.load import (
     AlertsConfig,
     FalseAlarms,
     FieldsConfig,
@@ -22,17 +21,18 @@ from detector.config import (
     ReadingsConfig,
     WindowConfig,
 )
-from detector.decoding import ReadingDecoder
-from detector.messages import Alert, encode_alert
-from detector.pipeline import Pipeline
-from detector.profile import Profile, Reconstruct, build_profile
-from detector.rules import RuleBook
-from detector.scorer import Model, ScoreBlock, score_block
-from detector.signals import F32, F64, WINDOW
-from detector.snapshots import unpack_slices
-from detector.state import SensorTable
+from detector.config.rules import RuleBook
+from detector.detection.profile import Profile, Reconstruct, build_profile
+from detector.detection.scorer import Model, ScoreBlock, score_block
+from detector.detection.signals import F32, F64, WINDOW
+from detector.detection.table import SensorTable
+from detector.engine import alertwriter as alerts_module
+from detector.engine.readings import Pipeline
+from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
-from detector.timestamps import parse_time
+from detector.times import parse_time
+from detector.wire.alerts import Alert, encode_alert
+from detector.wire.json_readings import ReadingDecoder
 from tests.reference_rules import Event, Reading
 
 SECOND = 10**9

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from detector.config import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
-from detector.messages import alert_id
-from detector.profile import Carry, Profile, build_profile
-from detector.scorer import Model
+from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
+from detector.detection.profile import Carry, Profile, build_profile
+from detector.detection.scorer import Model
+from detector.wire.alerts import alert_id
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
 
 ROWS = 100

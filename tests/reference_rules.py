@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.profile import Profile, peaks_of_suffix
+from detector.detection.profile import Profile, peaks_of_suffix
 
 SPAN_8000 = 2 / 8001
 

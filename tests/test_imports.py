@@ -40,7 +40,7 @@ def test_commands_without_a_model_import_no_model_library(arguments: tuple[str, 
     assert imported_by(*arguments).isdisjoint({"tensorflow", "keras", "onnxruntime", "onnx", "tf2onnx", "kafka"})
 
 
-@pytest.mark.parametrize("module", ["detector.service.metrics", "detector.service.http", "detector.service.logs"])
+@pytest.mark.parametrize("module", ["detector.service.metrics", "detector.service.web.server", "detector.service.logs"])
 def test_the_service_imports_no_training_library(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"], capture_output=True, text=True, check=True

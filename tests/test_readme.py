@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from detector.cli.main import _parse
-from detector.messages import decode_alert
+from detector.wire.alerts import decode_alert
 from tests.tutorial import blocks, follow
 
 ROOT = Path(__file__).parents[1]

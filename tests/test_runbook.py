@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detector.service.http import WAITING, Health
 from detector.service.metrics import STAGES
+from detector.service.web.server import WAITING, Health
 
 ROOT = Path(__file__).parents[1]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -62,10 +62,10 @@ def test_each_section_says_what_one_sees_and_how_it_ends(title: str) -> None:
 
 @pytest.mark.parametrize(
     ("title", "module"),
-    [("The port is in use", "service/http.py"), ("Stopping takes too long", "service/deadline.py")],
+    [("The port is in use", "service/web/server.py"), ("Stopping takes too long", "service/deadline.py")],
 )
 def test_errors_are_quoted_as_they_are_written(title: str, module: str) -> None:
-    quoted = {"service/http.py": "cannot listen on ", "service/deadline.py": "stopping took longer than "}[module]
+    quoted = {"service/web/server.py": "cannot listen on ", "service/deadline.py": "stopping took longer than "}[module]
     assert quoted in (ROOT / "detector" / module).read_text(encoding="utf-8")
     assert quoted in SECTIONS[title]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.config import load_config
-from detector.messages import decode_alert
-from detector.timestamps import parse_time
+from detector.config.load import load_config
+from detector.times import parse_time
+from detector.wire.alerts import decode_alert
 from tests.tutorial import PAGE, blocks, follow
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from detector.models.bundles import Bundle, write_bundle
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.spec import ModelSpec
-from detector.models.versions import activate
-from detector.profile import Profile, build_profile
-from detector.signals import F64
+from detector.detection.profile import Profile, build_profile
+from detector.detection.signals import F64
+from detector.models.bundle.bundles import Bundle, write_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.bundle.versions import activate
+from detector.models.runtime.onnx import OnnxRuntime
 from tests.plant import healthy
 
 SECOND: Final = 10**9

@@ -15,13 +15,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from detector.frameprofile import build_frame_profile
-from detector.frames import FrameModel, calibrate, score_frames
-from detector.models.bundles import Bundle, write_bundle
-from detector.models.frame_bundles import ScaledReconstruct, save_frame_profiles
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.spec import FrameSpec
-from detector.models.versions import activate
+from detector.detection.frameprofile import build_frame_profile
+from detector.detection.framesignal import FrameModel, calibrate, score_frames
+from detector.models.bundle.bundles import Bundle, write_bundle
+from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
+from detector.models.bundle.spec import FrameSpec
+from detector.models.bundle.versions import activate
+from detector.models.runtime.onnx import OnnxRuntime
 from tests.framemodels import textured_frames
 from tests.pictures import png
 

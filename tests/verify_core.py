@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from detector.simulated_cameras import CAMERA_FAULTS
+from detector.simulation.cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
 from tests.verify_channels import verify_channels

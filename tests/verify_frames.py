@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.speed.frames import CAMERAS, FORMS, GATES, ensure_frame_model, measure_frames
-from detector.simulated_cameras import CAMERA_FAULTS
+from detector.simulation.cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
 from tests.verify_core import EARLY, START_SECONDS, Checks, append, detector, gather, recount

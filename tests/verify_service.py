@@ -31,8 +31,8 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.speed.models import DEVIATION, MEAN, bundle_for, ensure_models
-from detector.config import load_config
-from detector.models.versions import activate
+from detector.config.load import load_config
+from detector.models.bundle.versions import activate
 from detector.service.assemble import make_engine
 from detector.streams.base import Batch, Partition, Record
 from tests.deploy.test_systemd_units import EXPOSURE, UNITS, installed

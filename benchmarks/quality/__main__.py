@@ -23,7 +23,7 @@ from benchmarks.quality.detection import Setup
 from benchmarks.quality.drive import settings
 from benchmarks.quality.results import Outcome, gate_table
 from benchmarks.quality.workers import Workers
-from detector.config import TrainingConfig
+from detector.config.load import TrainingConfig
 from detector.errors import UserError
 
 NEEDS_DATA = {"alerts", "ranking", "nab"}

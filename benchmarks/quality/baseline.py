@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.quality.data import F64, Interval, runs
-from detector.profile import MIN_ROWS, scale_of
+from detector.detection.profile import MIN_ROWS, scale_of
 
 WINDOW = 100
 FIT_WINDOWS = 8_000

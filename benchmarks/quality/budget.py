@@ -14,7 +14,7 @@ from benchmarks.quality.modelling import ModelStore, training_rows
 from benchmarks.quality.results import number
 from benchmarks.quality.scoring import overlap_counts, poisson_interval
 from benchmarks.quality.synthetic import KINDS, sensor
-from detector.profile import MIN_ROWS
+from detector.detection.profile import MIN_ROWS
 
 BUDGETS = (1_000, 3_000, 10_000, 30_000, 100_000)
 WARMUP = 5_000

@@ -12,7 +12,7 @@ from benchmarks.quality.data import Interval, Source, load
 from benchmarks.quality.drive import play
 from benchmarks.quality.modelling import ModelStore, training_rows
 from benchmarks.quality.scoring import Counts, overlap_counts, period, vus_pr
-from detector.scorer import Model
+from detector.detection.scorer import Model
 
 PCA = (40, 50)
 """Components and newest errors of the baseline that ranks best."""

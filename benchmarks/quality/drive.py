@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.modelling import channel_names
-from detector.config import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
-from detector.decoded import Readings
-from detector.messages import Alert, decode_alert
-from detector.pipeline import Pipeline
-from detector.profile import MIN_ROWS
+from detector.config.load import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
+from detector.detection.profile import MIN_ROWS
+from detector.detection.scorer import Model
+from detector.engine.readings import Pipeline
 from detector.reports.scoreboard import EpisodeSpan, episodes_of
-from detector.scorer import Model
 from detector.streams.base import Batch, Partition, Record
+from detector.wire.alerts import Alert, decode_alert
+from detector.wire.readings import Readings
 
 F64 = NDArray[np.float64]
 SECOND = 10**9

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.results import Gate, Outcome, Table, number
 from benchmarks.quality.workers import Workers
-from detector.config import TrainingConfig
+from detector.config.load import TrainingConfig
+from detector.detection.framesignal import score_frames
 from detector.errors import UserError
-from detector.frames import score_frames
-from detector.models.frame_building import fit_frames
-from detector.models.idx import read_idx
-from detector.models.spec import FrameSpec
+from detector.models.bundle.spec import FrameSpec
+from detector.models.training.frame_building import fit_frames
+from detector.models.training.idx import read_idx
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config import TrainingConfig
-from detector.models import architectures, onnx_export, sampling, training
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.spec import ModelSpec
-from detector.models.tensorflow_setup import load_tensorflow
-from detector.profile import MIN_ROWS
-from detector.scorer import Model
+from detector.config.load import TrainingConfig
+from detector.detection.profile import MIN_ROWS
+from detector.detection.scorer import Model
+from detector.models.bundle.spec import ModelSpec
+from detector.models.runtime.onnx import OnnxRuntime
+from detector.models.training import architectures, onnx_export, sampling
+from detector.models.training import loop as training
+from detector.models.training.tensorflow_setup import load_tensorflow
 
 F64 = NDArray[np.float64]
 SECOND = 10**9

@@ -19,8 +19,8 @@ from benchmarks.quality.modelling import ModelStore
 from benchmarks.quality.results import Gate, Outcome, Table, number
 from benchmarks.quality.synthetic import KINDS, sensor
 from benchmarks.quality.workers import Workers
-from detector.messages import Alert
-from detector.timestamps import parse_time
+from detector.times import parse_time
+from detector.wire.alerts import Alert
 
 Group = Literal["machines", "unrelated", "one by one"]
 """Channels that one load drives, channels of three kinds that have nothing to do with each other, and the channels of

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.config import Config, FramesConfig
-from detector.models.bundles import load_bundle
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.spec import FRAME_KINDS
+from detector.config.load import Config, FramesConfig
+from detector.models.bundle.bundles import load_bundle
+from detector.models.bundle.spec import FRAME_KINDS
+from detector.models.runtime.onnx import OnnxRuntime
 from detector.service.frames import frame_pipeline_factory, load_frame_model
-from detector.simulated_cameras import simulate_cameras
+from detector.simulation.cameras import simulate_cameras
 from detector.streams.base import Batch, Partition, Record
 
 U8 = NDArray[np.uint8]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.models.bundles import Bundle, load_bundle, write_bundle
-from detector.models.onnx_runtime import open_runtime
-from detector.models.spec import ModelSpec
-from detector.models.versions import activate
-from detector.profile import Profile, build_profile
-from detector.scorer import Model
+from detector.detection.profile import Profile, build_profile
+from detector.detection.scorer import Model
+from detector.models.bundle.bundles import Bundle, load_bundle, write_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.bundle.versions import activate
+from detector.models.runtime.onnx import open_runtime
 
 KINDS = ("dense", "lstm")
 MEAN, DEVIATION = 50.0, 3.0

@@ -25,13 +25,13 @@ from rich.table import Table
 from benchmarks.speed.gates import Gate, gate_table
 from benchmarks.speed.models import DEVIATION, MEAN, ensure_models, model_for_everyone
 from benchmarks.speed.topics import WINDOW, batched, single
-from detector.config import Config
+from detector.config.load import Config
+from detector.config.settings import KafkaConfig, StateConfig
 from detector.service.assemble import kafka_topics, make_decoder, pipeline_factory
 from detector.service.daemon import Daemon
-from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.settings import KafkaConfig, StateConfig
+from detector.service.web.server import Health
 from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, UnavailableError

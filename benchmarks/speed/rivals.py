@@ -163,7 +163,7 @@ def onnx(args: argparse.Namespace, meter: Meter) -> None:
 
 def predict(args: argparse.Namespace, meter: Meter) -> None:
     """The loop most people write."""
-    from detector.models.tensorflow_setup import load_tensorflow
+    from detector.models.training.tensorflow_setup import load_tensorflow
 
     _, keras = load_tensorflow()
     model = keras.models.load_model(args.model / "model.keras", compile=False)

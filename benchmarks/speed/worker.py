@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 # What a serving process has in its memory beside the pipeline.
-import detector.service.daemon
-import detector.service.http
-import detector.service.signals  # noqa: F401
 from benchmarks.speed.models import DEVIATION, MEAN, model_for_everyone
-from detector.config import Config
-from detector.models.bundles import load_bundle
-from detector.models.onnx_runtime import CHUNK, OnnxRuntime
-from detector.scorestream import ScoreStream
+from detector.config.load import Config
+from detector.detection.signals import WINDOW
+from detector.engine.scorestream import ScoreStream
+from detector.models.bundle.bundles import load_bundle
+from detector.models.runtime.onnx import CHUNK, OnnxRuntime
 from detector.service.assemble import make_decoder, pipeline_factory
-from detector.signals import WINDOW
 from detector.streams.base import Batch, Partition, Record
 
 BATCH = 5000

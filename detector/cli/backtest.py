@@ -12,10 +12,10 @@ from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
-    from detector.budget import BudgetAccount
+    from detector.detection.scorer import Model
+    from detector.engine.budget import BudgetAccount
     from detector.reports.backtest import BacktestResult
     from detector.reports.curves import Curves
-    from detector.scorer import Model
 
 ALERTS: Final = "alerts.jsonl"
 REPORT: Final = "report.html"
@@ -40,17 +40,17 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from rich.console import Console
 
+    from detector.config.rules import RuleBook
+    from detector.detection.scorer import score_block
+    from detector.engine.trace import traced
     from detector.reports.backtest import Seen, run_backtest, summary, table_of
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
     from detector.reports.text import counted, duration
-    from detector.rules import RuleBook
-    from detector.scorer import score_block
     from detector.service.assemble import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
-    from detector.timestamps import rfc3339
-    from detector.trace import traced
+    from detector.times import rfc3339
 
     config, labels = args.config, None if args.labels is None else read_labels(Path(args.labels))
     curves = None if args.out is None else Curves(len(config.readings.channels))

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.config import Config, find_config
+from detector.config.load import Config, find_config
 from detector.errors import UserError
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
 
 if TYPE_CHECKING:
-    from detector.profile import Profile
+    from detector.detection.profile import Profile
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -90,9 +90,9 @@ def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> No
 def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, str]]:
     """Adds the sensors known from training."""
     # Here, because `detector check --help` needs none of it.
-    from detector.models.bundles import check_fits, check_profiles, load_bundle
-    from detector.models.onnx_runtime import open_runtime
-    from detector.rules import RuleBook
+    from detector.config.rules import RuleBook
+    from detector.models.bundle.bundles import check_fits, check_profiles, load_bundle
+    from detector.models.runtime.onnx import open_runtime
 
     readings = config.readings
     bundle = load_bundle(readings.model)
@@ -109,9 +109,9 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
 
 def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]]:
     """Adds the cameras known from training."""
-    from detector.models.bundles import check_frames_fit, load_bundle
-    from detector.models.frame_bundles import open_frame_model
-    from detector.models.spec import FRAME_KINDS
+    from detector.models.bundle.bundles import check_frames_fit, load_bundle
+    from detector.models.bundle.frame_bundles import open_frame_model
+    from detector.models.bundle.spec import FRAME_KINDS
 
     frames = config.frames
     bundle = load_bundle(frames.model, kinds=FRAME_KINDS)
@@ -124,9 +124,9 @@ def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]
 
 def _settings_of(config: Config, sensor: str) -> str:
     """What applies to a sensor, one key a line; those of its override are marked."""
-    from detector.maintenance import Maintenance
-    from detector.rules import RuleBook
-    from detector.selection import Selection
+    from detector.config.rules import RuleBook
+    from detector.config.selection import Selection
+    from detector.engine.maintenance import Maintenance
 
     readings, book = config.readings, RuleBook(config.readings)
     number, rules = book.override(sensor), book.of(sensor)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
-    from detector.config import Config
-    from detector.frames import FrameModel
-    from detector.images import F32
+    from detector.config.load import Config
+    from detector.detection.framesignal import FrameModel
     from detector.reports.alertpicture import Pictures, ShownAlert
     from detector.streams.base import Record
+    from detector.wire.images import F32
 
 _PREFIX = 4
 """Letters of an alert's id that are enough to name it, if only one begins so."""
@@ -124,7 +124,7 @@ def _chosen(messages: list[ShownAlert], sequence: int | None, place: str) -> Sho
 
 def _pictures(shown: ShownAlert, args: argparse.Namespace, config: Config) -> Pictures:
     """What can be shown of a frame: the heat map the alert has, and the frame and its reconstruction if found."""
-    from detector.frames import examine
+    from detector.detection.framesignal import examine
     from detector.reports.alertpicture import Pictures
 
     heat = _heat(shown, args.alerts)
@@ -152,9 +152,9 @@ def _heat(shown: ShownAlert, place: str) -> F32:
 
 
 def _model(shown: ShownAlert, config: Config) -> FrameModel:
-    from detector.models.bundles import load_bundle
-    from detector.models.frame_bundles import open_frame_model
-    from detector.models.spec import FRAME_KINDS
+    from detector.models.bundle.bundles import load_bundle
+    from detector.models.bundle.frame_bundles import open_frame_model
+    from detector.models.bundle.spec import FRAME_KINDS
 
     bundle = load_bundle(config.frames.model, shown.model.version, kinds=FRAME_KINDS)
     return open_frame_model(bundle, config.frames.runtime)
@@ -162,7 +162,7 @@ def _model(shown: ShownAlert, config: Config) -> FrameModel:
 
 def _frame(shown: ShownAlert, args: argparse.Namespace, config: Config, model: FrameModel) -> F32:
     """The frame the message is about, from the stream it came from. Raises UserError where it is not."""
-    from detector.framerecords import FrameDecoder, NoFrame
+    from detector.wire.frames import FrameDecoder, NoFrame
 
     stream, offset = shown.source.stream, shown.source.last_offset
     if args.data is None and config.streams.backend != "directory":
@@ -182,7 +182,7 @@ def _frame(shown: ShownAlert, args: argparse.Namespace, config: Config, model: F
 
 
 def _record(place: Path, stream: str, offset: int) -> Record | None:
-    from detector.recording import read_recording
+    from detector.wire.recording import read_recording
 
     for batch in read_recording(place, stream):
         if batch.next_offset > offset:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from detector.service.status import Board, Status
+    from detector.service.web.status import Board, Status
     from detector.streams.base import Message
 
 EPISODES: Final = 8
@@ -152,9 +152,9 @@ def _episodes(status: Status) -> RenderableType:
 
 
 def _alerts(newest: Sequence[bytes]) -> RenderableType:
-    from detector.messages import decode_alert
     from detector.reports.text import moment
-    from detector.timestamps import MILLISECOND, parse_time
+    from detector.times import MILLISECOND, parse_time
+    from detector.wire.alerts import decode_alert
 
     table = _table("newest alerts", ("event", "severity", "at"), ("peak", "threshold"))
     for alert in map(decode_alert, newest):

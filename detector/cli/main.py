@@ -181,7 +181,7 @@ def _configure(module: ModuleType, args: argparse.Namespace) -> None:
     """Load the configuration into `args.config` and set logging up as it says."""
     overrides = args.overrides
     if getattr(module, "NEEDS_CONFIG", True) or args.config_path or overrides:
-        from detector.config import load_config  # pydantic: 0.2 s that `--help` and `schema` do not pay
+        from detector.config.load import load_config  # pydantic: 0.2 s that `--help` and `schema` do not pay
 
         overrides = [
             *overrides,

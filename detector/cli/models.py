@@ -27,9 +27,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; print the versions, or the one that is active now."""
     # Here, because `detector models --help` needs none of it.
-    from detector.models import versions
-    from detector.models.bundles import load_bundle
-    from detector.models.spec import KINDS
+    from detector.models.bundle import versions
+    from detector.models.bundle.bundles import load_bundle
+    from detector.models.bundle.spec import KINDS
 
     directory = Path(args.dir) if args.dir else args.config.readings.model
     if (args.action == "activate") != (args.version is not None):
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(directory: Path) -> str:
-    from detector.models import versions
-    from detector.models.bundles import load_bundle
-    from detector.models.spec import KINDS
+    from detector.models.bundle import versions
+    from detector.models.bundle.bundles import load_bundle
+    from detector.models.bundle.spec import KINDS
 
     found = versions.list_versions(directory)
     active = versions.active_version(directory)

@@ -7,7 +7,7 @@ from detector.errors import UserError
 
 def duration_option(option: str, text: str | None) -> int | None:
     """A duration such as `7d` in ns, at least 1. Raises UserError."""
-    from detector.values import parse_duration
+    from detector.config.values import parse_duration
 
     if text is None:
         return None
@@ -22,7 +22,7 @@ def duration_option(option: str, text: str | None) -> int | None:
 
 def time_option(option: str, text: str | None) -> int | None:
     """A point in time (RFC 3339) in ns. Raises UserError."""
-    from detector.timestamps import parse_time
+    from detector.times import parse_time
 
     try:
         return None if text is None else parse_time(text)
@@ -32,7 +32,7 @@ def time_option(option: str, text: str | None) -> int | None:
 
 def sensor_option(text: str | None) -> str | None:
     """The id given with `--sensor`. Raises UserError."""
-    from detector.decoded import MAX_SENSOR_ID, is_sensor_id
+    from detector.wire.readings import MAX_SENSOR_ID, is_sensor_id
 
     if text is not None and not is_sensor_id(text):
         raise UserError(

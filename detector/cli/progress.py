@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from detector.models.training import Progress
+from detector.models.training.loop import Progress
 
 Told = tuple[Callable[[Progress], None], Callable[[int], None]]
 """What training and the building of profiles tell their progress to."""

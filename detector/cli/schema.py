@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Final
 
-from detector.schemas import NAMES, schema
+from detector.wire.schemas import NAMES, schema
 
 NEEDS_CONFIG: Final = False
 

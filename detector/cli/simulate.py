@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from detector import simulation
 from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
+from detector.simulation import plant as simulation
 from detector.streams.places import stream_file
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
 
 if TYPE_CHECKING:
-    from detector.config import Config
-    from detector.simulated_cameras import Camera
+    from detector.config.load import Config
+    from detector.simulation.cameras import Camera
 
 _RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
 
@@ -112,7 +112,7 @@ def _check_cameras(args: argparse.Namespace) -> None:
     """Raise UserError for cameras where there is no place for them, or too many at once."""
     if not args.cameras:
         return
-    from detector.simulated_cameras import MAX_FRAMES
+    from detector.simulation.cameras import MAX_FRAMES
 
     if args.out == "-":
         raise UserError("standard output carries readings alone", where="--cameras", todo="Give a directory as --out")
@@ -128,14 +128,14 @@ def _check_cameras(args: argparse.Namespace) -> None:
 def _cameras(args: argparse.Namespace, plant: simulation.Plant) -> tuple[Camera, ...]:
     if not args.cameras:
         return ()
-    from detector.simulated_cameras import simulate_cameras
+    from detector.simulation.cameras import simulate_cameras
 
     end = max(int(one.times[-1]) for one in plant.series)
     return simulate_cameras(cameras=args.cameras, frames=args.frames, end=end, seed=args.seed, faults=bool(args.faults))
 
 
 def _frame_lines(cameras: tuple[Camera, ...]) -> Iterator[bytes]:
-    from detector.simulated_cameras import frame_lines
+    from detector.simulation.cameras import frame_lines
 
     return frame_lines(cameras)
 

@@ -13,12 +13,12 @@ from detector.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from detector.config import Config
-    from detector.models.bundles import Bundle
-    from detector.models.dataset import Collected
-    from detector.models.sampling import Series
-    from detector.models.training import TrainReport
-    from detector.rules import RuleBook
+    from detector.config.load import Config
+    from detector.config.rules import RuleBook
+    from detector.models.bundle.bundles import Bundle
+    from detector.models.training.dataset import Collected
+    from detector.models.training.loop import TrainReport
+    from detector.models.training.sampling import Series
     from detector.streams.base import Batch
 
 _LISTED: Final = 5
@@ -66,15 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
         return train_frames.run(args)
     # Here, because `detector train --help` needs none of it.
-    from detector.models.tensorflow_setup import require_training_packages
+    from detector.models.training.tensorflow_setup import require_training_packages
 
     require_training_packages()
     from detector.cli.progress import training_progress
-    from detector.models.building import build_bundle
-    from detector.models.bundles import check_name
-    from detector.models.spec import ModelSpec
-    from detector.models.versions import activate, check_writable
-    from detector.rules import RuleBook
+    from detector.config.rules import RuleBook
+    from detector.models.bundle.bundles import check_name
+    from detector.models.bundle.spec import ModelSpec
+    from detector.models.bundle.versions import activate, check_writable
+    from detector.models.training.building import build_bundle
 
     config: Config = args.config
     readings = config.readings
@@ -117,10 +117,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[str, Collected]:
     """The place the readings come from and what was there. Raises UserError where it cannot be trained on."""
-    from detector.decoding import ReadingDecoder
-    from detector.models.dataset import collect
-    from detector.recording import read_recording
+    from detector.models.training.dataset import collect
     from detector.streams.places import default_sensor, recording_file
+    from detector.wire.json_readings import ReadingDecoder
+    from detector.wire.recording import read_recording
 
     readings = config.readings
 
@@ -164,8 +164,8 @@ def _read(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[str
 
 def _usable(collected: Collected, place: str) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
-    from detector.models.dataset import constant_sensors
-    from detector.profile import MIN_ROWS
+    from detector.detection.profile import MIN_ROWS
+    from detector.models.training.dataset import constant_sensors
 
     usable = {name: rows for name, rows in collected.series.items() if len(rows[0]) >= MIN_ROWS}
     lengths = {name: len(rows[0]) for name, rows in collected.series.items()}
@@ -239,7 +239,7 @@ def error_table(report: TrainReport, what: str) -> list[str]:
 
 
 def _sensor(text: str) -> str:
-    from detector.decoded import is_sensor_id
+    from detector.wire.readings import is_sensor_id
 
     if not is_sensor_id(text):
         raise argparse.ArgumentTypeError("a sensor id has 1 to 256 printable characters")
@@ -247,7 +247,7 @@ def _sensor(text: str) -> str:
 
 
 def _duration(text: str) -> int:
-    from detector.values import parse_duration
+    from detector.config.values import parse_duration
 
     try:
         duration = parse_duration(text)
@@ -259,7 +259,7 @@ def _duration(text: str) -> int:
 
 
 def _time(text: str) -> int:
-    from detector.timestamps import parse_time
+    from detector.times import parse_time
 
     try:
         return parse_time(text)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from detector.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.config import Config
-    from detector.framerecords import FrameDecoder
-    from detector.models.bundles import Bundle
-    from detector.models.frame_dataset import CollectedFrames
-    from detector.models.training import TrainReport
+    from detector.config.load import Config
+    from detector.models.bundle.bundles import Bundle
+    from detector.models.training.frame_dataset import CollectedFrames
+    from detector.models.training.loop import TrainReport
+    from detector.wire.frames import FrameDecoder
 
 SECOND: Final = 10**9
 
@@ -23,10 +23,10 @@ SECOND: Final = 10**9
 def run(args: argparse.Namespace) -> int:
     """Read, train, write, and print where the version is and how well it reconstructs."""
     from detector.cli.progress import training_progress
-    from detector.models.bundles import check_name
-    from detector.models.frame_building import build_frame_bundle
-    from detector.models.spec import FrameSpec
-    from detector.models.versions import activate, check_writable
+    from detector.models.bundle.bundles import check_name
+    from detector.models.bundle.spec import FrameSpec
+    from detector.models.bundle.versions import activate, check_writable
+    from detector.models.training.frame_building import build_frame_bundle
 
     config: Config = args.config
     directory = Path(args.out) if args.out else config.frames.model
@@ -64,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(args: argparse.Namespace, config: Config, shape: tuple[int, int]) -> tuple[str, CollectedFrames]:
     """The place the frames come from and what was there. Raises UserError where it cannot be trained on."""
-    from detector.models.frame_dataset import collect_frames, frames_of_directory, frames_of_idx, image_files
-    from detector.models.idx import is_idx
-    from detector.recording import read_recording
+    from detector.models.training.frame_dataset import collect_frames, frames_of_directory, frames_of_idx, image_files
+    from detector.models.training.idx import is_idx
     from detector.streams.files import failing_as
     from detector.streams.places import default_sensor, recording_file, stream_file
+    from detector.wire.recording import read_recording
 
     frames = config.frames
     if args.data == "kafka" or (args.data is None and config.streams.backend == "kafka"):
@@ -93,7 +93,7 @@ def _read(args: argparse.Namespace, config: Config, shape: tuple[int, int]) -> t
 
 
 def _read_topic(args: argparse.Namespace, config: Config, shape: tuple[int, int]) -> tuple[str, CollectedFrames]:
-    from detector.models.frame_dataset import collect_frames
+    from detector.models.training.frame_dataset import collect_frames
     from detector.streams.kafka_reader import TopicReader
 
     decoder = _decoder(args, config, shape, None)
@@ -103,7 +103,7 @@ def _read_topic(args: argparse.Namespace, config: Config, shape: tuple[int, int]
 
 
 def _decoder(args: argparse.Namespace, config: Config, shape: tuple[int, int], camera: str | None) -> FrameDecoder:
-    from detector.framerecords import FrameDecoder
+    from detector.wire.frames import FrameDecoder
 
     return FrameDecoder(shape, config.frames.limits, default_camera=args.sensor or camera)
 
@@ -125,8 +125,8 @@ def _interval_of_images(args: argparse.Namespace, place: Path) -> int:
 
 def _usable(collected: CollectedFrames, place: str) -> None:
     """Raise UserError unless there is enough to train on; say on standard error what is left out."""
-    from detector.models.frame_sampling import LEAST, held_back
-    from detector.profile import MIN_ROWS
+    from detector.detection.profile import MIN_ROWS
+    from detector.models.training.frame_sampling import LEAST, held_back
 
     if 2 * collected.refused > collected.records:
         raise UserError(

@@ -12,11 +12,11 @@ from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
-    from detector.config import Config, FalseAlarms
+    from detector.config.load import Config, FalseAlarms
+    from detector.detection.scorer import ScoreBlock
     from detector.reports.tuning import Cost, MakePipeline
-    from detector.scorer import ScoreBlock
     from detector.streams.base import Partition
-    from detector.timerange import Decoder
+    from detector.wire.timerange import Decoder
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from detector.service.assemble import load_model
     from detector.service.supported import refuse_unsupported
-    from detector.timestamps import rfc3339
+    from detector.times import rfc3339
 
     config: Config = args.config
     asked = None if args.alerts is None else _rate(args.alerts)
@@ -141,9 +141,9 @@ def _pipelines(config: Config, model: Any) -> Any:
 
 def _write(config_path: str | None, budget: FalseAlarms) -> str:
     """Put the budget into the configuration in force, or a new one; what was done. Raises DetectorError."""
-    from detector import yamledit
-    from detector.config import find_config
-    from detector.yamltext import YamlError
+    from detector.config import yamledit
+    from detector.config.load import find_config
+    from detector.config.yamltext import YamlError
 
     found = find_config(Path(config_path) if config_path else None)
     file = Path(os.path.realpath(found)) if found is not None else Path("config.yaml")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.reports.timeaxis import show_times
-from detector.timestamps import parse_time
+from detector.times import parse_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

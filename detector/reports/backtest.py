@@ -9,15 +9,15 @@ from typing import Any
 
 from rich.table import Table
 
-from detector.budget import BudgetAccount
-from detector.decoded import Readings
-from detector.messages import decode_alert
-from detector.pipeline import Pipeline
+from detector.engine.budget import BudgetAccount
+from detector.engine.readings import Pipeline
 from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
-from detector.timerange import Decoder
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
+from detector.wire.alerts import decode_alert
+from detector.wire.readings import Readings
+from detector.wire.timerange import Decoder
 
 SHOWN_SENSORS = 20
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.trace import Rows
+from detector.engine.trace import Rows
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]

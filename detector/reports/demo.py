@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.errors import OperationError, UserError
-from detector.messages import Alert, decode_alert
 from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kind, read_labels, score
 from detector.reports.text import counted, describe, duration, moment, span
-from detector.simulated_cameras import CAMERA_FAULTS
+from detector.simulation.cameras import CAMERA_FAULTS
+from detector.wire.alerts import Alert, decode_alert
 
 SENSORS: Final = 20
 ROWS: Final = 10_000

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from detector import __version__
-from detector.messages import decode_alert
 from detector.reports.backtest import BacktestResult, SensorSum, worst_first
 from detector.reports.curves import Curves
 from detector.reports.plots import SHOWN_CHANNELS, Picture, draw
 from detector.reports.scoreboard import EpisodeSpan, Label, by_kind, of_kind
 from detector.reports.text import duration
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
+from detector.wire.alerts import decode_alert
 
 if TYPE_CHECKING:
-    from detector.config import Config
-    from detector.messages import AlertWindow
+    from detector.config.load import Config
+    from detector.wire.alerts import AlertWindow
 
 PLOTS: Final = 30
 """Sensors drawn; a page with many more takes long to open."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.messages import AlertWindow
 from detector.reports.curves import Curve, broken
 from detector.reports.scoreboard import EpisodeSpan, Label
 from detector.reports.timeaxis import show_times
+from detector.wire.alerts import AlertWindow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

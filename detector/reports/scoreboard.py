@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from detector.errors import UserError
-from detector.messages import Alert
-from detector.timestamps import parse_time
+from detector.times import parse_time
+from detector.wire.alerts import Alert
 
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):

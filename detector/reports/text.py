@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from detector.messages import Alert
-from detector.timestamps import SECOND, parse_time, rfc3339
+from detector.times import SECOND, parse_time, rfc3339
+from detector.wire.alerts import Alert
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 

@@ -12,16 +12,16 @@ from typing import Final
 
 from rich.table import Table
 
-from detector.decoded import Readings
-from detector.pipeline import Pipeline
+from detector.config.settings import FalseAlarms
+from detector.config.values import PERIODS, parse_duration
+from detector.detection.scorer import ScoreBlock, score_block
+from detector.engine.readings import Pipeline
 from detector.reports.backtest import BacktestResult, Replay, worst_first
+from detector.reports.rescoring import Recorded
 from detector.reports.text import duration
-from detector.rescoring import Recorded
-from detector.scorer import ScoreBlock, score_block
-from detector.settings import FalseAlarms
 from detector.streams.base import Batch, Partition
-from detector.timerange import Decoder
-from detector.values import PERIODS, parse_duration
+from detector.wire.readings import Readings
+from detector.wire.timerange import Decoder
 
 SHOWN_SENSORS: Final = 10
 MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock], Pipeline]

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from detector.config import Config, ReadingsConfig
-from detector.decoding import ReadingDecoder
+from detector.config.load import Config, ReadingsConfig
+from detector.config.rules import RuleBook
+from detector.detection.scorer import Model, ScoreBlock, score_block
+from detector.engine.readings import Pipeline
+from detector.engine.scorestream import ScoreStream
+from detector.engine.slices import Basis, ReadingsBasis
 from detector.errors import UserError
-from detector.messages import Kind, dead_letter_line
-from detector.models.bundles import bundle_with, check_fits, check_profiles, load_bundle
-from detector.models.onnx_runtime import open_runtime
-from detector.pipeline import Pipeline
-from detector.rules import RuleBook
-from detector.scorer import Model, ScoreBlock, score_block
-from detector.scorestream import ScoreStream
-from detector.service.http import WAITING, Health
+from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
+from detector.models.runtime.onnx import open_runtime
 from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
-from detector.service.status import ModelStatus, Setup, setup_of
 from detector.service.supported import tell_impatient, tell_unmatched
-from detector.snapshots import Basis, ReadingsBasis
+from detector.service.web.server import WAITING, Health
+from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
-from detector.timerange import Decoder
+from detector.wire.alerts import Kind, dead_letter_line
+from detector.wire.json_readings import ReadingDecoder
+from detector.wire.timerange import Decoder
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
+from detector.detection.table import StateError
+from detector.engine.output import Output
+from detector.engine.scorestream import ScoreStream
+from detector.engine.slices import basis_of
 from detector.errors import UserError
-from detector.output import Output
-from detector.scorestream import ScoreStream
-from detector.service.http import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
@@ -21,11 +22,10 @@ from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeli
 from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
-from detector.service.status import Board, Setup
 from detector.service.systemd import Notifier
 from detector.service.twins import Twins
-from detector.snapshots import basis_of
-from detector.state import StateError
+from detector.service.web.server import WAITING, Health
+from detector.service.web.status import Board, Setup
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_late
 
 _log = logging.getLogger(__name__)

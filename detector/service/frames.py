@@ -7,17 +7,17 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from detector.config import Config, FramesConfig
+from detector.config.load import Config, FramesConfig
+from detector.detection.framesignal import FrameModel
+from detector.engine.framequeue import decoding_threads
+from detector.engine.frames import FramePipeline
+from detector.engine.slices import Basis, FramesBasis
 from detector.errors import UserError
-from detector.framepipeline import FramePipeline
-from detector.framequeue import decoding_threads
-from detector.framerecords import FrameDecoder
-from detector.frames import FrameModel
-from detector.models.bundles import bundle_with, check_frames_fit, load_bundle
-from detector.models.frame_bundles import open_frame_model
-from detector.models.spec import FRAME_KINDS
-from detector.snapshots import Basis, FramesBasis
+from detector.models.bundle.bundles import bundle_with, check_frames_fit, load_bundle
+from detector.models.bundle.frame_bundles import open_frame_model
+from detector.models.bundle.spec import FRAME_KINDS
 from detector.streams.base import Partition
+from detector.wire.frames import FrameDecoder
 
 
 def load_frame_model(config: Config, digest: str | None = None) -> FrameModel:

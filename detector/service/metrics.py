@@ -29,8 +29,8 @@ from prometheus_client import (
 )
 
 from detector import __version__
-from detector.messages import Kind
-from detector.overview import SensorView
+from detector.engine.overview import SensorView
+from detector.wire.alerts import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")

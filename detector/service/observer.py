@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from detector.budget import BudgetAccount
-from detector.clock import DAY
-from detector.messages import Kind
-from detector.output import Output
-from detector.service.http import WAITING, Health
+from detector.engine.budget import BudgetAccount
+from detector.engine.clock import DAY
+from detector.engine.output import Output
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
 from detector.service.pipelines import PartitionPipeline
-from detector.service.status import Board, PartitionStatus, Sensor, Setup, Status
+from detector.service.web.server import WAITING, Health
+from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
+from detector.wire.alerts import Kind
 
 _log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from detector.messages import Kind
-from detector.output import Output
-from detector.overview import Overview
-from detector.snapshots import Basis
+from detector.engine.output import Output
+from detector.engine.overview import Overview
+from detector.engine.slices import Basis
 from detector.streams.base import Batch, Partition
+from detector.wire.alerts import Kind
 
 
 class PartitionPipeline(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.errors import OperationError
-from detector.messages import Kind
+from detector.wire.alerts import Kind
 
 JUDGED_FROM = 100
 """Fewer records are no evidence."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from detector.config import Config
+from detector.config.load import Config
 from detector.errors import DetectorError, UserError
-from detector.messages import Kind
-from detector.models.versions import active_version
+from detector.models.bundle.versions import active_version
 from detector.service import logs
 from detector.service.assemble import Engine
 from detector.service.logs import event
 from detector.service.supported import refuse_unsupported
+from detector.wire.alerts import Kind
 
 _log = logging.getLogger(__name__)
 

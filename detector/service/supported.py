@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 
-from detector.config import Config
+from detector.config.load import Config
+from detector.config.rules import ENDLESS, RuleBook
+from detector.detection.profile import Profile
+from detector.engine.maintenance import Maintenance
 from detector.errors import UserError
-from detector.maintenance import Maintenance
-from detector.profile import Profile
-from detector.rules import ENDLESS, RuleBook
 from detector.service.logs import event
 
 _log = logging.getLogger(__name__)

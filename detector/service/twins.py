@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from detector.pipeline import Pipeline
+from detector.engine.readings import Pipeline
 from detector.service.logs import event
 from detector.service.pipelines import PartitionPipeline
 from detector.streams.base import Partition

@@ -18,8 +18,8 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from detector.config.settings import KafkaConfig
 from detector.errors import DetectorError, OperationError, UserError
-from detector.settings import KafkaConfig
 from detector.streams.base import Batch, Partition
 from detector.streams.kafka.clients import admin_client, connection_settings, plain_consumer
 from detector.streams.kafka.security import probe, refused

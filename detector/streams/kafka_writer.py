@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
-from detector.settings import KafkaConfig
+from detector.config.settings import KafkaConfig
 from detector.streams.kafka.clients import connection_settings
 from detector.streams.kafka_reader import admin_of, no_such_topic, partitions_of, told_by_name
 

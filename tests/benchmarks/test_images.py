@@ -15,8 +15,8 @@ import pytest
 from benchmarks.quality import images
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.workers import Workers
-from detector.models import frame_building
-from detector.models.training import train_frames
+from detector.models.training import frame_building
+from detector.models.training.loop import train_frames
 from tests.framemodels import textured_frames
 
 

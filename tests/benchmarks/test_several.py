@@ -11,7 +11,7 @@ from benchmarks.quality import several
 from benchmarks.quality.budget import SEED
 from benchmarks.quality.detection import Setup
 from benchmarks.quality.machines import CHANNELS, FAULTS, faulty, machine
-from detector.scorer import Model
+from detector.detection.scorer import Model
 from tests import plant
 
 

@@ -23,8 +23,8 @@ from kafka.protocol.consumer.offsets import IsolationLevel
 from rich.console import Console
 from rich.table import Table
 
-from detector.config import Config, load_config
-from detector.timestamps import rfc3339
+from detector.config.load import Config, load_config
+from detector.times import rfc3339
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS

@@ -18,9 +18,9 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import ConsumerGroupMetadata
 
-from detector import partition
 from detector.cli.main import main
-from detector.pipeline import Pipeline
+from detector.engine import partition
+from detector.engine.readings import Pipeline
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.membership import Listener
 from detector.streams.kafka.streams import KafkaStreams

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from detector.models.bundles import write_bundle
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.spec import WINDOW, ModelSpec
-from detector.models.versions import activate
-from detector.profile import build_profile
+from detector.detection.profile import build_profile
+from detector.models.bundle.bundles import write_bundle
+from detector.models.bundle.spec import WINDOW, ModelSpec
+from detector.models.bundle.versions import activate
+from detector.models.runtime.onnx import OnnxRuntime
 from tests.chaos.load import values_without_faults
 
 _HIDDEN = 8

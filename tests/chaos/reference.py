@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from detector.config import Config
+from detector.config.load import Config
 from detector.service.assemble import load_model, make_decoder, pipeline_factory
 from detector.service.frames import frame_pipeline_factory, load_frame_model
 from detector.service.pipelines import PartitionPipeline

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from detector.models.bundles import load_bundle
-from detector.models.onnx_runtime import open_runtime
-from detector.pipeline import Pipeline
+from detector.engine.readings import Pipeline
+from detector.models.bundle.bundles import load_bundle
+from detector.models.runtime.onnx import open_runtime
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.membership import Listener
 from tests.chaos import cameras, daemon, load
@@ -268,7 +268,7 @@ def test_without_claims_looked_at_a_member_claims_what_it_had(monkeypatch: pytes
 
 
 def test_without_overruling_the_replay_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    from detector import partition
+    from detector.engine import partition
 
     monkeypatch.setattr(partition, "take_journal", None)  # restored after the test
     daemon.take_away("overruling")

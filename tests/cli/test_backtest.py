@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from detector.cli.main import main
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
 from tests.tiny import FAULT, ROWS, SECOND, START, csv_lines, json_lines, tiny_bundle
 
 OPTIONS = ("--set", "http.listen=127.0.0.1:0", "--set", "readings.model=models")

@@ -13,10 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from detector.cli.main import main
-from detector.models.bundles import Bundle, write_bundle
-from detector.models.spec import ModelSpec
-from detector.models.versions import activate
-from detector.profile import Profile, build_profile
+from detector.detection.profile import Profile, build_profile
+from detector.models.bundle.bundles import Bundle, write_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.bundle.versions import activate
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from detector.cli.main import main
-from detector.schemas import schema
+from detector.wire.schemas import schema
 from tests.tiny import START, json_lines, tiny_bundle
 from tests.tinycam import frame_lines, frames_of, tiny_frame_bundle
 

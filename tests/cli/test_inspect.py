@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.cli.main import main
-from detector.frames import FrameModel, examine, heat_bytes
-from detector.models.architectures import build
-from detector.models.bundles import Bundle, write_bundle
-from detector.models.frame_bundles import open_frame_model, save_frame_profiles
-from detector.models.onnx_export import to_onnx
-from detector.models.spec import FrameSpec
+from detector.detection.framesignal import FrameModel, examine, heat_bytes
+from detector.models.bundle.bundles import Bundle, write_bundle
+from detector.models.bundle.frame_bundles import open_frame_model, save_frame_profiles
+from detector.models.bundle.spec import FrameSpec
+from detector.models.training.architectures import build
+from detector.models.training.onnx_export import to_onnx
 from tests.framemodels import frame_model, textured_frames
 from tests.models.conftest import NOON
 

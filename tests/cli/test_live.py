@@ -12,11 +12,11 @@ from rich.console import Console
 
 from detector.cli import live
 from detector.cli.live import View, live_view
+from detector.engine.overview import EpisodeView, SensorView
 from detector.errors import UserError
-from detector.messages import encode_alert
-from detector.overview import EpisodeView, SensorView
-from detector.service.status import Board, PartitionStatus, Sensor, Setup, Status
+from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Message, Partition
+from detector.wire.alerts import encode_alert
 from tests.reports.made import NOON, SECOND, alert, at
 
 PARTITION = Partition("sensor-readings", 0)

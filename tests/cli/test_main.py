@@ -15,7 +15,7 @@ import pytest
 
 from detector import __version__
 from detector.cli.main import COMMANDS, main
-from detector.config import Config
+from detector.config.load import Config
 from detector.errors import OperationError, UserError
 
 Body = Callable[[argparse.Namespace], int]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from detector.cli.main import main
-from detector.models.bundles import write_bundle
-from detector.models.spec import ModelSpec
-from detector.models.versions import active_version
-from detector.profile import build_profile
+from detector.detection.profile import build_profile
+from detector.models.bundle.bundles import write_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.bundle.versions import active_version
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 

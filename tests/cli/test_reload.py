@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from detector.cli.main import main
-from detector.config import load_config
+from detector.config.load import load_config
 from detector.service.assemble import make_engine
 from detector.streams.base import Batch, Partition, Record
-from detector.timestamps import SECOND, rfc3339
+from detector.times import SECOND, rfc3339
 from tests.tiny import SENSORS, START, json_lines, tiny_bundle
 
 PARTITION = Partition("sensor-readings", 0)

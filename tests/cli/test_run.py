@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from detector.cli.main import main
-from detector.models.versions import activate
+from detector.models.bundle.versions import activate
 from detector.streams.files import DirectoryLock
 from tests.tiny import ROWS, SENSORS, START, csv_lines, json_lines, tiny_bundle
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from detector import simulation
 from detector.cli.main import main
-from detector.schemas import schema
-from detector.timestamps import parse_time
+from detector.simulation import plant as simulation
+from detector.times import parse_time
+from detector.wire.schemas import schema
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ import pytest
 
 from detector.cli import progress
 from detector.cli.main import main
-from detector.models.bundles import Bundle, load_bundle
-from detector.models.training import Progress
+from detector.models.bundle.bundles import Bundle, load_bundle
+from detector.models.training.loop import Progress
 
 START = 1_700_000_000
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.cli.main import main
-from detector.frames import FrameModel
-from detector.models import frame_building
-from detector.models.bundles import Bundle, load_bundle
-from detector.models.frame_bundles import open_frame_model
-from detector.models.spec import FRAME_KINDS
-from detector.models.training import train_frames
+from detector.detection.framesignal import FrameModel
+from detector.models.bundle.bundles import Bundle, load_bundle
+from detector.models.bundle.frame_bundles import open_frame_model
+from detector.models.bundle.spec import FRAME_KINDS
+from detector.models.training import frame_building
+from detector.models.training.loop import train_frames
 from tests.framemodels import textured_frames
 
 F32 = NDArray[np.float32]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from detector.cli.main import main
-from detector.config import load_config
+from detector.config.load import load_config
+from detector.detection.signals import F64
 from detector.reports.tuning import SEARCHED, SHOWN, spoken
-from detector.signals import F64
 from tests.plant import healthy
 from tests.tiny import START, tiny_bundle
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from detector.config import load_config
+from detector.config.load import load_config
 from tests.deploy.commands import parses
 from tests.deploy.tools import DEPLOY, PROJECT, said, tool
 

@@ -13,9 +13,9 @@ import yaml
 from kubernetes_validate.utils import SchemaNotFoundError, ValidationError
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, load_config
+from detector.config.load import Config, load_config
 from detector.errors import UserError
-from detector.service.http import Health, standard_routes
+from detector.service.web.server import Health, standard_routes
 from tests.deploy.commands import parses
 from tests.deploy.tools import DEPLOY, said, tool
 

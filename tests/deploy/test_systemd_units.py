@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.config import Config
+from detector.config.load import Config
 from tests.deploy.tools import tool
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"

@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from detector.settings import KafkaConfig, StateConfig
+from detector.config.settings import KafkaConfig, StateConfig
 from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster

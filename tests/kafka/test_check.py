@@ -12,8 +12,8 @@ from kafka.admin import ResourceType
 from kafka.errors import KafkaError
 
 from detector.cli.main import main
+from detector.config.settings import NewTopicsConfig
 from detector.errors import OperationError, UserError
-from detector.settings import NewTopicsConfig
 from detector.streams.base import Batch, Message
 from detector.streams.kafka.inspection import inspect
 from tests.kafka.broker import Broker, Cluster, free_ports

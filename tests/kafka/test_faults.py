@@ -12,8 +12,8 @@ import pytest
 from kafka.admin import MemberToRemove
 from kafka.errors import RetriableError
 
+from detector.engine.scorestream import ScoreStream
 from detector.errors import OperationError, UserError
-from detector.scorestream import ScoreStream
 from detector.streams.base import Assigned, Batch, Event, Message, Partition, Revoked
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, Cluster

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detector.scorestream import ScoreStream
+from detector.engine.scorestream import ScoreStream
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import Plant
 from tests.kafka.worker import (

@@ -17,8 +17,8 @@ import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaConnectionError
 
+from detector.config.settings import KafkaConfig
 from detector.errors import UserError
-from detector.settings import KafkaConfig
 from detector.streams.base import Assigned, Batch, Event, Message
 from detector.streams.kafka.clients import Token, connection_settings
 from detector.streams.kafka.security import probe

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, ReadingsConfig
-from detector.pipeline import Pipeline
-from detector.scorer import Model
+from detector.config.load import Config, ReadingsConfig
+from detector.detection.scorer import Model
+from detector.engine.readings import Pipeline
+from detector.engine.slices import Basis
 from detector.service.assemble import Engine
 from detector.service.daemon import Daemon
-from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready
-from detector.service.status import ModelStatus, Setup
-from detector.snapshots import Basis
+from detector.service.web.server import Health
+from detector.service.web.status import ModelStatus, Setup
 from detector.streams.base import Batch, Partition, Record
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import Plant

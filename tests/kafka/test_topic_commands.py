@@ -10,15 +10,15 @@ import msgspec
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
-from detector import simulation
 from detector.cli.main import main
+from detector.config.settings import KafkaConfig
 from detector.errors import OperationError, UserError
-from detector.messages import Alert, decode_alert
-from detector.models.bundles import load_bundle
-from detector.settings import KafkaConfig
+from detector.models.bundle.bundles import load_bundle
+from detector.simulation import plant as simulation
 from detector.streams.base import Batch, Partition
 from detector.streams.kafka_reader import TopicReader
 from detector.streams.kafka_writer import ensure_topic, fill_topic
+from detector.wire.alerts import Alert, decode_alert
 from tests.kafka.broker import USERS, Broker, Cluster
 
 SECOND = 1_000_000_000

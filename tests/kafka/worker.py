@@ -11,17 +11,17 @@ from unittest import mock
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from detector import snapshots
-from detector.config import FieldsConfig, ReadingsConfig
-from detector.decoding import ReadingDecoder
-from detector.pipeline import Pipeline
-from detector.scorer import Model
-from detector.scorestream import ScoreStream
+from detector.config.load import FieldsConfig, ReadingsConfig
+from detector.detection.scorer import Model
+from detector.engine import slices as snapshots
+from detector.engine.readings import Pipeline
+from detector.engine.scorestream import ScoreStream
 from detector.service.daemon import Daemon
-from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
+from detector.service.web.server import Health
 from detector.streams.base import Batch, Partition, Record, Streams
+from detector.wire.json_readings import ReadingDecoder
 from tests.kafka.plant import Plant
 from tests.plant import (
     healthy,

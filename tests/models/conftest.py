@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from detector.config import TrainingConfig
-from detector.models.architectures import save
-from detector.models.bundles import Bundle, write_bundle
-from detector.models.onnx_export import to_onnx
-from detector.models.onnx_runtime import OnnxRuntime
-from detector.models.sampling import Series
-from detector.models.spec import ModelSpec
-from detector.models.training import TrainReport, train
-from detector.profile import build_profile
+from detector.config.load import TrainingConfig
+from detector.detection.profile import build_profile
+from detector.models.bundle.bundles import Bundle, write_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.runtime.onnx import OnnxRuntime
+from detector.models.training.architectures import save
+from detector.models.training.loop import TrainReport, train
+from detector.models.training.onnx_export import to_onnx
+from detector.models.training.sampling import Series
 
 SECOND = 10**9
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

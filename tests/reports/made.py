@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from detector.messages import Alert, AlertModel, AlertSource
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
+from detector.wire.alerts import Alert, AlertModel, AlertSource
 
 SECOND = 10**9
 NOON = 1_790_000_000 * SECOND

@@ -7,11 +7,11 @@ import io
 import numpy as np
 from rich.console import Console
 
-from detector.messages import decode_alert
 from detector.reports.backtest import SHOWN_SENSORS, BacktestResult, run_backtest, summary, table_of
 from detector.reports.scoreboard import EpisodeSpan, Label
 from detector.streams.base import Batch, Partition, Record
-from detector.timestamps import rfc3339
+from detector.times import rfc3339
+from detector.wire.alerts import decode_alert
 from tests.plant import (
     PARTITION,
     SECOND,

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from detector.detection.signals import F64
+from detector.engine.trace import Rows
 from detector.reports import curves as module
 from detector.reports.curves import POINTS, Curves, broken
-from detector.signals import F64
-from detector.trace import Rows
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND

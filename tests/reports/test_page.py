@@ -8,17 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from detector.config import Config, ReadingsConfig
+from detector.config.load import Config, ReadingsConfig
+from detector.detection.scorer import Model
+from detector.engine.trace import Rows, traced
 from detector.reports import page as module
 from detector.reports.backtest import BacktestResult, run_backtest
 from detector.reports.curves import Curves
 from detector.reports.page import About, page, settings_text
 from detector.reports.plots import COLOURS
 from detector.reports.scoreboard import EpisodeSpan, Label, score
-from detector.scorer import Model
 from detector.streams.base import Record
-from detector.timestamps import rfc3339
-from detector.trace import Rows, traced
+from detector.times import rfc3339
 from tests.plant import (
     NAMES,
     SECOND,

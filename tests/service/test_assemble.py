@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.config import Config, load_config
+from detector.config.load import Config, load_config
 from detector.errors import UserError
 from detector.service.assemble import kafka_topics, load_model, make_decoder, make_streams, pipeline_factory
 from detector.streams.base import Batch, Partition, Record

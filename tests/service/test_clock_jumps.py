@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from detector.service.http import standard_routes
+from detector.service.web.server import standard_routes
 from detector.streams.base import Record
 from tests.plant import SECOND, START, healthy, message, readings_of
 from tests.service.test_daemon import ROWS, Process, Streams, config, model, process, records

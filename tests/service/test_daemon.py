@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import ReadingsConfig
+from detector.config.load import ReadingsConfig
+from detector.detection.scorer import Model
+from detector.engine.readings import Pipeline
 from detector.errors import OperationError, UserError
-from detector.messages import decode_alert
-from detector.pipeline import Pipeline
-from detector.scorer import Model
 from detector.service.daemon import Daemon
-from detector.service.http import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
+from detector.service.web.server import WAITING, Health
 from detector.streams.base import Event, Late, Message, Partition, Record, Snapshot, nothing_late
 from detector.streams.memory import MemoryStreams
+from detector.wire.alerts import decode_alert
 from tests.plant import (
     PARTITION,
     SECOND,

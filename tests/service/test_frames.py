@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from detector.config import Config, load_config
+from detector.config.load import Config, load_config
+from detector.engine.frames import FramePipeline
+from detector.engine.readings import Pipeline
+from detector.engine.slices import Basis
 from detector.errors import UserError
-from detector.framepipeline import FramePipeline
-from detector.pipeline import Pipeline
 from detector.service.assemble import input_streams, kafka_topics, make_engine, make_streams, parse_skip
 from detector.service.frames import frame_former_factory, load_frame_model
-from detector.snapshots import Basis
 from detector.streams.base import Partition
 from tests.tiny import tiny_bundle
 from tests.tinycam import SHAPE, tiny_frame_bundle

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from detector.engine.output import Output
+from detector.engine.readings import Pipeline
 from detector.errors import OperationError
-from detector.messages import Kind
-from detector.output import Output
-from detector.pipeline import Pipeline
 from detector.service.daemon import Daemon
-from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import PartitionPipeline, by_stream, formers_by_stream
 from detector.service.rejects import RejectGuard
+from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
+from detector.wire.alerts import Kind
 from tests.plant import (
     PARTITION,
     healthy,

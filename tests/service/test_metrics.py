@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from detector import __version__
-from detector.overview import SensorView
+from detector.engine.overview import SensorView
 from detector.service.metrics import EVENTS, READING_OUTCOMES, SEVERITIES, Metrics, observe_many
 from tests.deploy.tools import tool
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, load_config
+from detector.config.load import Config, load_config
+from detector.config.settings import SensorsConfig
+from detector.detection.table import StateError
+from detector.engine.output import Output
+from detector.engine.readings import Pipeline
 from detector.errors import UserError
-from detector.output import Output
-from detector.pipeline import Pipeline
 from detector.service.assemble import Engine, make_engine
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Daemon
-from detector.service.http import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
-from detector.service.status import Board, ModelStatus, Setup
-from detector.settings import SensorsConfig
-from detector.state import StateError
+from detector.service.web.server import WAITING, Health
+from detector.service.web.status import Board, ModelStatus, Setup
 from detector.streams.base import Batch, Event, Message, Partition, Record, Snapshot
 from detector.streams.memory import MemoryStreams
 from tests.plant import PARTITION

@@ -13,23 +13,23 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from detector.config import ReadingsConfig
-from detector.decoding import ReadingDecoder
-from detector.messages import rounded
-from detector.pipeline import Pipeline
-from detector.scorer import Model
-from detector.scorestream import MAX_NUMBERS, ScoreStream
+from detector.config.load import ReadingsConfig
+from detector.detection.scorer import Model
+from detector.engine.readings import Pipeline
+from detector.engine.scorestream import MAX_NUMBERS, ScoreStream
+from detector.engine.trace import Rows, traced
 from detector.service.daemon import Daemon
-from detector.service.http import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
+from detector.service.web.server import Health
 from detector.streams.base import Message, Partition, Record
 from detector.streams.memory import MemoryStreams
-from detector.trace import Rows, traced
+from detector.wire.alerts import rounded
+from detector.wire.json_readings import ReadingDecoder
 from tests import plant
 from tests.plant import NAMES, PARTITION, SECOND, START
 from tests.reference_rules import Reading
-from tests.test_messages import validate
+from tests.wire.test_alerts import validate
 
 ROWS = 330
 Series = dict[str, list[tuple[Any, ...]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.config import load_config
+from detector.config.load import load_config
 from detector.errors import UserError
 from detector.service.supported import impatient, refuse_unsupported, unmatched
 from tests.plant import SECOND, healthy, profile_of, reconstructor

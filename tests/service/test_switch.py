@@ -11,18 +11,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config import Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
-from detector.errors import UserError
-from detector.messages import decode_alert
-from detector.pipeline import Pipeline
-from detector.scorer import Model
-from detector.service.assemble import former_factory, load_model
-from detector.service.daemon import Daemon
-from detector.service.http import Health
-from detector.service.metrics import Metrics
-from detector.service.pipelines import MakeFormer
-from detector.service.rejects import RejectGuard
-from detector.snapshots import (
+from detector.config.load import Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
+from detector.detection.scorer import Model
+from detector.engine.readings import Pipeline
+from detector.engine.slices import (
     BASIS_ENTRY,
     Basis,
     FramesBasis,
@@ -31,6 +23,13 @@ from detector.snapshots import (
     frame_settings_of,
     settings_of,
 )
+from detector.errors import UserError
+from detector.service.assemble import former_factory, load_model
+from detector.service.daemon import Daemon
+from detector.service.metrics import Metrics
+from detector.service.pipelines import MakeFormer
+from detector.service.rejects import RejectGuard
+from detector.service.web.server import Health
 from detector.streams.base import (
     Assigned,
     Batch,
@@ -45,6 +44,7 @@ from detector.streams.base import (
     unpack_state,
 )
 from detector.streams.memory import MemoryStreams
+from detector.wire.alerts import decode_alert
 from tests.plant import (
     PARTITION,
     healthy,

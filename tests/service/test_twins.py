@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detector.pipeline import Pipeline
+from detector.engine.readings import Pipeline
 from detector.service.twins import Twins
 from detector.streams.base import Batch, Partition, Record
 from tests.plant import SECOND, START, model_of, pipeline_of, readings_config

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
+from detector.config.settings import KafkaConfig, StateConfig
 from detector.errors import OperationError, UserError
-from detector.settings import KafkaConfig, StateConfig
 from detector.streams.kafka.restoring import Restored, Restorer
 
 INPUT, STATE = TopicPartition("in", 0), TopicPartition("in-state", 0)

@@ -13,8 +13,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from detector.config.settings import KafkaConfig
 from detector.errors import UserError
-from detector.settings import KafkaConfig
 from detector.streams.kafka.assignor import Assignor
 
 BOOTSTRAP_MS: Final = 5_000

@@ -11,8 +11,8 @@ from kafka import KafkaConsumer
 from kafka.errors import CommitFailedError
 from kafka.structs import ConsumerGroupMetadata
 
+from detector.config.settings import KafkaConfig
 from detector.errors import OperationError
-from detector.settings import KafkaConfig
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.clients import (
     admin_client,

@@ -17,8 +17,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
+from detector.config.settings import KafkaConfig, StateConfig
 from detector.errors import OperationError, UserError
-from detector.settings import KafkaConfig, StateConfig
 from detector.streams.base import pack_state
 from detector.streams.kafka.slices import RestorePoint, SliceBook, Stored
 from detector.streams.kafka.statelog import WHOLE, StateReading

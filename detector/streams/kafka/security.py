@@ -14,8 +14,8 @@ from typing import Any, Final, NoReturn
 from kafka.errors import IllegalSaslStateError, KafkaConnectionError, NoError, UnsupportedSaslMechanismError
 from kafka.net.sasl import get_sasl_mechanism
 
+from detector.config.settings import KafkaConfig
 from detector.errors import UserError
-from detector.settings import KafkaConfig
 
 _SECONDS: Final = 3.0
 _TLS_ALERT: Final = b"\x15\x03"

@@ -16,8 +16,8 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError
 
+from detector.config.settings import KafkaConfig, StateConfig
 from detector.errors import DetectorError, OperationError
-from detector.settings import KafkaConfig, StateConfig
 from detector.streams.base import (
     Assigned,
     Event,

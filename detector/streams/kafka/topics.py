@@ -9,8 +9,8 @@ from typing import Any, Final
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
+from detector.config.settings import NewTopicsConfig
 from detector.errors import UserError
-from detector.settings import NewTopicsConfig
 
 _UNKNOWN: Final = errors.UnknownTopicOrPartitionError.errno
 _log = logging.getLogger(__name__)

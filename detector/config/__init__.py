@@ -1,0 +1,1 @@
+"""What a person may say: settings, their values, and how they are read."""

@@ -1,0 +1,525 @@
+"""The configuration: one frozen, fully validated value. Every key has a default; durations are int nanoseconds.
+
+`Config()` is the default configuration. `detector.config.load` reads one from a file and from `--set` options, and is
+where everything here is imported from.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from detector.config.values import (
+    DURATION_PATTERN,
+    Count,
+    Duration,
+    Listen,
+    Name,
+    Pattern,
+    Period,
+    PositiveDuration,
+    Text,
+    Time,
+    Variable,
+    format_duration,
+    parse_duration,
+    parse_period,
+    refused,
+)
+from detector.errors import UserError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DirectoryConfig(_Section):
+    """Streams as append-only files in one directory."""
+
+    path: Path = Path("var/data")
+    checkpoint_interval: PositiveDuration = parse_duration("1s")
+
+
+class NewTopicsConfig(_Section):
+    """What topics are like that are made because `create_topics` is true. Settings are those of a Kafka topic."""
+
+    partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """null: as many as the broker gives by default. A state topic has as many as its input."""
+    replication: Annotated[int, Field(ge=1, le=32_767)] | None = None
+    """null: as many as the broker gives by default."""
+    settings: dict[Text, Text] = Field(default_factory=dict)
+    """Of every topic, e.g. {min.insync.replicas: "2"}."""
+    state_settings: dict[Text, Text] = {"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"}
+    """Of state topics, on top. Only whole segments are compacted: small ones keep a topic close to its state's size."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, settings in (("settings", self.settings), ("state_settings", self.state_settings)):
+            if "cleanup.policy" in settings:
+                raise refused(
+                    f"cleanup.policy in {name} is no choice: it is compact for a state topic, else delete",
+                    "Leave it out",
+                )
+        return self
+
+
+class KafkaConfig(_Section):
+    """Streams as Kafka topics, exactly once."""
+
+    bootstrap_servers: Annotated[tuple[Text, ...], Field(min_length=1)] = ("localhost:9092",)
+    group_id: Name = "detector"
+    """The consumer group; also the prefix of the state topics."""
+    instance: Name = "auto"
+    """Name of this process within the group; `auto`: $DETECTOR_INSTANCE, else the host name."""
+    static_membership: bool = False
+    """Only with a fixed number of replicas."""
+    start_from: Literal["earliest", "latest"] = "earliest"
+    on_offset_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
+    commit_interval: PositiveDuration = parse_duration("100ms")
+    commit_max_records: Count = 50_000
+    session_timeout: PositiveDuration = parse_duration("10s")
+    transaction_timeout: PositiveDuration = parse_duration("10s")
+    broker_outage_limit: PositiveDuration = parse_duration("10m")
+    """How long the broker may be away before the process exits with 1."""
+    create_topics: bool = False
+    new_topics: NewTopicsConfig = Field(default_factory=NewTopicsConfig)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_ca_file: Path | None = None
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    sasl_username: Text | None = None
+    sasl_password_file: Path | None = None
+    sasl_password_env: Variable | None = None
+    sasl_token_file: Path | None = None
+    """Of OAUTHBEARER; read anew for every connection, so whatever renews the token writes it there."""
+    sasl_token_env: Variable | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for secret in ("password", "token"):
+            if getattr(self, f"sasl_{secret}_file") is not None and getattr(self, f"sasl_{secret}_env") is not None:
+                raise refused(f"sasl_{secret}_file and sasl_{secret}_env are both given", "Keep one of them")
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if (self.sasl_token_file or self.sasl_token_env) is None:
+                raise refused("sasl_mechanism OAUTHBEARER needs a token", "Set sasl_token_file or sasl_token_env")
+        elif self.security_protocol.startswith("SASL"):
+            password = self.sasl_password_file or self.sasl_password_env
+            if self.sasl_mechanism is None or self.sasl_username is None or password is None:
+                raise refused(
+                    f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and a password",
+                    "Set them; the password as sasl_password_file or sasl_password_env",
+                )
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise refused("ssl_cert_file and ssl_key_file belong together", "Give both or neither")
+        return self
+
+    def sasl_password(self) -> SecretStr | None:
+        """Read the password from its file or variable; None where none is configured. Raises UserError."""
+        return resolve_secret(self.sasl_password_file, self.sasl_password_env, "streams.kafka.sasl_password")
+
+    def sasl_token(self) -> SecretStr | None:
+        """Read the bearer token from its file or variable; None where none is configured. Raises UserError."""
+        return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
+
+
+class StreamsConfig(_Section):
+    """Where readings come from and alerts go to."""
+
+    backend: Literal["directory", "kafka", "memory"] = "directory"
+    directory: DirectoryConfig = Field(default_factory=DirectoryConfig)
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig)
+
+
+class FieldsConfig(_Section):
+    """What the parts of a reading are called in messages and in CSV headers.
+
+    Lists and several channels are under the plural: the name with an `s`.
+    """
+
+    sensor_id: Text = "sensor_id"
+    timestamp: Text = "timestamp"
+    value: Text = "value"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = (self.sensor_id, self.timestamp, self.value, f"{self.timestamp}s", f"{self.value}s")
+        if len(set(names)) < len(names):
+            raise refused(
+                f"the names {', '.join(names)} (the last two are the plurals) are not all different",
+                "Give each part its own name",
+            )
+        return self
+
+
+class SensorsConfig(_Section):
+    """Which sensors are watched; shell patterns."""
+
+    include: tuple[Pattern, ...] = ("*",)
+    exclude: tuple[Pattern, ...] = ()
+
+
+class WindowConfig(_Section):
+    """How readings become windows."""
+
+    stride: Count = 1
+    """Every how many readings the autoencoder runs."""
+    allowed_lateness: Duration = 0
+    """How long readings are held for others to overtake them."""
+    max_future: Duration = parse_duration("5m")
+    """How far a timestamp may lie beyond the broker's."""
+    max_gap: PositiveDuration | None = None
+    """A longer silence restarts the window."""
+    fill: Literal["linear"] = "linear"
+    max_fill: Annotated[int, Field(ge=0, le=50)] = 5
+    """At most this many missing rows are filled in."""
+
+
+class FalseAlarms(_Section):
+    """The budget: this many false alarms a sensor in this time, or in this many readings."""
+
+    per_sensor: Annotated[float, Field(gt=0)] = 1.0
+    per: Period = "week"
+    """hour, day, week, month (30 days), year, a duration such as 12h, or `10000 readings`."""
+
+    @property
+    def period(self) -> int | None:
+        """The budget's time in ns, None where it counts readings."""
+        return parse_period(self.per)[0]
+
+    @property
+    def readings(self) -> int | None:
+        """The budget's number of readings, None where it counts time."""
+        return parse_period(self.per)[1]
+
+
+class OpenAfter(_Section):
+    """An episode opens when `n` of the last `of` rows exceed the threshold."""
+
+    n: Count = 10
+    of: Annotated[int, Field(ge=1, le=100)] = 10
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n > self.of:
+            raise refused(f"n is {self.n}, more than the {self.of} rows it is counted in", "Lower n or raise of")
+        return self
+
+
+class FrameOpenAfter(OpenAfter):
+    """The same for frames, which are fewer."""
+
+    n: Count = 3
+    of: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+class MinDeviation(_Section):
+    """Deviations from the sensor's usual level below this are no anomaly, whatever their score."""
+
+    absolute: Annotated[float, Field(ge=0)] = 0.0
+    """In the sensor's own unit."""
+    relative: Annotated[float, Field(ge=0)] = 0.0
+    """As a share of the usual level."""
+
+
+class AlertsConfig(_Section):
+    """When an episode opens, is updated and closes."""
+
+    false_alarms: FalseAlarms | None = Field(default_factory=FalseAlarms)
+    """null: no budget, a fixed threshold."""
+    open_after: OpenAfter = Field(default_factory=OpenAfter)
+    close_after: Count = 100
+    """Rows in a row below the closing level."""
+    critical_ratio: Annotated[float, Field(ge=1)] = 3.0
+    """An episode is critical from this multiple of the threshold on."""
+    update_every: PositiveDuration | None = parse_duration("15m")
+    """Event time between two `updated` messages."""
+    max_duration: PositiveDuration | None = parse_duration("7d")
+    direction: Literal["both", "above", "below"] = "both"
+    min_deviation: MinDeviation = Field(default_factory=MinDeviation)
+
+
+_NO_LEVEL: Final = "{} has no meaning for frames: a picture has no usual level to lie above or below"
+
+
+class FrameAlertsConfig(AlertsConfig):
+    """The same for frames, but for `direction` and `min_deviation`, which stay as they are."""
+
+    open_after: FrameOpenAfter = Field(default_factory=FrameOpenAfter)
+    close_after: Count = 20
+    direction: Literal["both", "above", "below"] = Field(default="both", json_schema_extra={"const": "both"})
+    """Without meaning for frames."""
+    min_deviation: MinDeviation = Field(
+        default_factory=MinDeviation, json_schema_extra={"const": {"absolute": 0.0, "relative": 0.0}}
+    )
+    """Without meaning for frames."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.direction != "both":
+            raise refused(_NO_LEVEL.format("direction"), "Remove it")
+        if self.min_deviation != MinDeviation():
+            raise refused(_NO_LEVEL.format("min_deviation"), "Remove it; a stricter false_alarms means fewer alerts")
+        return self
+
+
+class AlertsOverride(_Section):
+    """Keys of `readings.alerts` that differ for some sensors. Which were given is in `model_fields_set`."""
+
+    false_alarms: FalseAlarms | None = None
+    open_after: OpenAfter = Field(default_factory=OpenAfter)
+    close_after: Count = 100
+    critical_ratio: Annotated[float, Field(ge=1)] = 3.0
+    update_every: PositiveDuration | None = None
+    max_duration: PositiveDuration | None = None
+    direction: Literal["both", "above", "below"] = "both"
+    min_deviation: MinDeviation = Field(default_factory=MinDeviation)
+
+
+class WindowOverride(_Section):
+    """Keys of `readings.window` that differ for some sensors."""
+
+    max_gap: PositiveDuration | None = None
+    max_fill: Annotated[int, Field(ge=0, le=50)] = 5
+
+
+class OverrideConfig(_Section):
+    """Other settings for the sensors whose id matches a shell pattern; of several overrides the first one counts."""
+
+    match: Pattern
+    enabled: bool = True
+    """false: these sensors are left out."""
+    window: WindowOverride = Field(default_factory=WindowOverride)
+    silence_after: PositiveDuration | None = None
+    alerts: AlertsOverride = Field(default_factory=AlertsOverride)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.model_fields_set - {"match"}
+        if not given - {"window", "alerts"} and not self.window.model_fields_set and not self.alerts.model_fields_set:
+            raise refused(f"the override for `{self.match}` sets nothing", "Add a setting, or `enabled: true`")
+        return self
+
+
+class ReadingsConfig(_Section):
+    """The path of sensor readings."""
+
+    enabled: bool = True
+    input: Name = "sensor-readings"
+    model: Path = Path("var/models/readings")
+    """Directory of bundles; its file `current` names the active version."""
+    runtime: Literal["onnx", "tensorflow"] = "onnx"
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)] = ("value",)
+    """Value columns of a reading; several give windows of shape (100, n)."""
+    fields: FieldsConfig = Field(default_factory=FieldsConfig)
+    sensors: SensorsConfig = Field(default_factory=SensorsConfig)
+    warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 1000
+    """Readings before a sensor without a profile may alert."""
+    window: WindowConfig = Field(default_factory=WindowConfig)
+    silence_after: PositiveDuration | None = None
+    idle_eviction: PositiveDuration | None = parse_duration("7d")
+    """A sensor that is silent for longer is forgotten."""
+    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+    overrides: Annotated[tuple[OverrideConfig, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.channels)) < len(self.channels):
+            raise refused("channels names a channel twice", "Keep one of them")
+        return self
+
+
+class LimitsConfig(_Section):
+    """The largest frame that is decoded."""
+
+    pixels: Count = 16_000_000
+    bytes: Count = 10_000_000
+
+
+class FramesConfig(_Section):
+    """The path of camera frames."""
+
+    enabled: bool = False
+    input: Name = "image-frames"
+    model: Path = Path("var/models/frames")
+    runtime: Literal["onnx", "tensorflow"] = "onnx"
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 500
+    """Frames before a camera without a profile may alert."""
+    max_future: Duration = parse_duration("5m")
+    """How far a frame's timestamp may lie beyond the broker's."""
+    idle_eviction: PositiveDuration | None = parse_duration("7d")
+    """A camera that is silent for longer is forgotten."""
+    alerts: FrameAlertsConfig = Field(default_factory=FrameAlertsConfig)
+
+
+Side = Annotated[int, Field(ge=4, le=512)]
+_PAIRS: Final = {"sigmoid": "minmax", "tanh": "symmetric", "linear": "standard"}
+
+
+class TrainingConfig(_Section):
+    """How a model is trained."""
+
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (32,)
+    """Widths of the dense model's hidden layers."""
+    units: Count = 32
+    """Width of the LSTM layers, and of the code of frames."""
+    image: tuple[Side, Side] = (28, 28)
+    """Height and width to which frames are brought; multiples of 4."""
+    filters: tuple[Count, Count] = (16, 8)
+    """Of the two convolutions over frames."""
+    activation: Literal["linear", "sigmoid", "tanh"] = "linear"
+    """Of the output; belongs to the scaler: linear to standard, sigmoid to minmax, tanh to symmetric."""
+    scaler: Literal["standard", "minmax", "symmetric"] = "standard"
+    epochs: Count = 30
+    batch_size: Count = 128
+    max_windows: Count = 100_000
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needed = _PAIRS[self.activation]
+        if self.scaler != needed:
+            raise refused(
+                f"activation {self.activation} does not go with scaler {self.scaler}",
+                f"Set scaler: {needed}, or an activation for {self.scaler}",
+            )
+        return self
+
+
+class MaintenanceConfig(_Section):
+    """Episodes of matching sensors and cameras that open in this time are muted; `to` is not part of it."""
+
+    match: Pattern
+    start: Time = Field(alias="from")
+    end: Time = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.start >= self.end:
+            raise refused("`to` is not after `from`", "Swap or correct them")
+        return self
+
+
+class OutputConfig(_Section):
+    """The output streams."""
+
+    alerts: Name = "anomaly-alerts"
+    dead_letters: Name = "detector-dead-letters"
+    scores: Name | None = None
+
+
+class RejectsConfig(_Section):
+    """A larger share of rejected records than this, over the last `over` records, stops the daemon."""
+
+    max_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    over: Annotated[int, Field(ge=100, le=1_000_000)] = 1000
+
+
+class StateConfig(_Section):
+    """State that survives restarts (Kafka)."""
+
+    snapshot_interval: PositiveDuration = parse_duration("60s")
+    on_missing_state: Literal["rebuild", "cold", "fail"] = "rebuild"
+    rebuild_max_age: PositiveDuration = parse_duration("1d")
+
+
+class HttpConfig(_Section):
+    """The HTTP server of metrics and health."""
+
+    listen: Listen = "127.0.0.1:9108"
+
+    @property
+    def host(self) -> str:
+        """The address without the brackets of IPv6."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port; 0 lets the system choose."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class MetricsConfig(_Section):
+    """Sensors that get metric series of their own."""
+
+    sensors: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+
+
+class LogConfig(_Section):
+    """Logging to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Config(_Section):
+    """Everything a person can set."""
+
+    streams: StreamsConfig = Field(default_factory=StreamsConfig)
+    readings: ReadingsConfig = Field(default_factory=ReadingsConfig)
+    frames: FramesConfig = Field(default_factory=FramesConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    maintenance: Annotated[tuple[MaintenanceConfig, ...], Field(max_length=1000)] = ()
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    rejects: RejectsConfig = Field(default_factory=RejectsConfig)
+    state: StateConfig = Field(default_factory=StateConfig)
+    http: HttpConfig = Field(default_factory=HttpConfig)
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    log: LogConfig = Field(default_factory=LogConfig)
+    shutdown_timeout: PositiveDuration = parse_duration("20s")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        streams = {
+            "readings.input": self.readings.input,
+            "frames.input": self.frames.input,
+            "output.alerts": self.output.alerts,
+            "output.dead_letters": self.output.dead_letters,
+            "output.scores": self.output.scores,
+        }
+        seen: dict[str, str] = {}
+        for key, name in streams.items():
+            if name is not None and seen.setdefault(name, key) != key:
+                raise refused(f"{seen[name]} and {key} are both the stream {name}", "Give each its own name")
+        return self
+
+
+def resolve_secret(file: Path | None, variable: str | None, key: str) -> SecretStr | None:
+    """Read a secret from the file or the environment variable that holds it; None where neither is configured.
+
+    `key` names the setting in errors, without its `_file` or `_env`. Raises UserError, which never shows the secret.
+    """
+    if file is not None:
+        place = f"{key}_file: {file}"
+        try:
+            text = file.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UserError(f"cannot read the secret: {reason}", where=place, todo="Correct it") from None
+        if not text:
+            raise UserError("the secret is empty", where=place, todo="Write it into the file")
+        return SecretStr(text)
+    if variable is not None:
+        text = os.environ.get(variable, "")
+        if not text:
+            raise UserError(f"${variable} is not set", where=f"{key}_env", todo="Set it to the secret")
+        return SecretStr(text)
+    return None
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration file."""
+    schema = Config.model_json_schema(by_alias=True)
+    for section in (schema, *schema["$defs"].values()):
+        for key in section["properties"].values():
+            # pydantic gives the default as it is inside, in ns; the file has it as text.
+            forms = key.get("anyOf", [key])
+            if any(form.get("pattern") == DURATION_PATTERN for form in forms) and isinstance(key.get("default"), int):
+                key["default"] = format_duration(key["default"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "detector configuration"}

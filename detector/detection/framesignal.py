@@ -1,0 +1,212 @@
+"""The image path's own stages: from decoded frames to one signal a frame, and to what an alert shows of a frame.
+
+How a frame is judged, and who does what::
+
+    images.decode       bytes -> frame (h, w) float32 in [0, 1]
+    score_frames        frames (n, h, w) of any cameras -> signal (n,), higher is worse; the same bits in any batch
+    frameprofile        the signal of one camera's prefix -> its FrameProfile (RECIPE steps 4 and 5, one signal)
+    signals, threshold, episodes, recovery   steps 4 to 8 row by row, as for readings, with K = 1
+    examine             one frame -> reconstruction, heat map and summary for the alert
+
+A camera known from training has its profile in `FrameModel.profiles`; any other warms up with its first
+`frames.warmup` frames: keep their signals and times, then call `frameprofile.build_frame_profile`, which training
+calls as well. `FrameModel.calibration` is the model's, the same for all cameras.
+
+The signal has two parts. Both look at the difference d of frame and reconstruction after averaging it over a
+neighbourhood *with its sign*, so that noise and blurred edges cancel and what is there, or missing, adds up; squared,
+and in units of what the same pixel has where nothing is wrong::
+
+    q(p) = smooth(d)(p)^2 / (spread(p) + FLOOR^2)
+    signal = mean of the broad q / its usual value + PEAK_WEIGHT * maximum of the fine q / its usual value
+
+The broad neighbourhood (7 x 7 of 28 x 28 pixels) sees that the whole is wrong, the fine one (3 x 3, twice) a small
+fault; the fine map is also what an alert shows as heat. docs/detection.md says what else was tried.
+
+No I/O, no clock. A frame's result has the same bits whichever frames are scored beside it: elementwise operations and
+sums along the last, contiguous axis; the autoencoder keeps to that by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.detection.frameprofile import FrameProfile
+from detector.detection.signals import TINY
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+FrameReconstruct = Callable[[F32], F32]
+"""An autoencoder: frames (n, h, w, 1) float32 in [0, 1] in, the same shape out, each one's bits its own."""
+
+CHUNK: Final = 64
+"""Frames scored together: what a processor's cache holds of them."""
+BROAD: Final = 4
+"""The broad neighbourhood's sides are this part of the frame's, rounded up to an odd number."""
+FINE: Final = 8
+"""The same for the fine one."""
+PEAK_WEIGHT: Final = 0.2
+"""How much the hottest spot counts beside the mean."""
+FLOOR: Final = 1e-2
+"""A pixel's usual smoothed difference is taken to be at least this: where all frames are equal, it would be nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the autoencoder does on frames without faults that it was not trained on.
+
+    `broad_spread`, `fine_spread` (h, w): mean square of each pixel's smoothed difference; `usual_mean`: the broad q,
+    mean over pixels and frames; `usual_peak`: the frames' hottest spots of the fine q, mean; `worst_peak`: the hottest
+    of all.
+    """
+
+    broad_spread: F32
+    fine_spread: F32
+    usual_mean: float = 1.0
+    usual_peak: float = 1.0
+    worst_peak: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameModel:
+    """An autoencoder for frames of one shape (h, w), ready to score, and what was made with it."""
+
+    name: str
+    version: str
+    digest: str
+    shape: tuple[int, int]
+    reconstruct: FrameReconstruct
+    calibration: Calibration
+    profiles: Mapping[str, FrameProfile]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What an alert shows of a frame.
+
+    `reconstruction` (h, w) in [0, 1]; `heat` (h, w): the fine q, 1 being the hottest spot of all frames without
+    faults; `summary`: numbers for the alert's `frame`.
+    """
+
+    reconstruction: F32
+    heat: F32
+    summary: dict[str, float]
+
+
+def calibrate(reconstruct: FrameReconstruct, frames: F32) -> Calibration:
+    """Learn the calibration from frames (n, h, w) without faults that the autoencoder was not trained on."""
+    broad, fine = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
+    for chunk in _chunks(frames):
+        difference = _difference(reconstruct, chunk)
+        broad += np.square(_smooth_broadly(difference), dtype=np.float64).sum(axis=0)
+        fine += np.square(_smooth_finely(difference), dtype=np.float64).sum(axis=0)
+    spreads = Calibration((broad / len(frames)).astype(np.float32), (fine / len(frames)).astype(np.float32))
+    parts = [_parts(spreads, _difference(reconstruct, chunk)) for chunk in _chunks(frames)]
+    means, peaks = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return replace(
+        spreads,
+        usual_mean=max(float(means.mean()), TINY),
+        usual_peak=max(float(peaks.mean()), TINY),
+        worst_peak=max(float(peaks.max()), TINY),
+    )
+
+
+def score_frames(model: FrameModel, frames: F32) -> F64:
+    """The signal (n,) of frames (n, h, w) float32 in [0, 1], before any camera's own calibration; higher is worse.
+
+    Raises ValueError for frames of another shape.
+    """
+    _check(model, frames)
+    parts = [_signal(model.calibration, _difference(model.reconstruct, chunk)) for chunk in _chunks(frames)]
+    return np.concatenate([*parts, np.empty(0)])
+
+
+def examine(model: FrameModel, frame: F32) -> Examined:
+    """Reconstruction, heat map and summary of one frame (h, w). Raises ValueError for another shape."""
+    _check(model, frame[None])
+    rebuilt = model.reconstruct(frame[None, ..., None])[0, ..., 0]
+    difference = (frame - rebuilt)[None]
+    calibration = model.calibration
+    (mean,), (peak,) = _parts(calibration, difference)
+    heat = _q(_smooth_finely(difference), calibration.fine_spread)[0] / np.float32(calibration.worst_peak)
+    row, column = np.unravel_index(int(heat.argmax()), frame.shape)
+    summary = {
+        "mean_squared_error": float(np.square(difference, dtype=np.float64).mean()),
+        "mean_ratio": float(mean) / calibration.usual_mean,
+        "peak_ratio": float(peak) / calibration.usual_peak,
+        "peak_row": float(row),
+        "peak_column": float(column),
+    }
+    return Examined(rebuilt.clip(0.0, 1.0), heat, summary)
+
+
+def heat_bytes(heat: F32) -> NDArray[np.uint8]:
+    """A heat map as 8-bit grey (h, w): white is its hottest spot, or 1 where it has none that hot."""
+    return np.round(255.0 * heat / max(1.0, float(heat.max()))).astype(np.uint8)
+
+
+def _difference(reconstruct: FrameReconstruct, frames: F32) -> F32:
+    return frames - reconstruct(frames[..., None])[..., 0]
+
+
+def _signal(calibration: Calibration, difference: F32) -> F64:
+    means, peaks = _parts(calibration, difference)
+    return means / calibration.usual_mean + PEAK_WEIGHT * (peaks / calibration.usual_peak)
+
+
+def _parts(calibration: Calibration, difference: F32) -> tuple[F64, F64]:
+    """Mean of the broad q and maximum of the fine q of each frame's difference (n, h, w): (n,), (n,)."""
+    n = len(difference)
+    broad = _q(_smooth_broadly(difference), calibration.broad_spread).reshape(n, -1)
+    fine = _q(_smooth_finely(difference), calibration.fine_spread).reshape(n, -1)
+    return broad.mean(axis=1, dtype=np.float64), fine.max(axis=1).astype(np.float64)
+
+
+def _q(smooth: F32, spread: F32) -> F32:
+    squares: F32 = smooth * smooth
+    squares /= spread + np.float32(FLOOR**2)
+    return squares
+
+
+def _smooth_broadly(difference: F32) -> F32:
+    return _smooth(difference, BROAD)
+
+
+def _smooth_finely(difference: F32) -> F32:
+    """Twice, so that the middle of a neighbourhood counts most and the heat has its peak where the fault is."""
+    return _smooth(_smooth(difference, FINE), FINE)
+
+
+def _smooth(difference: F32, part: int) -> F32:
+    """The mean over each pixel's neighbourhood; at the border the outermost pixels are repeated.
+
+    Sums of shifted copies: a running sum would carry rounding from one pixel to the next.
+    """
+    for axis in (1, 2):
+        size = difference.shape[axis]
+        side = (size // part) | 1
+        if side == 1:
+            continue
+        wide = difference.take(np.clip(np.arange(size + side - 1) - side // 2, 0, size - 1), axis=axis)
+        shifted = [wide[:, i : i + size] if axis == 1 else wide[:, :, i : i + size] for i in range(side)]
+        total = shifted[0] + shifted[1]
+        for one in shifted[2:]:
+            total += one
+        total /= np.float32(side)
+        difference = total
+    return difference
+
+
+def _chunks(frames: F32) -> Iterator[F32]:
+    return (frames[i : i + CHUNK] for i in range(0, len(frames), CHUNK))
+
+
+def _check(model: FrameModel, frames: F32) -> None:
+    if frames.shape[1:] != model.shape or frames.dtype != np.float32:
+        raise ValueError(
+            f"the model takes float32 frames of shape {model.shape}, these are {frames.dtype} of {frames.shape[1:]}"
+        )

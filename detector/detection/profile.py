@@ -1,0 +1,293 @@
+"""What is known of one sensor before it is judged: built from a prefix of its readings, by one function.
+
+The prefix is either training data or the warm-up of a sensor met for the first time; both come through
+`build_profile`, so that a sensor is judged alike whichever way it became known. One sensor is built at a time, which
+is why BLAS and LAPACK (held to one thread by the package) are allowed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from detector.detection.signals import (
+    F32,
+    F64,
+    LEVEL_RATE,
+    PREDICTION_RATE,
+    TINY,
+    WINDOW,
+    combine,
+    deviation,
+    ewma_path,
+    prediction_errors,
+    reconstruction_errors,
+    standardise,
+)
+from detector.detection.threshold import QUIET_ROWS, nth_largest_log
+
+I64 = NDArray[np.int64]
+Reconstruct = Callable[[F32], F32]
+"""An autoencoder: float32 windows (n, 100, C) in, the same shape out, each row's bits independent of the others."""
+Scaling = Literal["standard", "minmax", "symmetric"]
+
+MIN_ROWS = 150
+"""A shorter prefix makes no profile."""
+RIDGE = 1e-4
+RIDGE_WINDOWS = 8000
+REGULAR_SHARE = 0.9
+REGULAR_BAND = 0.2
+CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything frozen about a sensor with C channels and K = 2 C + 1 signals.
+
+    `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
+    z. `median_interval`: ns; `regular`: whether intervals keep to it. `worst` (K,): the signals' maxima on the prefix,
+    `worst_zz`: the largest deviation there, at least 1; `worst_zz_of_others`: that of all but the reconstruction.
+    `mean`, `variance` (K,), `count`: where the adaptive scale starts. `scored_rows`: prefix rows that have a score.
+    `peak_first`, `peak_last`, `peak_v` (p,): runs of scored rows that nothing in the 100 rows after them exceeds, and
+    their ln score; from them the peaks of any suffix follow. They are peaks of n-of-m scores, `open_after` = (n, m).
+    """
+
+    center: F64
+    scale: F64
+    ridge: F32
+    bias: F64
+    median_interval: int
+    regular: bool
+    worst: F64
+    worst_zz: float
+    worst_zz_of_others: float
+    mean: F64
+    variance: F64
+    count: float
+    scored_rows: int
+    peak_first: I64
+    peak_last: I64
+    peak_v: F64
+    open_after: tuple[int, int]
+
+
+class HasPeaks(Protocol):
+    """The part of a profile that says which peaks the prefix had."""
+
+    @property
+    def scored_rows(self) -> int:
+        """Prefix rows that have a score."""
+
+    @property
+    def peak_first(self) -> I64:
+        """First row of each run of standing rows."""
+
+    @property
+    def peak_last(self) -> I64:
+        """Last row of each."""
+
+    @property
+    def peak_v(self) -> F64:
+        """Their ln score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """The moving state at the end of the prefix, for a sensor that carries on from its warm-up.
+
+    `prediction`, `level` (C,): moving averages; `recent_u` (99,): the newest scores, oldest first, where there were not
+    so many the first one stands for the missing; `held_error`: the newest
+    reconstruction error; `completions`: window-completing rows so far, the phase of the stride.
+    """
+
+    prediction: F64
+    level: F64
+    recent_u: F64
+    held_error: float
+    completions: int
+
+
+def scale_of(values: F64, scaler: str) -> tuple[F64, F64]:
+    """Center and scale (C,), (C,) of prefix values (L, C): what becomes 0 and what becomes 1.
+
+    standard: mean and standard deviation; minmax: onto [0, 1]; symmetric: onto [-1, 1]. A constant channel gets a
+    thousandth of its magnitude (at least of 1) as its unit, so that a later move shows.
+    """
+    if scaler not in get_args(Scaling):
+        raise ValueError(f"unknown scaler {scaler!r}")
+    columns = [np.ascontiguousarray(column) for column in values.T]
+    if scaler == "standard":
+        center = np.array([column.mean() for column in columns])
+        scale = np.array([column.std() for column in columns])
+    else:
+        low = np.array([column.min() for column in columns])
+        high = np.array([column.max() for column in columns])
+        center, scale = (low, high - low) if scaler == "minmax" else ((low + high) / 2, (high - low) / 2)
+    flat = np.maximum(1e-3 * np.maximum(np.abs(center), 1.0), 1e-9)
+    return center, np.where(scale >= 1e-9, scale, flat)
+
+
+def typical_interval(times: I64) -> tuple[int, bool]:
+    """Median interval in ns, and whether at least 90 % of the intervals lie within 20 % of it."""
+    intervals = np.diff(times)
+    median = float(np.median(intervals))
+    near = np.abs(intervals - median) <= REGULAR_BAND * median
+    return int(median), bool(median > 0 and near.mean() >= REGULAR_SHARE)
+
+
+def build_profile(
+    times: I64,
+    values: F64,
+    reconstruct: Reconstruct,
+    *,
+    scaler: str = "standard",
+    stride: int = 1,
+    open_after: tuple[int, int] = (10, 10),
+) -> tuple[Profile, Carry]:
+    """Build a sensor's profile from its prefix: times (L,) ns, strictly increasing, and values (L, C), all finite.
+
+    `stride` thins the autoencoder as it does live; `open_after` = (n, m) of the alerts: peaks are peaks of the n-th
+    largest of the last m scores. Raises ValueError under 150 rows.
+    """
+    rows, channels = values.shape
+    if rows < MIN_ROWS:
+        raise ValueError(f"a profile needs at least {MIN_ROWS} rows, these are {rows}")
+    center, scale = scale_of(values, scaler)
+    z = np.ascontiguousarray(standardise(values, center, scale).T)
+    fits = [_forecast(column) for column in z]
+    ridge = np.array([fit[0] for fit in fits], dtype=np.float32)
+    bias = np.array([fit[1] for fit in fits])
+
+    prediction = np.array(
+        [ewma_path(_prediction_path(z[c], ridge[c], bias[c]), PREDICTION_RATE) for c in range(channels)]
+    )
+    level = np.array([ewma_path(z[c] * z[c], LEVEL_RATE) for c in range(channels)])
+    errors = _reconstruction_path(z, reconstruct, stride)
+    signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :]])[:, 1:]
+
+    worst = signals.max(axis=1) + TINY
+    mean, variance = signals.mean(axis=1), signals.var(axis=1)
+    zz, _ = deviation(signals, mean[:, None], variance[:, None])
+    worst_zz, others = max(1.0, float(zz.max())), max(1.0, float(np.delete(zz, channels, axis=0).max()))
+    u = combine(signals, zz, worst[:, None], worst_zz)
+    n, m = open_after
+    scores = np.concatenate([np.full(WINDOW - 1, u[0]), u])
+    v = nth_largest_log(scores[WINDOW - m :, None], n, m)[:, 0]
+    median_interval, regular = typical_interval(times)
+    first, last, peak_v = standing_maxima(v)
+    profile = Profile(
+        center=center, scale=scale, ridge=ridge, bias=bias, median_interval=median_interval, regular=regular,
+        worst=worst, worst_zz=worst_zz, worst_zz_of_others=others,
+        mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
+        peak_first=first, peak_last=last, peak_v=peak_v,
+        open_after=(n, m),
+    )  # fmt: skip
+    carry = Carry(
+        prediction=prediction[:, -1],
+        level=level[:, -1],
+        recent_u=scores[1 - WINDOW :],
+        held_error=float(errors[-1]),
+        completions=len(errors),
+    )
+    return profile, carry
+
+
+def peaks_of_suffix(profile: HasPeaks, rows: int) -> list[float]:
+    """Declustered ln peaks of the prefix's last `rows` scored rows, oldest first, the pending one included.
+
+    A running maximum ends once 100 rows pass with nothing higher, so each is the first *standing* row at or after the
+    end of the one before; those rows are what the profile keeps.
+    """
+    peaks = []
+    row = profile.scored_rows - rows
+    while row < profile.scored_rows:
+        run = int(np.searchsorted(profile.peak_last, row))
+        peaks.append(float(profile.peak_v[run]))
+        row = max(int(profile.peak_first[run]), row) + QUIET_ROWS + 1
+    return peaks
+
+
+def _forecast(z: F64) -> tuple[F64, float]:
+    """Ridge regression of the newest of 100 values on the 99 before it, from the windows of one channel z (L,)."""
+    windows = sliding_window_view(z, WINDOW)
+    windows = windows[:: max(1, len(windows) // RIDGE_WINDOWS)][:RIDGE_WINDOWS]
+    middle = windows.mean(axis=0)
+    centred = windows - middle
+    covariance = centred.T @ centred / len(windows)
+    ridge = np.linalg.solve(covariance[:-1, :-1] + RIDGE * np.eye(WINDOW - 1), covariance[:-1, -1])
+    return ridge, float(middle[-1] - middle[:-1] @ ridge)
+
+
+def _prediction_path(z: F64, ridge: F32, bias: float) -> F64:
+    windows = sliding_window_view(z, WINDOW)
+    forecast = np.zeros((min(CHUNK, len(windows)), WINDOW))
+    forecast[:, :-1] = ridge
+    biases = np.full(len(forecast), bias)
+    parts = []
+    for i in range(0, len(windows), CHUNK):
+        chunk = np.ascontiguousarray(windows[i : i + CHUNK])
+        parts.append(prediction_errors(chunk, forecast[: len(chunk)], biases[: len(chunk)]))
+    return np.concatenate(parts)
+
+
+def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int) -> F64:
+    """The reconstruction error at every window-completing row of z (C, L); between strides the last one is held."""
+    windows = sliding_window_view(z, WINDOW, axis=1).transpose(1, 2, 0)
+    parts = []
+    for i in range(0, len(windows), stride * CHUNK):
+        chunk = np.ascontiguousarray(windows[i : i + stride * CHUNK : stride], dtype=np.float32)
+        parts.append(reconstruction_errors(chunk, reconstruct(chunk)))
+    return np.repeat(np.concatenate(parts), stride)[: len(windows)]
+
+
+def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
+    """Runs (first row, last row, value) of rows that no later one within 100 rows exceeds; equal neighbours merged."""
+    ahead = np.concatenate([v[1:], np.full(QUIET_ROWS, -np.inf)])
+    standing = np.flatnonzero(sliding_window_view(ahead, QUIET_ROWS).max(axis=1) <= v)
+    new_run = np.ones(len(standing), dtype=bool)
+    new_run[1:] = (np.diff(standing) > 1) | (np.diff(v[standing]) != 0)
+    starts = np.flatnonzero(new_run)
+    ends = np.append(starts[1:], len(standing)) - 1
+    return standing[starts], standing[ends], v[standing[starts]]
+
+
+_RAGGED = ("peak_first", "peak_last", "peak_v")
+
+
+def save_profiles(path: Path, profiles: Mapping[str, Profile]) -> None:
+    """Write profiles by sensor id as one compressed npz without pickled objects."""
+    arrays: dict[str, Any] = {"sensor_id": np.array(list(profiles), dtype=str)}
+    for field in fields(Profile):
+        column = [getattr(profile, field.name) for profile in profiles.values()]
+        arrays[field.name] = np.concatenate(column) if field.name in _RAGGED else np.array(column)
+    arrays["peak_count"] = np.array([len(profile.peak_v) for profile in profiles.values()], dtype=np.int64)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def load_profiles(path: Path) -> dict[str, Profile]:
+    """Read what `save_profiles` wrote. Raises ValueError or OSError if the file is something else."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
+    arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
+    ends = np.cumsum(arrays["peak_count"])
+    profiles = {}
+    for i, sensor_id in enumerate(arrays["sensor_id"].tolist()):
+        part = slice(ends[i] - arrays["peak_count"][i], ends[i])
+        row = {
+            field.name: arrays[field.name][part] if field.name in _RAGGED else arrays[field.name][i]
+            for field in fields(Profile)
+        }
+        for name in ("worst_zz", "worst_zz_of_others", "count"):
+            row[name] = float(row[name])
+        row["median_interval"], row["regular"] = int(row["median_interval"]), bool(row["regular"])
+        row["scored_rows"] = int(row["scored_rows"])
+        row["open_after"] = tuple(row["open_after"].tolist())
+        profiles[sensor_id] = Profile(**row)
+    return profiles

@@ -1,0 +1,378 @@
+"""Readings into windows: order, duplicates, late readings, gaps, and the last 100 rows of many sensors at once.
+
+Two steps. `admit` decides, sensor by sensor, which readings become rows and when (vectorised for sensors whose
+readings come in order, which is nearly always; reading by reading for the others). `Block` then lays the rows of many
+sensors out as extended windows, so that every window that a row completes is one slice.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from detector.detection.signals import F32, F64, WINDOW
+from detector.detection.table import NEVER, SensorTable, Slots, bits_of, flags_of
+
+I64 = NDArray[np.int64]
+LATE_LIMIT = 20
+"""So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index."""
+
+    slots: Slots
+    times: I64
+    values: F64
+    records: I64
+    elements: I64
+
+    def only(self, kept: NDArray[np.bool_]) -> Arrivals:
+        """Some of the readings."""
+        return Arrivals(self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept])
+
+
+@dataclass(slots=True)
+class WindowRows:
+    """Rows that go into windows, grouped by sensor: group g is rows first[g] .. last[g] - 1 of `slots[g]`.
+
+    `records`, `elements`: the reading that released the row. `restarts`: the window is emptied before this row.
+    `imputed`: filled in; always followed by a real row.
+    """
+
+    slots: Slots
+    first: Slots
+    last: Slots
+    times: I64
+    values: F64
+    records: I64
+    elements: I64
+    restarts: NDArray[np.bool_]
+    imputed: NDArray[np.bool_]
+
+    def only(self, kept: NDArray[np.bool_]) -> WindowRows:
+        """Some of the rows, of the sensors that any is left of."""
+        lengths = np.add.reduceat(kept, self.first) if len(self.first) else np.zeros(0, dtype=np.int64)
+        left = lengths > 0
+        ends = np.cumsum(lengths[left])
+        return WindowRows(
+            slots=self.slots[left], first=ends - lengths[left], last=ends, times=self.times[kept],
+            values=self.values[kept], records=self.records[kept], elements=self.elements[kept],
+            restarts=self.restarts[kept], imputed=self.imputed[kept],
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of readings, by outcome."""
+
+    accepted: int = 0
+    missing: int = 0
+    late: int = 0
+    duplicate: int = 0
+    resets: int = 0
+
+
+@dataclass(slots=True)
+class _Loose:
+    """Rows collected one by one."""
+
+    slots: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    rows: list[tuple[int, tuple[float, ...], int, int, bool]] = field(default_factory=list)
+
+
+def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[WindowRows, Tally]:
+    """Which readings become rows now. Updates the order columns and what is held back."""
+    tally = Tally()
+    missing = np.isnan(arrivals.values).any(axis=1)
+    tally.missing = int(missing.sum())
+    kept = np.flatnonzero(~missing)
+    order = kept[np.argsort(arrivals.slots[kept], kind="stable")]
+    slots, times = arrivals.slots[order], arrivals.times[order]
+    new_group = np.ones(len(order), dtype=bool)
+    new_group[1:] = slots[1:] != slots[:-1]
+    first = np.flatnonzero(new_group)
+    owners = slots[first]
+    lengths = np.diff(np.append(first, len(order)))
+
+    before = np.empty_like(times)
+    before[1:] = times[:-1]
+    before[first] = table["released"][owners]
+    if lateness:
+        regular = np.zeros(len(first), dtype=bool)
+    elif len(first):
+        regular = ~np.logical_or.reduceat(times <= before, first)
+    else:
+        regular = np.ones(0, dtype=bool)
+
+    loose = _Loose()
+    for group in np.flatnonzero(~regular).tolist():
+        part = order[first[group] : first[group] + lengths[group]]
+        _in_order(table, int(owners[group]), arrivals, part, lateness, loose, tally)
+
+    keep = np.repeat(regular, lengths)
+    straight = order[keep]
+    straight_owners, straight_lengths = owners[regular], lengths[regular]
+    ends = np.cumsum(straight_lengths)
+    newest = arrivals.times[straight][ends - 1] if len(ends) else ends
+    table["released"][straight_owners] = newest
+    table["newest"][straight_owners] = newest
+    table["late_run"][straight_owners] = 0
+    tally.accepted += len(straight)
+
+    rows = WindowRows(
+        slots=straight_owners, first=ends - straight_lengths, last=ends, times=arrivals.times[straight],
+        values=arrivals.values[straight], records=arrivals.records[straight], elements=arrivals.elements[straight],
+        restarts=np.zeros(len(straight), dtype=bool), imputed=np.zeros(len(straight), dtype=bool),
+    )  # fmt: skip
+    return (_append(rows, loose) if loose.slots else rows), tally
+
+
+def _in_order(
+    table: SensorTable, slot: int, arrivals: Arrivals, part: Slots, lateness: int, out: _Loose, tally: Tally
+) -> None:
+    """One sensor, reading by reading: drop what is late or repeated, hold back, release in time order."""
+    released, newest = int(table["released"][slot]), int(table["newest"][slot])
+    late_run, restart = int(table["late_run"][slot]), bool(table["restart"][slot])
+    held = table.held.pop(slot, [])
+    count = len(out.rows)
+    readings = zip(
+        arrivals.times[part].tolist(),
+        arrivals.values[part].tolist(),
+        arrivals.records[part].tolist(),
+        arrivals.elements[part].tolist(),
+        strict=True,
+    )
+    for time, value, record, element in readings:
+        if time <= released:
+            if time == released:
+                tally.duplicate += 1
+                continue
+            late_run += 1
+            if late_run < LATE_LIMIT:
+                tally.late += 1
+                continue
+            for old_time, old_value in held:
+                out.rows.append((old_time, old_value, record, element, restart))
+                restart = False
+            held, released, newest, restart = [], NEVER, NEVER, True
+            tally.resets += 1
+        place = bisect.bisect_left(held, time, key=_time_of)
+        if place < len(held) and held[place][0] == time:
+            tally.duplicate += 1
+            continue
+        late_run = 0
+        tally.accepted += 1
+        held.insert(place, (time, tuple(value)))
+        newest = max(newest, time)
+        due = bisect.bisect_right(held, newest - lateness, key=_time_of)
+        for old_time, old_value in held[:due]:
+            out.rows.append((old_time, old_value, record, element, restart))
+            released, restart = old_time, False
+        del held[:due]
+    if held:
+        table.held[slot] = held
+    table.set(slot, {"released": released, "newest": newest, "late_run": late_run, "restart": restart})
+    if len(out.rows) > count:
+        out.slots.append(slot)
+        out.lengths.append(len(out.rows) - count)
+
+
+def _time_of(held: tuple[int, tuple[float, ...]]) -> int:
+    return held[0]
+
+
+def _append(rows: WindowRows, loose: _Loose) -> WindowRows:
+    times, values, records, elements, restarts = zip(*loose.rows, strict=True)
+    base = len(rows.times)
+    ends = base + np.cumsum(loose.lengths)
+    return WindowRows(
+        slots=np.concatenate([rows.slots, np.array(loose.slots, dtype=np.intp)]),
+        first=np.concatenate([rows.first, ends - loose.lengths]),
+        last=np.concatenate([rows.last, ends]),
+        times=np.concatenate([rows.times, np.array(times, dtype=np.int64)]),
+        values=np.concatenate([rows.values, np.array(values, dtype=np.float64)]),
+        records=np.concatenate([rows.records, np.array(records, dtype=np.int64)]),
+        elements=np.concatenate([rows.elements, np.array(elements, dtype=np.int64)]),
+        restarts=np.concatenate([rows.restarts, np.array(restarts, dtype=bool)]),
+        imputed=np.zeros(base + len(times), dtype=bool),
+    )
+
+
+def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I64) -> WindowRows:
+    """Mark restarts after long gaps and fill short ones with linearly interpolated rows.
+
+    A gap of k = floor(gap / median + 0.5) median intervals gets k - 1 rows, at most `max_fill`; a longer one restarts
+    the window. Sensors whose intervals vary are never filled; a gap beyond `max_gap` ns restarts any sensor. Both are
+    by the number of a sensor's rules.
+    """
+    if not len(rows.times):
+        return rows
+    has_past = table["filled"][rows.slots] > 0
+    previous = np.empty_like(rows.times)
+    previous[1:] = rows.times[:-1]
+    previous[rows.first] = np.where(has_past, table["times"][rows.slots, -1], rows.times[rows.first])
+    lengths = rows.last - rows.first
+    gap = rows.times - previous
+    gap[rows.restarts] = 0
+    median = np.repeat(np.where(table["regular"][rows.slots], table["median"][rows.slots], 0), lengths)
+    usable = median > 0
+    missing = np.zeros(len(gap), dtype=np.int64)
+    np.floor_divide(2 * gap + median, 2 * median, out=missing, where=usable)
+    missing = np.maximum(missing - 1, 0)
+    rules = np.repeat(table["rules"][rows.slots], lengths)
+    rows.restarts |= (missing > max_fill[rules]) | (gap > max_gap[rules])
+    missing[rows.restarts] = 0
+    if not missing.any():
+        return rows
+
+    copies = missing + 1
+    source = np.repeat(np.arange(len(gap)), copies)
+    step = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
+    share = (step / copies[source])[:, None]
+    old = np.empty_like(rows.values)
+    old[1:] = rows.values[:-1]
+    old[rows.first] = table["values"][rows.slots, -1]
+    imputed = step < copies[source]
+    between = old[source] + (rows.values[source] - old[source]) * share
+    ends = np.cumsum(copies)
+    return WindowRows(
+        slots=rows.slots,
+        first=(ends - copies)[rows.first],
+        last=ends[rows.last - 1],
+        times=np.where(imputed, previous[source] + gap[source] * step // copies[source], rows.times[source]),
+        values=np.where(imputed[:, None], between, rows.values[source]),
+        records=rows.records[source],
+        elements=rows.elements[source],
+        restarts=rows.restarts[source] & (step == 1),
+        imputed=imputed,
+    )
+
+
+class Laid(Protocol):
+    """Rows of n sensors laid out side by side, sensors with the most rows first; see `Block`.
+
+    `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in
+    sensor-major order: `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `times` (n, ...); `records`,
+    `elements` (N,): what brought them. `inside` (T, n): which rows lie in a maintenance window, None: none.
+    """
+
+    @property
+    def slots(self) -> Slots: ...
+    @property
+    def ticks(self) -> I64: ...
+    @property
+    def active(self) -> list[int]: ...
+    @property
+    def sensor(self) -> Slots: ...
+    @property
+    def tick(self) -> Slots: ...
+    @property
+    def newest(self) -> Slots: ...
+    @property
+    def times(self) -> I64: ...
+    @property
+    def records(self) -> I64: ...
+    @property
+    def elements(self) -> I64: ...
+    @property
+    def inside(self) -> NDArray[np.bool_] | None: ...
+
+    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
+        ...
+
+
+class Block:
+    """A span of rows of n sensors laid out for scoring. Sensors are ordered by their number of real rows, most first,
+    so that the t-th real rows of all of them concern a prefix of the sensors.
+
+    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. T: real
+    rows of the busiest sensor. `active[t]`: sensors with a t-th real row. Real rows lie flat in sensor-major order:
+    `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `values`.
+    """
+
+    def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: Slots, end: Slots) -> None:
+        lengths = end - begin
+        real = ~rows.imputed
+        if rows.imputed.any():
+            before = np.concatenate([[0], np.cumsum(real)])
+            ticks = before[end] - before[begin]
+        else:
+            ticks = lengths
+        order = np.argsort(-ticks, kind="stable")
+        begin, lengths, ticks = begin[order], lengths[order], ticks[order]
+        self.groups = groups[order]
+        self.slots = rows.slots[self.groups]
+        self.lengths, self.ticks = lengths, ticks
+        n, longest = len(order), int(lengths.max())
+        source = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
+        inside = np.arange(longest) < lengths[:, None]
+
+        def extend(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            out = np.zeros((n, WINDOW + longest, *old.shape[2:]), dtype=old.dtype)
+            out[:, :WINDOW] = old
+            out[:, WINDOW:][inside] = new[source]
+            return out
+
+        self.values: F64 = extend(table["values"][self.slots], rows.values)
+        self.times: I64 = extend(table["times"][self.slots], rows.times)
+        self.imputed: NDArray[np.bool_] = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
+        flat = source[real[source]]
+        self.sensor = np.repeat(np.arange(n), ticks)
+        self.tick = np.arange(len(flat)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
+        self.newest = WINDOW + flat - np.repeat(begin, ticks)
+        self.records = rows.records[flat]
+        self.last_record = rows.records[begin + lengths - 1]
+        self.elements = rows.elements[flat]
+        self.inside: NDArray[np.bool_] | None = None
+        self.height = int(ticks[0])
+        self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
+
+    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """A flat array of real rows as (T, n); where a sensor has no t-th row the cell is 0."""
+        out = np.zeros((self.height, len(self.slots)), dtype=flat.dtype)
+        out[self.tick, self.sensor] = flat
+        return out
+
+    def windows(self, z: F64, channel: int, part: slice) -> F64:
+        """The windows (k, 100) of one channel that these real rows complete, C-contiguous; z is shaped as `values`."""
+        view = sliding_window_view(z[:, :, channel], WINDOW, axis=1)
+        return view[self.sensor[part], self.newest[part] - (WINDOW - 1)]
+
+    def model_windows(self, per_channel: list[F64]) -> F32:
+        """Those windows as the model takes them: float32 (k, 100, C), C-contiguous."""
+        if len(per_channel) == 1:
+            return per_channel[0].astype(np.float32)[:, :, None]
+        return np.stack(per_channel, axis=2).astype(np.float32)
+
+    def window_at(self, sensor: int, tick: int) -> tuple[I64, F64, NDArray[np.bool_]]:
+        """Times (100,), values (100, C) and imputed (100,) as they stood after the sensor's real row `tick`.
+
+        -1: before the span.
+        """
+        end = WINDOW
+        if tick >= 0:
+            end = int(self.newest[int(self.ticks[:sensor].sum()) + tick]) + 1
+        part = slice(end - WINDOW, end)
+        return self.times[sensor, part], self.values[sensor, part], self.imputed[sensor, part]
+
+    def store(self, table: SensorTable, offsets: I64) -> None:
+        """Write the windows back. `offsets`: stream offset of each record of the batch."""
+        length = int(self.lengths[0])
+        if (self.lengths == length).all():
+            newest: Any = slice(None), slice(length, length + WINDOW)
+        else:
+            newest = np.arange(len(self.slots))[:, None], self.lengths[:, None] + np.arange(WINDOW)
+        table["values"][self.slots] = self.values[newest]
+        table["times"][self.slots] = self.times[newest]
+        table["imputed"][self.slots] = bits_of(self.imputed[newest])
+        table["filled"][self.slots] = np.minimum(table["filled"][self.slots] + self.lengths, WINDOW)
+        table["offset"][self.slots] = offsets[self.last_record]

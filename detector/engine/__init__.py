@@ -1,0 +1,1 @@
+"""One partition: records to messages and state."""

@@ -1,0 +1,240 @@
+"""From episodes to alert messages: what is published when, in the order of the input.
+
+Every message carries a key (record, 0, deadline, sensor id) if a timer caused it, (record, 1, element, "") if a reading
+did. Sorted by it, output comes in the order of the records that led to it, timers before the record that passed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config.load import AlertsConfig
+from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
+from detector.detection.scorer import EPISODE, THRESHOLD, Scored
+from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.windows import Laid
+from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level
+from detector.streams.base import Message
+from detector.wire.alerts import CloseReason
+
+I64 = NDArray[np.int64]
+Key = tuple[int, int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message with its place in the order, and what it says.
+
+    `news`: the first one of an episode that is not muted, which a person is called for.
+    """
+
+    key: tuple[int, int, int, str, int]
+    message: Message
+    event: str
+    severity: str
+    muted: bool
+    news: bool
+
+
+class Announcer:
+    """Keeps the open episodes of a table up to date and collects what is to be published of them.
+
+    `alerts_of` gives the settings of the sensor in a slot. `begin_batch` gives it the offset of each record of the
+    batch and the partition clock after it.
+    """
+
+    def __init__(
+        self, table: SensorTable, writer: EpisodeWriter[Any, Any], alerts_of: Callable[[int], AlertsConfig]
+    ) -> None:
+        self.table = table
+        self.writer = writer
+        self.alerts_of = alerts_of
+        self._told: list[Told] = []
+        self.offsets: I64 = np.empty(0, dtype=np.int64)
+        self.clocks: I64 = np.empty(0, dtype=np.int64)
+
+    def begin_batch(self, offsets: I64, clocks: I64) -> None:
+        """Start collecting for a batch."""
+        self.offsets, self.clocks, self._told = offsets, clocks, []
+
+    def collected(self) -> list[Told]:
+        """What the batch led to, in order."""
+        return sorted(self._told, key=lambda told: told.key)
+
+    def tell(self, block: Laid, scored: Scored) -> None:
+        """Follow the episodes of a scored block."""
+        episodes = self.table.episodes
+        if not scored.transitions and not episodes:
+            return
+        by_sensor: dict[int, list[Opening | Closing]] = {}
+        for transition in scored.transitions:
+            by_sensor.setdefault(transition.at, []).append(transition)
+        for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
+            by_sensor.setdefault(at, [])
+        starts = np.cumsum(block.ticks) - block.ticks
+        for at, transitions in by_sensor.items():
+            rows = slice(int(starts[at]), int(starts[at] + block.ticks[at]))
+            _Sensor(self, block, scored, at, rows).tell(transitions)
+
+    def update(self, slot: int, record: int) -> None:
+        """Publish a due update of a sensor none of whose rows came since; `record` is the one that passed the time."""
+        episode = self.table.episodes[slot]
+        sensor_id = self.table.name(slot)
+        key = record, 0, episode.update_at or 0, sensor_id
+        episode.update_at = later(int(self.clocks[record]), self.alerts_of(slot).update_every)
+        peak = float(self.table["peak"][slot])
+        self.publish(
+            key,
+            sensor_id,
+            self.writer.updated(sensor_id, episode, self.writer.now(self.table, slot), peak),
+            "updated",
+            episode,
+        )
+
+    def update_until(self, slot: int, now: int) -> None:
+        """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
+        episode = self.table.episodes[slot]
+        while episode.update_at is not None and now > episode.update_at:
+            self.update(slot, int(np.searchsorted(self.clocks, episode.update_at, side="right")))
+
+    def end(self, slot: int, reason: CloseReason, key: Key) -> None:
+        """Close an episode from outside: gap, eviction, longest duration."""
+        at = np.array([slot])
+        cells = self.table.take(at, (*THRESHOLD, *EPISODE))
+        (closing,) = end_from_outside(cells, hold=reason == "max_duration")
+        self.table.put(at, cells)
+        self.close(slot, self.writer.now(self.table, slot), closing, reason, key)
+
+    def open(
+        self, slot: int, opening: Opening, moment: AnyMoment, v: float, clock: int, key: Key, *, muted: bool
+    ) -> None:
+        """Publish a new episode."""
+        sensor_id, alerts = self.table.name(slot), self.alerts_of(slot)
+        episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio, muted=muted)
+        episode.update_at = later(clock, alerts.update_every)
+        episode.close_at = later(clock, alerts.max_duration)
+        self.table.episodes[slot] = episode
+        message = self.writer.opened(sensor_id, episode, moment, v)
+        self.publish(key, sensor_id, message, "opened", episode, news=not muted)
+
+    def close(self, slot: int, moment: AnyMoment, closing: Closing, reason: CloseReason, key: Key) -> None:
+        """Publish the end of an episode and forget it."""
+        episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
+        message = self.writer.closed(sensor_id, episode, moment, closing.peak, closing.ended, reason)
+        self.publish(key, sensor_id, message, "closed", episode)
+
+    def publish(
+        self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode | Silence, *, news: bool = False
+    ) -> None:
+        """Collect a message."""
+        self.table.changed.add(sensor_id)
+        self._told.append(Told((*key, len(self._told)), message, event, episode.severity, episode.muted, news))
+
+
+class _Sensor:
+    """One sensor's rows within a scored block, and what its episodes do over them."""
+
+    def __init__(self, owner: Announcer, block: Laid, scored: Scored, at: int, rows: slice) -> None:
+        self._owner, self._block, self._scored, self._at = owner, block, scored, at
+        self._slot = int(block.slots[at])
+        self._records, self._elements = block.records[rows], block.elements[rows]
+        self._row_clocks = owner.clocks[self._records]
+        self._v = scored.v[:, at]
+        self._inside = None if block.inside is None else block.inside[:, at]
+
+    def tell(self, transitions: list[Opening | Closing]) -> None:
+        owner, episodes = self._owner, self._owner.table.episodes
+        begin, peak = 0, float(self._scored.earlier_peak[self._at])
+        for transition in transitions:
+            tick = transition.tick
+            if slot_episode := episodes.get(self._slot):
+                self._while_open(slot_episode, begin, tick, peak, closing=isinstance(transition, Closing))
+            moment, key = self._moment(tick), self._key(tick)
+            if isinstance(transition, Opening):
+                peak = float(self._v[tick])
+                muted = self._inside is not None and bool(self._inside[tick])
+                owner.open(self._slot, transition, moment, peak, int(self._row_clocks[tick]), key, muted=muted)
+            else:
+                owner.close(self._slot, moment, transition, "recovered", key)
+            begin = tick + 1
+        if slot_episode := episodes.get(self._slot):
+            self._while_open(slot_episode, begin, len(self._records), peak, closing=False)
+
+    def _while_open(self, episode: Episode, begin: int, stop: int, peak: float, *, closing: bool) -> None:
+        """Updates over rows begin .. stop - 1, all of them within the episode; `closing`: row `stop` closes it.
+
+        A timer fires before the row that passes it, the closing one included; severity rises on a row, and on a row a
+        muted episode outlives the maintenance.
+        """
+        owner = self._owner
+        alerts = owner.alerts_of(self._slot)
+        critical = critical_level(episode.ln_threshold, alerts.critical_ratio)
+        clocks = self._row_clocks[: stop + closing]
+        while True:
+            timer = len(clocks)
+            if episode.update_at is not None:
+                timer = begin + int(np.searchsorted(clocks[begin:], episode.update_at, side="right"))
+            rise = unmute = stop
+            if episode.severity == "warning":
+                rise = _first(self._v[begin:stop] >= critical, begin)
+            if episode.muted:
+                unmute = _first(self._outlives(episode, slice(begin, stop)), begin)
+            event = min(rise, unmute)
+            on_time = timer < len(clocks) and timer <= event
+            if not on_time and event >= stop:
+                return
+            tick = timer - 1 if on_time else event
+            peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
+            if on_time:
+                record = int(np.searchsorted(owner.clocks, episode.update_at or 0, side="right"))
+                key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
+            else:
+                record, key = int(self._records[tick]), self._key(tick)
+                episode.severity = "critical" if tick == rise else episode.severity
+                episode.muted = episode.muted and tick != unmute
+            episode.update_at = later(int(owner.clocks[record]), alerts.update_every)
+            name = owner.table.name(self._slot)
+            message = owner.writer.updated(name, episode, self._moment(tick), peak)
+            owner.publish(key, name, message, "updated", episode, news=not on_time and tick == unmute)
+            begin = tick + 1
+
+    def _outlives(self, episode: Episode, rows: slice) -> NDArray[np.bool_]:
+        """On which rows the fault of a muted episode is there outside of the maintenance (see `episodes`)."""
+        loud = self._v[rows] >= closing_level(episode.ln_threshold)
+        return loud if self._inside is None else loud & ~self._inside[rows]
+
+    def _key(self, tick: int) -> Key:
+        return int(self._records[tick]), 1, int(self._elements[tick]), ""
+
+    def _moment(self, tick: int) -> AnyMoment:
+        """The sensor after its row `tick`; -1: before the block."""
+        table, slot = self._owner.table, self._slot
+        if tick >= 0:
+            score, offset = self._scored.u[tick, self._at], self._owner.offsets[self._records[tick]]
+        else:
+            score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
+        moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, float(score), int(offset))
+        return moment
+
+
+def _first(rows: NDArray[np.bool_], begin: int) -> int:
+    """The first of the rows from `begin` on; where they end if there is none."""
+    return begin + (int(rows.argmax()) if rows.any() else len(rows))
+
+
+def later(now: int, duration: int | None) -> int | None:
+    """The deadline a duration from now; None: never."""
+    return None if duration is None else now + duration
+
+
+def postpone(episode: Episode | Silence, jump: int) -> None:
+    """Move the deadlines of an open episode by time that counts for no timer."""
+    if episode.update_at is not None:
+        episode.update_at += jump
+    if episode.close_at is not None:
+        episode.close_at += jump

@@ -1,0 +1,319 @@
+"""What the paths of readings and of frames share: the state of one partition, its clock, and how both are kept.
+
+Subclasses turn records into rows and score them. What happens around that is here: which records count, when timers
+fire between them, what is stored, and how a later process takes it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, KeysView, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config.load import FalseAlarms
+from detector.detection.profile import HasPeaks, peaks_of_suffix
+from detector.detection.recovery import NO_COPY
+from detector.detection.table import NEVER, SensorTable, StateError
+from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
+from detector.engine.announcer import Announcer
+from detector.engine.clock import PartitionClock
+from detector.engine.journal import pack_entry
+from detector.engine.output import Output
+from detector.engine.resumption import take_journal
+from detector.engine.slices import BASIS_ENTRY, Basis, pack_basis, pack_slice, slice_count, unpack_slices
+from detector.engine.timers import Timers
+from detector.streams.base import Partition, Record, pack_state, unpack_state
+from detector.wire.alerts import Kind, dead_letter
+from detector.wire.readings import Reject
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+Segment = Callable[[int, int, slice], None]
+"""Deals with the elements (slice) of the records begin .. end - 1 of a batch, between which no timer cuts."""
+
+
+class Calibrated(HasPeaks, Protocol):
+    """The part of a profile that says what a score means."""
+
+    @property
+    def median_interval(self) -> int: ...
+    @property
+    def regular(self) -> bool: ...
+    @property
+    def worst(self) -> F64: ...
+    @property
+    def worst_zz(self) -> float: ...
+    @property
+    def mean(self) -> F64: ...
+    @property
+    def variance(self) -> F64: ...
+    @property
+    def count(self) -> float: ...
+
+
+class PartitionPath:
+    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(
+        self,
+        partition: Partition,
+        basis: Basis,
+        table: SensorTable,
+        announcer: Announcer,
+        timers: Timers,
+        *,
+        dead_letters: str,
+    ) -> None:
+        self.partition = partition
+        self.basis = basis
+        """What results rest on beside the records."""
+        self.position = 0
+        self.mismatches = 0
+        """Episodes whose replayed state differed from the journal."""
+        self._table = table
+        self._clock = PartitionClock()
+        self._announcer = announcer
+        self._timers = timers
+        self._dead_letters = dead_letters
+        self._live_from = 0
+        self._renewed = False
+        self._tell_basis = False
+        self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
+        # of the batch at hand
+        self._offsets: I64 = np.empty(0, dtype=np.int64)
+        self._clocks: I64 = np.empty(0, dtype=np.int64)
+        self._before = NEVER
+        self._output = Output(self.kind)
+
+    @property
+    def sensors(self) -> int:
+        """Sensors known."""
+        return len(self._table)
+
+    @property
+    def sensor_ids(self) -> KeysView[str]:
+        """Their ids."""
+        return self._table.slots.keys()
+
+    def knows(self, sensor_id: str) -> bool:
+        """Whether the sensor has state here."""
+        return sensor_id in self._table.slots
+
+    @property
+    def warming(self) -> int:
+        """Sensors without a profile yet."""
+        return len(self._table.warming)
+
+    @property
+    def relearning(self) -> int:
+        """Sensors that go by a profile made with another model, until this one has seen enough of them."""
+        return len(self._table.relearning)
+
+    @property
+    def open_episodes(self) -> int:
+        """Episodes open now."""
+        return len(self._table.episodes) + len(self._table.silences)
+
+    @property
+    def muted_episodes(self) -> int:
+        """How many of them are muted."""
+        muted = sum(episode.muted for episode in self._table.episodes.values())
+        return muted + sum(silence.muted for silence in self._table.silences.values())
+
+    @property
+    def clock(self) -> int | None:
+        """The partition clock, ns; None before anything was accepted."""
+        return None if self._clock.now == NEVER else self._clock.now
+
+    @property
+    def restoring(self) -> bool:
+        """Whether records that were dealt with before are run again to bring the state up to date."""
+        return self.position < self._live_from
+
+    # What is stored
+
+    def slices(self) -> int:
+        """How many slices the state has."""
+        return slice_count(self._table)
+
+    def pack_slice(self, number: int) -> bytes:
+        """One slice of the state as of `position`."""
+        return pack_slice(self._table, number, basis=self.basis, position=self.position, clock=self._clock)
+
+    def snapshot(self) -> bytes:
+        """Everything a later process needs to carry on from `position`."""
+        return pack_state([self.pack_slice(number) for number in range(self.slices())], {})
+
+    def renewed(self) -> bool:
+        """Whether slices stored so far are of another basis; says so once."""
+        renewed, self._renewed = self._renewed, False
+        return renewed
+
+    def journal(self) -> list[tuple[str, bytes | None]]:
+        """The open episodes (None: none) of each sensor of which one changed since the last call.
+
+        The first time after a beginning with nothing also the basis, which slices will tell as soon as there are some.
+        """
+        table = self._table
+        changed = sorted(table.changed)
+        table.changed.clear()
+        entries: list[tuple[str, bytes | None]] = [(BASIS_ENTRY, pack_basis(self.basis))] if self._tell_basis else []
+        self._tell_basis = False
+        for sensor_id in changed:
+            slot = table.slots.get(sensor_id, -1)
+            open_now = table.episodes.get(slot), table.silences.get(slot)
+            entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
+        return entries
+
+    # How it is taken up
+
+    def begin(self, position: int, live_from: int | None = None) -> None:
+        """Start with nothing at `position`; records before `live_from` lead to no output."""
+        self.position = position
+        self._live_from = position if live_from is None else live_from
+        self._journal = None
+        self._tell_basis = True
+
+    def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
+        """Take up what was stored; returns whether it was made with another model version.
+
+        Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;
+        then the journal's episodes overrule what came out. Sensors that a new model knows from training take
+        its profile, with their windows, episodes and clocks kept; the others keep theirs until it has seen enough of
+        them, and cameras warm up anew. A changed budget takes effect on all. Without any slice it is a beginning with
+        nothing but the journal. Raises `StateError` if the state was written with a configuration whose windows or
+        scores differ.
+        """
+        try:
+            slices, journal = unpack_state(data)
+        except ValueError as error:
+            raise StateError(f"the stored state cannot be read: {error}") from None
+        basis = None
+        if slices or position is None:
+            restored = unpack_slices(self._table, slices)
+            self._clock = restored.clock
+            position = restored.position if position is None else position
+            self._timers.forget()
+            basis = restored.basis
+        self.begin(position, live_from)
+        self._journal = journal
+        self._tell_basis = basis is None or not len(self._table)  # of nothing there may be no slice yet
+        self._renewed = basis not in (None, self.basis)
+        switched = basis is not None and basis.model != self.basis.model
+        self._settle(switched=switched)
+        self._caught_up()
+        return switched
+
+    def _settle(self, *, switched: bool) -> None:
+        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
+        raise NotImplementedError
+
+    def _caught_up(self) -> None:
+        """At the end of a replay the journal has the last word on which episodes are open."""
+        if self.restoring:
+            return
+        table = self._table
+        if self._journal is None:
+            # There is none for what was run again: it begins with what is open now.
+            table.changed = {table.name(slot) for slot in (*table.episodes, *table.silences)}
+            return
+        self.mismatches += take_journal(table, self._journal)
+        self._timers.forget()
+        self._journal = None
+        table.changed.clear()
+
+    # How it is driven
+
+    def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject]) -> None:
+        """Count what was rejected of the records at hand, and keep it in the dead letters."""
+        output = self._output
+        for reject in rejects:
+            elements = 1 if reject.elements is None else len(reject.elements)
+            output.rejected[reject.reason] = output.rejected.get(reject.reason, 0) + elements
+            letter = dead_letter(self._dead_letters, self.partition, records[reject.record], reject)
+            output.dead_letters.append(letter)
+        output.refused = [reject.record for reject in rejects]
+
+    def _drive(self, batch: Sequence[Record], times: I64, records: I64, segment: Segment) -> None:
+        """Let `segment` deal with elements at `times` (n,) of the batch's `records` (n,) ascending, timers in between.
+
+        What it and the timers led to is added to the output.
+        """
+        if not len(times):
+            return
+        output = self._output
+        count = len(batch)
+        self._offsets = np.fromiter((record.offset for record in batch), dtype=np.int64, count=count)
+        output.first_time = int(times[0])
+        self._before = self._clock.now
+        self._clocks, jumps = self._clock.advance(times, records, count)
+        self._announcer.begin_batch(self._offsets, self._clocks)
+        self._walk(records, jumps, segment)
+        for told in self._announcer.collected():
+            output.alerts.append(told.message)
+            output.opened += told.news
+            if told.muted:
+                output.muted += 1
+            else:
+                kind = told.event, told.severity
+                output.events[kind] = output.events.get(kind, 0) + 1
+
+    def _arrive(self, position: int) -> Output:
+        """Everything before `position` is dealt with; what may be published of the output."""
+        replayed = self.restoring
+        self.position = position
+        if replayed:
+            self._caught_up()
+            return Output(self.kind)
+        return self._output
+
+    def _walk(self, records: I64, jumps: Sequence[tuple[int, int]], segment: Segment) -> None:
+        """Cut the batch into segments between which timers fire that change how later rows are judged."""
+        jumped: dict[int, int] = {}
+        for record, jump in jumps:
+            jumped[record] = jumped.get(record, 0) + jump
+        count, record = len(self._clocks), 0
+        while record < count:
+            if record in jumped:
+                self._timers.shift(jumped[record], int(self._offsets[record]))
+            before = int(self._clocks[record - 1]) if record else self._before
+            limit = self._timers.fire(record, before, int(self._clocks[record]))
+            end = max(int(np.searchsorted(self._clocks, limit, side="right")), record + 1)
+            end = min([end, *(stop for stop in jumped if stop > record)])
+            first, last = np.searchsorted(records, (record, end)).tolist()
+            if last > first:
+                segment(record, end, slice(first, last))
+            self._timers.update_the_silent(int(self._clocks[end - 1]))
+            record = end
+
+    # What both make of a profile
+
+    def _calibration_cells(self, profile: Calibrated, budget: float) -> dict[str, Any]:
+        """The cells that say what a sensor's score means, as they are before its first row."""
+        rows = int(min(profile.scored_rows, HORIZON * budget))
+        return {
+            "live": True,
+            "median": profile.median_interval,
+            "regular": profile.regular,
+            "worst": profile.worst,
+            "worst_zz": profile.worst_zz,
+            "mean": profile.mean,
+            "variance": profile.variance,
+            "count": profile.count,
+            **NO_COPY,
+            **first_reservoir(peaks_of_suffix(profile, rows), rows, budget),
+        }
+
+    def _rows_per_alarm(self, allowed: FalseAlarms | None, median_interval: int) -> float:
+        """Rows per allowed false alarm of a sensor with this median interval."""
+        if allowed is None:
+            return NO_BUDGET
+        rows = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
+        asked = float(rows or 0) / allowed.per_sensor
+        kept = min(max(asked, BUDGET_MIN), BUDGET_MAX)
+        self._output.budgets_limited += kept != asked
+        return kept

@@ -1,0 +1,331 @@
+"""Records of one partition in, alerts out: the one causal path that live runs, backtests and the demo share.
+
+The result depends on the records alone: not on how they were grouped into batches, not on the wall clock. A batch is
+cut into *segments* wherever a timer fires that changes how later rows are judged (an eviction, an episode's longest
+duration); inside a segment sensors are independent of one another and are scored side by side in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config.load import MaintenanceConfig, ReadingsConfig
+from detector.config.rules import RuleBook, Rules
+from detector.detection.episodes import Closing, Opening
+from detector.detection.profile import Carry, Profile, build_profile
+from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
+from detector.detection.signals import WINDOW
+from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
+from detector.engine.alertwriter import AlertWriter
+from detector.engine.announcer import Announcer
+from detector.engine.maintenance import Maintenance
+from detector.engine.output import Output
+from detector.engine.overview import Overview, overview
+from detector.engine.partition import PartitionPath
+from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
+from detector.engine.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_anew
+from detector.engine.silence import FOREVER, Silences
+from detector.engine.slices import Basis, settings_of
+from detector.engine.timers import Timers
+from detector.engine.trace import explained, rows_of
+from detector.streams.base import Batch, Partition
+from detector.wire.alerts import Kind
+from detector.wire.readings import Readings
+from detector.wire.timerange import Decoder
+
+I64 = NDArray[np.int64]
+BLOCK_ROWS = 8192
+"""Rows scored together; more fall out of the processor's cache."""
+BLOCK_SENSORS = 1024
+"""Sensors scored together; more only take memory."""
+
+
+class Pipeline(PartitionPath):
+    """The state and the path of one partition of the readings stream.
+
+    `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
+    the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
+    output has all of them.
+    """
+
+    kind: ClassVar[Kind] = "readings"
+    pending = False
+    """A batch is dealt with at once, and nothing waits for `advance`."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        config: ReadingsConfig,
+        model: Model,
+        decoder: Decoder,
+        *,
+        dead_letters: str,
+        alerts: str,
+        pulse: Callable[[], None] = lambda: None,
+        score: ScoreBlock = score_block,
+        keep_rows: bool = False,
+        maintenance: Sequence[MaintenanceConfig] = (),
+    ) -> None:
+        book = RuleBook(config)
+        table = SensorTable(len(config.channels), book.most_rows)
+        writer = AlertWriter(alerts, partition, model, config.channels)
+        announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
+        worked_on = Maintenance(maintenance)
+        silences = Silences(table, announcer, book.silence_after, worked_on)
+        timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
+        basis = Basis(model.digest, settings_of(config, maintenance))
+        super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
+        self._config = config
+        self._model = model
+        self._decoder = decoder
+        self._pulse = pulse
+        self._score = explained if keep_rows else score
+        self._keep_rows = keep_rows
+        self._book = book
+        self._maintenance = worked_on
+
+    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
+        """The sensors named, and the `count` worst, as they stand."""
+        return overview(self._table, self._model.reconstruct, sensor_ids, count, now=self._clock.now)
+
+    def _settle(self, *, switched: bool) -> None:
+        take_rules(self._table, self._book.number)
+        # Peaks are peaks of n-of-m scores: with another n-of-m a profile is of no use.
+        useless = judged_otherwise(self._table, self._book.open_after)
+        anew = frozenset(useless.tolist())
+
+        def unknown(slot: int) -> None:
+            if slot in anew:
+                warm_up_anew(self._table, slot, self._forget_scores)
+            elif self._table["live"][slot]:
+                keep_profile(self._table, slot)
+
+        slots = self._table.occupied() if switched else useless
+        take_model(self._table, slots, self._model.profiles, self._cells_of, self._forget_scores, unknown)
+        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])))
+
+    def process(self, batch: Batch) -> Output:
+        """Take in a batch that begins at `position`, and return what it leads to."""
+        self._output = Output(records=len(batch.records))
+        readings = self._watched(self._decoder.decode(batch))
+        self._refuse(batch.records, readings.rejects)
+        records = np.repeat(readings.records, readings.counts)
+
+        def segment(begin: int, end: int, elements: slice) -> None:
+            runs = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
+            self._segment(readings, runs, elements, records)
+
+        self._drive(batch.records, readings.times, records, segment)
+        return self._arrive(batch.next_offset)
+
+    def advance(self) -> Output:
+        """What has become ready of what is pending: nothing."""
+        return Output()
+
+    def _watched(self, readings: Readings) -> Readings:
+        """The readings without those of sensors that are left out, which not even move the clock."""
+        if self._book.watches_all:
+            return readings
+        watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
+        left_out = len(watched) - int(watched.sum())
+        self._output.excluded = left_out
+        return readings.only(watched) if left_out else readings
+
+    def _segment(self, readings: Readings, runs: slice, elements: slice, records: I64) -> None:
+        slots = np.repeat(self._slots(readings.ids[runs]), readings.counts[runs])
+        arrivals = Arrivals(
+            slots, readings.times[elements], readings.values[elements], records[elements], readings.elements[elements]
+        )
+        if self.restoring:
+            new = self._table["known"][slots] <= self._offsets[arrivals.records]
+            arrivals = arrivals if new.all() else arrivals.only(new)
+        self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
+        self._timers.silences.heard(arrivals)
+        rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
+        total = self._output.tally
+        for name in ("accepted", "missing", "late", "duplicate", "resets"):
+            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        self._run(self._warm_up(rows))
+
+    def _slots(self, ids: Sequence[str]) -> Slots:
+        known = self._table.slots
+        return np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
+
+    def _meet(self, sensor_id: str) -> int:
+        """A slot for a sensor not known so far, with its profile if the model has one."""
+        slot = self._table.add(sensor_id)
+        self._output.met.append(sensor_id)
+        self._table["rules"][slot] = self._book.number(sensor_id)
+        self._timers.forget()
+        profile = self._model.profiles.get(sensor_id)
+        if profile is None:
+            self._table.warming[slot] = WarmUp(self._table.channels)
+        else:
+            self._table.set(slot, self._cells_of(slot, profile))
+        return slot
+
+    def _rules_of(self, slot: int) -> Rules:
+        """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
+        return self._book[max(int(self._table["rules"][slot]), 0)]
+
+    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
+        return {
+            "center": profile.center,
+            "scale": profile.scale,
+            "ridge": profile.ridge,
+            "bias": profile.bias,
+            "usual": profile.center,
+            "open_after": profile.open_after,
+            "worst_zz_of_others": profile.worst_zz_of_others,
+            **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
+        }
+
+    def _budget(self, slot: int, median_interval: int) -> float:
+        """Readings per allowed false alarm of the sensor in a slot, if it has this median interval."""
+        return self._rows_per_alarm(self._rules_of(slot).alerts.false_alarms, median_interval)
+
+    def _warm_up(self, rows: WindowRows) -> WindowRows:
+        """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
+        cold = np.flatnonzero(~self._table["live"][rows.slots])
+        if not len(cold):
+            return rows
+        keep = np.ones(len(rows.times), dtype=bool)
+        for group in cold.tolist():
+            slot, first, last = int(rows.slots[group]), int(rows.first[group]), int(rows.last[group])
+            warming = self._table.warming[slot]
+            # A reload may ask for fewer readings than were collected by then.
+            used = min(last, first + max(self._config.warmup - warming.count, 0))
+            warming.extend(rows.times[first:used], rows.values[first:used])
+            keep[first:used] = False
+            if used > first:
+                self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+            if warming.count >= self._config.warmup:
+                self._complete(slot, warming)
+                self._pulse()
+        return rows.only(keep)
+
+    def _complete(self, slot: int, warming: WarmUp) -> None:
+        """The warm-up is over: judge it as training would, and carry on from its end."""
+        window = {
+            "values": warming.values[-WINDOW:],
+            "times": warming.times[-WINDOW:],
+            "imputed": 0,
+            "filled": WINDOW,
+        }
+        profile, carry = self._built(slot, warming)
+        self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
+        del self._table.warming[slot]
+        self._timers.forget()
+
+    def _relearn(self, slots: Sequence[int]) -> None:
+        """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
+        for slot in slots:
+            readings = self._table.relearning.pop(slot)
+            profile, carry = self._built(slot, readings)
+            if unbroken(self._table, slot, readings):
+                self._table.set(slot, self._carried(slot, carry))
+            else:
+                self._forget_scores(slot)
+            self._table.set(slot, self._cells_of(slot, profile))
+            self._timers.forget()
+            self._pulse()
+
+    def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
+        return build_profile(
+            readings.times, readings.values, self._model.reconstruct,
+            scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
+        )  # fmt: skip
+
+    def _carried(self, slot: int, carry: Carry) -> dict[str, Any]:
+        cells = moving_cells(carry, self._book.most_rows)
+        if self._book.need_deviation[self._table["rules"][slot]]:
+            # Nobody asked of the prefix how far its rows deviate: of those rows none counts.
+            cells["recent"] = 0.0
+        return cells
+
+    def _run(self, rows: WindowRows) -> None:
+        """Rows of sensors that have a profile; cut where one is built anew."""
+        self._relearn(complete(self._table, rows.slots, self._config.warmup))
+        rest: WindowRows | None = rows
+        while rest is not None:
+            now, rest = span(self._table, rest, self._config.warmup)
+            self._blocks(bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
+            self._relearn(complete(self._table, now.slots, self._config.warmup))
+
+    def _blocks(self, rows: WindowRows) -> None:
+        """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
+        position = rows.first.copy()
+        restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
+        has_imputed = bool(rows.imputed.any())
+        if has_imputed:
+            index = np.arange(len(rows.times))
+            next_real = np.minimum.accumulate(np.where(rows.imputed, FOREVER, index)[::-1])[::-1]
+        while len(groups := np.flatnonzero(position < rows.last)):
+            at, slots = position[groups], rows.slots[groups]
+            for i in np.flatnonzero(rows.restarts[at]).tolist():
+                self._restart(int(slots[i]), rows, int(at[i]))
+            end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
+            short = WINDOW - 1 - self._table["filled"][slots]
+            filling = short > 0
+            completes = np.minimum(at + short, end)
+            if has_imputed:
+                inside = filling & (completes < end)
+                completes[inside] = next_real[completes[inside]]
+            height = max(1, BLOCK_ROWS // min(len(groups), BLOCK_SENSORS))
+            tall = np.minimum(at + height, end)
+            if has_imputed:
+                tall = next_real[tall - 1] + 1
+            end = np.where(filling, completes, tall)
+            for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
+                for begin in range(0, len(chosen), BLOCK_SENSORS):
+                    part = chosen[begin : begin + BLOCK_SENSORS]
+                    self._block(Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
+            position[groups] = end
+
+    def _block(self, block: Block, *, fill: bool) -> None:
+        """Run one block; `fill`: none of its rows completes a window."""
+        if fill:
+            fill_block(self._table, block)
+            self._collect(block, ())
+        else:
+            block.inside = self._maintenance.rows(self._table, block)
+            scored = self._score(self._table, block, self._model, self._book)
+            self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
+            self._output.scores.append(scored.u[block.tick, block.sensor])
+            self._output.errors.append(scored.errors[block.tick, block.sensor])
+            if self._keep_rows:
+                self._output.rows.append(rows_of(self._table, block, scored))
+            self._collect(block, scored.transitions)
+            self._announcer.tell(block, scored)
+        block.store(self._table, self._offsets)
+
+    def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
+        if self._table.relearning:
+            collect(self._table, block, transitions)
+
+    def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
+        """Empty what must not span a gap; close an open episode with `gap`."""
+        if slot in self._table.episodes:
+            self._announcer.update_until(slot, int(self._clocks[rows.records[row]]))
+            self._announcer.end(slot, "gap", (int(rows.records[row]), 1, int(rows.elements[row]), ""))
+        self._table["filled"][slot] = 0
+        self._forget_scores(slot)
+
+    def _forget_scores(self, slot: int) -> None:
+        """Moving averages, last scores and the pending peak start anew."""
+        nothing = {
+            "prediction": np.nan,
+            "level": np.nan,
+            "lean": np.nan,
+            "held_error": np.nan,
+            "completions": 0,
+            "recent": np.nan,
+            "pending": -np.inf,
+            "pending_age": 0,
+        }
+        self._table.set(slot, nothing)

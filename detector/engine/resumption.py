@@ -1,0 +1,127 @@
+"""What a pipeline goes on from when it has stored state: the journal's last word, another model, another budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.detection.table import Episode, SensorTable, Silence, Slots, WarmUp
+from detector.detection.threshold import HORIZON
+from detector.engine.journal import unpack_entry
+
+P = TypeVar("P")
+"""A profile."""
+
+
+def take_journal(table: SensorTable, journal: Mapping[str, bytes]) -> int:
+    """At the end of a replay the journal decides which episodes are open; returns in how many cases it differed.
+
+    Raises `StateError` if an entry cannot be read.
+    """
+    differing = 0
+    for sensor_id, data in sorted(journal.items()):
+        slot = table.slots.get(sensor_id)
+        if slot is None:
+            continue
+        if not data:
+            differing += _overrule(table, slot, None) + _overrule_silence(table, slot, None)
+            continue
+        episode, silence, position = unpack_entry(data)
+        if position > table["known"][slot]:
+            differing += _overrule(table, slot, episode) + _overrule_silence(table, slot, silence)
+    for slot, episode in list(table.episodes.items()):
+        # Opened by records that were run again, and nobody was told.
+        if episode.opened_offset >= table["known"][slot] and table.name(slot) not in journal:
+            differing += _overrule(table, slot, None)
+    for slot, silence in list(table.silences.items()):
+        if silence.opened_offset >= table["known"][slot] and table.name(slot) not in journal:
+            differing += _overrule_silence(table, slot, None)
+    return differing
+
+
+def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
+    """Put the episode in place of the one a sensor has; whether it was another."""
+    if table.episodes.get(slot) == episode:
+        return False
+    table["open"][slot] = episode is not None
+    table["muted"][slot] = episode is not None and episode.muted
+    if episode is None:
+        del table.episodes[slot]
+    else:
+        table.episodes[slot] = episode
+    return True
+
+
+def _overrule_silence(table: SensorTable, slot: int, silence: Silence | None) -> bool:
+    """The same for the silent episode."""
+    if table.silences.get(slot) == silence:
+        return False
+    if silence is None:
+        del table.silences[slot]
+    else:
+        table.silences[slot] = silence
+        table["unheard"][slot] = False
+    return True
+
+
+def take_model(
+    table: SensorTable,
+    slots: Slots,
+    profiles: Mapping[str, P],
+    cells_of: Callable[[int, P], dict[str, Any]],
+    forget_scores: Callable[[int], None],
+    unknown: Callable[[int], None],
+) -> None:
+    """Sensors that a new model knows from training take its profile; for the slot of any other `unknown` is called.
+
+    `cells_of` gives the cells of a slot with a profile; `forget_scores` lets the averages of a slot start anew.
+    """
+    for slot in slots.tolist():
+        profile = profiles.get(table.name(slot))
+        if profile is None:
+            unknown(slot)
+            continue
+        forget_scores(slot)
+        table.set(slot, cells_of(slot, profile))
+        table.warming.pop(slot, None)
+        table.relearning.pop(slot, None)
+
+
+def warm_up_anew(table: SensorTable, slot: int, forget_scores: Callable[[int], None]) -> None:
+    """What the sensor's profile says is of no use, nor what it has collected for another."""
+    forget_scores(slot)
+    table.set(slot, {"live": False})
+    table.warming[slot] = WarmUp(table.channels)
+    table.relearning.pop(slot, None)
+
+
+def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:
+    """Which rules apply to each sensor, by number, under the settings of now."""
+    slots = table.occupied()
+    numbers = [number_of(table.name(slot)) for slot in slots.tolist()]
+    table["rules"][slots] = np.array(numbers, dtype=np.int16)
+
+
+def judged_otherwise(table: SensorTable, open_after: NDArray[np.int64]) -> Slots:
+    """The slots whose profile is for another n-of-m than `open_after` (R, 2), by rules, has by now."""
+    slots = table.occupied()
+    slots = slots[table["live"][slots] & (table["rules"][slots] >= 0)]
+    differs: NDArray[np.bool_] = (table["open_after"][slots] != open_after[table["rules"][slots]]).any(axis=1)
+    return slots[differs]
+
+
+def take_budget(table: SensorTable, budget_of: Callable[[int], float]) -> None:
+    """Horizon and N follow a new budget, peaks stay, the credit starts anew.
+
+    `budget_of` gives the rows per allowed alarm of the sensor in a slot.
+    """
+    slots = table.occupied()
+    for slot in slots[table["live"][slots]].tolist():
+        budget = budget_of(slot)
+        if budget != table["budget"][slot]:
+            horizon = HORIZON * budget
+            rows = min(float(table["rows"][slot]), horizon)
+            table.set(slot, {"budget": budget, "horizon": horizon, "rows": rows, "credit": 0.0})

@@ -1,0 +1,176 @@
+"""A partition's state in slices: packing them, and putting slices of different ages together again.
+
+A slice holds the sensors of a range of slots, as of its *position*: records before it are contained. When slices of
+different positions are read back, the records from the oldest one's position on are run again; a sensor takes part from
+its own slice's position on (the column `known`), and what is run again leads to no output. It is run with the model and
+the settings it was run with before: every slice says on which *basis* it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
+from detector.detection.table import SensorTable, StateError
+from detector.engine.clock import PartitionClock
+from detector.streams.base import unpack_state
+
+SLICE_SENSORS = 64
+"""Sensors in a slice: 190 KB of them, once they have warmed up. A table of larger ones has a limit of its own."""
+
+BASIS_ENTRY = "\0basis"
+"""The journal's entry that names the basis while there are no slices; no sensor has an id with a NUL in front."""
+
+
+class Basis(NamedTuple):
+    """What results rest on beside the records: a model, by its digest, and settings, as `settings_of` gives them."""
+
+    model: str
+    settings: bytes
+
+
+class _Head(msgspec.Struct):
+    model: str
+    settings: bytes
+
+
+class _Slice(msgspec.Struct):
+    model: str
+    settings: bytes
+    position: int
+    clock: int
+    ahead: int
+    begin: int
+    ids: list[str | None]  # of the slots from `begin` on
+    sensors: bytes
+    resumed: dict[int, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What slices said beside their sensors: the oldest one's position and clock, the basis of all."""
+
+    position: int
+    clock: PartitionClock
+    basis: Basis
+
+
+class ReadingsBasis(ReadingsConfig):
+    """What `settings_of` keeps."""
+
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+
+class FramesBasis(FramesConfig):
+    """What `frame_settings_of` keeps."""
+
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+
+# Where the input and the model lie is another matter.
+_ELSEWHERE = frozenset(("enabled", "input", "model", "maintenance"))
+
+
+def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
+    """The settings that results depend on, as JSON from which `ReadingsBasis` can be made again."""
+    # An override rests on which of its keys were set.
+    settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
+    settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
+    return msgspec.json.encode(settings | _times_of(maintenance))
+
+
+def frame_settings_of(config: FramesConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
+    """The settings that results on frames depend on, as JSON from which `FramesBasis` can be made again."""
+    return msgspec.json.encode(config.model_dump(mode="json", exclude=set(_ELSEWHERE)) | _times_of(maintenance))
+
+
+def _times_of(maintenance: Sequence[MaintenanceConfig]) -> dict[str, Any]:
+    """Nothing where there is none: so it was stored before there could be any."""
+    windows = [one.model_dump(mode="json", by_alias=True) for one in maintenance]
+    return {"maintenance": windows} if windows else {}
+
+
+def basis_of(data: bytes) -> Basis | None:
+    """On which basis a packed state was made; None if it does not say. Raises StateError if it is none."""
+    try:
+        slices, journal = unpack_state(data)
+        heads = slices or [journal[key] for key in (BASIS_ENTRY,) if key in journal]
+        found = [msgspec.msgpack.decode(head, type=_Head) for head in heads]
+    except ValueError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
+    return _common([Basis(head.model, head.settings) for head in found]) if found else None
+
+
+def pack_basis(basis: Basis) -> bytes:
+    """The value of the journal's entry `BASIS_ENTRY`."""
+    return msgspec.msgpack.encode(_Head(*basis))
+
+
+def _common(bases: Sequence[Basis]) -> Basis:
+    if len(set(bases)) > 1:
+        raise StateError("parts of the stored state were made with different models or settings")
+    return bases[0]
+
+
+def _per_slice(table: SensorTable) -> int:
+    return min(SLICE_SENSORS, table.slice_limit)
+
+
+def slice_count(table: SensorTable) -> int:
+    """Slices of the table now; at least one, so that the clock is kept."""
+    return max(1, -(-len(table.ids) // _per_slice(table)))
+
+
+def pack_slice(table: SensorTable, number: int, *, basis: Basis, position: int, clock: PartitionClock) -> bytes:
+    """One slice as of `position`."""
+    begin = number * _per_slice(table)
+    ids = table.ids[begin : begin + _per_slice(table)]
+    slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
+    sensors = table.pack(slots)
+    return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed))
+
+
+def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
+    """Fill an empty table. Of a sensor in two slices (forgotten and met again) the newer one counts.
+
+    Every sensor comes back to its slot: a slice that is stored from now on replaces the one of its number, and has to
+    be of the same sensors. Raises StateError if the slices are none, or of another configuration.
+    """
+    try:
+        found = [msgspec.msgpack.decode(data, type=_Slice) for data in slices]
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
+    if not found:
+        raise StateError("the stored state is empty")
+    basis = _common([Basis(one.model, one.settings) for one in found])
+    found.sort(key=lambda one: one.position)
+    _lay_out(table, found)
+    for one in found:
+        slots = table.unpack(one.sensors)
+        table["known"][slots] = one.position
+    oldest = found[0]
+    table.resumed = oldest.resumed
+    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), basis)
+
+
+def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
+    """Give every sensor of the slices, ascending in age, the slot it had."""
+    places: dict[str, int] = {}
+    for one in slices:
+        if one.begin % _per_slice(table) or len(one.ids) > _per_slice(table):
+            raise StateError("the stored state was written by a version that stores other slices")
+        places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
+    sensors = {slot: sensor_id for sensor_id, slot in places.items()}
+    free = []
+    for slot in range(max(sensors, default=-1) + 1):
+        # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
+        taken = table.add(sensors.get(slot, f"\0{slot}"))
+        if slot not in sensors:
+            free.append(taken)
+    for slot in reversed(free):
+        table.remove(slot)

@@ -1,0 +1,1 @@
+"""Bundles on disk: what is in one, its versions, and whether it fits."""

@@ -1,0 +1,81 @@
+"""The file of profiles in a bundle for frames, and such a bundle opened for scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.detection.frameprofile import FrameProfile, pack_frame_profiles, unpack_frame_profiles
+from detector.detection.framesignal import Calibration, FrameModel
+from detector.errors import UserError
+from detector.models.bundle.bundles import PROFILES_FILE, Bundle
+from detector.models.runtime.onnx import open_runtime
+from detector.models.training.frame_sampling import scaled
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledReconstruct:
+    """Callable: frames (n, h, w, 1) in [0, 1] -> their reconstruction, by a network that takes scaled ones."""
+
+    network: Callable[[F32], F32]
+    center: float
+    scale: float
+
+    def __call__(self, frames: F32) -> F32:
+        """Scale, reconstruct, scale back: elementwise but for the network."""
+        rebuilt = self.network(scaled(frames[..., 0], self.center, self.scale))
+        back: F32 = rebuilt * np.float32(self.scale) + np.float32(self.center)
+        return back
+
+
+def save_frame_profiles(
+    path: Path, scale: tuple[float, float], calibration: Calibration, profiles: Mapping[str, FrameProfile]
+) -> None:
+    """Write what scoring needs beside the network as one compressed npz without pickled objects."""
+    arrays = pack_frame_profiles(profiles)
+    arrays |= {f"calibration_{field.name}": np.array(getattr(calibration, field.name)) for field in fields(Calibration)}
+    arrays["center_and_scale"] = np.array(scale)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def open_frame_model(bundle: Bundle, runtime: str = "onnx") -> FrameModel:
+    """Open a bundle for frames (see `bundles.load_bundle` with `kinds=FRAME_KINDS`) for scoring.
+
+    Raises UserError if the model or the profiles do not load, or are of other frames than the manifest says.
+    """
+    path = bundle.path / PROFILES_FILE
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        center, scale = arrays["center_and_scale"].tolist()
+        calibration = Calibration(
+            broad_spread=arrays["calibration_broad_spread"],
+            fine_spread=arrays["calibration_fine_spread"],
+            usual_mean=float(arrays["calibration_usual_mean"]),
+            usual_peak=float(arrays["calibration_usual_peak"]),
+            worst_peak=float(arrays["calibration_worst_peak"]),
+        )
+        profiles = unpack_frame_profiles(arrays)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the profiles: {error}", where=str(path), todo="Train the model again") from None
+    if bundle.image is None or calibration.fine_spread.shape != bundle.image:
+        raise UserError(
+            f"the profiles are of frames of shape {calibration.fine_spread.shape}, the manifest says {bundle.image}",
+            where=str(path),
+            todo="Train the model again",
+        )
+    return FrameModel(
+        name=bundle.name,
+        version=bundle.version,
+        digest=bundle.digest,
+        shape=bundle.image,
+        reconstruct=ScaledReconstruct(open_runtime(bundle, runtime), center, scale),
+        calibration=calibration,
+        profiles=profiles,
+    )

@@ -1,0 +1,147 @@
+"""Scoring windows with ONNX Runtime, such that a window's result never depends on its neighbours in the batch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from detector.detection.profile import Reconstruct
+from detector.errors import UserError
+from detector.models.bundle.bundles import Bundle
+
+F32 = NDArray[np.float32]
+
+CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
+"""Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""
+
+SELF_CHECK_WINDOWS: Final = 64
+_SELF_CHECK_GROUPS: Final = (7, 1)
+_QUIET: Final = 3  # errors only
+
+
+class Session(Protocol):
+    """The part of `onnxruntime.InferenceSession` that is used."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Descriptions of the inputs, with `name` and `shape`."""
+
+    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, F32]) -> Sequence[Any]:
+        """Compute the outputs named (all of them for None)."""
+
+
+class OnnxRuntime:
+    """Callable: float32 windows (n, 100, C), or frames (n, h, w, 1) -> their reconstruction, the same shape.
+
+    Not bound to a thread.
+
+    The bits of a window's result are the same in any batch. ONNX Runtime's kernels keep to that by themselves on the
+    machines seen so far; whether they do here is checked at construction, and if not, windows are scored in padded
+    batches of one fixed size, in the last resort one by one.
+    """
+
+    def __init__(self, session: Session, kind: str) -> None:
+        self._session = session
+        (description,) = session.get_inputs()
+        self._input = description.name
+        self.shape: tuple[int, ...] = tuple(int(size) for size in description.shape[1:])
+        self._padded = False
+        self._chunk = CHUNK[kind]
+        if not self._self_check():
+            self._padded = True
+            if not self._self_check():
+                self._chunk = 1
+
+    @classmethod
+    def load(cls, model: Path | bytes, kind: str, *, threads: int = 1) -> OnnxRuntime:
+        """Open an ONNX file, or its content. Raises UserError if it is no model ONNX Runtime can run."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # An idle pool spins by default and takes the core the stream's client needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = _QUIET
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # onnxruntime raises a dozen classes of its own that share no base but Exception.
+            where = None if isinstance(model, bytes) else str(model)
+            raise UserError(
+                f"ONNX Runtime cannot run this model: {error}", where=where, todo="Train the model again"
+            ) from None
+        return cls(session, kind)
+
+    @property
+    def batching(self) -> str:
+        """How windows are grouped: `free`, `padded` to one size, or `single`."""
+        return "free" if not self._padded else "padded" if self._chunk > 1 else "single"
+
+    def __call__(self, windows: F32) -> F32:
+        """Reconstruct windows. Raises ValueError for another shape or dtype."""
+        check_windows(windows, self.shape)
+        n = len(windows)
+        if 0 < n <= self._chunk:
+            return self._run(windows)
+        out = np.empty_like(windows)
+        for first in range(0, n, self._chunk):
+            out[first : first + self._chunk] = self._run(windows[first : first + self._chunk])
+        return out
+
+    def _run(self, windows: F32) -> F32:
+        n = len(windows)
+        if self._padded and n < self._chunk:
+            padded = np.zeros((self._chunk, *self.shape), dtype=np.float32)
+            padded[:n] = windows
+            windows = padded
+        result: F32 = self._session.run(None, {self._input: windows})[0]
+        return result[:n]
+
+    def _self_check(self) -> bool:
+        """Whether random windows give the same bits together, in small groups and one by one."""
+        windows = np.random.default_rng(0).normal(size=(SELF_CHECK_WINDOWS, *self.shape)).astype(np.float32)
+        together = self(windows).tobytes()
+        return all(
+            np.concatenate([self(windows[i : i + size]) for i in range(0, len(windows), size)]).tobytes() == together
+            for size in _SELF_CHECK_GROUPS
+        )
+
+
+def check_windows(windows: F32, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `windows` is float32 (n, *shape); the message names both shapes."""
+    if windows.shape[1:] != shape or windows.dtype != np.float32:
+        what = "windows" if len(shape) == 2 else "frames"
+        raise ValueError(
+            f"the model takes float32 {what} of shape (n, {', '.join(map(str, shape))}), "
+            f"these are {windows.dtype} of shape {windows.shape}"
+        )
+
+
+def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Reconstruct:
+    """Open a bundle's model for scoring, with `onnx` or `tensorflow`.
+
+    Raises UserError if the model does not load or takes other windows than the manifest says.
+    """
+    if runtime == "tensorflow":
+        # By name, so that serving with ONNX Runtime holds no reference to TensorFlow, not even a lazy one.
+        backend = importlib.import_module("detector.models.runtime.tensorflow")
+        loaded = backend.TensorFlowRuntime.load(bundle.path / "model.keras", bundle.kind)
+    elif runtime == "onnx":
+        loaded = OnnxRuntime.load(bundle.path / "model.onnx", bundle.kind)
+    else:
+        raise UserError(f"there is no runtime {runtime!r}", where="readings.runtime", todo="Use onnx or tensorflow")
+    if loaded.shape != bundle.shape:
+        raise UserError(
+            f"the model takes {'windows' if bundle.image is None else 'frames'} of shape {loaded.shape}, "
+            f"its manifest says {bundle.shape}",
+            where=str(bundle.path),
+            todo="Train the model again",
+        )
+    reconstruct: Reconstruct = loaded
+    return reconstruct

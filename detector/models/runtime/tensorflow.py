@@ -1,0 +1,64 @@
+"""Scoring windows with TensorFlow itself: slower to start and to run than ONNX Runtime, for comparison and doubt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import UserError
+from detector.models.bundle.spec import FRAME_KINDS
+from detector.models.runtime.onnx import check_windows
+from detector.models.training.tensorflow_setup import load_tensorflow, require_tensorflow
+
+F32 = NDArray[np.float32]
+
+_CHUNK: Final = {"dense": 1000, "lstm": 64, "conv": 64}
+
+
+class TensorFlowRuntime:
+    """Callable: float32 windows (n, 100, C), or frames (n, h, w, 1) -> their reconstruction, the same shape.
+
+    One `tf.function` of fixed signature, so nothing is traced again while serving. The last bits of a result may
+    depend on the size of the batch.
+    """
+
+    def __init__(self, model: Any, kind: str) -> None:
+        tf, _ = load_tensorflow()
+        self.shape: tuple[int, ...] = tuple(int(size) for size in model.input_shape[1:])
+        self._chunk = _CHUNK[kind]
+        signature = [tf.TensorSpec((None, *self.shape), tf.float32)]
+        self._run = tf.function(
+            lambda windows: model(windows, training=False),
+            input_signature=signature,
+            autograph=False,
+            jit_compile=False,
+        )
+        self(np.zeros((1, *self.shape), dtype=np.float32))  # traced now rather than on the first reading
+
+    @classmethod
+    def load(cls, path: Path, kind: str) -> TensorFlowRuntime:
+        """Open a `.keras` file; code inside it is refused.
+
+        Raises UserError if it is no such model, or TensorFlow is not installed.
+        """
+        require_tensorflow("frames.runtime" if kind in FRAME_KINDS else "readings.runtime")
+        _, keras = load_tensorflow()
+        try:
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            raise UserError(
+                f"Keras cannot load this model: {error}", where=str(path), todo="Train the model again"
+            ) from None
+        return cls(model, kind)
+
+    def __call__(self, windows: F32) -> F32:
+        """Reconstruct windows. Raises ValueError for another shape or dtype."""
+        check_windows(windows, self.shape)
+        out = np.empty_like(windows)
+        for first in range(0, len(windows), self._chunk):
+            part = slice(first, first + self._chunk)
+            out[part] = self._run(windows[part]).numpy()
+        return out

@@ -1,0 +1,1 @@
+"""What makes a model: data, architectures, the training loop, export."""

@@ -1,0 +1,75 @@
+"""Many pipelines over the same readings that differ only in how scores are judged: the scores are computed once.
+
+A row's score depends on its sensor's readings and profile, and on nothing that thresholds or episodes decide. So one
+pipeline computes the scores of a batch, and others with other budgets go the same path with those scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config.rules import RuleBook
+from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, score_block
+from detector.detection.table import SensorTable
+from detector.detection.windows import Block
+
+F64 = NDArray[np.float64]
+
+
+class Recorded:
+    """The scores of one batch by sensor, in order of its rows.
+
+    `record` is the `score_block` of the pipeline that computes them; each of `replay()` is that of another one, which
+    has to be given the same batch after it. `forget` ends the batch.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[str, list[F64]] = {}
+        self._joined: dict[str, F64] = {}
+        self._replays: list[_Replay] = []
+
+    def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
+        """Score, and keep the scores."""
+        scored = score_block(table, block, model, book)
+        for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
+            pair = np.stack([scored.u[:count, at], scored.counted[:count, at]])
+            self._scores.setdefault(table.name(slot), []).append(pair)
+        return scored
+
+    def replay(self) -> ScoreBlock:
+        """A new `score_block` that takes the scores from here."""
+        replay = _Replay(self)
+        self._replays.append(replay)
+        return replay
+
+    def of(self, sensor_id: str) -> F64:
+        """All scores of a sensor in this batch, and what of them counts (2, rows)."""
+        if sensor_id not in self._joined:
+            self._joined[sensor_id] = np.concatenate(self._scores[sensor_id], axis=1)
+        return self._joined[sensor_id]
+
+    def forget(self) -> None:
+        """The batch is over: every pipeline has been given it."""
+        self._scores.clear()
+        self._joined.clear()
+        for replay in self._replays:
+            replay.used.clear()
+
+
+class _Replay:
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+        self.used: dict[str, int] = {}
+
+    def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
+        parts = []
+        for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
+            sensor_id = table.name(slot)
+            first = self.used.get(sensor_id, 0)
+            parts.append(self._recorded.of(sensor_id)[:, first : first + count])
+            self.used[sensor_id] = first + count
+        u, counted = (block.by_tick(flat) for flat in np.concatenate(parts, axis=1))
+        rules = table["rules"][block.slots]
+        open_after, close_after = book.open_after[rules], book.close_after[rules]
+        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after, counted=counted)

@@ -1,0 +1,1 @@
+"""Made-up plants and cameras with labelled faults."""

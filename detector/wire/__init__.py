@@ -1,0 +1,1 @@
+"""Bytes to columns and back: readings, frames, alerts, schemas, recordings."""

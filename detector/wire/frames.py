@@ -1,0 +1,147 @@
+"""Records into frames: which camera, when, and its picture. A record by itself, so it may be done on any thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from detector.config.settings import LimitsConfig
+from detector.streams.base import Record
+from detector.times import EARLIEST, LATEST, OK, instants, rfc3339
+from detector.wire.images import F32, RawForm, Refused, decode
+from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, show
+
+_MILLISECOND: Final = 1_000_000
+_NUMBER: Final = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
+_ENCODED: Final = ("image/png", "image/jpeg", "image/jpg")
+
+
+class Frame(NamedTuple):
+    """One frame: `time` in ns, `pixels` (h, w) float32 in [0, 1]; `resized`: it had another size."""
+
+    camera: str
+    time: int
+    pixels: F32
+    resized: bool
+
+
+class NoFrame(NamedTuple):
+    """Why a record holds no frame."""
+
+    reason: Reason | FrameReason
+    message: str
+
+
+class FrameLine(msgspec.Struct, kw_only=True):
+    """A frame as a JSON line. Other keys are ignored."""
+
+    camera_id: str | None = None
+    sensor_id: str | None = None
+    key: str | None = None
+    timestamp: str | int | float | None = None
+    value_base64: bytes
+    content_type: str | None = None
+    shape: str | list[int] | None = None
+    dtype: str | None = None
+
+
+class FrameDecoder:
+    """Decodes records of frames to pictures of `shape` (h, w). Keeps nothing, so threads may share it.
+
+    `default_camera` names the camera of records that name none, `max_future` (ns) is how far a frame may lie beyond
+    its record's own timestamp.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        limits: LimitsConfig,
+        *,
+        default_camera: str | None = None,
+        max_future: int | None = None,
+    ) -> None:
+        self.shape = shape
+        self._limits = limits
+        self._default_camera = default_camera
+        self._max_future = max_future
+
+    def decode(self, record: Record) -> Frame | NoFrame:
+        """The frame of a record, or why it has none."""
+        try:
+            return self._frame(record)
+        except Refused as refused:
+            return NoFrame(refused.reason, refused.message)
+
+    def _frame(self, record: Record) -> Frame:
+        value = record.value or b""
+        headers = {name.lower(): text.decode("latin-1").strip() for name, text in record.headers}
+        key = record.key.decode(errors="surrogateescape") if record.key else None
+        raw = _raw_form(headers)
+        if raw is None and value[:1] == b"{":
+            line = _parse(value)
+            camera = next((name for name in (line.camera_id, line.sensor_id, line.key, key) if name is not None), None)
+            time = self._time(headers.get("timestamp", "") if line.timestamp is None else line.timestamp, record)
+            value, raw = line.value_base64, _raw_form(_headers_of(line))
+        else:
+            camera = key
+            time = self._time(headers.get("timestamp", ""), record)
+        camera = self._camera(camera)
+        pixels, resized = decode(value, self.shape, self._limits, raw)
+        return Frame(camera, time, pixels, resized)
+
+    def _camera(self, camera: str | None) -> str:
+        if camera is None:
+            camera = self._default_camera
+        if camera is None:
+            raise Refused("missing_sensor_id", "the record has no key, which names the camera")
+        if not is_sensor_id(camera):
+            raise Refused("bad_sensor_id", f"{show(camera)} is no camera id: 1 to {MAX_SENSOR_ID} printable characters")
+        return camera
+
+    def _time(self, raw: str | int | float, record: Record) -> int:
+        """When the frame was taken, ns: `raw`, or if that is empty the record's time."""
+        stamp = record.timestamp
+        stamp = None if stamp is None or stamp < 0 else stamp * _MILLISECOND
+        if raw == "":
+            if stamp is None:
+                raise Refused("bad_timestamp", "neither the frame nor the record says when it was taken")
+            if EARLIEST <= stamp < LATEST:
+                return stamp
+            raw = stamp
+        elif isinstance(raw, str) and _NUMBER.fullmatch(raw):
+            raw = float(raw) if "." in raw else int(raw)  # a header is text
+        times, codes = instants([raw])
+        if codes[0] != OK:
+            raise Refused(*explain_time(raw, int(codes[0])))
+        time = int(times[0])
+        if stamp is not None and self._max_future is not None and time > stamp + self._max_future:
+            raise Refused(
+                "timestamp_in_future",
+                f"timestamp {rfc3339(time)} is further beyond the record's than max_future allows",
+            )
+        return time
+
+
+def _parse(value: bytes) -> FrameLine:
+    try:
+        return msgspec.json.decode(value, type=FrameLine)
+    except (ValueError, RecursionError) as error:
+        raise Refused("malformed", f"not the JSON of a frame: {str(error)[:100]}") from None
+
+
+def _headers_of(line: FrameLine) -> dict[str, str]:
+    shape = ",".join(map(str, line.shape)) if isinstance(line.shape, list) else line.shape
+    found = {"content-type": line.content_type, "shape": shape, "dtype": line.dtype}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _raw_form(headers: Mapping[str, str]) -> RawForm | None:
+    """How raw pixels lie; None where the headers do not speak of raw pixels."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() in _ENCODED:
+        return None
+    if "shape" not in headers and "dtype" not in headers:
+        return None
+    return RawForm.of(headers.get("shape"), headers.get("dtype"))

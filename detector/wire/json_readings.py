@@ -1,0 +1,347 @@
+"""Records into readings: JSON in all its forms, and CSV rows. The hot path of the input.
+
+JSON is tried three ways. A batch in which every record is one plain reading costs one typed decode a record and a
+handful of array operations. Otherwise each record is decoded into a typed form that covers all valid messages. Only
+what fits neither is looked at piece by piece, to find the reason and to save the good readings of a partly bad message.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from detector.config.settings import FieldsConfig
+from detector.streams.base import Batch, Record
+from detector.times import instants
+from detector.wire.csv_readings import CsvRows
+from detector.wire.readings import MAX_SENSOR_ID, Draft, Readings, Reason, is_sensor_id, kind_of, show, too_far_ahead
+
+# What the typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting.
+_UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
+
+_Id = Annotated[str, Meta(min_length=1, max_length=MAX_SENSOR_ID)] | None
+# No value fits, so a message that has the key does not decode.
+_Absent = Annotated[str, Meta(min_length=1, max_length=0)] | UnsetType
+_Scalars = dict[str, float | list[float | None] | None]
+
+
+class _Rejected(Exception):  # noqa: N818  (an outcome, not an error)
+    """A message, or an element of it, is not a reading."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class ReadingDecoder:
+    """Decodes the batches of a stream of readings. Keeps nothing from one batch to the next.
+
+    `channels` are the value columns, `default_sensor` names the sensor of CSV rows without a sensor column, `interval`
+    (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
+    its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream).
+    """
+
+    def __init__(
+        self,
+        fields: FieldsConfig,
+        channels: tuple[str, ...],
+        default_sensor: str | None = None,
+        interval: int | None = None,
+        max_future: int | None = None,
+        place: str | None = None,
+    ) -> None:
+        self._channels = channels
+        self._names = frozenset(channels)
+        self._max_future = max_future
+        self._csv = CsvRows(fields, channels, default_sensor, interval, place)
+        self._id_key, self._time_key, self._value_key = fields.sensor_id, fields.timestamp, fields.value
+        self._times_key, self._values_key = f"{fields.timestamp}s", f"{fields.value}s"
+        names = {
+            "sensor_id": self._id_key,
+            "timestamp": self._time_key,
+            "value": self._value_key,
+            "timestamps": self._times_key,
+            "values": self._values_key,
+        }
+        plain = msgspec.defstruct(
+            "Plain",
+            [
+                ("sensor_id", _Id, None),
+                ("timestamp", int | float | str),
+                ("value", float | None),
+                ("timestamps", _Absent, UNSET),
+                ("values", _Absent, UNSET),
+            ],
+            rename=names,
+            kw_only=True,
+            gc=False,
+        )
+        message = msgspec.defstruct(
+            "Message",
+            [
+                ("sensor_id", _Id, None),
+                ("timestamp", int | float | str | UnsetType, UNSET),
+                ("value", float | None | UnsetType, UNSET),
+                ("timestamps", list[int | float | str] | UnsetType, UNSET),
+                ("values", list[float | None] | _Scalars | UnsetType, UNSET),
+            ],
+            rename=names,
+            kw_only=True,
+            gc=False,
+        )
+        self._decode_plain = msgspec.json.Decoder(plain).decode
+        self._decode_message = msgspec.json.Decoder(message | list[message]).decode  # type: ignore[valid-type]
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""
+        if batch.header is not None:
+            return self._csv.decode(batch).finish(batch.records, self._max_future)
+        if len(self._channels) == 1:
+            readings = self._decode_plainly(batch)
+            if readings is not None:
+                return readings
+        draft = Draft(len(self._channels))
+        for number, record in enumerate(batch.records):
+            try:
+                message = self._decode_message(record.value or b"")
+                taken = self._take(draft, number, record, message)
+            except _UNDECODABLE:
+                taken = False
+            if not taken:
+                self._examine(draft, number, record)
+        return draft.finish(batch.records, self._max_future)
+
+    def _decode_plainly(self, batch: Batch) -> Readings | None:
+        """Decode a batch in which every record is one good reading of one channel; None if it is not such a batch."""
+        decode = self._decode_plain
+        try:
+            messages: list[Any] = [decode(record.value or b"") for record in batch.records]
+        except _UNDECODABLE:
+            return None
+        ids = [message.sensor_id for message in messages]
+        try:
+            joined = "".join(ids)
+        except TypeError:  # an id is missing
+            try:
+                ids = [
+                    record.key.decode() if sensor is None and record.key else sensor
+                    for sensor, record in zip(ids, batch.records, strict=True)
+                ]
+                joined = "".join(ids)
+            except (TypeError, UnicodeDecodeError):
+                return None
+            if max(map(len, ids)) > MAX_SENSOR_ID:
+                return None
+        if not joined.isprintable() and not all(map(is_sensor_id, ids)):
+            return None
+        times, codes = instants([message.timestamp for message in messages])
+        count = len(messages)
+        records = np.arange(count)
+        if codes.any():
+            return None
+        ones = np.ones(count, dtype=np.int64)
+        late = too_far_ahead(batch.records, records, ones, times, self._max_future)
+        if late is not None and late.any():
+            return None
+        values = np.array([message.value for message in messages], dtype=np.float64)
+        return Readings(ids, ones, records, np.zeros(count, dtype=np.int64), times, values.reshape(count, 1), [])
+
+    def _take(self, draft: Draft, number: int, record: Record, message: Any) -> bool:
+        """Add a typed message to the draft, or else leave the draft alone and return False."""
+        if type(message) is list:
+            return self._take_list(draft, number, record, message)
+        sensor = message.sensor_id
+        if sensor is None:
+            if not record.key:
+                return False
+            sensor = record.key.decode()
+        if not is_sensor_id(sensor):
+            return False
+        times, values = message.timestamps, message.values
+        if times is UNSET:
+            row = self._row(message)
+            if row is None:
+                return False
+            draft.add(number, 0, sensor, message.timestamp, row)
+            return True
+        if message.timestamp is not UNSET or message.value is not UNSET or values is UNSET or not times:
+            return False
+        if type(values) is list:
+            columns = [values]
+        elif values.keys() == self._names:
+            columns = [values[name] for name in self._channels]
+        else:
+            return False
+        count = len(times)
+        if len(columns) != len(draft.columns):
+            return False
+        for column in columns:
+            if type(column) is not list or len(column) != count:
+                return False
+        draft.add_run(number, 0, sensor, count)
+        draft.times.extend(times)
+        for target, column in zip(draft.columns, columns, strict=True):
+            target.extend(column)
+        return True
+
+    def _take_list(self, draft: Draft, number: int, record: Record, messages: list[Any]) -> bool:
+        key = record.key.decode() if record.key else None
+        rows = []
+        for message in messages:
+            sensor = message.sensor_id or key
+            row = self._row(message)
+            if row is None or sensor is None or not is_sensor_id(sensor):
+                return False
+            rows.append((sensor, message.timestamp, row))
+        for element, (sensor, time, row) in enumerate(rows):
+            draft.add(number, element, sensor, time, row)
+        return bool(rows)
+
+    def _row(self, message: Any) -> list[float | None] | None:
+        """The values of a single reading by channel, None if it is not one."""
+        if message.timestamps is not UNSET or message.timestamp is UNSET:
+            return None
+        value, values = message.value, message.values
+        if values is UNSET:
+            return [value] if value is not UNSET and len(self._channels) == 1 else None
+        if value is not UNSET or type(values) is list or values.keys() != self._names:
+            return None
+        row = [values[name] for name in self._channels]
+        return None if any(type(value) is list for value in row) else row
+
+    def _examine(self, draft: Draft, number: int, record: Record) -> None:
+        """Take a message apart without haste: add its good readings, and say what is wrong with the others."""
+        try:
+            document = _parse(record.value)
+            if isinstance(document, list):
+                if not document:
+                    raise _Rejected("empty", "the list holds no readings")
+                for element, item in enumerate(document):
+                    try:
+                        sensor, time, row = self._examine_single(item, record)
+                    except _Rejected as problem:
+                        draft.reject(number, element, problem.reason, problem.message)
+                    else:
+                        draft.add(number, element, sensor, time, row)
+            elif isinstance(document, dict) and (self._times_key in document):
+                self._examine_lists(draft, number, record, document)
+            else:
+                draft.add(number, 0, *self._examine_single(document, record))
+        except _Rejected as problem:
+            draft.reject(number, None, problem.reason, problem.message)
+
+    def _examine_single(self, item: object, record: Record) -> tuple[str, str | int | float, list[float | None]]:
+        if not isinstance(item, dict):
+            raise _Rejected("malformed", f"expected an object, got {kind_of(item)}")
+        if self._times_key in item:
+            raise _Rejected("malformed", f"`{self._times_key}` stands inside a list of readings")
+        sensor = self._sensor(item, record)
+        if self._time_key not in item:
+            raise _Rejected("malformed", f"`{self._time_key}` is missing")
+        if self._value_key in item and self._values_key in item:
+            raise _Rejected("malformed", f"both `{self._value_key}` and `{self._values_key}` are given")
+        if self._value_key in item:
+            if len(self._channels) > 1:
+                raise _Rejected("channel_mismatch", f"one value; expected {self._expected()}")
+            row = [item[self._value_key]]
+        elif self._values_key in item:
+            values = item[self._values_key]
+            if not isinstance(values, dict):
+                raise _Rejected("malformed", f"`{self._values_key}` of one timestamp is no object of channels")
+            self._check_channels(values)
+            row = [values[name] for name in self._channels]
+        else:
+            raise _Rejected("malformed", f"`{self._value_key}` is missing")
+        time = item[self._time_key]
+        return sensor, _checked_time(time), [_checked_value(value) for value in row]
+
+    def _examine_lists(self, draft: Draft, number: int, record: Record, document: dict[str, Any]) -> None:
+        for key in (self._time_key, self._value_key):
+            if key in document:
+                raise _Rejected("malformed", f"both `{key}` and `{self._times_key}` are given")
+        sensor = self._sensor(document, record)
+        times, values = document[self._times_key], document.get(self._values_key)
+        if not isinstance(times, list) or not isinstance(values, list | dict):
+            raise _Rejected("malformed", f"`{self._times_key}` and `{self._values_key}` are no lists")
+        if isinstance(values, list):
+            if len(self._channels) > 1:
+                raise _Rejected("channel_mismatch", f"one list of values; expected {self._expected()}")
+            columns = [values]
+        else:
+            self._check_channels(values)
+            columns = [values[name] for name in self._channels]
+            if not all(isinstance(column, list) for column in columns):
+                raise _Rejected("malformed", "the values of a channel are no list")
+        for column in columns:
+            if len(column) != len(times):
+                raise _Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
+        if not times:
+            raise _Rejected("empty", "the lists are empty")
+        for element, (time, *row) in enumerate(zip(times, *columns, strict=True)):
+            try:
+                draft.add(number, element, sensor, _checked_time(time), [_checked_value(value) for value in row])
+            except _Rejected as problem:
+                draft.reject(number, element, problem.reason, problem.message)
+
+    def _sensor(self, item: dict[str, Any], record: Record) -> str:
+        sensor = item.get(self._id_key)
+        if sensor is None:
+            if not record.key:
+                raise _Rejected("missing_sensor_id", f"no `{self._id_key}`, and the record has no key")
+            sensor = record.key.decode(errors="surrogateescape")
+        if not isinstance(sensor, str):
+            raise _Rejected("bad_sensor_id", f"the sensor id is {kind_of(sensor)}, not text")
+        if not is_sensor_id(sensor):
+            raise _Rejected(
+                "bad_sensor_id", f"{show(sensor)} is no sensor id: 1 to {MAX_SENSOR_ID} printable characters"
+            )
+        return sensor
+
+    def _check_channels(self, values: dict[str, Any]) -> None:
+        if values.keys() != self._names:
+            found = ", ".join(show(name) for name in list(values)[:10]) or "none"
+            raise _Rejected("channel_mismatch", f"channels {found}; expected {self._expected()}")
+
+    def _expected(self) -> str:
+        return ", ".join(f"`{name}`" for name in self._channels)
+
+
+def _parse(value: bytes | None) -> object:
+    """Read JSON leniently (NaN and the like are numbers here, to be rejected one by one). Raises _Rejected."""
+    if value is None or not value.strip():
+        raise _Rejected("empty", "the record has no value")
+    try:
+        document: object = json.loads(value.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _Rejected("malformed", "not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise _Rejected("malformed", f"not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise _Rejected("malformed", "the JSON is nested too deeply") from None
+    except ValueError:  # an integer of thousands of digits
+        raise _Rejected("malformed", "a number is too long") from None
+    return document
+
+
+def _checked_time(time: object) -> str | int | float:
+    if isinstance(time, str | int | float) and not isinstance(time, bool):
+        return time
+    raise _Rejected("bad_timestamp", f"timestamp is {kind_of(time)}, neither RFC 3339 nor an epoch number")
+
+
+def _checked_value(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = float("inf")
+        if number - number == 0:
+            return number
+    raise _Rejected("bad_value", f"value {show(value)} is neither a finite number nor null")

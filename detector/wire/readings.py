@@ -1,0 +1,276 @@
+"""What decoding yields: readings in columns, and a reason for every record that is not (wholly) among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.streams.base import Record
+from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
+
+Reason = Literal[
+    "empty",  # no value, no text, or a list without readings
+    "malformed",  # not UTF-8, not JSON, not the shape of a reading; a CSV row with other columns than the header
+    "missing_sensor_id",  # neither in the message nor as the record's key
+    "bad_sensor_id",  # not text, empty, longer than 256 characters, or with control characters
+    "bad_timestamp",  # neither RFC 3339 nor an epoch number
+    "timestamp_out_of_range",  # outside the years 2000 to 2100
+    "timestamp_in_future",  # later than the broker's timestamp by more than `max_future`
+    "bad_value",  # neither a finite number nor null
+    "channel_mismatch",  # other channels than the configured ones
+    "length_mismatch",  # lists of unequal length
+]
+FrameReason = Literal[
+    "damaged",  # an image that ends early or cannot be decoded
+    "too_many_bytes",  # a frame above `frames.limits.bytes`
+    "too_many_pixels",  # a frame above `frames.limits.pixels`, known before it is decoded
+    "shape_mismatch",  # raw pixels of another length than their shape and type say
+]
+"""Of frames alone, which are rejected for most of the reasons above as well."""
+REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
+
+MAX_SENSOR_ID: Final = 256
+PORTION: Final = 4_000
+_MILLISECOND: Final = 1_000_000
+
+
+class Reject(NamedTuple):
+    """Why a record, or a part of it, holds no readings.
+
+    `record` is its index in the batch; `elements` are the indices of the rejected readings within the message, None
+    where nothing of the message was accepted. `reason` and `message` are those of the first rejected reading.
+    """
+
+    record: int
+    reason: Reason | FrameReason
+    message: str
+    elements: list[int] | None
+
+
+@dataclass(slots=True)
+class Readings:
+    """The readings of one batch in arrival order, n of them in r runs.
+
+    A run holds the readings of one sensor that follow each other in one record. A missing value is NaN.
+    """
+
+    ids: list[str]
+    """(r,) the sensor of each run."""
+    counts: NDArray[np.int64]
+    """(r,) readings in each run, at least 1."""
+    records: NDArray[np.int64]
+    """(r,) index of each run's record in the batch."""
+    elements: NDArray[np.int64]
+    """(n,) index of each reading within its message."""
+    times: NDArray[np.int64]
+    """(n,) ns since the epoch."""
+    values: NDArray[np.float64]
+    """(n, channels), C-contiguous."""
+    rejects: list[Reject]
+    """At most one a record, in the order of the records."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def only(self, kept: NDArray[np.bool_]) -> Readings:
+        """Some of the readings (n,), with all rejects."""
+        runs = np.repeat(np.arange(len(self.ids)), self.counts)
+        counts = np.bincount(runs[kept], minlength=len(self.ids))
+        left = np.flatnonzero(counts)
+        return Readings(
+            ids=[self.ids[run] for run in left.tolist()],
+            counts=counts[left],
+            records=self.records[left],
+            elements=self.elements[kept],
+            times=self.times[kept],
+            values=self.values[kept],
+            rejects=self.rejects,
+        )
+
+
+class Problem(NamedTuple):
+    """One rejected reading, or with `element` None a whole rejected message."""
+
+    record: int
+    element: int | None
+    reason: Reason
+    message: str
+
+
+class Draft:
+    """Readings under way, in arrival order.
+
+    Python's numbers are turned into arrays in portions, while they are still in the processor's cache.
+    """
+
+    __slots__ = (
+        "_bad",
+        "_done",
+        "_pieces",
+        "channels",
+        "columns",
+        "counts",
+        "firsts",
+        "ids",
+        "problems",
+        "records",
+        "times",
+    )
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self.ids: list[str] = []
+        self.counts: list[int] = []
+        self.records: list[int] = []
+        self.firsts: list[int] = []
+        """The element index with which each run begins."""
+        self.times: list[str | int | float] = []
+        """Of the readings since the last portion, as they came."""
+        self.columns: list[list[float | None]] = [[] for _ in range(channels)]
+        """Likewise the values, one list a channel."""
+        self.problems: list[Problem] = []
+        self._pieces: list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]] = []
+        self._bad: list[tuple[int, Reason, str]] = []
+        self._done = 0
+
+    def add(
+        self, record: int, element: int, sensor: str, time: str | int | float, values: Sequence[float | None]
+    ) -> None:
+        """Append one reading; it joins the last run where it continues that."""
+        ids = self.ids
+        if ids and self.records[-1] == record and ids[-1] == sensor and self.firsts[-1] + self.counts[-1] == element:
+            self.counts[-1] += 1
+        else:
+            self.add_run(record, element, sensor, 1)
+        self.times.append(time)
+        for column, value in zip(self.columns, values, strict=True):
+            column.append(value)
+
+    def add_run(self, record: int, first: int, sensor: str, count: int) -> None:
+        """Begin a run. The caller appends its `count` times and values."""
+        if len(self.times) >= PORTION:
+            self._convert()
+        self.ids.append(sensor)
+        self.counts.append(count)
+        self.records.append(record)
+        self.firsts.append(first)
+
+    def reject(self, record: int, element: int | None, reason: Reason, message: str) -> None:
+        """Note that a reading, or with `element` None the whole message, is not among the readings."""
+        self.problems.append(Problem(record, element, reason, message))
+
+    def _convert(self) -> None:
+        times, codes = instants(self.times)
+        good = codes == OK
+        if not good.all():
+            for index in np.flatnonzero(~good).tolist():
+                self._bad.append((self._done + index, *explain_time(self.times[index], int(codes[index]))))
+        values = np.array(self.columns, dtype=np.float64).T
+        self._pieces.append((times, good, values))
+        self._done += len(times)
+        self.times = []
+        self.columns = [[] for _ in range(self.channels)]
+
+    def finish(self, batch: Sequence[Record], max_future: int | None) -> Readings:
+        """Put everything into columns, without the readings whose time is bad. `max_future` is in ns."""
+        self._convert()
+        times, good, values = (np.concatenate(pieces) for pieces in zip(*self._pieces, strict=True))
+        ids = self.ids
+        counts = np.array(self.counts, dtype=np.int64)
+        records = np.array(self.records, dtype=np.int64)
+        firsts = np.array(self.firsts, dtype=np.int64)
+        elements = np.arange(len(times)) - np.repeat(np.cumsum(counts) - counts - firsts, counts)
+        late = too_far_ahead(batch, records, counts, times, max_future)
+        if late is not None and (late := late & good).any():
+            for index in np.flatnonzero(late).tolist():
+                message = f"timestamp {rfc3339(times[index])} is further beyond the record's than max_future allows"
+                self._bad.append((index, "timestamp_in_future", message))
+            good &= ~late
+        if self._bad:
+            runs = np.repeat(np.arange(len(counts)), counts)
+            for index, reason, message in self._bad:
+                self.reject(self.records[runs[index]], int(elements[index]), reason, message)
+            counts = np.bincount(runs[good], minlength=len(counts))
+            kept = counts > 0
+            ids = [sensor for sensor, keep in zip(ids, kept.tolist(), strict=True) if keep]
+            counts, records = counts[kept], records[kept]
+            elements, times, values = elements[good], times[good], values[good]
+        rejects = _summarize(self.problems, set(records.tolist())) if self.problems else []
+        return Readings(ids, counts, records, elements, times, np.ascontiguousarray(values), rejects)
+
+
+def too_far_ahead(
+    batch: Sequence[Record],
+    records: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    times: NDArray[np.int64],
+    max_future: int | None,
+) -> NDArray[np.bool_] | None:
+    """(n,) which times lie more than `max_future` ns beyond their record's own timestamp; None where nothing limits.
+
+    `records` (r,) are the records of the runs, `counts` (r,) the times in each.
+    """
+    if max_future is None:
+        return None
+    stamps = [record.timestamp for record in batch]
+    if all(stamp is None for stamp in stamps):
+        return None
+    # A broker says -1 for no timestamp. What lies beyond LATEST limits nothing, so it may be cut there.
+    limit = LATEST // _MILLISECOND
+    known = np.array([limit if stamp is None or stamp < 0 else min(stamp, limit) for stamp in stamps], dtype=np.int64)
+    return times > np.repeat((known * _MILLISECOND + min(max_future, LATEST))[records], counts)
+
+
+def explain_time(raw: str | int | float, code: int) -> tuple[Reason, str]:
+    """The reason and the words for a timestamp that is not `OK`."""
+    if code == OUT_OF_RANGE:
+        years = f"{rfc3339(EARLIEST)[:4]} to {rfc3339(LATEST)[:4]}"
+        return "timestamp_out_of_range", f"timestamp {show(raw)} lies outside the years {years}"
+    return "bad_timestamp", f"timestamp {show(raw)} is neither RFC 3339 nor an epoch number"
+
+
+def is_sensor_id(text: str) -> bool:
+    """Whether a sensor may be called this: 1 to 256 characters, no control characters, no halves of characters."""
+    if not 0 < len(text) <= MAX_SENSOR_ID:
+        return False
+    return text.isprintable() or not any(
+        char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" for char in text
+    )
+
+
+def show(raw: object) -> str:
+    """A value of a message, short enough for one line and free of what disturbs one."""
+    if isinstance(raw, list | dict):
+        return kind_of(raw)
+    text = raw if isinstance(raw, str) else json.dumps(raw)
+    text = text[:40] + "…" if len(text) > 41 else text
+    return "`" + "".join(char if char.isprintable() else "?" for char in text) + "`"
+
+
+def kind_of(value: object) -> str:
+    """What kind of JSON value this is, in words."""
+    kinds = {type(None): "null", bool: "a boolean", str: "text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")
+
+
+def _summarize(problems: list[Problem], accepted: set[int]) -> list[Reject]:
+    """One reject a record, from the first of its problems."""
+    by_record: dict[int, list[Problem]] = {}
+    for problem in problems:
+        by_record.setdefault(problem.record, []).append(problem)
+    rejects = []
+    for record, found in sorted(by_record.items()):
+        found.sort(key=lambda problem: -1 if problem.element is None else problem.element)
+        elements = [problem.element for problem in found if problem.element is not None]
+        first = found[0]
+        whole = record not in accepted
+        message = first.message
+        if not whole or len(elements) > 1:
+            message = f"reading {first.element}: {message}"
+        rejects.append(Reject(record, first.reason, message, None if whole else elements))
+    return rejects

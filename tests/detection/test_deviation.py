@@ -1,0 +1,158 @@
+"""How far and to which side a value has to lie off for its row to count."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.config.load import MinDeviation, ReadingsConfig
+from detector.detection.deviation import deviations, matters
+from detector.detection.profile import Profile
+from detector.detection.signals import F64
+from detector.wire.alerts import decode_alert
+from tests import plant
+from tests.plant import START
+
+
+def asked(
+    values: list[float],
+    usual: list[float],
+    scale: list[float],
+    *,
+    direction: float = 0.0,
+    absolute: float = 0.0,
+    relative: float = 0.0,
+    leaning: list[float] | None = None,
+) -> bool:
+    now = np.array([[values]])
+    off = now - np.array(usual)
+    limits = (np.array([limit]) for limit in (direction, absolute, relative))
+    return bool(matters(now, off, off if leaning is None else np.array([[leaning]]), np.array([scale]), *limits)[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "counts"),
+    [
+        (53.0, {}, True),
+        (50.0, {}, True),
+        (53.0, {"direction": 1.0}, True),
+        (53.0, {"direction": -1.0}, False),
+        (47.0, {"direction": -1.0}, True),
+        (50.0, {"direction": 1.0}, False),
+        (53.0, {"absolute": 3.0}, True),
+        (52.9, {"absolute": 3.0}, False),
+        (47.0, {"absolute": 3.0}, True),
+        (53.0, {"relative": 0.05}, True),
+        (52.0, {"relative": 0.05}, False),
+        (53.0, {"absolute": 1.0, "relative": 0.1}, False),
+        (53.0, {"absolute": 5.0, "relative": 0.01}, False),
+        (47.0, {"absolute": 1.0, "direction": 1.0}, False),
+    ],
+)
+def test_a_row_counts_if_it_deviates_enough_to_the_right_side(
+    value: float, limits: dict[str, Any], counts: bool
+) -> None:
+    assert asked([value], [50.0], [2.0], **limits) is counts
+
+
+def test_the_magnitude_of_what_is_expected_counts_below_zero_too() -> None:
+    assert asked([-53.0], [-50.0], [2.0], relative=0.05)
+    assert not asked([-52.0], [-50.0], [2.0], relative=0.05)
+
+
+def test_of_several_channels_the_worst_in_its_own_unit_counts() -> None:
+    # The first lies 1 unit above, the second 3 units below: what the second does decides.
+    values, expected, scale = [60.0, 0.7], [50.0, 1.0], [10.0, 0.1]
+    assert not asked(values, expected, scale, direction=1.0)
+    assert asked(values, expected, scale, direction=-1.0)
+    assert not asked(values, expected, scale, absolute=1.0)
+    assert asked(values, expected, scale, relative=0.3 - 1e-9)
+    assert asked([51.0, 51.0], [50.0, 50.0], [1.0, 1.0], direction=1.0)
+    assert asked([51.0, 49.0], [50.0, 50.0], [1.0, 1.0], direction=1.0), "of equal ones the first"
+
+
+def test_the_side_is_that_of_late_and_the_size_that_of_the_newest_value() -> None:
+    assert asked([49.0], [50.0], [2.0], direction=1.0, absolute=1.0, leaning=[5.0])
+    assert not asked([51.0], [50.0], [2.0], direction=1.0, leaning=[-5.0])
+    assert not asked([49.5], [50.0], [2.0], absolute=1.0, leaning=[5.0])
+
+
+def test_the_usual_level_follows_what_lasts_and_hardly_what_does_not() -> None:
+    usual, scale, lean = np.array([[50.0], [7.0]]), np.array([[2.0], [1.0]]), np.full((2, 1), np.nan)
+    off, leaning = deviations(np.full((8000, 2, 1), 53.0), [2] + [1] * 7999, usual, lean, scale)
+    assert off[0, :, 0].tolist() == leaning[0, :, 0].tolist() == [3.0, 46.0]
+    assert usual[0, 0] == pytest.approx(53 - 3 * math.exp(-2), abs=0.01)
+    assert usual[1, 0] == 7 + 2 / 8001 * 5, "one row, however absurd, counts as five units"
+    assert off[1:, 1].tolist() == [[0.0]] * 7999
+
+
+def test_the_lean_is_an_average_over_a_window() -> None:
+    values = np.concatenate([np.full(500, 50.0), np.full(100, 60.0)])[:, None, None]
+    _, leaning = deviations(values, [1] * 600, np.array([[50.0]]), np.array([[0.0]]), np.array([[1e-9]]))
+    assert leaning[499, 0, 0] == pytest.approx(0, abs=1e-6)
+    assert leaning[599, 0, 0] == pytest.approx(10 * (1 - (1 - 2 / 101) ** 100), rel=1e-6)
+
+
+def test_levels_in_parts_are_the_same_bits() -> None:
+    values = np.random.default_rng(0).normal(50, 3, (200, 3, 2))
+    scale = np.ones((3, 2))
+    moving = [np.full((3, 2), start) for start in (50.0, np.nan, 50.0, np.nan)]
+    together = deviations(values, [3] * 200, moving[0], moving[1], scale)
+    apart = [deviations(values[i : i + 40], [3] * 40, moving[2], moving[3], scale) for i in range(0, 200, 40)]
+    for whole, parts in zip(together, zip(*apart, strict=True), strict=True):
+        assert np.array_equal(whole, np.concatenate(parts))
+    assert np.array_equal(moving[0], moving[2])
+    assert np.array_equal(moving[1], moving[3])
+
+
+# -- in the pipeline -------------------------------------------------------------------------------------------------
+
+
+def profile() -> Profile:
+    return plant.profile_of(plant.healthy(np.random.default_rng(5), 1500), plant.reconstructor())
+
+
+def opened(config: ReadingsConfig, values: F64) -> list[int]:
+    """The rows at which episodes open."""
+    records = plant.records_of([plant.readings_of("a", values)])
+    alerts = [
+        decode_alert(one.value)
+        for one in plant.play(plant.pipeline_of(config, plant.model_of({"a": profile()})), records)
+    ]
+    return [alert.source.opened_offset for alert in alerts if alert.event == "opened"]
+
+
+def shifted(size: float) -> F64:
+    values = plant.healthy(np.random.default_rng(6), 900)
+    values[400:600] += size
+    return values
+
+
+@pytest.mark.parametrize(("size", "direction", "found"), [
+    (15.0, "both", 1), (15.0, "above", 1), (15.0, "below", 0), (-15.0, "below", 1), (-15.0, "above", 0),
+])  # fmt: skip
+def test_what_deviates_to_the_other_side_stays_quiet(size: float, direction: str, found: int) -> None:
+    assert len(opened(plant.readings_config(direction=direction), shifted(size))) == found
+
+
+@pytest.mark.parametrize(("least", "found"), [(0.0, 1), (5.0, 1), (30.0, 0)])
+def test_what_deviates_too_little_to_matter_stays_quiet(least: float, found: int) -> None:
+    assert len(opened(plant.readings_config(min_deviation=MinDeviation(absolute=least)), shifted(15.0))) == found
+
+
+def test_rows_that_do_not_count_are_no_peaks_and_the_budget_holds() -> None:
+    """Faults nobody wants to hear of fill no reservoir: the threshold stays where those that matter put it."""
+    values = plant.healthy(np.random.default_rng(8), 6000)
+    for first in range(500, 5500, 500):
+        values[first : first + 40] -= 15
+    config = plant.readings_config(direction="above", false_alarms=plant.per_readings(1000))
+    pipeline = plant.pipeline_of(config, plant.model_of({"a": profile()}))
+    assert plant.play(pipeline, plant.records_of([plant.readings_of("a", values)])) == []
+    table = plant.table_of(pipeline, config)
+    slot = table.slots["a"]
+    assert table["credit"][slot] == pytest.approx(5.9, abs=0.1)
+    assert (table["peaks"][slot] - table["forgotten"][slot]).max() < 0.6
+    assert table["clock"][slot] == START + 5999 * plant.SECOND

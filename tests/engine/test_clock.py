@@ -1,0 +1,99 @@
+"""The partition clock: the newest believable time, whatever the batches."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.detection.table import NEVER
+from detector.engine.clock import DAY, PartitionClock
+
+AHEAD = 2 * DAY
+
+
+def advance(clock: PartitionClock, times: list[int], records: list[int] | None = None) -> tuple[list[int], list[int]]:
+    """The clock after each record (one a reading, unless told) and the jumps as a list by record."""
+    at = np.arange(len(times)) if records is None else np.array(records, dtype=np.int64)
+    count = int(at[-1]) + 1 if len(at) else 0
+    after, jumps = clock.advance(np.array(times, dtype=np.int64), at, count)
+    by_record = [0] * count
+    for record, jump in jumps:
+        by_record[record] += jump
+    return after.tolist(), by_record
+
+
+def test_the_clock_is_the_largest_time_so_far() -> None:
+    clock = PartitionClock()
+    assert clock.now == NEVER
+    assert advance(clock, [5, 3, 9, 9, 7]) == ([5, 5, 9, 9, 9], [0] * 5)
+    assert advance(clock, [8, 10])[0] == [9, 10]
+
+
+def test_a_record_counts_as_a_whole_and_one_without_readings_changes_nothing() -> None:
+    assert advance(PartitionClock(), [5, 9, 7, 11], [0, 0, 2, 3])[0] == [9, 9, 9, 11]
+    clock = PartitionClock(40)
+    after, jumps = clock.advance(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 2)
+    assert after.tolist() == [40, 40]
+    assert jumps == []
+
+
+def test_the_first_time_is_taken_for_what_it_is() -> None:
+    assert advance(PartitionClock(), [50 * DAY])[0] == [50 * DAY]
+
+
+def test_a_day_ahead_is_believed_at_once_and_more_is_not() -> None:
+    clock = PartitionClock(0)
+    assert advance(clock, [DAY, 2 * DAY + 1, DAY + 5])[0] == [DAY, DAY, DAY + 5]
+    assert clock.ahead == 0
+
+
+def test_twenty_readings_in_a_row_beyond_a_day_move_the_clock() -> None:
+    clock = PartitionClock(0)
+    after, jumps = advance(clock, [AHEAD + i for i in range(25)])
+    assert after == [0] * 19 + [AHEAD + i for i in range(19, 25)]
+    assert jumps == [0] * 19 + [AHEAD + 19] + [0] * 5
+
+
+def test_one_sane_reading_starts_the_count_again() -> None:
+    clock = PartitionClock(0)
+    after, jumps = advance(clock, [AHEAD] * 19 + [7] + [AHEAD] * 19)
+    assert after[-1] == 7
+    assert not any(jumps)
+    assert clock.ahead == 19
+
+
+def test_so_does_a_batch_of_sane_readings() -> None:
+    clock = PartitionClock(0)
+    for batch in ([AHEAD] * 19, [7, 8], [AHEAD]):
+        after, jumps = advance(clock, batch)
+        assert not any(jumps)
+    assert (after, clock.ahead) == ([8], 1)
+
+
+def test_two_jumps_in_one_record_add_up() -> None:
+    clock = PartitionClock(0)
+    after, jumps = advance(clock, [AHEAD] * 20 + [3 * AHEAD] * 20, [0] * 40)
+    assert after == [3 * AHEAD]
+    assert jumps == [3 * AHEAD]
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 100), st.integers(AHEAD, AHEAD + 50), st.just(5 * DAY)), max_size=120),
+    st.lists(st.integers(0, 120)),
+)
+def test_batches_do_not_matter(times: list[int], cuts: list[int]) -> None:
+    # Long enough runs of far times, so that some are believed.
+    times = [time for time in times for _ in range(1 if time < DAY else 7)]
+    whole, parts = PartitionClock(), PartitionClock()
+    expected = advance(whole, times)
+    found: tuple[list[int], list[int]] = ([], [])
+    edges = sorted({0, len(times), *(cut for cut in cuts if cut < len(times))})
+    for first, last in itertools.pairwise(edges):
+        after, jumps = advance(parts, times[first:last])
+        found[0].extend(after)
+        found[1].extend(jumps)
+    assert found == expected
+    assert (parts.now, parts.ahead) == (whole.now, whole.ahead)

@@ -1,0 +1,62 @@
+"""From readings to a bundle in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.config.load import TrainingConfig
+from detector.detection.profile import build_profile
+from detector.errors import OperationError, UserError
+from detector.models.bundle.bundles import load_bundle
+from detector.models.bundle.spec import ModelSpec
+from detector.models.runtime.onnx import OnnxRuntime, open_runtime
+from detector.models.training import building
+from detector.models.training.building import build_bundle
+from tests.models.conftest import NOON, waves
+
+SPEC = ModelSpec("dense", ("value",), hidden=(8,), activation="tanh", scaler="symmetric")
+
+
+def test_profiles_are_what_the_daemon_would_build(tmp_path: Path) -> None:
+    series = waves(2, 300)
+    done: list[int] = []
+    settings = TrainingConfig(epochs=1)
+    bundle, report = build_bundle(
+        tmp_path, series, SPEC, settings, stride=3, open_after=(3, 5), created=NOON, profiled=done.append
+    )
+    assert done == [1, 2]
+    assert load_bundle(tmp_path, bundle.version) == bundle
+    reconstruct = open_runtime(bundle)
+    for sensor_id, profile in bundle.profiles().items():
+        times, values = series[sensor_id]
+        again, _ = build_profile(times, values, reconstruct, scaler="symmetric", stride=3, open_after=(3, 5))
+        assert profile.worst.tobytes() == again.worst.tobytes()
+        assert profile.peak_v.tobytes() == again.peak_v.tobytes()
+    summary = bundle.manifest.training
+    assert (summary["sensors"], summary["rows"], summary["epochs"]) == (2, 600, report.epochs)
+    assert (summary["from"], summary["to"]) == ("1970-01-01T00:00:00Z", "1970-01-01T00:04:59Z")
+    assert summary["train"]["windows"] == report.train.windows
+    assert list(bundle.manifest.calibration["median_worst"]) == ["prediction value", "reconstruction", "level value"]
+    assert set(bundle.manifest.libraries) >= {"tensorflow", "onnxruntime", "numpy"}
+
+
+def test_a_wrong_export_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxRuntime, "__call__", lambda self, windows: windows + np.float32(1))
+    with pytest.raises(OperationError, match="the exported model differs"):
+        build_bundle(
+            tmp_path, waves(1, 150), SPEC, TrainingConfig(epochs=1), stride=1, open_after=(10, 10), created=NOON
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "train", lambda *_, **__: pytest.fail("it was trained"))
+    (tmp_path / "file").write_text("")
+    for directory, name in ((tmp_path / "file" / "models", None), (tmp_path, "a/b")):
+        with pytest.raises(UserError):
+            build_bundle(
+                directory, waves(1, 150), SPEC, TrainingConfig(), stride=1, open_after=(1, 1), created=NOON, name=name
+            )

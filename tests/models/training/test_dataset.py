@@ -1,0 +1,137 @@
+"""From batches of records to each sensor's rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.config.load import FieldsConfig
+from detector.models.training.dataset import Collected, collect, constant_sensors, in_order
+from detector.streams.base import Batch, Partition, Record
+from detector.wire.json_readings import ReadingDecoder
+
+SECOND = 10**9
+START = 1_700_000_000
+
+
+def batches(messages: Sequence[object], size: int = 4) -> list[Batch]:
+    records = [Record(10 * i, None, json.dumps(message).encode()) for i, message in enumerate(messages)]
+    return [
+        Batch(Partition("readings", 0), records[i : i + size], 10 * (i + size), None, i)
+        for i in range(0, len(records), size)
+    ]
+
+
+def reading(second: int, value: object = 1.0, sensor: str = "a") -> dict[str, object]:
+    return {"sensor_id": sensor, "timestamp": START + second, "value": value}
+
+
+def collected(messages: Sequence[object], **keywords: Any) -> Collected:
+    return collect(batches(messages), ReadingDecoder(FieldsConfig(), ("value",)), **keywords)
+
+
+def seconds(found: Collected, sensor: str = "a") -> list[int]:
+    return [time // SECOND - START for time in found.series[sensor][0].tolist()]
+
+
+def test_readings_are_sorted_by_sensor_and_keep_their_order() -> None:
+    messages = [reading(second, second * k, sensor) for second in range(20) for k, sensor in enumerate("ab", 1)]
+    found = collected(messages)
+    assert list(found.series) == ["a", "b"]
+    assert seconds(found) == seconds(found, "b") == list(range(20))
+    assert found.series["b"][1].tolist() == [[2.0 * second] for second in range(20)]
+    assert (found.records, found.readings, found.refused, found.outside, found.missing) == (40, 40, 0, 0, 0)
+
+
+def test_messages_of_many_readings_and_channels() -> None:
+    message = {
+        "sensor_id": "a",
+        "timestamps": [START, START + 1, START + 2],
+        "values": {"flow": [1, 2, None], "heat": [4, 5, 6]},
+    }
+    found = collect(batches([message]), ReadingDecoder(FieldsConfig(), ("heat", "flow")))
+    assert found.series["a"][1].tolist() == [[4, 1], [5, 2]]
+    assert found.missing == 1
+
+
+def test_a_csv_file_has_its_sensor_from_outside() -> None:
+    rows = [f"2026-01-01 00:00:{second:02d},{second}".encode() for second in range(10)]
+    batch = Batch(Partition("x", 0), [Record(i, None, row) for i, row in enumerate(rows)], 10, b"timestamp,value", 0)
+    found = collect([batch], ReadingDecoder(FieldsConfig(), ("value",), "pump"))
+    assert found.series["pump"][1][:, 0].tolist() == list(range(10))
+
+
+def test_missing_late_and_repeated_readings_make_no_rows() -> None:
+    found = collected([reading(5), reading(6, None), reading(5, 9), reading(4), reading(6), reading(8), reading(7)])
+    assert seconds(found) == [5, 6, 8]
+    assert found.series["a"][1][:, 0].tolist() == [1.0, 1.0, 1.0]
+    assert (found.missing, found.late, found.duplicate, found.resets) == (1, 2, 1, 0)
+
+
+def test_a_clock_set_back_goes_on_from_the_new_time() -> None:
+    found = collected([reading(1000 + i) for i in range(5)] + [reading(i) for i in range(30)])
+    assert seconds(found) == [1000, 1001, 1002, 1003, 1004, *range(19, 30)]
+    assert (found.late, found.resets) == (19, 1)
+
+
+def test_the_first_rows_of_each_sensor_as_they_came() -> None:
+    messages = [reading(second, None if second == 1 else 1.0, sensor) for second in range(6) for sensor in "ab"]
+    found = collected(messages, rows=4)
+    assert seconds(found) == seconds(found, "b") == [0, 2, 3]
+    assert (found.missing, found.outside) == (2, 4)
+
+
+def test_since_counts_back_from_the_newest_reading_of_all_and_until_is_not_included() -> None:
+    messages = [reading(second, 1.0, "a") for second in range(10)] + [reading(second, 1.0, "b") for second in range(20)]
+    found = collected(messages, since=12 * SECOND)
+    assert (seconds(found), seconds(found, "b")) == ([7, 8, 9], list(range(7, 20)))
+    found = collected(messages, until=(START + 15) * SECOND, since=6 * SECOND, rows=2)
+    assert (seconds(found), seconds(found, "b")) == ([8, 9], [8, 9])
+    assert found.outside == 26
+
+
+def test_sensors_that_are_not_watched_are_left_out() -> None:
+    messages = [reading(second, 1.0, sensor) for second in range(3) for sensor in ("a", "test-b")]
+    found = collected(messages, includes=lambda sensor_id: not sensor_id.startswith("test"))
+    assert list(found.series) == ["a"]
+    assert (found.readings, found.excluded) == (6, 3)
+
+
+def test_what_is_rejected_is_counted_and_the_first_is_named() -> None:
+    found = collected([reading(0), reading(1), reading(2), reading(3), reading(4), reading(5, "warm"), {"x": 1}])
+    assert (found.records, found.refused, found.readings) == (7, 2, 5)
+    assert found.first_refusal == "line 6: value `warm` is neither a finite number nor null"
+
+
+@pytest.mark.parametrize("messages", [[], [{"x": 1}]])
+def test_no_readings_give_no_series(messages: list[object]) -> None:
+    assert collected(messages, rows=5, since=SECOND, until=SECOND).series == {}
+
+
+def test_a_sensor_without_a_single_value_is_none() -> None:
+    assert collected([reading(0, None)]).series == {}
+
+
+def test_constant_sensors_are_found() -> None:
+    messages = [reading(second, value, sensor) for second in range(5) for sensor, value in (("a", 7), ("b", second))]
+    assert list(constant_sensors(collected(messages))) == [("a", 5)]
+
+
+@given(st.lists(st.integers(0, 60), max_size=120))
+def test_rows_are_newer_than_the_last_but_after_twenty_late_ones(times: list[int]) -> None:
+    counts = Collected()
+    accepted = in_order(np.array(times, dtype=np.int64), counts).tolist()
+    assert len(accepted) == len(times)
+    assert sum(accepted) + counts.late + counts.duplicate == len(times)
+    rows = [time for time, accept in zip(times, accepted, strict=True) if accept]
+    assert sum(later <= earlier for earlier, later in itertools.pairwise(rows)) == counts.resets
+    assert counts.late >= 19 * counts.resets
+    if times:
+        assert accepted[0]
