@@ -16,6 +16,8 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64, U8, Bools
+
 MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -102,7 +104,7 @@ def rfc3339(ns: int) -> str:
     return f"{text}.{fraction:09d}Z"
 
 
-def instants(raw: list[str | int | float]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def instants(raw: list[str | int | float]) -> tuple[I64, NDArray[np.int8]]:
     """`parse_time` of many, with the range checked: (times in ns, what became of each).
 
     Where the second is not `OK` it is `UNREADABLE` or `OUT_OF_RANGE` (outside the years 2000 to 2100), and the time
@@ -135,7 +137,7 @@ def instants(raw: list[str | int | float]) -> tuple[NDArray[np.int64], NDArray[n
     return times, codes
 
 
-def _from_integers(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _from_integers(numbers: I64) -> tuple[I64, NDArray[np.int8]]:
     unit = _common_unit(numbers)
     if unit is not None:
         return numbers * unit, np.zeros(len(numbers), dtype=np.int8)
@@ -144,7 +146,7 @@ def _from_integers(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArr
     return np.where(good, numbers, 0) * units, np.where(good, np.int8(OK), np.int8(OUT_OF_RANGE))
 
 
-def _from_floats(numbers: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _from_floats(numbers: F64) -> tuple[I64, NDArray[np.int8]]:
     unit = _common_unit(numbers)
     if unit is not None:
         return _scale(numbers, unit), np.zeros(len(numbers), dtype=np.int8)
@@ -158,13 +160,13 @@ def _from_floats(numbers: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArr
     return times, codes
 
 
-def _scale(numbers: NDArray[np.float64], units: NDArray[np.int64] | int) -> NDArray[np.int64]:
+def _scale(numbers: F64, units: I64 | int) -> I64:
     whole = np.floor(numbers)
     micros = np.rint((numbers - whole) * (units // MICROSECOND)).astype(np.int64)
     return whole.astype(np.int64) * units + micros * MICROSECOND
 
 
-def _common_unit(numbers: NDArray[np.int64] | NDArray[np.float64]) -> int | None:
+def _common_unit(numbers: I64 | F64) -> int | None:
     """The unit (ns) in which all numbers lie well within the range: the rule, and cheaper than one by one."""
     if len(numbers):
         first, last = numbers.min(), numbers.max()
@@ -174,7 +176,7 @@ def _common_unit(numbers: NDArray[np.int64] | NDArray[np.float64]) -> int | None
     return None
 
 
-def _from_texts(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _from_texts(texts: list[str]) -> tuple[I64, NDArray[np.int8]]:
     times = np.zeros(len(texts), dtype=np.int64)
     codes = np.zeros(len(texts), dtype=np.int8)
     done = np.zeros(len(texts), dtype=bool)
@@ -196,7 +198,7 @@ def _from_texts(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     return times, codes
 
 
-def _from_equally_long(texts: list[str], length: int) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.bool_]]:
+def _from_equally_long(texts: list[str], length: int) -> tuple[I64, NDArray[np.int8], Bools]:
     """Read as many of the texts as are good; the third says which those are. The others are left to the parser."""
     times = np.zeros(len(texts), dtype=np.int64)
     codes = np.zeros(len(texts), dtype=np.int8)
@@ -225,7 +227,7 @@ def _from_equally_long(texts: list[str], length: int) -> tuple[NDArray[np.int64]
     return times, codes, done
 
 
-def _read_zone(columns: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _read_zone(columns: U8) -> tuple[I64, Bools]:
     """Read `+HH:MM`, one text a column: seconds ahead of UTC, which are valid."""
     digits = columns - np.uint8(ord("0"))
     hours = digits[1].astype(np.int64) * 10 + digits[2]
@@ -236,8 +238,8 @@ def _read_zone(columns: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _read_layout(
-    columns: NDArray[np.uint8],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    columns: U8,
+) -> tuple[I64, I64, Bools]:
     """Read `YYYY-MM-DDTHH:MM:SS[.fraction]`, one text a column: seconds, ns beyond them, which are valid."""
     columns = np.ascontiguousarray(columns)
     digits = columns - np.uint8(ord("0"))

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.config.load import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
 from detector.config.settings import LimitsConfig
 from detector.detection.frameprofile import FrameProfile, build_frame_profile
@@ -23,7 +23,6 @@ from detector.streams.base import Batch, Message, Partition, Record, unpack_stat
 from detector.wire.frames import FrameDecoder
 from tests.framemodels import frame_model, textured_frames
 
-F32 = NDArray[np.float32]
 SHAPE = (12, 16)
 SECOND = 10**9
 START = 1_790_000_000 * SECOND

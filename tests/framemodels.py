@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.detection.framesignal import FrameModel, FrameReconstruct, calibrate
-
-F32 = NDArray[np.float32]
 
 
 def pattern(shape: tuple[int, int]) -> F32:

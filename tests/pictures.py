@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-U8 = NDArray[np.uint8]
+from detector.arrays import U8
 
 
 def grey(seed: int = 0, height: int = 28, width: int = 28) -> U8:

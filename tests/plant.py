@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 
+from detector.arrays import F32, F64
 from detector.config.load import (
     AlertsConfig,
     FalseAlarms,
@@ -24,7 +25,7 @@ from detector.config.load import (
 from detector.config.rules import RuleBook
 from detector.detection.profile import Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, score_block
-from detector.detection.signals import F32, F64, WINDOW
+from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
 from detector.engine import alertwriter as alerts_module
 from detector.engine.readings import Pipeline

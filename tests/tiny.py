@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from detector.arrays import F64
 from detector.detection.profile import Profile, build_profile
-from detector.detection.signals import F64
 from detector.models.bundle.bundles import Bundle, write_bundle
 from detector.models.bundle.spec import ModelSpec
 from detector.models.bundle.versions import activate

@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from detector.arrays import F32
 from detector.detection.frameprofile import build_frame_profile
 from detector.detection.framesignal import FrameModel, calibrate, score_frames
 from detector.models.bundle.bundles import Bundle, write_bundle
@@ -25,7 +25,6 @@ from detector.models.runtime.onnx import OnnxRuntime
 from tests.framemodels import textured_frames
 from tests.pictures import png
 
-F32 = NDArray[np.float32]
 SHAPE: Final = (12, 16)
 SECOND: Final = 10**9
 START: Final = 1_790_000_000

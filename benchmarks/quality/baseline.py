@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from benchmarks.quality.data import F64, Interval, runs
+from benchmarks.quality.data import Interval, runs
+from detector.arrays import F64
 from detector.detection.profile import MIN_ROWS, scale_of
 
 WINDOW = 100

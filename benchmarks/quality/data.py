@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, Bools
 from detector.errors import UserError
 
-F64 = NDArray[np.float64]
 Interval = tuple[int, int]
 """First and last row, both included."""
 
@@ -59,7 +58,7 @@ class Series:
     intervals: tuple[Interval, ...]
 
     @property
-    def labels(self) -> NDArray[np.bool_]:
+    def labels(self) -> Bools:
         """Whether each row is within a labelled interval (L,)."""
         marked = np.zeros(len(self.values), dtype=bool)
         for first, last in self.intervals:
@@ -98,7 +97,7 @@ def load(source: Source) -> Series:
     return Series(source, values, train, runs(labels > 0))
 
 
-def runs(marked: NDArray[np.bool_]) -> tuple[Interval, ...]:
+def runs(marked: Bools) -> tuple[Interval, ...]:
     """The runs of True as intervals of rows."""
     edges = np.diff(np.concatenate([[0], marked.astype(np.int8), [0]]))
     first, after = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.modelling import channel_names
+from detector.arrays import F64
 from detector.config.load import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
 from detector.detection.profile import MIN_ROWS
 from detector.detection.scorer import Model
@@ -22,7 +23,6 @@ from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.readings import Readings
 
-F64 = NDArray[np.float64]
 SECOND = 10**9
 START = 1_600_000_000 * SECOND
 READINGS_AT_ONCE = 65_536

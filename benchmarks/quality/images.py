@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.quality.results import Gate, Outcome, Table, number
 from benchmarks.quality.workers import Workers
+from detector.arrays import F32, F64, U8
 from detector.config.load import TrainingConfig
 from detector.detection.framesignal import score_frames
 from detector.errors import UserError
 from detector.models.bundle.spec import FrameSpec
 from detector.models.training.frame_building import fit_frames
 from detector.models.training.idx import read_idx
-
-F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 
 DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -57,7 +54,7 @@ def require(directory: Path = DIRECTORY) -> None:
         raise UserError("Fashion-MNIST is not here", where=str(directory), todo=todo)
 
 
-def load(directory: Path, part: str) -> tuple[F32, NDArray[np.uint8]]:
+def load(directory: Path, part: str) -> tuple[F32, U8]:
     """Images (n, 28, 28) in [0, 1] and labels (n,) of `train` or `t10k`. Raises UserError."""
     images = read_idx(_images(directory, part)).astype(np.float32) / np.float32(255)
     return images, read_idx(directory / f"{part}-labels-idx1-ubyte.gz", dimensions=1)

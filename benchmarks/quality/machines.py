@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.quality.data import F64
+from detector.arrays import F64
 
 CHANNELS: Final = ("temperature", "pressure", "flow")
 FAULTS: Final = ("shift", "stuck", "foreign", "inverted")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64
 from detector.config.load import TrainingConfig
 from detector.detection.profile import MIN_ROWS
 from detector.detection.scorer import Model
@@ -21,7 +21,6 @@ from detector.models.training import architectures, onnx_export, sampling
 from detector.models.training import loop as training
 from detector.models.training.tensorflow_setup import load_tensorflow
 
-F64 = NDArray[np.float64]
 SECOND = 10**9
 
 

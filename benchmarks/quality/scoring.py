@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.data import F64, Interval, runs
+from benchmarks.quality.data import Interval, runs
+from detector.arrays import F64, Bools
 
 # -- overlap ---------------------------------------------------------------------------------------------------------
 
@@ -54,7 +55,7 @@ THRESHOLDS = 250
 DEFAULT_PERIOD, PERIOD_ROWS, PERIOD_LAGS = 125, 20_000, (3, 400)
 
 
-def vus_pr(labels: NDArray[np.bool_], scores: F64, buffer: int) -> float:
+def vus_pr(labels: Bools, scores: F64, buffer: int) -> float:
     """Volume under the precision-recall surface (Paparrizos et al., VLDB 2022, as TSB-AD computes it).
 
     For every width w up to `buffer` labelled intervals (L,) are widened by w // 2 rows on both sides with weights
@@ -77,7 +78,7 @@ def vus_pr(labels: NDArray[np.bool_], scores: F64, buffer: int) -> float:
 
 
 def _average_precision(
-    labels: NDArray[np.bool_],
+    labels: Bools,
     scores: F64,
     intervals: Sequence[Interval],
     order: NDArray[np.intp],

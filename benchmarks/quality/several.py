@@ -11,7 +11,6 @@ from typing import Final, Literal
 import numpy as np
 
 from benchmarks.quality.budget import COLUMNS, REAL_LEAST, SEED, WARMUP, Observed, cells, pool
-from benchmarks.quality.data import F64
 from benchmarks.quality.detection import Setup, opened_model
 from benchmarks.quality.drive import alerts_together, play_together, row_of
 from benchmarks.quality.machines import CHANNELS, FAULTS, faulty, machine
@@ -19,6 +18,7 @@ from benchmarks.quality.modelling import ModelStore
 from benchmarks.quality.results import Gate, Outcome, Table, number
 from benchmarks.quality.synthetic import KINDS, sensor
 from benchmarks.quality.workers import Workers
+from detector.arrays import F64
 from detector.times import parse_time
 from detector.wire.alerts import Alert
 

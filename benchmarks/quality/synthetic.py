@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.quality.data import F64
+from detector.arrays import F64
 
 Rng = np.random.Generator
 

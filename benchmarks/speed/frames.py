@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from detector.arrays import U8
 from detector.config.load import Config, FramesConfig
 from detector.models.bundle.bundles import load_bundle
 from detector.models.bundle.spec import FRAME_KINDS
@@ -24,7 +24,6 @@ from detector.service.frames import frame_pipeline_factory, load_frame_model
 from detector.simulation.cameras import simulate_cameras
 from detector.streams.base import Batch, Partition, Record
 
-U8 = NDArray[np.uint8]
 Form = Literal["png", "raw"]
 FORMS: Final[tuple[Form, ...]] = ("png", "raw")
 PARTITION: Final = Partition("image-frames", 0)

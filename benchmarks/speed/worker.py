@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 # What a serving process has in its memory beside the pipeline.
 from benchmarks.speed.models import DEVIATION, MEAN, model_for_everyone
+from detector.arrays import F32
 from detector.config.load import Config
 from detector.detection.signals import WINDOW
 from detector.engine.scorestream import ScoreStream
@@ -126,14 +126,14 @@ def bare_speed(models: Path, kind: str) -> dict[str, float]:
     return {"rate": rates[best], "batch": best}
 
 
-def _bare(models: Path, kind: str, batch: int) -> tuple[Any, dict[str, NDArray[np.float32]]]:
+def _bare(models: Path, kind: str, batch: int) -> tuple[Any, dict[str, F32]]:
     """The same session as in the product, without what is built around it, and what to feed it."""
     session = OnnxRuntime.load(load_bundle(models / kind).path / "model.onnx", kind)._session  # noqa: SLF001
     windows = np.random.default_rng(0).normal(size=(batch, WINDOW, 1)).astype(np.float32)
     return session, {session.get_inputs()[0].name: windows}
 
 
-def _runs_a_second(session: Any, feed: dict[str, NDArray[np.float32]], seconds: float) -> float:
+def _runs_a_second(session: Any, feed: dict[str, F32], seconds: float) -> float:
     session.run(None, feed)
     began, runs = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.arrays import F32
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from detector.detection.framesignal import FrameModel
     from detector.reports.alertpicture import Pictures, ShownAlert
     from detector.streams.base import Record
-    from detector.wire.images import F32
 
 _PREFIX = 4
 """Letters of an alert's id that are enough to name it, if only one begins so."""

@@ -9,16 +9,15 @@ counted from the sensor's *usual level*: the training mean, which follows slow d
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, Bools
 from detector.detection.signals import ADAPTIVE_RATE, LEARNING_LIMIT, WINDOW
 
-F64 = NDArray[np.float64]
 LEAN_RATE = 2 / (WINDOW + 1)
 
 
 def deviations(
-    values: F64, active: list[int], usual: F64, lean: F64, scale: F64, unlearnt: NDArray[np.bool_] | None = None
+    values: F64, active: list[int], usual: F64, lean: F64, scale: F64, unlearnt: Bools | None = None
 ) -> tuple[F64, F64]:
     """How far values (T, n, C) lie from the usual level, and the average of that of late, after each row.
 
@@ -41,9 +40,7 @@ def deviations(
     return off, leaning
 
 
-def matters(
-    values: F64, off: F64, leaning: F64, scale: F64, direction: F64, absolute: F64, relative: F64
-) -> NDArray[np.bool_]:
+def matters(values: F64, off: F64, leaning: F64, scale: F64, direction: F64, absolute: F64, relative: F64) -> Bools:
     """Which rows (T, n) deviate enough; values and what `deviations` found (T, n, C), `scale` (n, C), limits (n,).
 
     Of several channels the one counts that leans most in units of its scale; of equal ones the first. `direction`: it
@@ -55,5 +52,5 @@ def matters(
     size = np.abs(np.take_along_axis(off, worst, axis=2)[:, :, 0])
     usual = np.abs(np.take_along_axis(values - off, worst, axis=2)[:, :, 0])
     enough = (size >= absolute) & (size >= relative * usual)
-    found: NDArray[np.bool_] = enough & ((direction == 0.0) | (direction * side > 0.0))
+    found: Bools = enough & ((direction == 0.0) | (direction * side > 0.0))
     return found

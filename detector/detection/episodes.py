@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detection.threshold import F64, Index, Rows, Thresholds
+from detector.arrays import F64, I64, Bools
+from detector.detection.threshold import Index, Rows, Thresholds
 
 NOBODY: Index = np.empty(0, dtype=np.intp)
 
@@ -44,10 +45,10 @@ class Closing:
 def follow(
     rows: Rows,
     v: F64,
-    times: NDArray[np.int64],
+    times: I64,
     active: list[int],
-    close_after: NDArray[np.int64],
-    inside: NDArray[np.bool_] | None = None,
+    close_after: I64,
+    inside: Bools | None = None,
 ) -> tuple[list[Opening | Closing], F64]:
     """Advance threshold and episode columns of n sensors by up to T rows each, in place.
 
@@ -117,8 +118,8 @@ def _continue(
     now: F64,
     times: NDArray[Any],
     tick: int,
-    close_after: NDArray[np.int64],
-    within: NDArray[np.bool_] | None,
+    close_after: I64,
+    within: Bools | None,
 ) -> list[Closing]:
     loud = now[at] >= rows["close_level"][at]
     rows["quiet"][at] = np.where(loud, 0, rows["quiet"][at] + 1)

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.detection.profile import MIN_ROWS, standing_maxima, typical_interval
 from detector.detection.signals import TINY, combine, deviation
 from detector.detection.threshold import nth_largest_log
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, I64, Bools
 from detector.detection.recovery import RECOVERY
 from detector.detection.scorer import Scored, judge_block, scores_of
-from detector.detection.signals import F64
 from detector.detection.table import SensorTable, Slots
-
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
 
 _FROZEN: Final = ("worst", "worst_zz")
 _MOVING: Final = ("mean", "variance", "count", *RECOVERY)
@@ -46,7 +43,7 @@ class FrameBlock:
         self.tick = np.arange(len(self.sensor)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
         self._source = np.repeat(begin, ticks) + self.tick
         self.newest = kept + self.tick
-        self.inside: NDArray[np.bool_] | None = None
+        self.inside: Bools | None = None
         self.height = int(ticks[0])
         self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
         self.times: I64 = np.zeros((n, kept + self.height), dtype=np.int64)

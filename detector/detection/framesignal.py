@@ -33,13 +33,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, U8
 from detector.detection.frameprofile import FrameProfile
 from detector.detection.signals import TINY
 
-F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 FrameReconstruct = Callable[[F32], F32]
 """An autoencoder: frames (n, h, w, 1) float32 in [0, 1] in, the same shape out, each one's bits its own."""
 
@@ -144,7 +142,7 @@ def examine(model: FrameModel, frame: F32) -> Examined:
     return Examined(rebuilt.clip(0.0, 1.0), heat, summary)
 
 
-def heat_bytes(heat: F32) -> NDArray[np.uint8]:
+def heat_bytes(heat: F32) -> U8:
     """A heat map as 8-bit grey (h, w): white is its hottest spot, or 1 where it has none that hot."""
     return np.round(255.0 * heat / max(1.0, float(heat.max()))).astype(np.uint8)
 

@@ -14,11 +14,9 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, I64
 from detector.detection.signals import (
-    F32,
-    F64,
     LEVEL_RATE,
     PREDICTION_RATE,
     TINY,
@@ -32,7 +30,6 @@ from detector.detection.signals import (
 )
 from detector.detection.threshold import QUIET_ROWS, nth_largest_log
 
-I64 = NDArray[np.int64]
 Reconstruct = Callable[[F32], F32]
 """An autoencoder: float32 windows (n, 100, C) in, the same shape out, each row's bits independent of the others."""
 Scaling = Literal["standard", "minmax", "symmetric"]

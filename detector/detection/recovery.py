@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detection.signals import F64, adaptive_scale, deviation
+from detector.arrays import F64, Bools
+from detector.detection.signals import adaptive_scale, deviation
 
 LEARNT_ROWS: Final = 300
 """A fault teaches this many rows for good."""
@@ -39,7 +40,7 @@ class Recovery:
     `worst_zz` (n,) as in the profile; `mute` (K, n): the signals that do not count, if there are any.
     """
 
-    def __init__(self, cells: dict[str, NDArray[Any]], worst_zz: F64, mute: NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, cells: dict[str, NDArray[Any]], worst_zz: F64, mute: Bools | None = None) -> None:
         self._cells = cells
         self._worst_zz = worst_zz
         self._mute = mute
@@ -48,7 +49,7 @@ class Recovery:
         self.active = False
         self._look()
 
-    def row(self, high: NDArray[np.bool_], signals: F64, mean: F64, variance: F64) -> bool:
+    def row(self, high: Bools, signals: F64, mean: F64, variance: F64) -> bool:
         """Take in a row that is scored and not learnt yet; returns whether some mean and variance were put back.
 
         `high` (k,): whether the score is at least 1. `signals`, and `mean` and `variance` before the row is learnt

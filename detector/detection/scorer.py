@@ -9,13 +9,13 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.deviation import deviations, matters
 from detector.detection.episodes import Closing, Opening, follow
 from detector.detection.profile import Profile, Reconstruct
 from detector.detection.recovery import RECOVERY, Recovery
-from detector.detection.signals import F64
 from detector.detection.table import SensorTable
 from detector.detection.threshold import nth_largest_log
 from detector.detection.windows import Block, Laid
@@ -100,8 +100,8 @@ def judge_block(
     block: Laid,
     u: F64,
     errors: F64,
-    open_after: NDArray[np.int64],
-    close_after: NDArray[np.int64],
+    open_after: I64,
+    close_after: I64,
     *,
     counted: F64,
     expected: F64 | None = None,
@@ -271,7 +271,7 @@ def _learn_some(at: NDArray[np.intp], zz: F64, unit: F64, mean: F64, variance: F
     mean[:, at], variance[:, at], count[at] = some
 
 
-def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: NDArray[np.int64]) -> F64:
+def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: I64) -> F64:
     """v (T, n); where fewer than m scores exist the first one stands for the missing. `open_after` (n, 2): n and m."""
     recent = moving["recent"].T
     joined = np.concatenate([np.where(np.isnan(recent), u[0], recent), u])

@@ -14,10 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
+from detector.arrays import F32, F64, Bools
 
 WINDOW = 100
 """Rows in a window."""
@@ -81,7 +79,7 @@ def ewma_path(x: F64, rate: float) -> F64:
     return np.array(out, dtype=np.float64)
 
 
-def deviation(signals: F64, mean: F64, variance: F64, mute: NDArray[np.bool_] | None = None) -> tuple[F64, F64]:
+def deviation(signals: F64, mean: F64, variance: F64, mute: Bools | None = None) -> tuple[F64, F64]:
     """How many running standard deviations each signal lies above its running mean, and those deviations' unit.
 
     Signals that are `mute` (see `mute_of`) lie 0 above it.
@@ -93,7 +91,7 @@ def deviation(signals: F64, mean: F64, variance: F64, mute: NDArray[np.bool_] | 
     return zz, unit
 
 
-def mute_of(worst: F64) -> NDArray[np.bool_] | None:
+def mute_of(worst: F64) -> Bools | None:
     """Which signals, shaped as `worst`, are mute: those without a maximum, infinity; None if there are none.
 
     A mute signal is 0 on the frozen scale by itself, and on the adaptive one by `deviation`.

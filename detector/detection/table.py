@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64, U8, Bools
 from detector.detection.signals import WINDOW, signal_count
 from detector.detection.threshold import RESERVOIR
 from detector.wire.alerts import Severity
@@ -130,12 +131,12 @@ CHANNEL_COLUMNS = frozenset(
 """What is only known of a sensor with windows of values; cameras have none of it."""
 
 
-def flags_of(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def flags_of(bits: U8) -> Bools:
     """A window's flags (..., 100) from the bits (..., 13) that a cell keeps of them."""
     return np.unpackbits(bits, axis=-1, count=WINDOW).view(np.bool_)
 
 
-def bits_of(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def bits_of(flags: Bools) -> U8:
     """The bits (..., 13) that a cell keeps of a window's flags (..., 100)."""
     return np.packbits(flags, axis=-1)
 
@@ -183,14 +184,14 @@ class WarmUp:
         self._values = np.empty((64, channels))
 
     @property
-    def times(self) -> NDArray[np.int64]:
+    def times(self) -> I64:
         return self._times[: self.count]
 
     @property
-    def values(self) -> NDArray[np.float64]:
+    def values(self) -> F64:
         return self._values[: self.count]
 
-    def extend(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def extend(self, times: I64, values: F64) -> None:
         """Append rows (n,), (n, C)."""
         end = self.count + len(times)
         if end > len(self._times):
@@ -198,7 +199,7 @@ class WarmUp:
         self._times[self.count : end], self._values[self.count : end] = times, values
         self.count = end
 
-    def append(self, time: int, values: NDArray[np.float64]) -> None:
+    def append(self, time: int, values: F64) -> None:
         """Append one row, its values (C,)."""
         if self.count == len(self._times):
             self._grow(self.count + 1)

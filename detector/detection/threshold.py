@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from detector.arrays import F64
+
 Rows = dict[str, NDArray[Any]]
 """State columns of n sensors, compact, by name; the sensors on the first axis."""
 Index = NDArray[np.intp]

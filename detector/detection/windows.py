@@ -15,10 +15,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from detector.detection.signals import F32, F64, WINDOW
+from detector.arrays import F32, F64, I64, Bools
+from detector.detection.signals import WINDOW
 from detector.detection.table import NEVER, SensorTable, Slots, bits_of, flags_of
 
-I64 = NDArray[np.int64]
 LATE_LIMIT = 20
 """So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
 
@@ -33,7 +33,7 @@ class Arrivals:
     records: I64
     elements: I64
 
-    def only(self, kept: NDArray[np.bool_]) -> Arrivals:
+    def only(self, kept: Bools) -> Arrivals:
         """Some of the readings."""
         return Arrivals(self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept])
 
@@ -53,10 +53,10 @@ class WindowRows:
     values: F64
     records: I64
     elements: I64
-    restarts: NDArray[np.bool_]
-    imputed: NDArray[np.bool_]
+    restarts: Bools
+    imputed: Bools
 
-    def only(self, kept: NDArray[np.bool_]) -> WindowRows:
+    def only(self, kept: Bools) -> WindowRows:
         """Some of the rows, of the sensors that any is left of."""
         lengths = np.add.reduceat(kept, self.first) if len(self.first) else np.zeros(0, dtype=np.int64)
         left = lengths > 0
@@ -283,7 +283,7 @@ class Laid(Protocol):
     @property
     def elements(self) -> I64: ...
     @property
-    def inside(self) -> NDArray[np.bool_] | None: ...
+    def inside(self) -> Bools | None: ...
 
     def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
         """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
@@ -324,7 +324,7 @@ class Block:
 
         self.values: F64 = extend(table["values"][self.slots], rows.values)
         self.times: I64 = extend(table["times"][self.slots], rows.times)
-        self.imputed: NDArray[np.bool_] = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
+        self.imputed: Bools = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
         flat = source[real[source]]
         self.sensor = np.repeat(np.arange(n), ticks)
         self.tick = np.arange(len(flat)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
@@ -332,7 +332,7 @@ class Block:
         self.records = rows.records[flat]
         self.last_record = rows.records[begin + lengths - 1]
         self.elements = rows.elements[flat]
-        self.inside: NDArray[np.bool_] | None = None
+        self.inside: Bools | None = None
         self.height = int(ticks[0])
         self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
 
@@ -353,7 +353,7 @@ class Block:
             return per_channel[0].astype(np.float32)[:, :, None]
         return np.stack(per_channel, axis=2).astype(np.float32)
 
-    def window_at(self, sensor: int, tick: int) -> tuple[I64, F64, NDArray[np.bool_]]:
+    def window_at(self, sensor: int, tick: int) -> tuple[I64, F64, Bools]:
         """Times (100,), values (100, C) and imputed (100,) as they stood after the sensor's real row `tick`.
 
         -1: before the span.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64, Bools
 from detector.detection import signals
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model
@@ -30,8 +30,6 @@ from detector.wire.alerts import (
     encode_alert,
 )
 
-I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 BACK_DATE = 50
 """An episode is taken to have started this many rows before it was noticed."""
 MILLISECOND = 10**6
@@ -65,7 +63,7 @@ class Moment:
 
     times: I64
     values: F64
-    imputed: NDArray[np.bool_]
+    imputed: Bools
     center: F64
     scale: F64
     score: float

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
 from detector.detection.scorer import EPISODE, THRESHOLD, Scored
@@ -22,7 +22,6 @@ from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level
 from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
 
-I64 = NDArray[np.int64]
 Key = tuple[int, int, int, str]
 
 
@@ -203,7 +202,7 @@ class _Sensor:
             owner.publish(key, name, message, "updated", episode, news=not on_time and tick == unmute)
             begin = tick + 1
 
-    def _outlives(self, episode: Episode, rows: slice) -> NDArray[np.bool_]:
+    def _outlives(self, episode: Episode, rows: slice) -> Bools:
         """On which rows the fault of a muted episode is there outside of the maintenance (see `episodes`)."""
         loud = self._v[rows] >= closing_level(episode.ln_threshold)
         return loud if self._inside is None else loud & ~self._inside[rows]
@@ -222,7 +221,7 @@ class _Sensor:
         return moment
 
 
-def _first(rows: NDArray[np.bool_], begin: int) -> int:
+def _first(rows: Bools, begin: int) -> int:
     """The first of the rows from `begin` on; where they end if there is none."""
     return begin + (int(rows.argmax()) if rows.any() else len(rows))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import I64
 from detector.detection.table import NEVER
 
-I64 = NDArray[np.int64]
 DAY = 86_400 * 10**9
 AHEAD_LIMIT = 20
 """So many readings in a row beyond a day ahead are believed."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detector.arrays import F32, I64
 from detector.detection.episodes import Opening
 from detector.detection.framerows import FrameBlock
 from detector.detection.framesignal import FrameModel, examine, heat_bytes
@@ -18,9 +19,6 @@ from detector.detection.table import SensorTable
 from detector.engine.alertwriter import EpisodeWriter
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
-
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
 
 HEATMAP: Final = (28, 28)
 """Height and width of the heat map in an alert, whatever the model's."""

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, Bools
 from detector.config.load import FramesConfig, MaintenanceConfig
 from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framerows import FrameBlock, score_frame_block
@@ -36,10 +36,6 @@ from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Kind
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
 from detector.wire.readings import Reject
-
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 
 class FramePipeline(PartitionPath):
@@ -146,7 +142,7 @@ class FramePipeline(PartitionPath):
 
         self._drive(records, times, numbers, segment)
 
-    def _segment(self, arrivals: Arrivals, pixels: F32, resized: NDArray[np.bool_]) -> None:
+    def _segment(self, arrivals: Arrivals, pixels: F32, resized: Bools) -> None:
         if self.restoring:
             new = self._table["known"][arrivals.slots] <= self._offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)

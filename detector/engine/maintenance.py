@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import translate
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import Bools
 from detector.config.load import MaintenanceConfig
 from detector.detection.table import SensorTable
 from detector.detection.windows import Laid
@@ -31,7 +31,7 @@ class Maintenance:
     def __init__(self, windows: Sequence[MaintenanceConfig] = ()) -> None:
         self._spans = [_Span(re.compile(translate(one.match)), one.start, one.end) for one in windows]
 
-    def rows(self, table: SensorTable, block: Laid) -> NDArray[np.bool_] | None:
+    def rows(self, table: SensorTable, block: Laid) -> Bools | None:
         """Which rows (T, n) of a block lie in a window of their sensor; None: none."""
         if not self._spans:
             return None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from detector.arrays import F64
 from detector.detection.windows import Tally
 from detector.engine.trace import Rows
 from detector.streams.base import Message
@@ -31,8 +29,8 @@ class Output:
     excluded: int = 0
     resized: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
-    errors: list[NDArray[np.float64]] = field(default_factory=list)
-    scores: list[NDArray[np.float64]] = field(default_factory=list)
+    errors: list[F64] = field(default_factory=list)
+    scores: list[F64] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
     muted: int = 0

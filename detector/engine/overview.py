@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, I64
 from detector.detection import signals
 from detector.detection.profile import Reconstruct
 from detector.detection.scorer import EPISODE, THRESHOLD
-from detector.detection.signals import F32, F64, WINDOW
+from detector.detection.signals import WINDOW
 from detector.detection.table import NEVER, Episode, SensorTable, Silence, Slots
 from detector.detection.threshold import Thresholds
 from detector.wire.alerts import AlertReason, Severity
@@ -48,7 +48,7 @@ class SensorView:
     sensor_id: str
     score: float
     threshold: float
-    times: NDArray[np.int64]
+    times: I64
     values: F64
     expected: F64 | None
     episode: EpisodeView | None

@@ -10,8 +10,8 @@ from collections.abc import Callable, KeysView, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.config.load import FalseAlarms
 from detector.detection.profile import HasPeaks, peaks_of_suffix
 from detector.detection.recovery import NO_COPY
@@ -28,8 +28,6 @@ from detector.streams.base import Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
 from detector.wire.readings import Reject
 
-I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 Segment = Callable[[int, int, slice], None]
 """Deals with the elements (slice) of the records begin .. end - 1 of a batch, between which no timer cuts."""
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import I64
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.episodes import Closing, Opening
@@ -38,7 +38,6 @@ from detector.wire.alerts import Kind
 from detector.wire.readings import Readings
 from detector.wire.timerange import Decoder
 
-I64 = NDArray[np.int64]
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""
 BLOCK_SENSORS = 1024

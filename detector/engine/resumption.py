@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import I64, Bools
 from detector.detection.table import Episode, SensorTable, Silence, Slots, WarmUp
 from detector.detection.threshold import HORIZON
 from detector.engine.journal import unpack_entry
@@ -105,11 +105,11 @@ def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:
     table["rules"][slots] = np.array(numbers, dtype=np.int16)
 
 
-def judged_otherwise(table: SensorTable, open_after: NDArray[np.int64]) -> Slots:
+def judged_otherwise(table: SensorTable, open_after: I64) -> Slots:
     """The slots whose profile is for another n-of-m than `open_after` (R, 2), by rules, has by now."""
     slots = table.occupied()
     slots = slots[table["live"][slots] & (table["rules"][slots] >= 0)]
-    differs: NDArray[np.bool_] = (table["open_after"][slots] != open_after[table["rules"][slots]]).any(axis=1)
+    differs: Bools = (table["open_after"][slots] != open_after[table["rules"][slots]]).any(axis=1)
     return slots[differs]
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import I64
 from detector.config.rules import ENDLESS
 from detector.detection.table import NEVER, SensorTable, Silence, Slots
 from detector.detection.windows import Arrivals
@@ -22,7 +22,6 @@ from detector.engine.announcer import Announcer, Key, later, postpone
 from detector.engine.maintenance import Maintenance
 from detector.wire.alerts import CloseReason, Event, alert_id
 
-I64 = NDArray[np.int64]
 FOREVER = ENDLESS
 NOBODY: I64 = np.empty(0, dtype=np.int64)
 

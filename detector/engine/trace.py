@@ -11,15 +11,12 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
 from detector.detection.table import SensorTable
 from detector.detection.windows import Block
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 explained: Final[ScoreBlock] = partial(score_block, explain=True)
 """A `score_block` that also says what was expected."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64
 from detector.reports.timeaxis import show_times
 from detector.times import parse_time
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 Save = Callable[[], bytes]
 
 SEEN, EXPECTED, ERROR, QUIET = "#1f4e79", "#d9822b", "#7a3e9d", "#6b7280"

@@ -13,10 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.engine.trace import Rows
-
-I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 
 POINTS: Final = 800
 """A sensor's points are more than half of this and at most twice as many, where it has as many rows."""

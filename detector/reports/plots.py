@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.reports.curves import Curve, broken
 from detector.reports.scoreboard import EpisodeSpan, Label
 from detector.reports.timeaxis import show_times
@@ -172,7 +172,7 @@ def _close_up(figure: Any, grid: Any, window: AlertWindow, channels: Sequence[st
         one.grid(True, axis="y", color=_C["rule"], linewidth=0.4, alpha=0.6)
 
 
-def _dates(times: NDArray[np.int64]) -> NDArray[np.float64]:
+def _dates(times: I64) -> F64:
     """What matplotlib takes for dates: days since 1970."""
     return times / 86_400e9
 

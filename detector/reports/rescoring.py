@@ -7,14 +7,12 @@ pipeline computes the scores of a batch, and others with other budgets go the sa
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, score_block
 from detector.detection.table import SensorTable
 from detector.detection.windows import Block
-
-F64 = NDArray[np.float64]
 
 
 class Recorded:

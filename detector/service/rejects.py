@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import Bools
 from detector.errors import OperationError
 from detector.wire.alerts import Kind
 
@@ -20,7 +20,7 @@ class RejectGuard:
     def __init__(self, max_share: float, over: int) -> None:
         self._max_share = max_share
         self._over = over
-        self._recent: dict[Kind, NDArray[np.bool_]] = {}
+        self._recent: dict[Kind, Bools] = {}
 
     def judge(self, records: int, refused: Sequence[int], example: str = "", *, of: Kind = "readings") -> None:
         """Take in a batch of `records` of which those at `refused` were rejected; `example` says why one of them was.

@@ -18,13 +18,11 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from detector.arrays import F64, I64, U8
 from detector.simulation.plant import Label, healthy_rows
 from detector.times import rfc3339
-
-F64 = NDArray[np.float64]
 
 CAMERA_FAULTS: Final = ("stain", "foreign-object", "shifted", "dark", "broken-gauge")
 SIZE: Final = 28
@@ -43,13 +41,13 @@ class Camera:
     """One camera: `times` (n,) ns; frame i is `picture(i)`. The first `healthy_frames` have no fault."""
 
     camera_id: str
-    times: NDArray[np.int64]
+    times: I64
     healthy_frames: int
     labels: tuple[Label, ...]
     faults: tuple[tuple[str, int, int], ...]
     seed: tuple[int, ...]
 
-    def picture(self, number: int) -> NDArray[np.uint8]:
+    def picture(self, number: int) -> U8:
         """The frame (28, 28), 8-bit grey; its random numbers are its own."""
         rng = np.random.default_rng((*self.seed, number))
         kind = next((name for name, start, stop in self.faults if start <= number < stop), None)
@@ -70,7 +68,7 @@ class _Scene:
         gradient = (self._x * math.cos(self._light) + self._y * math.sin(self._light)) / SIZE
         self._ground = 0.42 + 0.12 * gradient
 
-    def frame(self, number: int, fault: str | None, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def frame(self, number: int, fault: str | None, rng: np.random.Generator) -> U8:
         picture = self._ground.copy()
         broken = fault == "broken-gauge"  # its light is out, and the hand hangs down
         self._disc(picture, self._gauge, 6.0, 0.45 if broken else 0.75)
@@ -90,7 +88,7 @@ class _Scene:
             picture *= 0.45
         picture *= 1.0 + 0.06 * math.sin(number / 200.0) + rng.normal(0, 0.01)
         picture += rng.normal(0, _NOISE, picture.shape)
-        pixels: NDArray[np.uint8] = (picture.clip(0, 1) * 255).round().astype(np.uint8)
+        pixels: U8 = (picture.clip(0, 1) * 255).round().astype(np.uint8)
         return pixels
 
     def _disc(self, picture: F64, centre: Sequence[float] | F64, radius: float, level: float) -> None:
@@ -159,7 +157,7 @@ def frame_lines(cameras: Sequence[Camera]) -> Iterator[bytes]:
         yield json.dumps(frame).encode() + b"\n"
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def _png(pixels: U8) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from detector.arrays import F64, I64
 
 FAULTS: Final = ("spike", "stuck-at", "level-shift", "drift", "frequency-change", "dropout")
 
@@ -89,8 +90,8 @@ class Series:
     sensor_id: str
     kind: Kind
     interval: int
-    times: NDArray[np.int64]
-    values: NDArray[np.float64]
+    times: I64
+    values: F64
     healthy_rows: int
 
 
@@ -206,7 +207,7 @@ def _sensor(
     return Series(name, kind, interval, times[~missing], values[~missing], healthy_rows(rows)), labels
 
 
-def _cycle(rows: int, plan: _Plan, rng: np.random.Generator) -> NDArray[np.float64]:
+def _cycle(rows: int, plan: _Plan, rng: np.random.Generator) -> F64:
     """The machine's cycle, about 1 high: a wave that is no pure sine, with a wandering phase."""
     step = np.full(rows, 2.0 * math.pi / float(rng.uniform(25.0, 90.0)), dtype=np.float64)
     step += rng.normal(0.0, 0.01, rows)
@@ -215,11 +216,11 @@ def _cycle(rows: int, plan: _Plan, rng: np.random.Generator) -> NDArray[np.float
             fast = bool(rng.integers(0, 2))
             step[fault.start : fault.stop] *= rng.uniform(2.0, 3.5) if fast else rng.uniform(0.2, 0.4)
     phase = np.cumsum(step) + rng.uniform(0.0, 2.0 * math.pi)
-    wave: NDArray[np.float64] = np.sin(phase) + 0.3 * np.sin(2.0 * phase + 1.0)
+    wave: F64 = np.sin(phase) + 0.3 * np.sin(2.0 * phase + 1.0)
     return wave
 
 
-def _slow(times: NDArray[np.int64], kind: Kind, rng: np.random.Generator) -> NDArray[np.float64]:
+def _slow(times: I64, kind: Kind, rng: np.random.Generator) -> F64:
     """The course of the day and a drift that adds up to about half the noise over the whole time."""
     phase = rng.uniform(0.0, 2.0 * math.pi)
     daily = kind.daily * np.sin((times % _DAY) * (2.0 * math.pi / _DAY) + phase)
@@ -227,7 +228,7 @@ def _slow(times: NDArray[np.int64], kind: Kind, rng: np.random.Generator) -> NDA
     return np.asarray(daily + wander, dtype=np.float64)
 
 
-def _noise(rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _noise(rows: int, rng: np.random.Generator) -> F64:
     """Noise of variance 1: three quarters white, one quarter correlated over some ten rows."""
     memory = 0.9
     shocks = rng.normal(0.0, math.sqrt(1.0 - memory**2), rows).tolist()
@@ -235,7 +236,7 @@ def _noise(rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(math.sqrt(0.75) * rng.normal(0.0, 1.0, rows) + math.sqrt(0.25) * slow, dtype=np.float64)
 
 
-def _apply(fault: _Fault, values: NDArray[np.float64], scale: float, rng: np.random.Generator) -> None:
+def _apply(fault: _Fault, values: F64, scale: float, rng: np.random.Generator) -> None:
     """Put the fault into `values`, in place. A change of frequency and a dropout are made elsewhere."""
     span = slice(fault.start, fault.stop)
     if fault.kind == "stuck-at":

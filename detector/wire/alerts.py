@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
+from detector.arrays import F64
 from detector.streams.base import Message, Partition, Record
 from detector.wire.readings import Reject
 
@@ -222,7 +222,7 @@ def encode_scores(scores: SensorScores) -> bytes:
     return _encode(scores)
 
 
-def rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounded(numbers: F64) -> F64:
     """Many numbers with 6 significant digits each; what is not finite stays as it is."""
     size = np.abs(numbers)
     known = (size > 0) & np.isfinite(size)

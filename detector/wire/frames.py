@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from detector.arrays import F32
 from detector.config.settings import LimitsConfig
 from detector.streams.base import Record
 from detector.times import EARLIEST, LATEST, OK, instants, rfc3339
-from detector.wire.images import F32, RawForm, Refused, decode
+from detector.wire.images import RawForm, Refused, decode
 from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, show
 
 _MILLISECOND: Final = 1_000_000

@@ -18,14 +18,12 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from detector.arrays import F32
 from detector.config.settings import LimitsConfig
 from detector.wire.readings import FrameReason, Reason, show
-
-F32 = NDArray[np.float32]
 
 # Pillow's own limit warns or raises depending on the size; ours is looked at for every image, before it is decoded.
 Image.MAX_IMAGE_PIXELS = None

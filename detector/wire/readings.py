@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64, Bools
 from detector.streams.base import Record
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
 
@@ -61,15 +61,15 @@ class Readings:
 
     ids: list[str]
     """(r,) the sensor of each run."""
-    counts: NDArray[np.int64]
+    counts: I64
     """(r,) readings in each run, at least 1."""
-    records: NDArray[np.int64]
+    records: I64
     """(r,) index of each run's record in the batch."""
-    elements: NDArray[np.int64]
+    elements: I64
     """(n,) index of each reading within its message."""
-    times: NDArray[np.int64]
+    times: I64
     """(n,) ns since the epoch."""
-    values: NDArray[np.float64]
+    values: F64
     """(n, channels), C-contiguous."""
     rejects: list[Reject]
     """At most one a record, in the order of the records."""
@@ -77,7 +77,7 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
-    def only(self, kept: NDArray[np.bool_]) -> Readings:
+    def only(self, kept: Bools) -> Readings:
         """Some of the readings (n,), with all rejects."""
         runs = np.repeat(np.arange(len(self.ids)), self.counts)
         counts = np.bincount(runs[kept], minlength=len(self.ids))
@@ -134,7 +134,7 @@ class Draft:
         self.columns: list[list[float | None]] = [[] for _ in range(channels)]
         """Likewise the values, one list a channel."""
         self.problems: list[Problem] = []
-        self._pieces: list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]] = []
+        self._pieces: list[tuple[I64, Bools, F64]] = []
         self._bad: list[tuple[int, Reason, str]] = []
         self._done = 0
 
@@ -206,11 +206,11 @@ class Draft:
 
 def too_far_ahead(
     batch: Sequence[Record],
-    records: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    times: NDArray[np.int64],
+    records: I64,
+    counts: I64,
+    times: I64,
     max_future: int | None,
-) -> NDArray[np.bool_] | None:
+) -> Bools | None:
     """(n,) which times lie more than `max_future` ns beyond their record's own timestamp; None where nothing limits.
 
     `records` (r,) are the records of the runs, `counts` (r,) the times in each.

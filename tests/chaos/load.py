@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from numpy.typing import NDArray
+
+from detector.arrays import F64, I64
 
 SENSORS = 200
 PARTITIONS = 6
@@ -42,7 +43,7 @@ def name_of(sensor: int) -> str:
     return f"unit-{sensor:03d}"
 
 
-def values_without_faults(sensor: int, rows: int, seed: int) -> tuple[str, NDArray[np.float64]]:
+def values_without_faults(sensor: int, rows: int, seed: int) -> tuple[str, F64]:
     """A sensor's id and healthy values like those of the load."""
     noise = np.random.default_rng([seed, 1, sensor]).normal(size=rows)
     return name_of(sensor), _wave(np.full(rows, sensor), np.arange(rows)) + noise
@@ -80,8 +81,8 @@ def items(seed: int, started: int, sensors: int = SENSORS) -> Iterator[Item]:
         tick += 1
 
 
-def _wave(numbers: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = 50 + numbers % 7 + 5 * np.sin(2 * np.pi * ticks / (40 + numbers % 60))
+def _wave(numbers: I64, ticks: I64) -> F64:
+    result: F64 = 50 + numbers % 7 + 5 * np.sin(2 * np.pi * ticks / (40 + numbers % 60))
     return result
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from detector.arrays import U8
 from detector.cli.main import main
 from detector.detection.framesignal import FrameModel, examine, heat_bytes
 from detector.models.bundle.bundles import Bundle, write_bundle
@@ -66,7 +66,7 @@ def write(*messages: dict[str, Any]) -> str:
     return "alerts.jsonl"
 
 
-def drawn(*arguments: str) -> NDArray[np.uint8]:
+def drawn(*arguments: str) -> U8:
     """The picture (h, w, 3)."""
     assert main(["inspect", "alerts.jsonl", "-o", "alert.png", *arguments]) == 0
     with Image.open("alert.png") as image:
@@ -84,7 +84,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2
     return line.removeprefix("detector: error: ")
 
 
-def share_of(picture: NDArray[np.uint8], colour: str) -> float:
+def share_of(picture: U8, colour: str) -> float:
     """How much of the picture has this colour."""
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return float((np.abs(picture.astype(int) - wanted).max(axis=2) <= 2).mean())
@@ -155,7 +155,7 @@ def _not_opened(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def png(pixels: NDArray[np.uint8]) -> str:
+def png(pixels: U8) -> str:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return base64.b64encode(out.getvalue()).decode()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from detector.arrays import F32, U8
 from detector.cli.main import main
 from detector.detection.framesignal import FrameModel
 from detector.models.bundle.bundles import Bundle, load_bundle
@@ -25,7 +25,6 @@ from detector.models.training import frame_building
 from detector.models.training.loop import train_frames
 from tests.framemodels import textured_frames
 
-F32 = NDArray[np.float32]
 SHAPE = (12, 16)
 START = 1_700_000_000
 FRAMES = textured_frames(460, SHAPE)
@@ -37,7 +36,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_building, "train_frames", functools.partial(train_frames, minimum_steps=1))
 
 
-def grey(frame: F32) -> NDArray[np.uint8]:
+def grey(frame: F32) -> U8:
     return np.round(255 * frame).astype(np.uint8)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.arrays import F64
 from detector.cli.main import main
 from detector.config.load import load_config
-from detector.detection.signals import F64
 from detector.reports.tuning import SEARCHED, SHOWN, spoken
 from tests.plant import healthy
 from tests.tiny import START, tiny_bundle

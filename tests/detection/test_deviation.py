@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.arrays import F64
 from detector.config.load import MinDeviation, ReadingsConfig
 from detector.detection.deviation import deviations, matters
 from detector.detection.profile import Profile
-from detector.detection.signals import F64
 from detector.wire.alerts import decode_alert
 from tests import plant
 from tests.plant import START

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from detector.arrays import F64
 from detector.detection.frameprofile import (
     FrameProfile,
     build_frame_profile,
@@ -20,7 +20,7 @@ from detector.detection.threshold import first_reservoir
 SECOND = 10**9
 
 
-def signal_of(n: int, seed: int = 0) -> NDArray[np.float64]:
+def signal_of(n: int, seed: int = 0) -> F64:
     return np.random.default_rng(seed).gamma(4.0, size=n)
 
 

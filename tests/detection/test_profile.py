@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.arrays import F32, F64
 from detector.detection.profile import (
     MIN_ROWS,
     Profile,
@@ -19,7 +20,7 @@ from detector.detection.profile import (
     scale_of,
     typical_interval,
 )
-from detector.detection.signals import F32, F64, NEWEST_FIRST, WINDOW
+from detector.detection.signals import NEWEST_FIRST, WINDOW
 from tests import plant
 from tests.plant import SECOND, START
 

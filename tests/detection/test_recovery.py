@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.arrays import F64
 from detector.detection.recovery import CALM_ROWS, COLD_ROWS, LEARNT_ROWS, PATIENCE, RECOVERY, Recovery
-from detector.detection.signals import F64, deviation, learn
+from detector.detection.signals import deviation, learn
 from detector.detection.table import columns
 from detector.engine.readings import Pipeline
 from detector.times import parse_time

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.arrays import F32, F64
 from detector.config.load import ReadingsConfig
 from detector.config.rules import RuleBook
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model, Scored, score_block
-from detector.detection.signals import F32, F64
 from detector.detection.table import SensorTable
 from detector.detection.windows import Block, WindowRows
 from tests import plant

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from detector.arrays import I64
 from detector.config.rules import ENDLESS
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, flags_of
 from detector.detection.windows import LATE_LIMIT, Arrivals, Block, Tally, WindowRows, admit, bridge_gaps
 
 
-def gaps(max_gap: int | None, max_fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def gaps(max_gap: int | None, max_fill: int) -> tuple[I64, I64]:
     """Rules that are the same for all sensors."""
     return np.array([ENDLESS if max_gap is None else max_gap]), np.array([max_fill])
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.arrays import F32
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model
-from detector.detection.signals import F32, NEWEST_FIRST, WINDOW
+from detector.detection.signals import NEWEST_FIRST, WINDOW
 from detector.detection.table import NEVER, Episode
 from detector.engine.alertwriter import AlertWriter, Moment, critical_level
 from detector.wire.alerts import Alert, alert_id, decode_alert

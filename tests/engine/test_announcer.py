@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from detector.detection.signals import F64
+from detector.arrays import F64
 from detector.engine.announcer import later
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert

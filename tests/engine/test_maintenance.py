@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from detector.arrays import F64
 from detector.config.load import MaintenanceConfig, ReadingsConfig
-from detector.detection.signals import F64
 from detector.detection.table import SensorTable
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output

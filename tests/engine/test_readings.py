@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from detector.arrays import F64
 from detector.config.load import FalseAlarms, FieldsConfig, ReadingsConfig, SensorsConfig
 from detector.detection.scorer import Model
-from detector.detection.signals import F64
 from detector.detection.table import StateError
 from detector.engine.readings import Pipeline
 from detector.streams.base import Batch, Record

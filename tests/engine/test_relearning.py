@@ -12,11 +12,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from detector.arrays import F64
 from detector.config.load import ReadingsConfig
 from detector.detection import scorer
 from detector.detection.profile import build_profile
 from detector.detection.scorer import Model
-from detector.detection.signals import F64
 from detector.detection.table import SensorTable
 from detector.engine import readings as pipeline_module
 from detector.engine import slices as snapshots

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.detection.signals import F64
+from detector.arrays import F64
 from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
 from tests import plant

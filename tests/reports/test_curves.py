@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from detector.detection.signals import F64
+from detector.arrays import F64
 from detector.engine.trace import Rows
 from detector.reports import curves as module
 from detector.reports.curves import POINTS, Curves, broken

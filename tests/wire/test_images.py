@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.arrays import U8
 from detector.config.settings import LimitsConfig
 from detector.wire.images import RawForm, Refused, decode
-from tests.pictures import U8, bomb, grey, image_bytes, jpeg, png, smooth
+from tests.pictures import bomb, grey, image_bytes, jpeg, png, smooth
 
 SHAPE = (28, 28)
 LIMITS = LimitsConfig()

@@ -7,16 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.detection.frameprofile import FrameProfile, pack_frame_profiles, unpack_frame_profiles
 from detector.detection.framesignal import Calibration, FrameModel
 from detector.errors import UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle
 from detector.models.runtime.onnx import open_runtime
 from detector.models.training.frame_sampling import scaled
-
-F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

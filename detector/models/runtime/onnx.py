@@ -9,13 +9,11 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.detection.profile import Reconstruct
 from detector.errors import UserError
 from detector.models.bundle.bundles import Bundle
-
-F32 = NDArray[np.float32]
 
 CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
 """Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.errors import UserError
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import check_windows
 from detector.models.training.tensorflow_setup import load_tensorflow, require_tensorflow
-
-F32 = NDArray[np.float32]
 
 _CHUNK: Final = {"dense": 1000, "lstm": 64, "conv": 64}
 

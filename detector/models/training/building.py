@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.config.load import TrainingConfig
 from detector.detection.profile import Profile, build_profile, scale_of
 from detector.detection.signals import standardise
@@ -89,7 +89,7 @@ def build_bundle(
     return bundle, report
 
 
-def _newest_windows(series: Series, spec: ModelSpec) -> NDArray[np.float32]:
+def _newest_windows(series: Series, spec: ModelSpec) -> F32:
     """Some windows of one sensor as the model takes them."""
     _, values = next(iter(series.values()))
     z = standardise(values, *scale_of(values, spec.scaler))[-(COMPARED + spec.window - 1) :]
@@ -97,7 +97,7 @@ def _newest_windows(series: Series, spec: ModelSpec) -> NDArray[np.float32]:
     return np.stack([rows[i : i + spec.window] for i in range(len(rows) - spec.window + 1)])
 
 
-def compare(model: Any, runtime: OnnxRuntime, windows: NDArray[np.float32]) -> None:
+def compare(model: Any, runtime: OnnxRuntime, windows: F32) -> None:
     """Make sure that the exported model computes what the trained one does. Raises OperationError."""
     difference = float(np.abs(np.asarray(model(windows)) - runtime(windows)).max())
     if not difference <= EXPORT_TOLERANCE:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F64, I64, Bools
 from detector.detection.windows import LATE_LIMIT
 from detector.streams.base import Batch
 from detector.wire.json_readings import ReadingDecoder
 
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 Columns = tuple[I64, I64, F64]
 """Readings in order of arrival: number of the sensor (n,), time in ns (n,), values (n, C)."""
 
@@ -79,7 +77,7 @@ def collect(
     return out
 
 
-def in_order(times: I64, counts: Collected) -> NDArray[np.bool_]:
+def in_order(times: I64, counts: Collected) -> Bools:
     """Which of a sensor's readings, in order of arrival, become rows; the others are added to `counts`."""
     if (np.diff(times) > 0).all():
         return np.ones(len(times), dtype=bool)

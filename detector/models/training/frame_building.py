@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.config.load import TrainingConfig
 from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, calibrate, score_frames
@@ -100,7 +100,7 @@ def fit_frames(
     return Fitted(network, onnx, scale, scorer, report)
 
 
-def _held_back(cameras: CameraFrames) -> NDArray[np.float32]:
+def _held_back(cameras: CameraFrames) -> F32:
     return np.concatenate([held_back_part(frames) for _, frames in cameras.values()])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, I64
 from detector.config.settings import LimitsConfig
 from detector.errors import UserError
 from detector.models.training.dataset import Collected, in_order
@@ -18,8 +18,6 @@ from detector.streams.base import Batch
 from detector.wire.frames import FrameDecoder, NoFrame
 from detector.wire.images import Refused, decode
 
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg")
 
 

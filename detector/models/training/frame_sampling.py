@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, I64
 from detector.detection.profile import MIN_ROWS
 from detector.models.training.sampling import TAIL_SHARE
 
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 CameraFrames = Mapping[str | None, tuple[I64, F32]]
 """By camera id: times (L,) in ns and frames (L, h, w) in [0, 1], oldest first. None: images that are of no camera."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import U8
 from detector.errors import UserError
 
 _BYTES: Final = 0x08
@@ -18,7 +18,7 @@ _GZIP: Final = b"\x1f\x8b"
 _TODO: Final = "Give a file of images with one byte a pixel"
 
 
-def read_idx(path: Path, dimensions: int = 3) -> NDArray[np.uint8]:
+def read_idx(path: Path, dimensions: int = 3) -> U8:
     """The array of bytes in an IDX file: images (n, h, w), or labels (n,) with `dimensions=1`. Raises UserError."""
     try:
         content = path.read_bytes()

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.arrays import F64, I64
 from detector.config.load import TrainingConfig
 from detector.models.bundle.spec import FrameSpec, ModelSpec
 from detector.models.training.architectures import build
@@ -58,7 +59,7 @@ class Errors:
     max: float
 
     @classmethod
-    def of(cls, errors: NDArray[np.float64]) -> Errors:
+    def of(cls, errors: F64) -> Errors:
         """Sum up one error a window (n,), n at least 1."""
         median, p95, p99 = np.percentile(errors, [50, 95, 99]).tolist()
         return cls(len(errors), float(errors.mean()), median, p95, p99, float(errors.max()))
@@ -120,11 +121,11 @@ class _Material(Protocol):
     """What is trained on: numbers of windows or frames to train on and of those held back."""
 
     @property
-    def train(self) -> NDArray[np.int64]:
+    def train(self) -> I64:
         """Numbers to train on."""
 
     @property
-    def tail(self) -> NDArray[np.int64]:
+    def tail(self) -> I64:
         """Numbers held back."""
 
     def picker(self, tf: Any) -> Callable[[Any], Any]:
@@ -203,7 +204,7 @@ class _Loop:
                 best, weights = tail, self._model.get_weights()
         self._model.set_weights(weights)
 
-    def errors(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def errors(self, starts: I64) -> F64:
         """Mean squared error of each window (n,), without noise."""
         parts: Sequence[NDArray[Any]] = [
             self._evaluate(starts[i : i + _EVALUATED_AT_ONCE]).numpy()

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.arrays import F32, F64, I64
 from detector.detection.profile import MIN_ROWS, scale_of
 from detector.detection.signals import standardise
 from detector.models.bundle.spec import WINDOW
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 Series = Mapping[str, tuple[I64, F64]]
 """By sensor id: times (L,) in ns and values (L, C), oldest first."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import jinja2
 import msgspec
 
-from detector.detection.signals import F64
+from detector.arrays import F64
 from detector.engine.overview import SensorView
 from detector.service.logs import Problem, RecentProblems
 from detector.service.web.server import Health, Response, Route

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.errors import UserError
 from detector.models.bundle.bundles import ONNX_FILE
 from detector.models.bundle.spec import ModelSpec
@@ -20,8 +20,6 @@ from detector.models.runtime.tensorflow import TensorFlowRuntime
 from detector.models.training.architectures import save
 from detector.models.training.sampling import sample
 from tests.models.conftest import MakeBundle, Trained
-
-F32 = NDArray[np.float32]
 
 
 def windows_of(trained: Trained) -> F32:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
+from detector.arrays import F32
 from detector.config.load import TrainingConfig
 from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, examine, score_frames
@@ -29,7 +29,6 @@ from detector.models.training.onnx_export import to_onnx
 from tests.framemodels import textured_frames
 from tests.models.conftest import NOON
 
-F32 = NDArray[np.float32]
 SECOND = 10**9
 SMALL = FrameSpec((12, 16), filters=(6, 4), units=8)
 QUICK = TrainingConfig(epochs=1, batch_size=256)
