@@ -17,7 +17,7 @@ from detector.config.settings import LimitsConfig
 from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, score_frames
 from detector.detection.framestate import camera_table
-from detector.engine.frames import FramePipeline
+from detector.engine.frames import FramesPipeline
 from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
 from detector.wire.frames import FrameDecoder
@@ -74,9 +74,9 @@ def pipeline_of(
     decoder: FrameDecoder | None = None,
     pulse: Callable[[], None] = lambda: None,
     maintenance: Sequence[MaintenanceConfig] = (),
-) -> FramePipeline:
+) -> FramesPipeline:
     """A pipeline that knows nothing yet."""
-    return FramePipeline(
+    return FramesPipeline(
         PARTITION, config, model, decoder or FrameDecoder(SHAPE, LimitsConfig()), THREADS,
         dead_letters="dead-letters", alerts="alerts", pulse=pulse, maintenance=maintenance,
     )  # fmt: skip
@@ -125,7 +125,7 @@ def batches_of(records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Batc
     ]
 
 
-def finish(pipeline: FramePipeline) -> list[Message]:
+def finish(pipeline: FramesPipeline) -> list[Message]:
     """What becomes of everything that is pending."""
     alerts: list[Message] = []
     while pipeline.pending:
@@ -133,7 +133,7 @@ def finish(pipeline: FramePipeline) -> list[Message]:
     return alerts
 
 
-def play(pipeline: FramePipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
+def play(pipeline: FramesPipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
     """What the pipeline publishes of the records."""
     alerts: list[Message] = []
     for batch in batches_of(records, cuts):
@@ -141,7 +141,7 @@ def play(pipeline: FramePipeline, records: Sequence[Record], cuts: Sequence[int]
     return alerts + finish(pipeline)
 
 
-def state_of(pipeline: FramePipeline, config: FramesConfig) -> dict[str, Any]:
+def state_of(pipeline: FramesPipeline, config: FramesConfig) -> dict[str, Any]:
     """Everything the pipeline knows, to the bit, by camera."""
     table = camera_table(SHAPE, config.alerts.open_after.of)
     unpack_slices(table, unpack_state(pipeline.snapshot())[0])

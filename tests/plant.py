@@ -28,7 +28,7 @@ from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
 from detector.engine import alertwriter as alerts_module
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
 from detector.times import parse_time
@@ -128,10 +128,10 @@ def pipeline_of(
     model: Model,
     score: ScoreBlock = score_block,
     maintenance: Sequence[MaintenanceConfig] = (),
-) -> Pipeline:
+) -> ReadingsPipeline:
     """A pipeline that knows nothing yet."""
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
-    return Pipeline(
+    return ReadingsPipeline(
         PARTITION, config, model, decoder,
         dead_letters="dead-letters", alerts="alerts", score=score, maintenance=maintenance,
     )  # fmt: skip
@@ -186,12 +186,12 @@ def batches_of(records: Sequence[Record], cuts: Sequence[int] = ()) -> Iterator[
             yield Batch(PARTITION, records[first:last], records[last - 1].offset + 1)
 
 
-def play(pipeline: Pipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
+def play(pipeline: ReadingsPipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
     """What the pipeline publishes of the records."""
     return [alert for batch in batches_of(records, cuts) for alert in pipeline.process(batch).alerts]
 
 
-def keep_journal(journal: dict[str, bytes], pipeline: Pipeline) -> None:
+def keep_journal(journal: dict[str, bytes], pipeline: ReadingsPipeline) -> None:
     """Take what the pipeline has to say of open episodes into what was kept of it."""
     for sensor_id, entry in pipeline.journal():
         journal.pop(sensor_id, None)
@@ -199,14 +199,14 @@ def keep_journal(journal: dict[str, bytes], pipeline: Pipeline) -> None:
             journal[sensor_id] = entry
 
 
-def table_of(pipeline: Pipeline, config: ReadingsConfig) -> SensorTable:
+def table_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> SensorTable:
     """A copy of what the pipeline knows of its sensors, by way of its snapshot."""
     table = SensorTable(len(config.channels), RuleBook(config).most_rows)
     unpack_slices(table, unpack_state(pipeline.snapshot())[0])
     return table
 
 
-def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
+def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, Any]:
     """Everything the pipeline knows, to the bit, by sensor; independent of slots and of how the state came about."""
     table = table_of(pipeline, config)
     state: dict[str, Any] = {"clock": pipeline.clock, "position": pipeline.position, "resumed": table.resumed}
@@ -222,7 +222,7 @@ def state_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, Any]:
     return state
 
 
-def numbers_of(pipeline: Pipeline, config: ReadingsConfig) -> dict[str, dict[str, list[float]]]:
+def numbers_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, dict[str, list[float]]]:
     """What the reference calls the numbers of its sensors."""
     table, book = table_of(pipeline, config), RuleBook(config)
     names = ["score", "prediction", "level", "held_error", "recent", "mean", "variance", "count", "filled", "pending"]

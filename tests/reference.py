@@ -313,10 +313,10 @@ class Sensor:
         self.scale.learn(signals, u, maintained=maintained)
 
         after = self.alerts.open_after
-        counted = u if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
+        eligible = u if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
         if not self.recent:
-            self.recent.extend([counted] * (after.of - 1))
-        self.recent.append(counted)
+            self.recent.extend([eligible] * (after.of - 1))
+        self.recent.append(eligible)
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
         self._follow(v, self.budget.next_row(), maintained)
 

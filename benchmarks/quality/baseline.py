@@ -53,10 +53,10 @@ def _errors(values: F64, train_rows: int, components: int, newest: int) -> F64:
     middle = fitted.mean(axis=0)
     centred = fitted - middle
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    basis = vectors[:, ::-1][:, :components]
+    provenance = vectors[:, ::-1][:, :components]
     errors = np.zeros(len(values))
     for begin in range(0, len(windows), _AT_ONCE):
         part = windows[begin : begin + _AT_ONCE] - middle
-        rest = part - part @ basis @ basis.T
+        rest = part - part @ provenance @ provenance.T
         errors[WINDOW - 1 + begin : WINDOW - 1 + begin + len(part)] = (rest[:, -newest:] ** 2).mean(axis=1)
     return errors

@@ -17,7 +17,7 @@ from detector.arrays import F64
 from detector.config.load import AlertsConfig, FalseAlarms, ReadingsConfig, WindowConfig
 from detector.detection.profile import MIN_ROWS
 from detector.detection.scorer import Model
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.reports.scoreboard import EpisodeSpan, episodes_of
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Alert, decode_alert
@@ -97,7 +97,7 @@ def row_of(time: int) -> int:
 def _run(sensors: Mapping[str, F64], config: ReadingsConfig, model: Model) -> tuple[list[Alert], F64]:
     """Feed all rows; returns the alerts and the scores as they came."""
     decoder = _Served()
-    pipeline = Pipeline(_PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
+    pipeline = ReadingsPipeline(_PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts")
     longest = max(len(values) for values in sensors.values())
     step = max(1, min(ROWS_AT_ONCE, READINGS_AT_ONCE // len(sensors)))
     alerts: list[Alert] = []

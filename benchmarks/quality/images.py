@@ -98,11 +98,11 @@ def pca_scores(normal: F32, test: F32) -> tuple[F64, F64]:
     x = normal.reshape(len(normal), -1).astype(np.float64)
     middle = x.mean(axis=0)
     _, vectors = np.linalg.eigh((x - middle).T @ (x - middle))
-    basis = vectors[:, ::-1][:, :COMPONENTS]
+    provenance = vectors[:, ::-1][:, :COMPONENTS]
 
     def errors(images: F32) -> F64:
         centred = images.reshape(len(images), -1) - middle
-        rest: F64 = (centred - centred @ basis @ basis.T) ** 2
+        rest: F64 = (centred - centred @ provenance @ provenance.T) ** 2
         return rest
 
     tested = errors(test)

@@ -32,7 +32,7 @@ from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
-from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
+from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, UnavailableError
 
@@ -74,10 +74,10 @@ class Watched:
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         began = time.perf_counter()
-        durable = self.streams.commit(positions, snapshot, final=final, late=late)
+        durable = self.streams.commit(positions, snapshot, final=final, deferred=deferred)
         if final:
             self.final = time.perf_counter() - began
         elif durable:

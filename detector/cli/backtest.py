@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from detector.cli.atomic import atomic_write
 from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
-from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def write_file(directory: Path, name: str, content: bytes) -> None:
     """Write a file into a directory, which is made if need be; whole or not at all. Raises DetectorError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with whole(directory / name) as part:
+        with atomic_write(directory / name) as part:
             part.write_bytes(content)
     except OSError as error:
         raise unwritable(error, name, where=str(directory), todo="Make room, or name another --out") from error

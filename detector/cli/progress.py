@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 
 from detector.models.training.loop import Progress
 
-Told = tuple[Callable[[Progress], None], Callable[[int], None]]
+Announcement = tuple[Callable[[Progress], None], Callable[[int], None]]
 """What training and the building of profiles tell their progress to."""
 
 _LINES: Final = 10
@@ -21,7 +21,7 @@ _LINES: Final = 10
 
 
 @contextlib.contextmanager
-def training_progress(sensors: int) -> Iterator[Told]:
+def training_progress(sensors: int) -> Iterator[Announcement]:
     """Show the progress of a training and of building the profiles of so many sensors while the block runs."""
     if not sys.stderr.isatty():
         yield Lines(), lambda _: None
@@ -46,11 +46,11 @@ class Lines:
     """Writes a line at every tenth of the way."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._announcements = 0
 
     def __call__(self, now: Progress) -> None:
         tenth = _LINES * now.steps // now.planned
-        if tenth > self._told:
-            self._told = tenth
+        if tenth > self._announcements:
+            self._announcements = tenth
             sys.stderr.write(f"training: step {now.steps} of {now.planned}, error {now.loss:.4f}\n")
             sys.stderr.flush()

@@ -113,7 +113,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         daemon = Daemon(
             streams,
             engine.make_pipeline,
-            make_former=engine.make_former,
+            make_replay=engine.make_replay,
             metrics=metrics,
             health=health,
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),

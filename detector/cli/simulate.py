@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from detector.cli.whole import whole
+from detector.cli.atomic import atomic_write
 from detector.errors import UserError, unwritable
 from detector.simulation import plant as simulation
 from detector.streams.places import stream_file
@@ -221,7 +221,7 @@ def _write_topic(
 
 
 def _write_whole(path: Path, lines: Iterable[bytes]) -> None:
-    with whole(path) as part, part.open("wb") as out:
+    with atomic_write(path) as part, part.open("wb") as out:
         out.writelines(lines)
 
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detector.cli.atomic import atomic_write
 from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
-from detector.cli.whole import whole
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _write(config_path: str | None, budget: FalseAlarms) -> str:
         raw = file.read_bytes() if found is not None else b""
         mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
         changed = yamledit.put(raw[len(mark) :].decode(), ("readings", "alerts", "false_alarms"), value)
-        with whole(file) as part:
+        with atomic_write(file) as part:
             part.write_bytes(mark + changed.encode())
             if found is not None:
                 part.chmod(file.stat().st_mode & 0o7777)

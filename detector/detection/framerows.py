@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
-from detector.detection.recovery import RECOVERY
+from detector.detection.faultmemory import FAULT_MEMORY
 from detector.detection.scorer import Scored, judge_block, scores_of
 from detector.detection.table import SensorTable, Slots
 
 _FROZEN: Final = ("worst", "worst_zz")
-_MOVING: Final = ("mean", "variance", "count", *RECOVERY)
+_MOVING: Final = ("mean", "variance", "count", *FAULT_MEMORY)
 
 
 class FrameBlock:
-    """A span of frames of n cameras, those with the most frames first; see `windows.Laid`.
+    """A span of frames of n cameras, those with the most frames first; see `windows.Span`.
 
     `slots` (n,); `begin`, `end` (n,): where each camera's frames lie in what follows. `times` (F,) ns, `frames`
     (F, h, w), `signal` (F,), `records` (F,): the frames of a batch, grouped by camera.
@@ -90,4 +90,4 @@ def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[i
     u = scores_of(block, signal[:, None], frozen, moving)
     table.put(block.slots, moving)
     n = len(block.slots)
-    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), counted=u)
+    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), eligible=u)

@@ -14,15 +14,15 @@ from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.deviation import deviations, matters
 from detector.detection.episodes import Closing, Opening, follow
+from detector.detection.faultmemory import FAULT_MEMORY, FaultMemory
 from detector.detection.profile import Profile, Reconstruct
-from detector.detection.recovery import RECOVERY, Recovery
 from detector.detection.table import SensorTable
 from detector.detection.threshold import nth_largest_log
-from detector.detection.windows import Block, Laid
+from detector.detection.windows import Block, Span
 
 _FROZEN: Final = ("center", "scale", "ridge", "bias", "worst", "worst_zz")
 _MOVING: Final = (
-    "prediction", "level", "held_error", "completions", "mean", "variance", "count", *RECOVERY,
+    "prediction", "level", "held_error", "completions", "mean", "variance", "count", *FAULT_MEMORY,
 )  # fmt: skip
 THRESHOLD: Final = (
     "budget", "horizon", "rows", "credit", "peaks", "peaks_kept", "peaks_seen", "forgotten", "pending", "pending_age",
@@ -50,7 +50,7 @@ class Model:
 class Scored:
     """What a block's rows came to. Matrices are (T, n); a cell is meaningful where the sensor has a t-th row.
 
-    `u`: scores; `counted`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
+    `u`: scores; `eligible`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
     the threshold.
     `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each real row's window, in the unit of the values, NaN where a stride
@@ -58,7 +58,7 @@ class Scored:
     """
 
     u: F64
-    counted: F64
+    eligible: F64
     v: F64
     limits: F64
     errors: F64
@@ -88,36 +88,36 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     raw, errors = _window_errors(block, model, z, frozen, moving, newest)
     u = scores_of(block, _averages(block, raw, errors, moving), frozen, moving)
     table.put(block.slots, moving)
-    counted = _counted(table, block, u, frozen["scale"], book)
+    eligible = _eligible(table, block, u, frozen["scale"], book)
     expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
     rules = table["rules"][block.slots]
     open_after, close_after = book.open_after[rules], book.close_after[rules]
-    return judge_block(table, block, u, errors, open_after, close_after, counted=counted, expected=expected)
+    return judge_block(table, block, u, errors, open_after, close_after, eligible=eligible, expected=expected)
 
 
 def judge_block(
     table: SensorTable,
-    block: Laid,
+    block: Span,
     u: F64,
     errors: F64,
     open_after: I64,
     close_after: I64,
     *,
-    counted: F64,
+    eligible: F64,
     expected: F64 | None = None,
 ) -> Scored:
     """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back.
 
-    `open_after` (n, 2): n and m of n of m; `close_after` (n,); `counted` (T, n): what of the scores counts towards it.
+    `open_after` (n, 2): n and m of n of m; `close_after` (n,); `eligible` (T, n): what of the scores counts towards it.
     """
     judged = table.take(block.slots, _JUDGED)
     earlier_score, earlier_peak = judged["score"], judged["peak"].copy()
     judged["score"] = u[block.ticks - 1, np.arange(len(block.slots))]
-    v = _smallest_of_recent(block, counted, judged, open_after)
+    v = _smallest_of_recent(block, eligible, judged, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
     transitions, limits = follow(judged, v, times, block.active, close_after, block.inside)
     table.put(block.slots, judged)
-    return Scored(u, counted, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
+    return Scored(u, eligible, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
 
 
 def fill_block(table: SensorTable, block: Block) -> None:
@@ -191,7 +191,7 @@ def _window_errors(
     return raw, errors
 
 
-def _counted(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBook) -> F64:
+def _eligible(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBook) -> F64:
     """The scores (T, n), 0 where a row deviates too little, or to the side nobody asked for. Levels learn the rows."""
     rules = table["rules"][block.slots]
     asked = np.flatnonzero(book.need_deviation[rules])
@@ -206,9 +206,9 @@ def _counted(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBoo
     off, leaning = deviations(values, active, moving["usual"], moving["lean"], scale[asked], unlearnt)
     table.put(slots, moving)
     enough = matters(values, off, leaning, scale[asked], book.direction[own], book.absolute[own], book.relative[own])
-    counted = u.copy()
-    counted[:, asked] *= enough
-    return counted
+    eligible = u.copy()
+    eligible[:, asked] *= enough
+    return eligible
 
 
 def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any]]) -> F64:
@@ -231,7 +231,7 @@ def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any
     return out
 
 
-def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
+def scores_of(block: Span, values: F64, frozen: dict[str, NDArray[Any]], moving: dict[str, NDArray[Any]]) -> F64:
     """Scores u (T, n) of the signals (T, K, n); the adaptive scale learns each row after scoring it.
 
     But for rows in a maintenance window that are as bad as the worst of training: they teach it nothing.
@@ -240,7 +240,7 @@ def scores_of(block: Laid, values: F64, frozen: dict[str, NDArray[Any]], moving:
     variance = np.ascontiguousarray(moving["variance"].T)
     count, worst_zz = moving["count"], frozen["worst_zz"]
     mute = signals.mute_of(np.ascontiguousarray(frozen["worst"].T))
-    recovery = Recovery(moving, worst_zz, mute)
+    recovery = FaultMemory(moving, worst_zz, mute)
     on_frozen = signals.frozen_scale(values.transpose(1, 0, 2), frozen["worst"].T[:, None])
     may_be_high = np.any(on_frozen >= 1.0, axis=1).tolist()
     deviations = np.zeros_like(values)
@@ -271,7 +271,7 @@ def _learn_some(at: NDArray[np.intp], zz: F64, unit: F64, mean: F64, variance: F
     mean[:, at], variance[:, at], count[at] = some
 
 
-def _smallest_of_recent(block: Laid, u: F64, moving: dict[str, NDArray[Any]], open_after: I64) -> F64:
+def _smallest_of_recent(block: Span, u: F64, moving: dict[str, NDArray[Any]], open_after: I64) -> F64:
     """v (T, n); where fewer than m scores exist the first one stands for the missing. `open_after` (n, 2): n and m."""
     recent = moving["recent"].T
     joined = np.concatenate([np.where(np.isnan(recent), u[0], recent), u])

@@ -90,7 +90,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),
-        # the adaptive scale as it was before a long fault (see recovery.py)
+        # the adaptive scale as it was before a long fault (see faultmemory.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
         Column("kept", "?", (), False),

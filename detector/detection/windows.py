@@ -256,7 +256,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
     )
 
 
-class Laid(Protocol):
+class Span(Protocol):
     """Rows of n sensors laid out side by side, sensors with the most rows first; see `Block`.
 
     `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in

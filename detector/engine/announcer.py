@@ -17,7 +17,7 @@ from detector.config.load import AlertsConfig
 from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
 from detector.detection.scorer import EPISODE, THRESHOLD, Scored
 from detector.detection.table import Episode, SensorTable, Silence
-from detector.detection.windows import Laid
+from detector.detection.windows import Span
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level
 from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
@@ -26,10 +26,10 @@ Key = tuple[int, int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Announcement:
     """A message with its place in the order, and what it says.
 
-    `news`: the first one of an episode that is not muted, which a person is called for.
+    `notifies`: the first one of an episode that is not muted, which a person is called for.
     """
 
     key: tuple[int, int, int, str, int]
@@ -37,7 +37,7 @@ class Told:
     event: str
     severity: str
     muted: bool
-    news: bool
+    notifies: bool
 
 
 class Announcer:
@@ -53,19 +53,19 @@ class Announcer:
         self.table = table
         self.writer = writer
         self.alerts_of = alerts_of
-        self._told: list[Told] = []
+        self._announcements: list[Announcement] = []
         self.offsets: I64 = np.empty(0, dtype=np.int64)
         self.clocks: I64 = np.empty(0, dtype=np.int64)
 
     def begin_batch(self, offsets: I64, clocks: I64) -> None:
         """Start collecting for a batch."""
-        self.offsets, self.clocks, self._told = offsets, clocks, []
+        self.offsets, self.clocks, self._announcements = offsets, clocks, []
 
-    def collected(self) -> list[Told]:
+    def collected(self) -> list[Announcement]:
         """What the batch led to, in order."""
-        return sorted(self._told, key=lambda told: told.key)
+        return sorted(self._announcements, key=lambda one: one.key)
 
-    def tell(self, block: Laid, scored: Scored) -> None:
+    def follow(self, block: Span, scored: Scored) -> None:
         """Follow the episodes of a scored block."""
         episodes = self.table.episodes
         if not scored.transitions and not episodes:
@@ -78,7 +78,7 @@ class Announcer:
         starts = np.cumsum(block.ticks) - block.ticks
         for at, transitions in by_sensor.items():
             rows = slice(int(starts[at]), int(starts[at] + block.ticks[at]))
-            _Sensor(self, block, scored, at, rows).tell(transitions)
+            _Sensor(self, block, scored, at, rows).follow(transitions)
 
     def update(self, slot: int, record: int) -> None:
         """Publish a due update of a sensor none of whose rows came since; `record` is the one that passed the time."""
@@ -119,7 +119,7 @@ class Announcer:
         episode.close_at = later(clock, alerts.max_duration)
         self.table.episodes[slot] = episode
         message = self.writer.opened(sensor_id, episode, moment, v)
-        self.publish(key, sensor_id, message, "opened", episode, news=not muted)
+        self.publish(key, sensor_id, message, "opened", episode, notifies=not muted)
 
     def close(self, slot: int, moment: AnyMoment, closing: Closing, reason: CloseReason, key: Key) -> None:
         """Publish the end of an episode and forget it."""
@@ -128,17 +128,26 @@ class Announcer:
         self.publish(key, sensor_id, message, "closed", episode)
 
     def publish(
-        self, key: Key, sensor_id: str, message: Message, event: str, episode: Episode | Silence, *, news: bool = False
+        self,
+        key: Key,
+        sensor_id: str,
+        message: Message,
+        event: str,
+        episode: Episode | Silence,
+        *,
+        notifies: bool = False,
     ) -> None:
         """Collect a message."""
         self.table.changed.add(sensor_id)
-        self._told.append(Told((*key, len(self._told)), message, event, episode.severity, episode.muted, news))
+        self._announcements.append(
+            Announcement((*key, len(self._announcements)), message, event, episode.severity, episode.muted, notifies)
+        )
 
 
 class _Sensor:
     """One sensor's rows within a scored block, and what its episodes do over them."""
 
-    def __init__(self, owner: Announcer, block: Laid, scored: Scored, at: int, rows: slice) -> None:
+    def __init__(self, owner: Announcer, block: Span, scored: Scored, at: int, rows: slice) -> None:
         self._owner, self._block, self._scored, self._at = owner, block, scored, at
         self._slot = int(block.slots[at])
         self._records, self._elements = block.records[rows], block.elements[rows]
@@ -146,7 +155,7 @@ class _Sensor:
         self._v = scored.v[:, at]
         self._inside = None if block.inside is None else block.inside[:, at]
 
-    def tell(self, transitions: list[Opening | Closing]) -> None:
+    def follow(self, transitions: list[Opening | Closing]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
         begin, peak = 0, float(self._scored.earlier_peak[self._at])
         for transition in transitions:
@@ -199,7 +208,7 @@ class _Sensor:
             episode.update_at = later(int(owner.clocks[record]), alerts.update_every)
             name = owner.table.name(self._slot)
             message = owner.writer.updated(name, episode, self._moment(tick), peak)
-            owner.publish(key, name, message, "updated", episode, news=not on_time and tick == unmute)
+            owner.publish(key, name, message, "updated", episode, notifies=not on_time and tick == unmute)
             begin = tick + 1
 
     def _outlives(self, episode: Episode, rows: slice) -> Bools:

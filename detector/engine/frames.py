@@ -27,10 +27,10 @@ from detector.engine.framequeue import FrameQueue
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output
 from detector.engine.overview import Overview, camera_overview
-from detector.engine.partition import PartitionPath
-from detector.engine.resumption import take_budget, take_model, warm_up_anew
+from detector.engine.partition import PartitionPipeline
+from detector.engine.resumption import take_budget, take_model, warm_up_again
 from detector.engine.silence import FOREVER
-from detector.engine.slices import Basis, frame_settings_of
+from detector.engine.slices import Provenance, frame_settings_of
 from detector.engine.timers import Timers
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Kind
@@ -38,7 +38,7 @@ from detector.wire.frames import Frame, FrameDecoder, NoFrame
 from detector.wire.readings import Reject
 
 
-class FramePipeline(PartitionPath):
+class FramesPipeline(PartitionPipeline):
     """The state and the path of one partition of the frames stream.
 
     `threads` decode; `pulse` is called between pieces of work that may add up.
@@ -64,8 +64,8 @@ class FramePipeline(PartitionPath):
         announcer = Announcer(table, writer, lambda _: config.alerts)
         longest = config.alerts.max_duration
         timers = Timers(table, announcer, config.idle_eviction, [] if longest is None else [longest])
-        basis = Basis(model.digest, frame_settings_of(config, maintenance))
-        super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
+        provenance = Provenance(model.digest, frame_settings_of(config, maintenance))
+        super().__init__(partition, provenance, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
         self._model = model
         self._pulse = pulse
@@ -101,7 +101,7 @@ class FramePipeline(PartitionPath):
                 self._table, self._table.occupied(), self._model.profiles,
                 cells_of=lambda _, profile: self._cells_of(profile),
                 forget_scores=self._forget_scores,
-                unknown=lambda slot: warm_up_anew(self._table, slot, self._forget_scores),
+                unknown=lambda slot: warm_up_again(self._table, slot, self._forget_scores),
             )  # fmt: skip
         take_budget(self._table, lambda slot: self._budget(int(self._table["median"][slot])))
 
@@ -164,7 +164,7 @@ class FramePipeline(PartitionPath):
     def _meet(self, camera: str) -> int:
         """A slot for a camera not known so far, with its profile if the model has one."""
         slot = self._table.add(camera)
-        self._output.met.append(camera)
+        self._output.new_sensors.append(camera)
         self._timers.forget()
         profile = self._model.profiles.get(camera)
         if profile is None:
@@ -206,7 +206,7 @@ class FramePipeline(PartitionPath):
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
         output.scores.append(scored.u[block.tick, block.sensor])
         output.errors.append(block.signal)
-        self._announcer.tell(block, scored)
+        self._announcer.follow(block, scored)
         block.store(self._table, self._offsets)
 
     def _warm_up(self, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from detector.arrays import Bools
 from detector.config.load import MaintenanceConfig
 from detector.detection.table import SensorTable
-from detector.detection.windows import Laid
+from detector.detection.windows import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Maintenance:
     def __init__(self, windows: Sequence[MaintenanceConfig] = ()) -> None:
         self._spans = [_Span(re.compile(translate(one.match)), one.start, one.end) for one in windows]
 
-    def rows(self, table: SensorTable, block: Laid) -> Bools | None:
+    def rows(self, table: SensorTable, block: Span) -> Bools | None:
         """Which rows (T, n) of a block lie in a window of their sensor; None: none."""
         if not self._spans:
             return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from detector.arrays import F64
 from detector.detection.windows import Tally
-from detector.engine.trace import Rows
+from detector.engine.trace import ScoredRows
 from detector.streams.base import Message
 from detector.wire.alerts import Kind
 
@@ -18,8 +18,8 @@ class Output:
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts
     that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
     called for, and those that the budget allows for the rows scored. `records`: how many came in, `refused`: which of
-    them were rejected in whole or in part. `met`: sensors not known before. `resized`: accepted frames of another size
-    than the model's. `rows`: what was scored, in full, where that was asked for.
+    them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
+    another size than the model's. `rows`: what was scored, in full, where that was asked for.
     """
 
     kind: Kind = "readings"
@@ -31,7 +31,7 @@ class Output:
     rejected: dict[str, int] = field(default_factory=dict)
     errors: list[F64] = field(default_factory=list)
     scores: list[F64] = field(default_factory=list)
-    rows: list[Rows] = field(default_factory=list)
+    rows: list[ScoredRows] = field(default_factory=list)
     events: dict[tuple[str, str], int] = field(default_factory=dict)
     muted: int = 0
     opened: int = 0
@@ -40,7 +40,7 @@ class Output:
     records: int = 0
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
-    met: list[str] = field(default_factory=list)
+    new_sensors: list[str] = field(default_factory=list)
 
     def outcomes(self) -> dict[str, int]:
         """How many readings, or frames, ended how."""

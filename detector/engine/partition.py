@@ -13,8 +13,8 @@ import numpy as np
 
 from detector.arrays import F64, I64
 from detector.config.load import FalseAlarms
+from detector.detection.faultmemory import NO_COPY
 from detector.detection.profile import HasPeaks, peaks_of_suffix
-from detector.detection.recovery import NO_COPY
 from detector.detection.table import NEVER, SensorTable, StateError
 from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
 from detector.engine.announcer import Announcer
@@ -22,7 +22,7 @@ from detector.engine.clock import PartitionClock
 from detector.engine.journal import pack_entry
 from detector.engine.output import Output
 from detector.engine.resumption import take_journal
-from detector.engine.slices import BASIS_ENTRY, Basis, pack_basis, pack_slice, slice_count, unpack_slices
+from detector.engine.slices import PROVENANCE_ENTRY, Provenance, pack_provenance, pack_slice, slice_count, unpack_slices
 from detector.engine.timers import Timers
 from detector.streams.base import Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
@@ -51,7 +51,7 @@ class Calibrated(HasPeaks, Protocol):
     def count(self) -> float: ...
 
 
-class PartitionPath:
+class PartitionPipeline:
     """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up."""
 
     kind: ClassVar[Kind]
@@ -59,7 +59,7 @@ class PartitionPath:
     def __init__(
         self,
         partition: Partition,
-        basis: Basis,
+        provenance: Provenance,
         table: SensorTable,
         announcer: Announcer,
         timers: Timers,
@@ -67,7 +67,7 @@ class PartitionPath:
         dead_letters: str,
     ) -> None:
         self.partition = partition
-        self.basis = basis
+        self.provenance = provenance
         """What results rest on beside the records."""
         self.position = 0
         self.mismatches = 0
@@ -79,7 +79,7 @@ class PartitionPath:
         self._dead_letters = dead_letters
         self._live_from = 0
         self._renewed = False
-        self._tell_basis = False
+        self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
         # of the batch at hand
         self._offsets: I64 = np.empty(0, dtype=np.int64)
@@ -140,27 +140,29 @@ class PartitionPath:
 
     def pack_slice(self, number: int) -> bytes:
         """One slice of the state as of `position`."""
-        return pack_slice(self._table, number, basis=self.basis, position=self.position, clock=self._clock)
+        return pack_slice(self._table, number, provenance=self.provenance, position=self.position, clock=self._clock)
 
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
         return pack_state([self.pack_slice(number) for number in range(self.slices())], {})
 
     def renewed(self) -> bool:
-        """Whether slices stored so far are of another basis; says so once."""
+        """Whether slices stored so far are of another provenance; says so once."""
         renewed, self._renewed = self._renewed, False
         return renewed
 
     def journal(self) -> list[tuple[str, bytes | None]]:
         """The open episodes (None: none) of each sensor of which one changed since the last call.
 
-        The first time after a beginning with nothing also the basis, which slices will tell as soon as there are some.
+        After a beginning with nothing the first call adds the provenance. Later the slices carry it.
         """
         table = self._table
         changed = sorted(table.changed)
         table.changed.clear()
-        entries: list[tuple[str, bytes | None]] = [(BASIS_ENTRY, pack_basis(self.basis))] if self._tell_basis else []
-        self._tell_basis = False
+        entries: list[tuple[str, bytes | None]] = (
+            [(PROVENANCE_ENTRY, pack_provenance(self.provenance))] if self._announce_provenance else []
+        )
+        self._announce_provenance = False
         for sensor_id in changed:
             slot = table.slots.get(sensor_id, -1)
             open_now = table.episodes.get(slot), table.silences.get(slot)
@@ -174,7 +176,7 @@ class PartitionPath:
         self.position = position
         self._live_from = position if live_from is None else live_from
         self._journal = None
-        self._tell_basis = True
+        self._announce_provenance = True
 
     def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
         """Take up what was stored; returns whether it was made with another model version.
@@ -190,18 +192,18 @@ class PartitionPath:
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        basis = None
+        provenance = None
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
             self._clock = restored.clock
             position = restored.position if position is None else position
             self._timers.forget()
-            basis = restored.basis
+            provenance = restored.provenance
         self.begin(position, live_from)
         self._journal = journal
-        self._tell_basis = basis is None or not len(self._table)  # of nothing there may be no slice yet
-        self._renewed = basis not in (None, self.basis)
-        switched = basis is not None and basis.model != self.basis.model
+        self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
+        self._renewed = provenance not in (None, self.provenance)
+        switched = provenance is not None and provenance.model != self.provenance.model
         self._settle(switched=switched)
         self._caught_up()
         return switched
@@ -251,13 +253,13 @@ class PartitionPath:
         self._clocks, jumps = self._clock.advance(times, records, count)
         self._announcer.begin_batch(self._offsets, self._clocks)
         self._walk(records, jumps, segment)
-        for told in self._announcer.collected():
-            output.alerts.append(told.message)
-            output.opened += told.news
-            if told.muted:
+        for announcement in self._announcer.collected():
+            output.alerts.append(announcement.message)
+            output.opened += announcement.notifies
+            if announcement.muted:
                 output.muted += 1
             else:
-                kind = told.event, told.severity
+                kind = announcement.event, announcement.severity
                 output.events[kind] = output.events.get(kind, 0) + 1
 
     def _arrive(self, position: int) -> Output:
@@ -285,7 +287,7 @@ class PartitionPath:
             first, last = np.searchsorted(records, (record, end)).tolist()
             if last > first:
                 segment(record, end, slice(first, last))
-            self._timers.update_the_silent(int(self._clocks[end - 1]))
+            self._timers.publish_due_updates(int(self._clocks[end - 1]))
             record = end
 
     # What both make of a profile

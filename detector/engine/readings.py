@@ -26,13 +26,13 @@ from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output
 from detector.engine.overview import Overview, overview
-from detector.engine.partition import PartitionPath
+from detector.engine.partition import PartitionPipeline
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
-from detector.engine.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_anew
+from detector.engine.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
-from detector.engine.slices import Basis, settings_of
+from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
-from detector.engine.trace import explained, rows_of
+from detector.engine.trace import explained, scored_rows_of
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.readings import Readings
@@ -44,7 +44,7 @@ BLOCK_SENSORS = 1024
 """Sensors scored together; more only take memory."""
 
 
-class Pipeline(PartitionPath):
+class ReadingsPipeline(PartitionPipeline):
     """The state and the path of one partition of the readings stream.
 
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
@@ -77,8 +77,8 @@ class Pipeline(PartitionPath):
         worked_on = Maintenance(maintenance)
         silences = Silences(table, announcer, book.silence_after, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
-        basis = Basis(model.digest, settings_of(config, maintenance))
-        super().__init__(partition, basis, table, announcer, timers, dead_letters=dead_letters)
+        provenance = Provenance(model.digest, settings_of(config, maintenance))
+        super().__init__(partition, provenance, table, announcer, timers, dead_letters=dead_letters)
         self._config = config
         self._model = model
         self._decoder = decoder
@@ -100,7 +100,7 @@ class Pipeline(PartitionPath):
 
         def unknown(slot: int) -> None:
             if slot in anew:
-                warm_up_anew(self._table, slot, self._forget_scores)
+                warm_up_again(self._table, slot, self._forget_scores)
             elif self._table["live"][slot]:
                 keep_profile(self._table, slot)
 
@@ -158,7 +158,7 @@ class Pipeline(PartitionPath):
     def _meet(self, sensor_id: str) -> int:
         """A slot for a sensor not known so far, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
-        self._output.met.append(sensor_id)
+        self._output.new_sensors.append(sensor_id)
         self._table["rules"][slot] = self._book.number(sensor_id)
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
@@ -298,9 +298,9 @@ class Pipeline(PartitionPath):
             self._output.scores.append(scored.u[block.tick, block.sensor])
             self._output.errors.append(scored.errors[block.tick, block.sensor])
             if self._keep_rows:
-                self._output.rows.append(rows_of(self._table, block, scored))
+                self._output.rows.append(scored_rows_of(self._table, block, scored))
             self._collect(block, scored.transitions)
-            self._announcer.tell(block, scored)
+            self._announcer.follow(block, scored)
         block.store(self._table, self._offsets)
 
     def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:

@@ -90,7 +90,7 @@ def take_model(
         table.relearning.pop(slot, None)
 
 
-def warm_up_anew(table: SensorTable, slot: int, forget_scores: Callable[[int], None]) -> None:
+def warm_up_again(table: SensorTable, slot: int, forget_scores: Callable[[int], None]) -> None:
     """What the sensor's profile says is of no use, nor what it has collected for another."""
     forget_scores(slot)
     table.set(slot, {"live": False})

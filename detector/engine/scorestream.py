@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detector.engine.trace import Rows
+from detector.engine.trace import ScoredRows
 from detector.streams.base import Message, Partition
 from detector.times import MILLISECOND
 from detector.wire.alerts import SensorScores, encode_scores, rounded
@@ -30,9 +30,9 @@ class ScoreStream:
         self._stream = stream
         self._channels = tuple(channels)
         self._most = max(1, MAX_NUMBERS // (2 * len(self._channels)))
-        self._held: dict[Partition, list[Rows]] = {}
+        self._held: dict[Partition, list[ScoredRows]] = {}
 
-    def add(self, partition: Partition, rows: Sequence[Rows]) -> None:
+    def add(self, partition: Partition, rows: Sequence[ScoredRows]) -> None:
         """Hold rows of a partition, which follow those that are held."""
         if rows:
             self._held.setdefault(partition, []).extend(rows)
@@ -46,7 +46,7 @@ class ScoreStream:
         held, self._held = self._held, {}
         return [message for rows in held.values() for message in self._messages(rows)]
 
-    def _messages(self, parts: Sequence[Rows]) -> Iterator[Message]:
+    def _messages(self, parts: Sequence[ScoredRows]) -> Iterator[Message]:
         numbers: dict[str, int] = {}
         owners = [[numbers.setdefault(sensor, len(numbers)) for sensor in part.ids] for part in parts]
         owner = np.concatenate(

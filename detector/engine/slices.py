@@ -3,7 +3,7 @@
 A slice holds the sensors of a range of slots, as of its *position*: records before it are contained. When slices of
 different positions are read back, the records from the oldest one's position on are run again; a sensor takes part from
 its own slice's position on (the column `known`), and what is run again leads to no output. It is run with the model and
-the settings it was run with before: every slice says on which *basis* it was made.
+the settings it was run with before: every slice names its *provenance*.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from detector.streams.base import unpack_state
 SLICE_SENSORS = 64
 """Sensors in a slice: 190 KB of them, once they have warmed up. A table of larger ones has a limit of its own."""
 
-BASIS_ENTRY = "\0basis"
-"""The journal's entry that names the basis while there are no slices; no sensor has an id with a NUL in front."""
+PROVENANCE_ENTRY = "\0basis"
+"""The journal's entry that names the provenance while there are no slices; no sensor has an id with a NUL in front."""
 
 
-class Basis(NamedTuple):
+class Provenance(NamedTuple):
     """What results rest on beside the records: a model, by its digest, and settings, as `settings_of` gives them."""
 
     model: str
@@ -53,20 +53,20 @@ class _Slice(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What slices said beside their sensors: the oldest one's position and clock, the basis of all."""
+    """What slices said beside their sensors: the oldest one's position and clock, the provenance of all."""
 
     position: int
     clock: PartitionClock
-    basis: Basis
+    provenance: Provenance
 
 
-class ReadingsBasis(ReadingsConfig):
+class ReadingsProvenance(ReadingsConfig):
     """What `settings_of` keeps."""
 
     maintenance: tuple[MaintenanceConfig, ...] = ()
 
 
-class FramesBasis(FramesConfig):
+class FramesProvenance(FramesConfig):
     """What `frame_settings_of` keeps."""
 
     maintenance: tuple[MaintenanceConfig, ...] = ()
@@ -77,7 +77,7 @@ _ELSEWHERE = frozenset(("enabled", "input", "model", "maintenance"))
 
 
 def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
-    """The settings that results depend on, as JSON from which `ReadingsBasis` can be made again."""
+    """The settings that results depend on, as JSON from which `ReadingsProvenance` can be made again."""
     # An override rests on which of its keys were set.
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
@@ -85,7 +85,7 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
 
 
 def frame_settings_of(config: FramesConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
-    """The settings that results on frames depend on, as JSON from which `FramesBasis` can be made again."""
+    """The settings that results on frames depend on, as JSON from which `FramesProvenance` can be made again."""
     return msgspec.json.encode(config.model_dump(mode="json", exclude=set(_ELSEWHERE)) | _times_of(maintenance))
 
 
@@ -95,26 +95,26 @@ def _times_of(maintenance: Sequence[MaintenanceConfig]) -> dict[str, Any]:
     return {"maintenance": windows} if windows else {}
 
 
-def basis_of(data: bytes) -> Basis | None:
-    """On which basis a packed state was made; None if it does not say. Raises StateError if it is none."""
+def provenance_of(data: bytes) -> Provenance | None:
+    """The provenance of a packed state; None if it does not say. Raises StateError if it is none."""
     try:
         slices, journal = unpack_state(data)
-        heads = slices or [journal[key] for key in (BASIS_ENTRY,) if key in journal]
+        heads = slices or [journal[key] for key in (PROVENANCE_ENTRY,) if key in journal]
         found = [msgspec.msgpack.decode(head, type=_Head) for head in heads]
     except ValueError as error:
         raise StateError(f"the stored state cannot be read: {error}") from None
-    return _common([Basis(head.model, head.settings) for head in found]) if found else None
+    return _common([Provenance(head.model, head.settings) for head in found]) if found else None
 
 
-def pack_basis(basis: Basis) -> bytes:
-    """The value of the journal's entry `BASIS_ENTRY`."""
-    return msgspec.msgpack.encode(_Head(*basis))
+def pack_provenance(provenance: Provenance) -> bytes:
+    """The value of the journal's entry `PROVENANCE_ENTRY`."""
+    return msgspec.msgpack.encode(_Head(*provenance))
 
 
-def _common(bases: Sequence[Basis]) -> Basis:
-    if len(set(bases)) > 1:
+def _common(provenances: Sequence[Provenance]) -> Provenance:
+    if len(set(provenances)) > 1:
         raise StateError("parts of the stored state were made with different models or settings")
-    return bases[0]
+    return provenances[0]
 
 
 def _per_slice(table: SensorTable) -> int:
@@ -126,13 +126,17 @@ def slice_count(table: SensorTable) -> int:
     return max(1, -(-len(table.ids) // _per_slice(table)))
 
 
-def pack_slice(table: SensorTable, number: int, *, basis: Basis, position: int, clock: PartitionClock) -> bytes:
+def pack_slice(
+    table: SensorTable, number: int, *, provenance: Provenance, position: int, clock: PartitionClock
+) -> bytes:
     """One slice as of `position`."""
     begin = number * _per_slice(table)
     ids = table.ids[begin : begin + _per_slice(table)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = table.pack(slots)
-    return msgspec.msgpack.encode(_Slice(*basis, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed))
+    return msgspec.msgpack.encode(
+        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed)
+    )
 
 
 def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
@@ -147,7 +151,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         raise StateError(f"the stored state cannot be read: {error}") from None
     if not found:
         raise StateError("the stored state is empty")
-    basis = _common([Basis(one.model, one.settings) for one in found])
+    provenance = _common([Provenance(one.model, one.settings) for one in found])
     found.sort(key=lambda one: one.position)
     _lay_out(table, found)
     for one in found:
@@ -155,7 +159,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         table["known"][slots] = one.position
     oldest = found[0]
     table.resumed = oldest.resumed
-    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), basis)
+    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), provenance)
 
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:

@@ -74,7 +74,7 @@ class Timers:
             limit = min(limit, now + self._shortest)
         return limit
 
-    def update_the_silent(self, now: int) -> None:
+    def publish_due_updates(self, now: int) -> None:
         """Updates that became due by `now`, for sensors none of whose rows came after."""
         for slot in self._table.episodes:
             self._announcer.update_until(slot, now)

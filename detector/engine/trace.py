@@ -23,7 +23,7 @@ explained: Final[ScoreBlock] = partial(score_block, explain=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ScoredRows:
     """The real rows of one block, N in all, sensor by sensor and in order of time within each.
 
     `counts` (n,): rows of each of the `ids`. `records` (N,): index of each row's record in its batch. `times` (N,): ns.
@@ -43,23 +43,23 @@ class Rows:
     thresholds: F64
 
 
-def traced(listener: Callable[[Rows], None]) -> ScoreBlock:
+def traced(listener: Callable[[ScoredRows], None]) -> ScoreBlock:
     """A `score_block` that tells the listener of every block it has scored."""
 
     def score(table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         scored = explained(table, block, model, book)
-        listener(rows_of(table, block, scored))
+        listener(scored_rows_of(table, block, scored))
         return scored
 
     return score
 
 
-def rows_of(table: SensorTable, block: Block, scored: Scored) -> Rows:
+def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRows:
     """The rows of a block that was scored with `explain`, before it is stored."""
     real = block.sensor, block.newest
     cells = block.tick, block.sensor
     values = block.values[real]
-    return Rows(
+    return ScoredRows(
         ids=[table.name(slot) for slot in block.slots.tolist()],
         counts=np.asarray(block.ticks, dtype=np.int64),
         records=block.records,

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from detector.engine.budget import BudgetAccount
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
@@ -55,7 +55,7 @@ class BacktestResult:
 
 def run_backtest(
     batches: Iterable[Batch],
-    make_pipeline: Callable[[Partition], Pipeline],
+    make_pipeline: Callable[[Partition], ReadingsPipeline],
     labels: Sequence[Label] | None,
     seen: Set[str] | None = None,
 ) -> BacktestResult:
@@ -79,10 +79,10 @@ def run_backtest(
 class Replay:
     """Feeds a recording, batch by batch, through fresh pipelines, one a partition. `keep` the alerts as published."""
 
-    def __init__(self, make_pipeline: Callable[[Partition], Pipeline], *, keep: bool = True) -> None:
+    def __init__(self, make_pipeline: Callable[[Partition], ReadingsPipeline], *, keep: bool = True) -> None:
         self._make_pipeline = make_pipeline
         self._keep = keep
-        self._pipelines: dict[Partition, Pipeline] = {}
+        self._pipelines: dict[Partition, ReadingsPipeline] = {}
         self._episodes = Episodes()
         self._result = BacktestResult()
 

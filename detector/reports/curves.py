@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64
-from detector.engine.trace import Rows
+from detector.engine.trace import ScoredRows
 
 POINTS: Final = 800
 """A sensor's points are more than half of this and at most twice as many, where it has as many rows."""
@@ -32,7 +32,7 @@ class Curve:
     """The points (n) of one sensor with C channels, in order of time.
 
     `times` (n,): ns, where each span's rows begin. `low`, `high`, `expected` (n, C): range of the values, mean of what
-    was expected (NaN where nothing was). `scores`, `judged`, `thresholds` (n,): the highest of each (see `Rows`).
+    was expected (NaN where nothing was). `scores`, `judged`, `thresholds` (n,): the highest of each (see `ScoredRows`).
     `gaps`: indices of points that a gap lies before.
     """
 
@@ -52,10 +52,10 @@ class Curves:
     def __init__(self, channels: int) -> None:
         self._channels = channels
         self._strips: dict[str, _Strip] = {}
-        self._pending: list[Rows] = []
+        self._pending: list[ScoredRows] = []
         self._waiting = 0
 
-    def __call__(self, rows: Rows) -> None:
+    def __call__(self, rows: ScoredRows) -> None:
         """Take in the rows of a block."""
         self._pending.append(rows)
         self._waiting += len(rows.times)
@@ -96,7 +96,7 @@ class Curves:
             begin = end
 
 
-def _cells(rows: Rows) -> F64:
+def _cells(rows: ScoredRows) -> F64:
     """(N, 3 C + 4): least and greatest value, sum and count of expected, score, judged, threshold."""
     has = ~np.isnan(rows.expected[:, :1])
     columns = [

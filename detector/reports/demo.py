@@ -162,7 +162,7 @@ class Demo:
     def _alert(self, alert: Alert) -> None:
         colour = {"opened": "yellow", "updated": "red", "closed": "green"}[alert.event]
         if alert.event == "updated" and self._shown.get(alert.alert_id) == alert.severity:
-            return  # a reminder of an episode that goes on; only a rise is news here
+            return  # a reminder of an episode that goes on; only a rise is notifies here
         self._shown[alert.alert_id] = alert.severity
         self._console.print(f"     {describe(alert)}", style=colour)
 

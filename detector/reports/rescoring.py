@@ -31,7 +31,7 @@ class Recorded:
         """Score, and keep the scores."""
         scored = score_block(table, block, model, book)
         for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
-            pair = np.stack([scored.u[:count, at], scored.counted[:count, at]])
+            pair = np.stack([scored.u[:count, at], scored.eligible[:count, at]])
             self._scores.setdefault(table.name(slot), []).append(pair)
         return scored
 
@@ -67,7 +67,7 @@ class _Replay:
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
-        u, counted = (block.by_tick(flat) for flat in np.concatenate(parts, axis=1))
+        u, eligible = (block.by_tick(flat) for flat in np.concatenate(parts, axis=1))
         rules = table["rules"][block.slots]
         open_after, close_after = book.open_after[rules], book.close_after[rules]
-        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after, counted=counted)
+        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after, eligible=eligible)

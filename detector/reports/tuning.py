@@ -15,7 +15,7 @@ from rich.table import Table
 from detector.config.settings import FalseAlarms
 from detector.config.values import PERIODS, parse_duration
 from detector.detection.scorer import ScoreBlock, score_block
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.reports.backtest import BacktestResult, Replay, worst_first
 from detector.reports.rescoring import Recorded
 from detector.reports.text import duration
@@ -24,7 +24,7 @@ from detector.wire.readings import Readings
 from detector.wire.timerange import Decoder
 
 SHOWN_SENSORS: Final = 10
-MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock], Pipeline]
+MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock], ReadingsPipeline]
 
 
 def budget(text: str) -> FalseAlarms:
@@ -100,7 +100,7 @@ def costs_of(
     decoded = _DecodedOnce(decoder)
     make, recorded = make_pipeline(decoded), Recorded()
 
-    def making(asked: FalseAlarms, score: ScoreBlock) -> Callable[[Partition], Pipeline]:
+    def making(asked: FalseAlarms, score: ScoreBlock) -> Callable[[Partition], ReadingsPipeline]:
         return lambda partition: make(partition, asked, score)
 
     replays = []

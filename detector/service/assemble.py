@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from detector.config.load import Config, ReadingsConfig
 from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, score_block
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import ScoreStream
-from detector.engine.slices import Basis, ReadingsBasis
+from detector.engine.slices import Provenance, ReadingsProvenance
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
 from detector.models.runtime.onnx import open_runtime
-from detector.service.pipelines import MakeFormer, MakePipeline, by_stream, formers_by_stream
+from detector.service.pipelines import MakePipeline, MakeReplay, by_stream, replays_by_stream
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.server import WAITING, Health
 from detector.service.web.status import ModelStatus, Setup, setup_of
@@ -163,7 +163,7 @@ class Engine:
     config: Config
     setup: Setup
     make_pipeline: MakePipeline
-    make_former: MakeFormer
+    make_replay: MakeReplay
 
 
 def make_engine(
@@ -175,7 +175,7 @@ def make_engine(
     UserError for what is wrong with a bundle, or does not fit it.
     """
     makers: dict[str, MakePipeline] = {}
-    formers: dict[str, MakeFormer] = {}
+    formers: dict[str, MakeReplay] = {}
     models: dict[Kind, ModelStatus] = {}
     sensors: Collection[str] = ()
     cameras: Collection[str] = ()
@@ -187,24 +187,24 @@ def make_engine(
         makers[config.readings.input] = pipeline_factory(
             config, model, decoder, pulse, keep_rows=config.output.scores is not None
         )
-        formers[config.readings.input] = former_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
+        formers[config.readings.input] = replay_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
         models["readings"] = ModelStatus(model.name, model.version, model.digest)
     if config.frames.enabled:
         # Here, because a daemon without cameras needs no decoder of images.
-        from detector.service.frames import frame_former_factory, frame_pipeline_factory, load_frame_model
+        from detector.service.frames import frame_pipeline_factory, frame_replay_factory, load_frame_model
 
         eyes = load_frame_model(config)
         cameras = eyes.profiles
         make = frame_pipeline_factory(config, eyes, pulse=pulse)
         makers[config.frames.input] = make
-        formers[config.frames.input] = frame_former_factory(config, eyes, pulse=pulse)
+        formers[config.frames.input] = frame_replay_factory(config, eyes, pulse=pulse)
         models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
     tell_unmatched(config, sensors, cameras)
     return Engine(
         config=config,
         setup=setup_of(config, models),
         make_pipeline=by_stream(makers),
-        make_former=formers_by_stream(formers),
+        make_replay=replays_by_stream(formers),
     )
 
 
@@ -216,14 +216,14 @@ def pipeline_factory(
     score: ScoreBlock = score_block,
     *,
     keep_rows: bool = False,
-) -> Callable[[Partition], Pipeline]:
+) -> Callable[[Partition], ReadingsPipeline]:
     """What makes the pipeline of a partition when it is assigned.
 
-    `pulse`, `score` and `keep_rows` are those of `Pipeline`.
+    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
     """
 
-    def make(partition: Partition) -> Pipeline:
-        return Pipeline(
+    def make(partition: Partition) -> ReadingsPipeline:
+        return ReadingsPipeline(
             partition,
             config.readings,
             model,
@@ -239,29 +239,29 @@ def pipeline_factory(
     return make
 
 
-def former_factory(
+def replay_factory(
     config: Config, model: Model, *, sensor: str | None, interval: int | None, pulse: Callable[[], None] = lambda: None
-) -> Callable[[Partition, Basis], Pipeline]:
-    """What makes a pipeline that processes as on another basis: records are run again as they were the first time.
+) -> Callable[[Partition, Provenance], ReadingsPipeline]:
+    """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
 
-    The model of that basis comes from the directory of bundles, the settings from the basis; `sensor` and `interval`
-    are those of `make_decoder`. What it returns raises UserError where either cannot be had.
+    The provenance names the model's version in the directory of bundles, and holds the settings. `sensor` and
+    `interval` are those of `make_decoder`. What it returns raises UserError where either cannot be had.
     """
 
     @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
-    def make_for(basis: Basis) -> Callable[[Partition], Pipeline]:
-        readings = _readings_of(basis, config.readings)
+    def make_for(provenance: Provenance) -> Callable[[Partition], ReadingsPipeline]:
+        readings = _readings_of(provenance, config.readings)
         former = config.model_copy(update={"readings": readings, "maintenance": readings.maintenance})
         decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
-        same = basis.model == model.digest
-        return pipeline_factory(former, model if same else load_model(former, basis.model), decoder, pulse)
+        same = provenance.model == model.digest
+        return pipeline_factory(former, model if same else load_model(former, provenance.model), decoder, pulse)
 
-    return lambda partition, basis: make_for(basis)(partition)
+    return lambda partition, provenance: make_for(provenance)(partition)
 
 
-def _readings_of(basis: Basis, readings: ReadingsConfig) -> ReadingsBasis:
+def _readings_of(provenance: Provenance, readings: ReadingsConfig) -> ReadingsProvenance:
     try:
-        found = ReadingsBasis.model_validate_json(basis.settings)
+        found = ReadingsProvenance.model_validate_json(provenance.settings)
     except ValidationError as error:
         raise UserError(
             "readings have to be run again with settings this version does not know: "

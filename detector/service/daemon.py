@@ -12,21 +12,21 @@ from typing import Final
 from detector.detection.table import StateError
 from detector.engine.output import Output
 from detector.engine.scorestream import ScoreStream
-from detector.engine.slices import basis_of
+from detector.engine.slices import provenance_of
 from detector.errors import UserError
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
 from detector.service.packing import PackedStates
-from detector.service.pipelines import MakeFormer, MakePipeline, PartitionPipeline
+from detector.service.pipelines import MakePipeline, MakeReplay, PartitionPipeline
 from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier
-from detector.service.twins import Twins
+from detector.service.twins import DuplicateSensors
 from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, Setup
-from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_late
+from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Daemon:
     `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. Whatever raises out
     of `run` leaves everything since the last durable commit undone, to be done again by the next process.
 
-    Where records have to be run again that were processed with another model or other settings, `make_former` makes the
+    Where records have to be run again that were processed with another model or other settings, `make_replay` makes the
     pipeline that does so; without it, or without a need to run anything again, the new ones count at once. `scores`
     takes the rows of pipelines that keep them.
     """
@@ -58,7 +58,7 @@ class Daemon:
         health: Health,
         guard: RejectGuard,
         stop: Callable[[], bool],
-        make_former: MakeFormer | None = None,
+        make_replay: MakeReplay | None = None,
         until_end: bool = False,
         notifier: Notifier | None = None,
         board: Board | None = None,
@@ -71,7 +71,7 @@ class Daemon:
     ) -> None:
         self._streams = streams
         self._make_pipeline = make_pipeline
-        self._make_former = make_former
+        self._make_replay = make_replay
         self._metrics = metrics
         self._health = health
         self._guard = guard
@@ -90,9 +90,9 @@ class Daemon:
         self._pause = pause
         self._restoring: dict[Partition, float] = {}  # since when
         self._progress = RestoreProgress(metrics, monotonic)
-        self._former: set[Partition] = set()  # of those: brought up to date by a former pipeline
+        self._replayed_by: set[Partition] = set()  # of those: brought up to date by a former pipeline
         self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
-        self._twins = Twins(self._pipelines)
+        self._twins = DuplicateSensors(self._pipelines)
         self._states = PackedStates(self._pipelines, metrics.snapshot_bytes.set)
         self._fed = self._began = monotonic()
         self._observer = Observer(
@@ -216,14 +216,19 @@ class Daemon:
             return pipeline
         replays = assigned.live_from is not None and assigned.live_from > assigned.position
         with _telling(partition):
-            basis = basis_of(assigned.state)
-            if replays and self._make_former is not None and basis is not None and basis != pipeline.basis:
+            provenance = provenance_of(assigned.state)
+            if (
+                replays
+                and self._make_replay is not None
+                and provenance is not None
+                and provenance != pipeline.provenance
+            ):
                 event(
                     _log, logging.WARNING, "replaying_with_former_settings",
-                    stream=partition.stream, partition=partition.number, model=basis.model,
+                    stream=partition.stream, partition=partition.number, model=provenance.model,
                 )  # fmt: skip
-                pipeline = self._make_former(partition, basis)
-                self._former.add(partition)
+                pipeline = self._make_replay(partition, provenance)
+                self._replayed_by.add(partition)
             self._take_up(pipeline, assigned.state, assigned.live_from, assigned.position)
         return pipeline
 
@@ -235,7 +240,7 @@ class Daemon:
 
     def _succeed(self, partition: Partition) -> None:
         """What was committed is caught up with: from here on the model and the settings of now count."""
-        self._former.discard(partition)
+        self._replayed_by.discard(partition)
         pipeline = self._make_pipeline(partition)
         with _telling(partition):
             self._take_up(pipeline, self._pipelines[partition].snapshot())
@@ -253,7 +258,7 @@ class Daemon:
                 _log, logging.WARNING, "replay_mismatch",
                 stream=partition.stream, partition=partition.number, episodes=pipeline.mismatches,
             )  # fmt: skip
-        if partition in self._former:
+        if partition in self._replayed_by:
             self._succeed(partition)
         self._twins.restored(partition)
         if not self._restoring:
@@ -268,7 +273,7 @@ class Daemon:
 
     def _revoke(self, partition: Partition) -> None:
         self._pipelines.pop(partition, None)
-        self._former.discard(partition)
+        self._replayed_by.discard(partition)
         self._durable.pop(partition, None)
         self._progress.gone(partition)
         self._uncommitted.pop(partition, None)
@@ -306,7 +311,7 @@ class Daemon:
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
         self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
-        self._twins.met(pipeline.partition, output.met)
+        self._twins.met(pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         if self._scores is not None:
@@ -318,8 +323,8 @@ class Daemon:
         positions = {
             partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
         }
-        late = nothing_late if self._scores is None else self._scores.take
-        if self._streams.commit(positions, self._states, final=final, late=late):
+        deferred = nothing_deferred if self._scores is None else self._scores.take
+        if self._streams.commit(positions, self._states, final=final, deferred=deferred):
             # Of a partition with records still to come the commit does not reach up to the newest one.
             reached = [at for at in self._uncommitted if not self._pipelines[at].pending]
             newest = [self._uncommitted.pop(at) for at in reached]
@@ -361,7 +366,7 @@ class Daemon:
             self._observer.reload_failed()
             return
         self._pipelines |= successors
-        self._make_pipeline, self._make_former = engine.make_pipeline, engine.make_former
+        self._make_pipeline, self._make_replay = engine.make_pipeline, engine.make_replay
         self._reloads.taken(ready)
         self._observer.setup = replace(engine.setup, reloaded=not self._newest_failed)
         event(

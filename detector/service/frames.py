@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from detector.config.load import Config, FramesConfig
 from detector.detection.framesignal import FrameModel
 from detector.engine.framequeue import decoding_threads
-from detector.engine.frames import FramePipeline
-from detector.engine.slices import Basis, FramesBasis
+from detector.engine.frames import FramesPipeline
+from detector.engine.slices import FramesProvenance, Provenance
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_frames_fit, load_bundle
 from detector.models.bundle.frame_bundles import open_frame_model
@@ -36,17 +36,17 @@ def load_frame_model(config: Config, digest: str | None = None) -> FrameModel:
 
 def frame_pipeline_factory(
     config: Config, model: FrameModel, *, pulse: Callable[[], None]
-) -> Callable[[Partition], FramePipeline]:
+) -> Callable[[Partition], FramesPipeline]:
     """What makes the pipeline of a partition of frames when it is assigned.
 
-    `pulse` is that of `FramePipeline`.
+    `pulse` is that of `FramesPipeline`.
     """
     frames = config.frames
     decoder = FrameDecoder(model.shape, frames.limits, max_future=frames.max_future)
     threads = decoding_threads()
 
-    def make(partition: Partition) -> FramePipeline:
-        return FramePipeline(
+    def make(partition: Partition) -> FramesPipeline:
+        return FramesPipeline(
             partition, frames, model, decoder, threads,
             dead_letters=config.output.dead_letters, alerts=config.output.alerts, pulse=pulse,
             maintenance=config.maintenance,
@@ -55,27 +55,27 @@ def frame_pipeline_factory(
     return make
 
 
-def frame_former_factory(
+def frame_replay_factory(
     config: Config, model: FrameModel, *, pulse: Callable[[], None]
-) -> Callable[[Partition, Basis], FramePipeline]:
-    """What makes a pipeline that processes as on another basis: frames are run again as they were the first time.
+) -> Callable[[Partition, Provenance], FramesPipeline]:
+    """What makes a replay pipeline: it runs frames again with the model and the settings of the first time.
 
-    What it returns raises UserError where the model or the settings of that basis cannot be had.
+    What it returns raises UserError where the provenance's model or settings cannot be had.
     """
 
     @lru_cache(maxsize=1)
-    def make_for(basis: Basis) -> Callable[[Partition], FramePipeline]:
-        frames = _frames_of(basis, config.frames)
+    def make_for(provenance: Provenance) -> Callable[[Partition], FramesPipeline]:
+        frames = _frames_of(provenance, config.frames)
         former = config.model_copy(update={"frames": frames, "maintenance": frames.maintenance})
-        found = model if basis.model == model.digest else load_frame_model(former, basis.model)
+        found = model if provenance.model == model.digest else load_frame_model(former, provenance.model)
         return frame_pipeline_factory(former, found, pulse=pulse)
 
-    return lambda partition, basis: make_for(basis)(partition)
+    return lambda partition, provenance: make_for(provenance)(partition)
 
 
-def _frames_of(basis: Basis, frames: FramesConfig) -> FramesBasis:
+def _frames_of(provenance: Provenance, frames: FramesConfig) -> FramesProvenance:
     try:
-        found = FramesBasis.model_validate_json(basis.settings)
+        found = FramesProvenance.model_validate_json(provenance.settings)
     except ValidationError as error:
         raise UserError(
             "frames have to be run again with settings this version does not know: "

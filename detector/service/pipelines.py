@@ -7,7 +7,7 @@ from typing import Protocol
 
 from detector.engine.output import Output
 from detector.engine.overview import Overview
-from detector.engine.slices import Basis
+from detector.engine.slices import Provenance
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 
@@ -24,7 +24,7 @@ class PartitionPipeline(Protocol):
     def partition(self) -> Partition: ...
 
     @property
-    def basis(self) -> Basis:
+    def provenance(self) -> Provenance:
         """What results rest on beside the records."""
         ...
 
@@ -109,7 +109,7 @@ class PartitionPipeline(Protocol):
         ...
 
     def renewed(self) -> bool:
-        """Whether slices stored so far are of another basis; says so once."""
+        """Whether slices stored so far are of another provenance; says so once."""
         ...
 
     def journal(self) -> Sequence[tuple[str, bytes | None]]:
@@ -118,7 +118,7 @@ class PartitionPipeline(Protocol):
 
 
 MakePipeline = Callable[[Partition], PartitionPipeline]
-MakeFormer = Callable[[Partition, Basis], PartitionPipeline]
+MakeReplay = Callable[[Partition, Provenance], PartitionPipeline]
 
 
 def by_stream(makers: Mapping[str, MakePipeline]) -> MakePipeline:
@@ -126,6 +126,6 @@ def by_stream(makers: Mapping[str, MakePipeline]) -> MakePipeline:
     return lambda partition: makers[partition.stream](partition)
 
 
-def formers_by_stream(makers: Mapping[str, MakeFormer]) -> MakeFormer:
-    """Makes the pipelines of several streams as they were on another basis."""
-    return lambda partition, basis: makers[partition.stream](partition, basis)
+def replays_by_stream(makers: Mapping[str, MakeReplay]) -> MakeReplay:
+    """Makes the pipelines of several streams that run records again."""
+    return lambda partition, provenance: makers[partition.stream](partition, provenance)

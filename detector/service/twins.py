@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.service.logs import event
 from detector.service.pipelines import PartitionPipeline
 from detector.streams.base import Partition
@@ -13,28 +13,28 @@ from detector.streams.base import Partition
 _log = logging.getLogger(__name__)
 
 
-class Twins:
+class DuplicateSensors:
     """Tells the log once, when a sensor is met on a partition that is known on another one of this process."""
 
     def __init__(self, pipelines: Mapping[Partition, PartitionPipeline]) -> None:
         self._pipelines = pipelines
-        self._told = False
+        self._announcements = False
 
     def met(self, partition: Partition, sensor_ids: Iterable[str]) -> None:
         """These sensors have come up on a partition."""
-        if self._told:
+        if self._announcements:
             return
         others = [
             pipeline
             for place, pipeline in self._pipelines.items()
-            if place.stream == partition.stream and place != partition and isinstance(pipeline, Pipeline)
+            if place.stream == partition.stream and place != partition and isinstance(pipeline, ReadingsPipeline)
         ]
         if not others:
             return
         for sensor_id in sensor_ids:
             twin = next((other for other in others if other.knows(sensor_id)), None)
             if twin is not None:
-                self._told = True
+                self._announcements = True
                 event(
                     _log, logging.WARNING, "sensor_on_two_partitions", stream=partition.stream, sensor_id=sensor_id,
                     partitions=sorted((twin.partition.number, partition.number)),
@@ -45,5 +45,5 @@ class Twins:
     def restored(self, partition: Partition) -> None:
         """All that is known of a partition has come up with its state."""
         pipeline = self._pipelines[partition]
-        if isinstance(pipeline, Pipeline):
+        if isinstance(pipeline, ReadingsPipeline):
             self.met(partition, pipeline.sensor_ids)

@@ -89,12 +89,12 @@ class Message(NamedTuple):
 Snapshot = Callable[[Partition], bytes]
 """Gives a partition's whole state as of its position."""
 
-Late = Callable[[], Sequence[Message]]
+Deferred = Callable[[], Sequence[Message]]
 """Messages of the records up to the positions of a commit that are made when the commit is; gives them once."""
 
 
-def nothing_late() -> Sequence[Message]:
-    """No `Late` messages."""
+def nothing_deferred() -> Sequence[Message]:
+    """No `Deferred` messages."""
     return ()
 
 
@@ -169,7 +169,7 @@ class Streams(Protocol):
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         """Make everything written since the last commit final, together with `positions`.
 
@@ -177,9 +177,9 @@ class Streams(Protocol):
         (`ValueError`). A partition that is not named stays where it was. A backend that is not due yet may only pass
         what was written on to readers; it returns whether this was a durable commit. `snapshot` gives a partition's
         state as of the last position named for it; the backend calls it for the partitions whose state it stores now.
-        `final` forces a durable commit of everything, where there is one (not with standard input or output). `late`
-        is asked when something is made durable or passed on, and what it gives is part of that, behind what was
-        written; a backend that commits by itself later, up to these positions, asks it then, and tells
+        `final` forces a durable commit of everything, where there is one (not with standard input or output).
+        `deferred` is asked when something is made durable or passed on, and what it gives is part of that, behind what
+        was written; a backend that commits by itself later, up to these positions, asks it then, and tells
         of that commit when it is called with nothing left to do. Raises
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
         """

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from detector.errors import UserError
-from detector.streams.base import Assigned, Batch, Event, Late, Message, Partition, Snapshot, nothing_late
+from detector.streams.base import Assigned, Batch, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.inputfiles import source_for
@@ -130,12 +130,12 @@ class DirectoryStreams:
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         entries = {entry.partition: entry for entry in self._inputs}
         for partition, position in positions.items():
             self._changed |= entries[partition].settle(position)
-        self.write(late())
+        self.write(deferred())
         for sink in self._sinks.values():
             self._changed |= sink.flush()
         if self._store is None:
@@ -297,7 +297,7 @@ class _Input:
         self.unsettled: deque[Batch] = deque()
 
     def settle(self, position: int) -> bool:
-        """Everything before `position` was dealt with; whether that is news.
+        """Everything before `position` was dealt with; whether that is notifies.
 
         `position` is the `next_offset` of a batch or the offset of one of its records, and never goes back.
         """

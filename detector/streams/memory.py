@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from detector.streams.base import (
     Assigned,
     Batch,
+    Deferred,
     Event,
-    Late,
     Message,
     Partition,
     Record,
     Revoked,
     Snapshot,
-    nothing_late,
+    nothing_deferred,
 )
 
 
@@ -135,7 +135,7 @@ class MemoryStreams:
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         for partition, position in positions.items():
             log = self._logs[partition]
@@ -151,7 +151,7 @@ class MemoryStreams:
             if log.assigned and (partition in positions or log.position != log.committed):
                 log.state = snapshot(partition)
                 log.committed = log.position
-        self._committed += [*self._written, *late()]
+        self._committed += [*self._written, *deferred()]
         self._written = []
         return True
 

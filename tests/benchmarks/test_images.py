@@ -28,8 +28,8 @@ def test_auroc_counts_pairs_and_halves_ties() -> None:
 
 def test_pca_reproduces_what_lies_in_its_components() -> None:
     rng = np.random.default_rng(0)
-    basis = rng.normal(size=(32, 784))
-    normal = (rng.normal(size=(400, 32)) @ basis).reshape(-1, 28, 28).astype(np.float32)
+    provenance = rng.normal(size=(32, 784))
+    normal = (rng.normal(size=(400, 32)) @ provenance).reshape(-1, 28, 28).astype(np.float32)
     within, beyond = normal[:5], normal[:5] + rng.normal(0, 1, (5, 28, 28)).astype(np.float32)
     squared, calibrated = images.pca_scores(normal, np.concatenate([within, beyond]))
     assert squared[:5].max() < 1e-3 * squared[5:].min()

@@ -20,7 +20,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from detector.cli.main import main
 from detector.engine import partition
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.membership import Listener
 from detector.streams.kafka.streams import KafkaStreams
@@ -35,10 +35,10 @@ same, which it does on one type of CPU."""
 def die_at(moment: str, count: int) -> None:
     """Have the process end, as by SIGKILL, at the `count`-th such moment."""
     places: dict[str, tuple[type, str, bool]] = {
-        "restore": (Pipeline, "restore", False),
-        "replay": (Pipeline, "process", False),
-        "snapshot": (Pipeline, "pack_slice", False),
-        "journal": (Pipeline, "journal", True),
+        "restore": (ReadingsPipeline, "restore", False),
+        "replay": (ReadingsPipeline, "process", False),
+        "snapshot": (ReadingsPipeline, "pack_slice", False),
+        "journal": (ReadingsPipeline, "journal", True),
         "offsets": (KafkaProducer, "send_offsets_to_transaction", True),
         "commit": (KafkaProducer, "commit_transaction", False),
         "committed": (KafkaProducer, "commit_transaction", True),
@@ -62,7 +62,7 @@ def die_at(moment: str, count: int) -> None:
 def take_away(protection: str) -> None:
     """Work without the journal of open episodes, or without looking whether this is still a member of the group."""
     if protection == "journal":
-        setattr(Pipeline, "journal", lambda self: [])  # noqa: B010  mypy lets nobody assign to a method
+        setattr(ReadingsPipeline, "journal", lambda self: [])  # noqa: B010  mypy lets nobody assign to a method
         return
     if protection == "overruling":
         setattr(partition, "take_journal", lambda table, journal: 0)  # noqa: B010  as above

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.models.bundle.bundles import load_bundle
 from detector.models.runtime.onnx import open_runtime
 from detector.streams.kafka.assignor import Assignor
@@ -223,10 +223,10 @@ def test_a_process_dies_at_its_moment(moment: str, monkeypatch: pytest.MonkeyPat
     died: list[str] = []
     monkeypatch.setattr("os.kill", lambda *_: died.append("died"))
     owner, name = {
-        "restore": (Pipeline, "restore"),
-        "replay": (Pipeline, "process"),
-        "snapshot": (Pipeline, "pack_slice"),
-        "journal": (Pipeline, "journal"),
+        "restore": (ReadingsPipeline, "restore"),
+        "replay": (ReadingsPipeline, "process"),
+        "snapshot": (ReadingsPipeline, "pack_slice"),
+        "journal": (ReadingsPipeline, "journal"),
         "offsets": (KafkaProducer, "send_offsets_to_transaction"),
         "commit": (KafkaProducer, "commit_transaction"),
         "committed": (KafkaProducer, "commit_transaction"),

@@ -25,8 +25,8 @@ from detector.detection.table import StateError
 from detector.engine import framequeue
 from detector.engine import slices as snapshots
 from detector.engine.framealerts import heatmap
-from detector.engine.frames import FramePipeline
-from detector.engine.slices import basis_of
+from detector.engine.frames import FramesPipeline
+from detector.engine.slices import provenance_of
 from detector.streams.base import Batch, Message, Record, pack_state
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
@@ -184,7 +184,7 @@ TIMERS = frames_config(
 MAINTENANCE = [maintenance("[dg]*", 2000, 7000), maintenance("old", 5000, 9000), maintenance("new", 0, 20000)]
 
 
-def timed_pipeline() -> FramePipeline:
+def timed_pipeline() -> FramesPipeline:
     return pipeline_of(TIMERS, model_of("door", "gate"), maintenance=MAINTENANCE)
 
 
@@ -432,8 +432,8 @@ def test_a_new_budget_is_taken_up() -> None:
 def test_the_state_names_its_basis() -> None:
     one = pipeline_of(CONFIG, model_of("door"))
     play(one, records_of({"door": watched(5)}))
-    assert basis_of(one.snapshot()) == one.basis
-    assert type(CONFIG).model_validate_json(one.basis.settings).alerts == CONFIG.alerts
+    assert provenance_of(one.snapshot()) == one.provenance
+    assert type(CONFIG).model_validate_json(one.provenance.settings).alerts == CONFIG.alerts
 
 
 def test_a_state_of_other_frames_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from detector.detection.scorer import Model
 from detector.engine.overview import Overview, SensorView
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Record
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert
@@ -39,7 +39,7 @@ def records() -> list[Record]:
 
 
 @pytest.fixture
-def pipeline(model: Model, records: list[Record]) -> Pipeline:
+def pipeline(model: Model, records: list[Record]) -> ReadingsPipeline:
     one = plant.pipeline_of(CONFIG, model)
     plant.play(one, records)
     return one
@@ -49,7 +49,7 @@ def names(views: tuple[SensorView, ...]) -> list[str]:
     return [view.sensor_id for view in views]
 
 
-def test_the_worst_come_first_and_no_more_than_asked_for(pipeline: Pipeline) -> None:
+def test_the_worst_come_first_and_no_more_than_asked_for(pipeline: ReadingsPipeline) -> None:
     seen = pipeline.overview(["c", "never seen", "a"], 2)
     assert names(seen.named) == ["c", "a"]
     assert names(seen.worst) == ["d", "b"]
@@ -103,7 +103,7 @@ def test_a_sensor_that_warms_up_or_fills_its_window_is_shown_as_far_as_it_is_kno
     assert (seen.worst, seen.episodes) == ((), ())
 
 
-def test_looking_changes_nothing(pipeline: Pipeline, model: Model, records: list[Record]) -> None:
+def test_looking_changes_nothing(pipeline: ReadingsPipeline, model: Model, records: list[Record]) -> None:
     before = plant.state_of(pipeline, CONFIG)
     seen = pipeline.overview(NAMES, 3)
     assert plant.state_of(pipeline, CONFIG) == before

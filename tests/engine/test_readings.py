@@ -11,7 +11,7 @@ from detector.arrays import F64
 from detector.config.load import FalseAlarms, FieldsConfig, ReadingsConfig, SensorsConfig
 from detector.detection.scorer import Model
 from detector.detection.table import StateError
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Batch, Record
 from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
@@ -41,7 +41,7 @@ def row_of(time: str) -> int:
     return (parse_time(time) - START) // SECOND
 
 
-def fed(config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]]) -> Pipeline:
+def fed(config: ReadingsConfig, model: Model, groups: Sequence[Sequence[Reading]]) -> ReadingsPipeline:
     pipeline = plant.pipeline_of(config, model)
     plant.play(pipeline, plant.records_of(groups))
     return pipeline
@@ -148,7 +148,7 @@ def test_a_sensor_warms_up_over_exactly_so_many_readings() -> None:
     config = plant.readings_config(warmup=200)
     pulses: list[int] = []
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
-    pipeline = Pipeline(
+    pipeline = ReadingsPipeline(
         plant.PARTITION, config, plant.model_of(), decoder, dead_letters="dead-letters", alerts="alerts",
         pulse=lambda: pulses.append(pipeline.position),
     )  # fmt: skip
@@ -262,7 +262,7 @@ def test_sensors_may_have_any_name() -> None:
 # -- state -----------------------------------------------------------------------------------------------------------
 
 
-def open_pipeline(config: ReadingsConfig, model: Model) -> Pipeline:
+def open_pipeline(config: ReadingsConfig, model: Model) -> ReadingsPipeline:
     """Two sensors, one of them in an open episode and one still warming up, if the model does not know it."""
     values = healthy(400)
     values[380:] += 30
@@ -344,7 +344,7 @@ def test_a_sensor_that_is_left_out_from_a_restart_on_is_no_longer_heard() -> Non
     assert pipeline.sensors == 1
 
 
-def record_after(pipeline: Pipeline, readings: Sequence[Reading]) -> Record:
+def record_after(pipeline: ReadingsPipeline, readings: Sequence[Reading]) -> Record:
     """The next record of the stream."""
     return Record(pipeline.position, None, plant.message(readings))
 

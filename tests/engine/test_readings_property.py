@@ -24,7 +24,7 @@ from detector.detection.profile import Profile
 from detector.detection.scorer import Model
 from detector.engine import readings as pipeline_module
 from detector.engine import slices as snapshots
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Record, pack_state
 from tests import plant
 from tests.plant import SECOND, START
@@ -68,7 +68,7 @@ class Scenario:
     group: int
     maintenance: tuple[MaintenanceConfig, ...] = ()
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> ReadingsPipeline:
         return plant.pipeline_of(self.config, self.model(), maintenance=self.maintenance)
 
     def model(self) -> Model:

@@ -20,7 +20,7 @@ from detector.detection.scorer import Model
 from detector.detection.table import SensorTable
 from detector.engine import readings as pipeline_module
 from detector.engine import slices as snapshots
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Batch, Message, Record, pack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
@@ -53,14 +53,14 @@ def model_with(seed: int = 0, profiles: Mapping[str, F64] | None = None) -> Mode
     return dataclasses.replace(plant.model_of(made, seed=seed), version=str(seed), digest=f"sha256:{seed}")
 
 
-def switched(pipeline: Pipeline, config: ReadingsConfig, model: Model) -> Pipeline:
+def switched(pipeline: ReadingsPipeline, config: ReadingsConfig, model: Model) -> ReadingsPipeline:
     """A pipeline that goes on where that one stands, with another model."""
     successor = plant.pipeline_of(config, model)
     assert successor.restore(pipeline.snapshot())
     return successor
 
 
-def fed(pipeline: Pipeline, readings: Sequence[Reading]) -> list[Alert]:
+def fed(pipeline: ReadingsPipeline, readings: Sequence[Reading]) -> list[Alert]:
     """What comes of more readings, one a record."""
     messages: list[Message] = []
     for reading in readings:
@@ -69,7 +69,7 @@ def fed(pipeline: Pipeline, readings: Sequence[Reading]) -> list[Alert]:
     return [decode_alert(one.value) for one in messages]
 
 
-def cells(pipeline: Pipeline, config: ReadingsConfig) -> tuple[SensorTable, int]:
+def cells(pipeline: ReadingsPipeline, config: ReadingsConfig) -> tuple[SensorTable, int]:
     table = plant.table_of(pipeline, config)
     return table, table.slots["a"]
 
@@ -255,7 +255,7 @@ def successions(scenario: Scenario, data: st.DataObject, records: int) -> tuple[
 
 def run(
     config: ReadingsConfig, models: tuple[Model, Model], records: Sequence[Record], at: int, cuts: Sequence[int]
-) -> tuple[list[Message], Pipeline]:
+) -> tuple[list[Message], ReadingsPipeline]:
     """The alerts of a run that goes on with the other model from that record on."""
     pipeline = plant.pipeline_of(config, models[0])
     messages = plant.play(pipeline, records[:at], cuts)

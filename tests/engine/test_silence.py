@@ -14,7 +14,7 @@ import pytest
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Silence
 from detector.engine.journal import pack_entry
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Message, pack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, alert_id, decode_alert
@@ -237,7 +237,7 @@ def test_what_opens_in_a_maintenance_window_is_muted_until_that_is_over() -> Non
 # -- state -----------------------------------------------------------------------------------------------------------
 
 
-def silent_pipeline() -> tuple[Pipeline, Groups]:
+def silent_pipeline() -> tuple[ReadingsPipeline, Groups]:
     """A pipeline with an open silence, and the records after it."""
     pipeline = plant.pipeline_of(CONFIG, plant.model_of())
     records = plant.records_of(LOST)

@@ -10,8 +10,8 @@ import pytest
 from detector.config.load import FieldsConfig, ReadingsConfig
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
-from detector.engine.readings import Pipeline
-from detector.engine.trace import Rows, traced
+from detector.engine.readings import ReadingsPipeline
+from detector.engine.trace import ScoredRows, traced
 from detector.reports.rescoring import Recorded
 from detector.streams.base import Record
 from detector.wire.alerts import decode_alert
@@ -51,18 +51,18 @@ def recording(gap: int = 0) -> list[Record]:
     return records_of([list(pair) for pair in zip(readings, second, strict=True)])
 
 
-def pipeline(config: ReadingsConfig, score: ScoreBlock = score_block, stride: int = 1) -> Pipeline:
+def pipeline(config: ReadingsConfig, score: ScoreBlock = score_block, stride: int = 1) -> ReadingsPipeline:
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
-    return Pipeline(
+    return ReadingsPipeline(
         PARTITION, config, model(stride), decoder, dead_letters="dead-letters", alerts="alerts", score=score
     )
 
 
-def alerts_of(one: Pipeline, records: list[Record], cuts: list[int]) -> list[bytes]:
+def alerts_of(one: ReadingsPipeline, records: list[Record], cuts: list[int]) -> list[bytes]:
     return [alert.value for batch in batches_of(records, cuts) for alert in one.process(batch).alerts]
 
 
-def rows_by_sensor(told: list[Rows]) -> dict[str, list[tuple[int, float, float, float, float]]]:
+def rows_by_sensor(told: list[ScoredRows]) -> dict[str, list[tuple[int, float, float, float, float]]]:
     found: dict[str, list[tuple[int, float, float, float, float]]] = {}
     for rows in told:
         columns = (rows.times, rows.values[:, 0], rows.expected[:, 0], rows.scores, rows.thresholds)
@@ -75,7 +75,7 @@ def rows_by_sensor(told: list[Rows]) -> dict[str, list[tuple[int, float, float, 
 
 
 def test_watching_changes_nothing_and_sees_every_row() -> None:
-    told: list[Rows] = []
+    told: list[ScoredRows] = []
     config, records, cuts = readings_config(false_alarms=per_readings(500)), recording(), [130, 431]
     expected = alerts_of(pipeline(config), records, cuts)
     assert expected
@@ -86,7 +86,7 @@ def test_watching_changes_nothing_and_sees_every_row() -> None:
 
 
 def test_what_is_watched_is_what_alerts_say() -> None:
-    told: list[Rows] = []
+    told: list[ScoredRows] = []
     config = readings_config()
     alerts = [decode_alert(a) for a in alerts_of(pipeline(config, traced(told.append)), recording(), [])]
     assert alerts
@@ -105,7 +105,7 @@ def test_what_is_watched_is_what_alerts_say() -> None:
 
 
 def test_a_stride_leaves_rows_without_an_expected_value() -> None:
-    told: list[Rows] = []
+    told: list[ScoredRows] = []
     alerts_of(pipeline(readings_config(), traced(told.append), stride=3), recording(), [])
     expected = [row[2] for row in rows_by_sensor(told)["pump-0"]]
     assert [i for i, value in enumerate(expected) if not np.isnan(value)] == list(range(0, len(expected), 3))

@@ -8,7 +8,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from detector.config.settings import KafkaConfig, StateConfig
-from detector.streams.base import Assigned, Event, Late, Message, Partition, Snapshot, nothing_late
+from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster
 from tests.streams.contract import INPUT, OTHER_OUTPUT, OUTPUT
@@ -118,13 +118,13 @@ class Joined:
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         return self._streams.commit(
             {Partition(self._plant.input, partition.number): position for partition, position in positions.items()},
             lambda partition: snapshot(Partition(INPUT, partition.number)),
             final=final,
-            late=lambda: self._to_topics(late()),
+            deferred=lambda: self._to_topics(deferred()),
         )
 
     def at_end(self) -> bool:

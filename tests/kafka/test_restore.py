@@ -155,7 +155,7 @@ def test_partitions_that_are_added_while_it_runs(plant: Plant) -> None:
 def test_a_change_of_settings_moves_all_slices_in_small_transactions(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With room for hardly anything in one: the new basis is written ahead, and the last commit in pieces."""
+    """With room for hardly anything in one: the new provenance is written ahead, and the last commit in pieces."""
     from detector.streams.kafka import committing
     from tests.kafka.worker import config_of
 

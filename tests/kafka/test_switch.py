@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config, ReadingsConfig
 from detector.detection.scorer import Model
-from detector.engine.readings import Pipeline
-from detector.engine.slices import Basis
+from detector.engine.readings import ReadingsPipeline
+from detector.engine.slices import Provenance
 from detector.service.assemble import Engine
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
@@ -62,20 +62,20 @@ def successor(
     plant: Plant,
     streams: Any,
     stop: Callable[[], bool],
-    formers: list[Basis],
-    make: Callable[[Partition], Pipeline] | None = None,
+    formers: list[Provenance],
+    make: Callable[[Partition], ReadingsPipeline] | None = None,
 ) -> Daemon:
     """A daemon with the new model and settings that notes what it had to run again as before."""
 
-    def former(partition: Partition, basis: Basis) -> Pipeline:
-        formers.append(basis)
-        config = ReadingsConfig.model_validate_json(basis.settings)
+    def former(partition: Partition, provenance: Provenance) -> ReadingsPipeline:
+        formers.append(provenance)
+        config = ReadingsConfig.model_validate_json(provenance.settings)
         return pipeline_for(plant, model=model_of_some(), config=config)(partition)
 
     return Daemon(
         streams, make or pipeline_for(plant, model=new_model(), config=new_config()),
         metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-        make_former=former, until_end=True,
+        make_replay=former, until_end=True,
     )  # fmt: skip
 
 
@@ -102,10 +102,10 @@ def test_what_is_new_counts_from_the_last_commit_on(plant: Plant, interval: int)
         Worker(plant, plant.streams(**rolling), crash_after(14)).run()
     at = committed(plant)[0]
     assert 0 < at < len(values)
-    formers: list[Basis] = []
+    formers: list[Provenance] = []
     with contextlib.suppress(CrashError):
         successor(plant, plant.streams(**rolling), crash_after(16), formers).run()
-    assert formers == [pipeline_for(plant, config=config_of())(Partition(plant.input, 0)).basis]
+    assert formers == [pipeline_for(plant, config=config_of())(Partition(plant.input, 0)).provenance]
     successor(plant, plant.streams(**rolling), lambda: False, formers).run()
     assert published(plant) == switched(plant, values, at)
 
@@ -138,7 +138,7 @@ class Once:
         raise AssertionError(why)
 
 
-def _no_former(partition: Partition, basis: Basis) -> Pipeline:
+def _no_former(partition: Partition, provenance: Provenance) -> ReadingsPipeline:
     raise AssertionError(f"nothing of {partition} has to be run again")
 
 
@@ -190,7 +190,7 @@ def test_kills_while_sensors_learn_the_new_model(plant: Plant, caplog: pytest.Lo
     reloads = Once(plant, 4)
     seen: list[int] = []
 
-    def watched(partition: Partition) -> Pipeline:
+    def watched(partition: Partition) -> ReadingsPipeline:
         pipeline = pipeline_for(plant, model=new_model(), config=new_config())(partition)
 
         def looking(batch: Batch, process: Any = pipeline.process) -> Any:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from detector.config.load import FieldsConfig, ReadingsConfig
 from detector.detection.scorer import Model
 from detector.engine import slices as snapshots
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
@@ -115,11 +115,11 @@ def scores_reference(
 
 def pipeline_for(
     plant: Plant, *, model: Model | None = None, config: ReadingsConfig | None = None, keep_rows: bool = False
-) -> Callable[[Partition], Pipeline]:
-    def make(partition: Partition) -> Pipeline:
+) -> Callable[[Partition], ReadingsPipeline]:
+    def make(partition: Partition) -> ReadingsPipeline:
         settings = config or config_of()
         decoder = ReadingDecoder(FieldsConfig(), settings.channels)
-        return Pipeline(
+        return ReadingsPipeline(
             partition,
             settings,
             model or model_of_some(),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.engine.trace import Rows
+from detector.engine.trace import ScoredRows
 from detector.reports import curves as module
 from detector.reports.curves import POINTS, Curves, broken
 
@@ -18,9 +18,9 @@ START = 1_790_000_000 * SECOND
 
 def rows(
     names: list[str], times: list[np.ndarray[tuple[int], np.dtype[np.int64]]], values: list[F64], scores: list[F64]
-) -> Rows:
+) -> ScoredRows:
     joined = np.concatenate(values)
-    return Rows(
+    return ScoredRows(
         ids=names,
         counts=np.array([len(column) for column in times]),
         records=np.zeros(len(joined), dtype=np.int64),

@@ -89,8 +89,8 @@ def test_it_does_what_it_shows(commands: Path, capfd: pytest.CaptureFixture[str]
 def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run()
     lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
-    news = [line.split()[:3] for line in lines if line.startswith(("opened", "updated", "closed"))]
-    assert news == [
+    notifies = [line.split()[:3] for line in lines if line.startswith(("opened", "updated", "closed"))]
+    assert notifies == [
         ["opened", "pump-7", "warning"],
         ["updated", "pump-7", "critical"],
         ["closed", "pump-7", "critical"],

@@ -10,7 +10,7 @@ import pytest
 
 from detector.config.load import Config, ReadingsConfig
 from detector.detection.scorer import Model
-from detector.engine.trace import Rows, traced
+from detector.engine.trace import ScoredRows, traced
 from detector.reports import page as module
 from detector.reports.backtest import BacktestResult, run_backtest
 from detector.reports.curves import Curves
@@ -204,7 +204,9 @@ def test_ten_thousand_sensors_with_episodes_stay_openable() -> None:
     one = np.ones(3)
     for name in names:
         curves(
-            Rows([name], np.array([3]), np.zeros(3, dtype=np.int64), times, one[:, None], one[:, None], one, one, one)
+            ScoredRows(
+                [name], np.array([3]), np.zeros(3, dtype=np.int64), times, one[:, None], one[:, None], one, one, one
+            )
         )
         result.episodes.append(
             EpisodeSpan(name, START, START + SECOND, START + 2 * SECOND, "warning", 2.0, "recovered", name)

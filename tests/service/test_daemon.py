@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError, UserError
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
 from detector.service.web.server import WAITING, Health
-from detector.streams.base import Event, Late, Message, Partition, Record, Snapshot, nothing_late
+from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
 from tests.plant import (
@@ -68,10 +68,10 @@ class Streams(MemoryStreams):
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         self.calls.append("commit finally" if final else "commit")
-        return super().commit(positions, snapshot, final=final, late=late)
+        return super().commit(positions, snapshot, final=final, deferred=deferred)
 
     def close(self) -> None:
         self.calls.append("close")
@@ -105,7 +105,7 @@ class Process:
     model: Model
     turn: Callable[[], bool] = lambda: False
     until_end: bool = True
-    make: Callable[[Partition], Pipeline] | None = None
+    make: Callable[[Partition], ReadingsPipeline] | None = None
 
     def __post_init__(self) -> None:
         self.now = BEGIN
@@ -113,7 +113,7 @@ class Process:
         self.registry = CollectorRegistry()
         self.health = Health(clock=lambda: self.now)
         self.supervisor = Supervisor()
-        self.pipelines: list[Pipeline] = []
+        self.pipelines: list[ReadingsPipeline] = []
         self.daemon = Daemon(
             self.streams,
             self.make or self._make,
@@ -127,7 +127,7 @@ class Process:
             monotonic=lambda: self.now,
         )
 
-    def _make(self, partition: Partition) -> Pipeline:
+    def _make(self, partition: Partition) -> ReadingsPipeline:
         self.pipelines.append(pipeline_of(self.config, self.model))
         return self.pipelines[-1]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from detector.config.load import Config, load_config
-from detector.engine.frames import FramePipeline
-from detector.engine.readings import Pipeline
-from detector.engine.slices import Basis
+from detector.engine.frames import FramesPipeline
+from detector.engine.readings import ReadingsPipeline
+from detector.engine.slices import Provenance
 from detector.errors import UserError
 from detector.service.assemble import input_streams, kafka_topics, make_engine, make_streams, parse_skip
-from detector.service.frames import frame_former_factory, load_frame_model
+from detector.service.frames import frame_replay_factory, load_frame_model
 from detector.streams.base import Partition
 from tests.tiny import tiny_bundle
 from tests.tinycam import SHAPE, tiny_frame_bundle
@@ -33,8 +33,8 @@ def test_one_engine_makes_both(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     readings, frames = tiny_bundle(config.readings.model), tiny_frame_bundle(config.frames.model)
     engine = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
-    assert isinstance(engine.make_pipeline(READINGS), Pipeline)
-    assert isinstance(engine.make_pipeline(FRAMES), FramePipeline)
+    assert isinstance(engine.make_pipeline(READINGS), ReadingsPipeline)
+    assert isinstance(engine.make_pipeline(FRAMES), FramesPipeline)
     assert {kind: model.version for kind, model in engine.setup.models.items()} == {
         "readings": readings.version, "frames": frames.version,
     }  # fmt: skip
@@ -84,9 +84,9 @@ def test_a_former_model_and_its_settings_come_back(tmp_path: Path) -> None:
     now = config_of(tmp_path, "frames.alerts.close_after=7")
     model = load_frame_model(now)
     assert (model.digest != old.digest, model.shape) == (True, SHAPE)
-    former = frame_former_factory(now, model, pulse=lambda: None)(FRAMES, before.basis)
-    assert former.basis == before.basis
+    former = frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, before.provenance)
+    assert former.provenance == before.provenance
     with pytest.raises(UserError, match="frames have to be run again with the model"):
-        frame_former_factory(now, model, pulse=lambda: None)(FRAMES, Basis("0" * 64, before.basis.settings))
+        frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, Provenance("0" * 64, before.provenance.settings))
     with pytest.raises(UserError, match="settings this version does not know"):
-        frame_former_factory(now, model, pulse=lambda: None)(FRAMES, Basis(old.digest, b'{"odd": 1}'))
+        frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, Provenance(old.digest, b'{"odd": 1}'))

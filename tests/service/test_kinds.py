@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from detector.engine.output import Output
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import PartitionPipeline, by_stream, formers_by_stream
+from detector.service.pipelines import PartitionPipeline, by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
@@ -37,7 +37,7 @@ from tests.plant import (
 FRAMES = Partition("image-frames", 0)
 
 
-class Slow(Pipeline):
+class Slow(ReadingsPipeline):
     """Hands on one record a turn, beginning `delay` turns after it came; a record is published as it is."""
 
     kind: ClassVar[Kind] = "frames"
@@ -75,7 +75,9 @@ class Slow(Pipeline):
 class Process:
     """A daemon over readings and slow frames."""
 
-    def __init__(self, streams: MemoryStreams, frames: Slow, readings: Pipeline, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, streams: MemoryStreams, frames: Slow, readings: ReadingsPipeline, stop: Callable[[], bool]
+    ) -> None:
         self.streams = streams
         self.registry = CollectorRegistry()
         make = by_stream({PARTITION.stream: lambda _: readings, FRAMES.stream: lambda _: frames})
@@ -96,7 +98,7 @@ def readings() -> list[Record]:
 
 
 @pytest.fixture
-def pipeline() -> Pipeline:
+def pipeline() -> ReadingsPipeline:
     profile = profile_of(healthy(np.random.default_rng(0), 300), reconstructor())
     return pipeline_of(readings_config(false_alarms=per_readings(5000)), model_of({"pump-0": profile}))
 
@@ -113,7 +115,9 @@ def of_kind(messages: list[Message], frame: bool) -> list[Message]:
     return [message for message in messages if message.value.startswith(b"frame-") == frame]
 
 
-def test_readings_do_not_wait_for_frames_and_the_end_waits_for_both(readings: list[Record], pipeline: Pipeline) -> None:
+def test_readings_do_not_wait_for_frames_and_the_end_waits_for_both(
+    readings: list[Record], pipeline: ReadingsPipeline
+) -> None:
     turns = 0
     told: dict[int, int] = {}
 
@@ -135,7 +139,7 @@ def test_readings_do_not_wait_for_frames_and_the_end_waits_for_both(readings: li
     assert process.sample("detector_readings_total", outcome="accepted") == len(readings)
 
 
-def test_what_is_pending_at_a_stop_is_offered_again(pipeline: Pipeline) -> None:
+def test_what_is_pending_at_a_stop_is_offered_again(pipeline: ReadingsPipeline) -> None:
     streams = streams_of([], frames(6))
     left = iter(range(4))
     Process(streams, Slow(delay=1), pipeline, lambda: next(left, None) is None).daemon.run()
@@ -145,19 +149,19 @@ def test_what_is_pending_at_a_stop_is_offered_again(pipeline: Pipeline) -> None:
     assert [message.value for message in streams.read("alerts")] == [b"frame-%d" % i for i in range(6)]
 
 
-def test_the_guard_judges_each_kind_by_itself(readings: list[Record], pipeline: Pipeline) -> None:
+def test_the_guard_judges_each_kind_by_itself(readings: list[Record], pipeline: ReadingsPipeline) -> None:
     streams = streams_of(readings, frames(120, b"bad"))
     with pytest.raises(OperationError, match="100 of the last 100 records") as stopped:
         Process(streams, Slow(delay=0), pipeline, lambda: False).daemon.run()
     assert "readings.fields" not in str(stopped.value)
 
 
-def test_each_stream_has_its_maker(pipeline: Pipeline) -> None:
+def test_each_stream_has_its_maker(pipeline: ReadingsPipeline) -> None:
     slow = Slow(0)
 
     def former(one: PartitionPipeline) -> Callable[..., PartitionPipeline]:
-        return lambda partition, basis: one
+        return lambda partition, provenance: one
 
-    makers = formers_by_stream({PARTITION.stream: former(pipeline), FRAMES.stream: former(slow)})
-    assert makers(FRAMES, slow.basis) is slow
-    assert makers(PARTITION, slow.basis) is pipeline
+    makers = replays_by_stream({PARTITION.stream: former(pipeline), FRAMES.stream: former(slow)})
+    assert makers(FRAMES, slow.provenance) is slow
+    assert makers(PARTITION, slow.provenance) is pipeline

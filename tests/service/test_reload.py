@@ -16,7 +16,7 @@ from detector.config.load import Config, load_config
 from detector.config.settings import SensorsConfig
 from detector.detection.table import StateError
 from detector.engine.output import Output
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.errors import UserError
 from detector.service.assemble import Engine, make_engine
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Daemon
@@ -95,7 +95,7 @@ def test_another_version_in_current_is_made_ready(place: Place) -> None:
     assert isinstance(ready, Ready)
     assert (ready.reason, ready.changed) == ("current", ())
     assert ready.engine.setup.models["readings"].version == second.version
-    assert ready.engine.make_pipeline(PARTITION).basis.model == second.digest
+    assert ready.engine.make_pipeline(PARTITION).provenance.model == second.digest
     assert place.look() is None, "once"
 
 
@@ -248,10 +248,10 @@ class Scripted:
 
 
 def engine_of(side: Made) -> Engine:
-    def make(_: Partition) -> Pipeline:
+    def make(_: Partition) -> ReadingsPipeline:
         return pipeline_with(side)
 
-    def former(_: Partition, __: Any) -> Pipeline:
+    def former(_: Partition, __: Any) -> ReadingsPipeline:
         raise AssertionError("nothing has to be run again")
 
     setup = Setup(models={"readings": ModelStatus(side[0].name, side[0].version, side[0].digest)})
@@ -405,11 +405,11 @@ def test_a_failure_after_what_is_still_to_be_taken_counts(records: list[Record])
 def unfit() -> Ready:
     """What no state fits."""
 
-    class Unfit(Pipeline):
+    class Unfit(ReadingsPipeline):
         def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
             raise StateError("it does not fit")
 
-    def make(_: Partition) -> Pipeline:
+    def make(_: Partition) -> ReadingsPipeline:
         pipeline = pipeline_with(NEW)
         pipeline.__class__ = Unfit
         return pipeline
@@ -456,7 +456,7 @@ def test_nor_is_it_the_end_of_a_restore_if_the_state_does_not_fit(records: list[
     assert (life.successful, life.models()) == (0, {"1"})
 
 
-class Slow(Pipeline):
+class Slow(ReadingsPipeline):
     """Something is pending for two turns after each batch, as with frames that are decoded."""
 
     left = 0
@@ -508,7 +508,7 @@ def test_an_aborted_commit_while_nothing_more_is_taken_in(
     streams = Failing(records, health, fails=fails)
     reloads = Scripted({3: ready(NEW, "readings.alerts.close_after")})
 
-    def make(_: Partition) -> Pipeline:
+    def make(_: Partition) -> ReadingsPipeline:
         pipeline = pipeline_with(OLD)
         pipeline.__class__ = Slow
         return pipeline
@@ -527,7 +527,7 @@ def test_an_aborted_commit_while_nothing_more_is_taken_in(
 
 
 def test_another_log_level_touches_no_state(records: list[Record]) -> None:
-    def make(_: Partition) -> Pipeline:
+    def make(_: Partition) -> ReadingsPipeline:
         raise UserError("it is made anew")
 
     first = iter([True])
@@ -544,12 +544,12 @@ def test_another_log_level_touches_no_state(records: list[Record]) -> None:
 def test_before_the_first_record_there_is_nothing_to_take_over(records: list[Record]) -> None:
     streams = memory([])
 
-    class Late(Scripted):
+    class Deferred(Scripted):
         def taken(self, ready: Ready) -> None:
             super().taken(ready)
             streams.append(PARTITION, records)
 
-    life = Life(streams, Late({1: ready(NEW)})).run()
+    life = Life(streams, Deferred({1: ready(NEW)})).run()
     assert life.reloads.outcomes == ["taken"]
     expected = Life(memory(records), Scripted({}), side=NEW).run()
     assert streams.read("alerts") == expected.streams.read("alerts")

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import MAX_NUMBERS, ScoreStream
-from detector.engine.trace import Rows, traced
+from detector.engine.trace import ScoredRows, traced
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
@@ -36,10 +36,12 @@ Series = dict[str, list[tuple[Any, ...]]]
 """(timestamp, value and expected of each channel, score, threshold) by sensor."""
 
 
-def pipeline(config: ReadingsConfig, model: Model) -> Pipeline:
+def pipeline(config: ReadingsConfig, model: Model) -> ReadingsPipeline:
     """One that keeps its rows."""
     decoder = ReadingDecoder(config.fields, config.channels)
-    return Pipeline(PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts", keep_rows=True)
+    return ReadingsPipeline(
+        PARTITION, config, model, decoder, dead_letters="dead-letters", alerts="alerts", keep_rows=True
+    )
 
 
 def life(
@@ -129,7 +131,7 @@ def watched(config: ReadingsConfig, model: Model, records: Sequence[Record]) -> 
     """Every scored row as the pipeline has it, rounded as in messages."""
     found: Series = {}
 
-    def note(rows: Rows) -> None:
+    def note(rows: ScoredRows) -> None:
         begin = 0
         for sensor, count in zip(rows.ids, rows.counts.tolist(), strict=True):
             part = slice(begin, begin + count)
@@ -222,11 +224,11 @@ def test_without_being_asked_for_nothing_is_kept() -> None:
     assert kept == [[]]
 
 
-def rows(sensor: str, count: int, channels: int = 1) -> Rows:
+def rows(sensor: str, count: int, channels: int = 1) -> ScoredRows:
     """Scored rows of one sensor."""
     numbers = np.arange(count, dtype=np.float64)
     values = np.repeat(numbers[:, None], channels, axis=1)
-    return Rows(
+    return ScoredRows(
         [sensor], np.array([count]), np.arange(count), np.arange(count) * SECOND, values, values, numbers, numbers,
         numbers,
     )  # fmt: skip

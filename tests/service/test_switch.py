@@ -13,33 +13,33 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
 from detector.detection.scorer import Model
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import (
-    BASIS_ENTRY,
-    Basis,
-    FramesBasis,
-    ReadingsBasis,
-    basis_of,
+    PROVENANCE_ENTRY,
+    FramesProvenance,
+    Provenance,
+    ReadingsProvenance,
     frame_settings_of,
+    provenance_of,
     settings_of,
 )
 from detector.errors import UserError
-from detector.service.assemble import former_factory, load_model
+from detector.service.assemble import load_model, replay_factory
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import MakeFormer
+from detector.service.pipelines import MakeReplay
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import (
     Assigned,
     Batch,
-    Late,
+    Deferred,
     Message,
     Partition,
     Record,
     RollingSnapshot,
     Snapshot,
-    nothing_late,
+    nothing_deferred,
     pack_state,
     unpack_state,
 )
@@ -94,12 +94,12 @@ class Lagging(MemoryStreams):
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         rolling = snapshot if PARTITION in positions and isinstance(snapshot, RollingSnapshot) else None
         # Before the state is asked for in one piece, for it needs none then.
         journal = () if rolling is None else rolling.journal(PARTITION)
-        durable = super().commit(positions, snapshot, final=final, late=late)
+        durable = super().commit(positions, snapshot, final=final, deferred=deferred)
         log = self._logs[PARTITION]
         if rolling is not None:
             self._began = True
@@ -112,7 +112,7 @@ class Lagging(MemoryStreams):
 
 
 def life(
-    streams: Lagging, make: Callable[[Partition], Pipeline], turns: int | None, former: MakeFormer | None
+    streams: Lagging, make: Callable[[Partition], ReadingsPipeline], turns: int | None, former: MakeReplay | None
 ) -> CollectorRegistry:
     """One process, which dies before its turn number `turns` or runs to the end."""
     left = iter(range(10**6 if turns is None else turns))
@@ -125,7 +125,7 @@ def life(
     registry = CollectorRegistry()
     daemon = Daemon(
         streams, make, metrics=Metrics(registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-        make_former=former, until_end=True, monotonic=lambda: 0.0,
+        make_replay=former, until_end=True, monotonic=lambda: 0.0,
     )  # fmt: skip
     with contextlib.suppress(CrashError):
         daemon.run()
@@ -162,17 +162,17 @@ NEW: Made = (
 )  # fmt: skip
 
 
-def pipeline_with(of: Made) -> Pipeline:
+def pipeline_with(of: Made) -> ReadingsPipeline:
     return pipeline_of(of[1], of[0], maintenance=of[2])
 
 
-def maker(of: Made) -> Callable[[Partition], Pipeline]:
+def maker(of: Made) -> Callable[[Partition], ReadingsPipeline]:
     return lambda _: pipeline_with(of)
 
 
-def former(_: Partition, basis: Basis) -> Pipeline:
-    assert basis.model == OLD[0].digest
-    found = ReadingsBasis.model_validate_json(basis.settings)
+def former(_: Partition, provenance: Provenance) -> ReadingsPipeline:
+    assert provenance.model == OLD[0].digest
+    found = ReadingsProvenance.model_validate_json(provenance.settings)
     return pipeline_of(found, OLD[0], maintenance=found.maintenance)
 
 
@@ -217,11 +217,11 @@ def test_a_state_says_on_what_it_rests() -> None:
     pipeline = pipeline_of(OLD[1], OLD[0])
     pipeline.begin(0)
     (name, entry), *_ = pipeline.journal()
-    assert name == BASIS_ENTRY
+    assert name == PROVENANCE_ENTRY
     assert entry is not None
-    assert basis_of(pack_state([], {name: entry})) == basis_of(pipeline.snapshot()) == pipeline.basis
+    assert provenance_of(pack_state([], {name: entry})) == provenance_of(pipeline.snapshot()) == pipeline.provenance
     assert pipeline.journal() == []
-    assert basis_of(pack_state([], {})) is None
+    assert provenance_of(pack_state([], {})) is None
 
 
 def test_a_state_of_nobody_says_it_again() -> None:
@@ -229,7 +229,7 @@ def test_a_state_of_nobody_says_it_again() -> None:
     pipeline, again = pipeline_of(OLD[1], OLD[0]), pipeline_of(OLD[1], OLD[0])
     pipeline.begin(7)
     assert not again.restore(pipeline.snapshot())
-    assert (again.position, [name for name, _ in again.journal()]) == (7, [BASIS_ENTRY])
+    assert (again.position, [name for name, _ in again.journal()]) == (7, [PROVENANCE_ENTRY])
     assert not again.renewed()
 
 
@@ -247,10 +247,10 @@ def test_maintenance_is_part_of_the_settings() -> None:
     windows = (maintenance("a*", 10, 20.000000001),)
     stored = settings_of(OLD[1], windows)
     assert stored != settings_of(OLD[1]) == settings_of(OLD[1], ())
-    again = ReadingsBasis.model_validate_json(stored)
+    again = ReadingsProvenance.model_validate_json(stored)
     assert again.maintenance == windows
     assert settings_of(again, again.maintenance) == stored
-    frames = FramesBasis.model_validate_json(frame_settings_of(FramesConfig(), windows))
+    frames = FramesProvenance.model_validate_json(frame_settings_of(FramesConfig(), windows))
     assert frame_settings_of(frames, frames.maintenance) == frame_settings_of(FramesConfig(), windows)
 
 
@@ -267,23 +267,23 @@ def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
     old = load_model(config)
     new = tiny_bundle(config.readings.model, day=23)
     model = load_model(config)
-    make = former_factory(config, model, sensor=None, interval=None)
+    make = replay_factory(config, model, sensor=None, interval=None)
     assert model.digest == new.digest
-    basis = Basis(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
-    assert make(PARTITION, basis).basis == basis
-    worked_on = Basis(old.digest, settings_of(config.readings, (maintenance("a", 0, 5),)))
-    assert make(PARTITION, worked_on).basis == worked_on
+    provenance = Provenance(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
+    assert make(PARTITION, provenance).provenance == provenance
+    worked_on = Provenance(old.digest, settings_of(config.readings, (maintenance("a", 0, 5),)))
+    assert make(PARTITION, worked_on).provenance == worked_on
     assert load_model(config, old.digest).version == old.version
 
 
 def test_a_model_of_before_that_is_gone_is_named(config: Config) -> None:
-    make = former_factory(config, load_model(config), sensor=None, interval=None)
+    make = replay_factory(config, load_model(config), sensor=None, interval=None)
     with pytest.raises(UserError, match="the model 0123abcd, which is not there") as gone:
-        make(PARTITION, Basis("0123abcd", settings_of(config.readings)))
+        make(PARTITION, Provenance("0123abcd", settings_of(config.readings)))
     assert str(config.readings.model) in str(gone.value)
 
 
 def test_settings_of_another_version_are_refused(config: Config) -> None:
-    make = former_factory(config, load_model(config), sensor=None, interval=None)
+    make = replay_factory(config, load_model(config), sensor=None, interval=None)
     with pytest.raises(UserError, match="settings this version does not know"):
-        make(PARTITION, Basis("0123abcd", b'{"colour":"red"}'))
+        make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))

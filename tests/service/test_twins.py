@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from detector.engine.readings import Pipeline
-from detector.service.twins import Twins
+from detector.engine.readings import ReadingsPipeline
+from detector.service.twins import DuplicateSensors
 from detector.streams.base import Batch, Partition, Record
 from tests.plant import SECOND, START, model_of, pipeline_of, readings_config
 
@@ -16,11 +16,13 @@ ONE, TWO, ELSEWHERE = Partition("plant", 0), Partition("plant", 1), Partition("o
 
 
 @pytest.fixture
-def pipelines() -> dict[Partition, Pipeline]:
+def pipelines() -> dict[Partition, ReadingsPipeline]:
     return {place: pipeline_of(readings_config(), model_of({})) for place in (ONE, TWO, ELSEWHERE)}
 
 
-def meet(pipelines: dict[Partition, Pipeline], twins: Twins, place: Partition, *sensors: str) -> list[str]:
+def meet(
+    pipelines: dict[Partition, ReadingsPipeline], twins: DuplicateSensors, place: Partition, *sensors: str
+) -> list[str]:
     """Readings of these sensors come on the partition."""
     pipeline = pipelines[place]
     pipeline.partition = place
@@ -29,23 +31,23 @@ def meet(pipelines: dict[Partition, Pipeline], twins: Twins, place: Partition, *
         for i, name in enumerate(sensors)
     ]
     output = pipeline.process(Batch(place, records, pipeline.position + len(records)))
-    twins.met(place, output.met)
-    return output.met
+    twins.met(place, output.new_sensors)
+    return output.new_sensors
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [record.__dict__["fields"] for record in caplog.records if record.msg == "sensor_on_two_partitions"]
 
 
-def test_only_new_sensors_are_met(pipelines: dict[Partition, Pipeline]) -> None:
-    twins = Twins(pipelines)
+def test_only_new_sensors_are_met(pipelines: dict[Partition, ReadingsPipeline]) -> None:
+    twins = DuplicateSensors(pipelines)
     assert meet(pipelines, twins, ONE, "pump-1", "pump-2", "pump-1") == ["pump-1", "pump-2"]
     assert meet(pipelines, twins, ONE, "pump-2", "pump-3") == ["pump-3"]
 
 
-def test_a_twin_is_told_once(pipelines: dict[Partition, Pipeline], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_twin_is_told_once(pipelines: dict[Partition, ReadingsPipeline], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    twins = Twins(pipelines)
+    twins = DuplicateSensors(pipelines)
     meet(pipelines, twins, TWO, "pump-1", "pump-2")
     meet(pipelines, twins, ELSEWHERE, "pump-1", "pump-7")
     meet(pipelines, twins, ONE, "pump-7", "pump-8")
@@ -60,12 +62,12 @@ def test_a_twin_is_told_once(pipelines: dict[Partition, Pipeline], caplog: pytes
 
 
 def test_a_twin_in_restored_state_is_told(
-    pipelines: dict[Partition, Pipeline], caplog: pytest.LogCaptureFixture
+    pipelines: dict[Partition, ReadingsPipeline], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    twins = Twins({})
+    twins = DuplicateSensors({})
     meet(pipelines, twins, ONE, "pump-1")
     meet(pipelines, twins, TWO, "pump-1")
-    Twins(pipelines).restored(TWO)
+    DuplicateSensors(pipelines).restored(TWO)
     assert [fields["sensor_id"] for fields in told(caplog)] == ["pump-1"]
     assert SECOND  # the unit of START

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from detector.streams.base import Assigned, Batch, Event, Late, Message, Partition, Streams, nothing_late
+from detector.streams.base import Assigned, Batch, Deferred, Event, Message, Partition, Streams, nothing_deferred
 
 INPUT = "sensor-readings"
 OUTPUT = "anomaly-alerts"
@@ -73,8 +73,8 @@ class Consumer:
         self.commit(final=final)
         return came
 
-    def commit(self, *, final: bool = False, late: Late = nothing_late) -> bool:
-        return self.streams.commit(self.positions, self.chains.__getitem__, final=final, late=late)
+    def commit(self, *, final: bool = False, deferred: Deferred = nothing_deferred) -> bool:
+        return self.streams.commit(self.positions, self.chains.__getitem__, final=final, deferred=deferred)
 
     def run_to_end(self) -> None:
         for _ in range(self.harness.polls):
@@ -409,8 +409,8 @@ class StreamsContract:
             late = _Late(consumer)
             while done + len(consumer.values()) < goal:
                 consumer.poll()
-                consumer.commit(late=late)
-            consumer.commit(final=True, late=late)
+                consumer.commit(deferred=late)
+            consumer.commit(final=True, deferred=late)
             done += len(consumer.values())
             consumer.poll()
             consumer.streams.write([Message(OTHER_OUTPUT, None, b'{"never": "final"}')])

@@ -106,8 +106,8 @@ def as_json(status: Status | None, health: Health, problems: Sequence[Problem]) 
             "sensors": {"known": status.sensors, "warming": status.warming, "relearning": status.relearning},
             "open_episodes": status.open_episodes,
             "partitions": status.partitions,
-            "episodes": [_told(one) for one in status.episodes],
-            "worst": [_told(one) for one in status.worst],
+            "episodes": [_announcements(one) for one in status.episodes],
+            "worst": [_announcements(one) for one in status.worst],
         }
     body["problems"] = list(problems)
     # A sensor id may hold half a surrogate pair, which UTF-8 cannot.
@@ -124,7 +124,7 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-def _told(one: Sensor) -> dict[str, Any]:
+def _announcements(one: Sensor) -> dict[str, Any]:
     view, episode = one.view, one.view.episode
     told: dict[str, Any] = {
         "kind": one.kind,

@@ -246,7 +246,7 @@ class _Server(ThreadingHTTPServer):
         self._places = places
         self._pace = Pace(RATE, BURST)
         self._turned_away = 0
-        self._told = -math.inf
+        self._announcements = -math.inf
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
@@ -262,12 +262,12 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
             self._turned_away += 1
             now = time.monotonic()
-            if now - self._told >= TELL_SECONDS:
+            if now - self._announcements >= TELL_SECONDS:
                 event(
                     _log, logging.WARNING, "http_turned_away",
                     connections=self._turned_away, client=str(client_address[0]),
                 )  # fmt: skip
-                self._told, self._turned_away = now, 0
+                self._announcements, self._turned_away = now, 0
             return
         super().process_request(request, client_address)
 

@@ -20,14 +20,14 @@ from detector.config.settings import KafkaConfig, StateConfig
 from detector.errors import DetectorError, OperationError
 from detector.streams.base import (
     Assigned,
+    Deferred,
     Event,
-    Late,
     Message,
     Partition,
     Revoked,
     RollingSnapshot,
     Snapshot,
-    nothing_late,
+    nothing_deferred,
 )
 from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
@@ -94,7 +94,7 @@ class KafkaStreams:
         self._written: list[Message] = []
         self._staged: list[Message] = []
         self._snapshot: Snapshot | None = None
-        self._late: Late = nothing_late
+        self._deferred: Deferred = nothing_deferred
         self._records = 0  # handed out since the last commit
         self._durable_untold = False  # a poll has made what was named durable by itself
         self._joined = False
@@ -139,7 +139,7 @@ class KafkaStreams:
         snapshot: Snapshot,
         *,
         final: bool = False,
-        late: Late = nothing_late,
+        deferred: Deferred = nothing_deferred,
     ) -> bool:
         for partition, position in positions.items():
             held = self._held.get(TopicPartition(*partition))
@@ -150,7 +150,7 @@ class KafkaStreams:
             held.position = position
         self._staged += self._written
         self._written = []
-        self._snapshot, self._late = snapshot, late
+        self._snapshot, self._deferred = snapshot, deferred
         named = [self._held[TopicPartition(*partition)] for partition in positions]
         return self._commit(named, snapshot, final=final)
 
@@ -383,7 +383,7 @@ class KafkaStreams:
         """
         if isinstance(snapshot, RollingSnapshot):
             self._write_ahead(changed, snapshot)
-        self._staged += self._late()
+        self._staged += self._deferred()
         left = self._transact_once(self._staged, changed, snapshot, lagging=final)
         for held in changed:
             held.committed = held.position

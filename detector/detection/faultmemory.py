@@ -26,17 +26,17 @@ CALM_ROWS: Final = 50
 PATIENCE: Final = 8000
 """Rows after which a copy is given up."""
 
-RECOVERY: Final = ("high", "cold", "kept", "kept_rows", "calm", "kept_mean", "kept_variance")
-"""State columns: high rows counted and low ones since, whether there is a copy, its age, calm rows, the copy itself."""
+FAULT_MEMORY: Final = ("high", "cold", "kept", "kept_rows", "calm", "kept_mean", "kept_variance")
+"""State columns: high rows counted, low ones since, whether there is a copy, its age, calm rows, the copy itself."""
 NO_COPY: Final = {"high": 0, "cold": 0, "kept": False, "kept_rows": 0, "calm": 0}
 """The cells of a sensor whose mean and variance have just been set."""
 
 
-class Recovery:
-    """The recovery state of n sensors with K signals, advanced row by row for the first k of them.
+class FaultMemory:
+    """The fault memory of n sensors with K signals, advanced row by row for the first k of them.
 
-    `cells`: the columns named by `RECOVERY`, compact; changed in place, but for the copy (in single precision, to save
-    memory), which `store` writes back.
+    `cells`: the columns named by `FAULT_MEMORY`, compact; changed in place, but for the copy (in single precision, to
+    save memory), which `store` writes back.
     `worst_zz` (n,) as in the profile; `mute` (K, n): the signals that do not count, if there are any.
     """
 

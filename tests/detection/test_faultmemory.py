@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.detection.recovery import CALM_ROWS, COLD_ROWS, LEARNT_ROWS, PATIENCE, RECOVERY, Recovery
+from detector.detection.faultmemory import CALM_ROWS, COLD_ROWS, FAULT_MEMORY, LEARNT_ROWS, PATIENCE, FaultMemory
 from detector.detection.signals import deviation, learn
 from detector.detection.table import columns
-from detector.engine.readings import Pipeline
+from detector.engine.readings import ReadingsPipeline
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert
 from tests import plant
@@ -23,7 +23,9 @@ CALM, WILD = 0.0, 100.0
 
 def cells_of(sensors: int) -> dict[str, Any]:
     """The recovery columns of sensors that never had a fault, as the table gives them (one channel)."""
-    return {c.name: np.full((sensors, *c.shape), c.empty, dtype=c.dtype) for c in columns(1, 10) if c.name in RECOVERY}
+    return {
+        c.name: np.full((sensors, *c.shape), c.empty, dtype=c.dtype) for c in columns(1, 10) if c.name in FAULT_MEMORY
+    }
 
 
 @dataclass
@@ -61,15 +63,15 @@ class Slow:
             self.copy = None
 
 
-def run(recovery: Recovery, high: bool, signal: float, rows: int, mean: F64, variance: F64) -> list[int]:
-    """So many equal rows of one sensor; the rows, counted from 1, at which its scale was put back."""
+def run(recovery: FaultMemory, high: bool, signal: float, rows: int, mean: F64, variance: F64) -> list[int]:
+    """So many equal rows of one sensor; the rows, eligible from 1, at which its scale was put back."""
     flags, values = np.array([high]), np.full((3, 1), signal)
     return [row for row in range(1, rows + 1) if recovery.row(flags, values, mean, variance)]
 
 
-def fresh() -> tuple[dict[str, Any], Recovery, F64, F64]:
+def fresh() -> tuple[dict[str, Any], FaultMemory, F64, F64]:
     cells = cells_of(1)
-    return cells, Recovery(cells, np.array([WORST_ZZ])), np.zeros((3, 1)), np.ones((3, 1))
+    return cells, FaultMemory(cells, np.array([WORST_ZZ])), np.zeros((3, 1)), np.ones((3, 1))
 
 
 def test_a_copy_is_kept_from_the_row_after_the_last_one_that_may_teach() -> None:
@@ -84,12 +86,12 @@ def test_a_copy_is_kept_from_the_row_after_the_last_one_that_may_teach() -> None
 
 
 def test_the_count_of_high_rows_survives_a_short_calm_only() -> None:
-    for quiet, counted in ((COLD_ROWS - 1, True), (COLD_ROWS, False)):
+    for quiet, eligible in ((COLD_ROWS - 1, True), (COLD_ROWS, False)):
         cells, recovery, mean, variance = fresh()
         run(recovery, True, WILD, LEARNT_ROWS, mean, variance)
         run(recovery, False, CALM, quiet, mean, variance)
         run(recovery, True, WILD, 1, mean, variance)
-        assert bool(cells["kept"][0]) is counted
+        assert bool(cells["kept"][0]) is eligible
 
 
 def test_the_scale_comes_back_once_the_signals_are_calm_by_the_copy() -> None:
@@ -129,11 +131,11 @@ def test_many_sensors_side_by_side_do_what_each_does_alone(seed: int) -> None:
         lengths = rng.choice([20, 49, 50, 51, 120, 299, 301, 600, 3000], 200)
         spells = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[:rows]
         troubled[:, sensor] = spells ^ (rng.random(rows) < rng.choice([0.0, 0.002, 0.02]))
-    recovery = Recovery(together, np.full(sensors, WORST_ZZ))
+    recovery = FaultMemory(together, np.full(sensors, WORST_ZZ))
     for row in range(rows):
         if row % 97 == 0:
             recovery.store()
-            recovery = Recovery(together, np.full(sensors, WORST_ZZ))
+            recovery = FaultMemory(together, np.full(sensors, WORST_ZZ))
         signal = np.where(troubled[row], 30.0 + rng.random(sensors), rng.random(sensors))
         mean += 0.01 * (signal - mean)
         for sensor, one in enumerate(slow):
@@ -169,7 +171,7 @@ def faulty(first_rows: int, second_rows: int = 300) -> F64:
     return values
 
 
-def pipeline() -> Pipeline:
+def pipeline() -> ReadingsPipeline:
     config = plant.readings_config(warmup=1000, false_alarms=plant.per_readings(10_000))
     return plant.pipeline_of(config, plant.model_of())
 
@@ -204,7 +206,7 @@ def test_it_does_not_matter_where_batches_end_around_a_long_fault() -> None:
 def test_a_mute_signal_does_not_hold_the_fault_up(silent: bool) -> None:
     cells = cells_of(1)
     mute = np.array([[False], [True], [False]]) if silent else None
-    recovery, mean, variance = Recovery(cells, np.array([WORST_ZZ]), mute), np.zeros((3, 1)), np.ones((3, 1))
+    recovery, mean, variance = FaultMemory(cells, np.array([WORST_ZZ]), mute), np.zeros((3, 1)), np.ones((3, 1))
     assert run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance) == []
     assert cells["kept"][0]
     values = np.array([[CALM], [WILD], [CALM]])
