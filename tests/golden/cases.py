@@ -29,11 +29,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`stream`: the name of its input, `ending`: that of the input's file."""
+    """`path`: the section of the configuration. `stream`: the name of its input, `ending`: that of the input's file.
+
+    `partitions`: of the input's topic.
+    """
 
     name: str
+    path: str
     stream: str
     ending: str = ".jsonl"
+    partitions: int = 1
 
     @property
     def data(self) -> Path:
@@ -63,9 +68,9 @@ class Case:
         return directory
 
 
-PLANT: Final = Case("plant", "sensor-readings")
-MACHINES: Final = Case("channels", "sensor-readings", ".csv")
-CAMERAS: Final = Case("cameras", "image-frames")
+PLANT: Final = Case("plant", "readings", "sensor-readings", partitions=2)
+MACHINES: Final = Case("channels", "readings", "sensor-readings", ".csv")
+CAMERAS: Final = Case("cameras", "frames", "image-frames")
 CASES: Final = (PLANT, MACHINES, CAMERAS)
 
 
@@ -79,11 +84,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":")}
 
 
-def run(directory: Path, *words: object) -> None:
-    """Let a command run in a directory. Raises RuntimeError with the end of its log where it fails."""
+def run(directory: Path, *words: object) -> str:
+    """Let a command run in a directory, and return its log. Raises RuntimeError with the end of it where it fails."""
     done = subprocess.run(command(*words), cwd=directory, env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"`detector {' '.join(map(str, words))}`: exit {done.returncode}\n{done.stderr[-3000:]}")
+    return done.stderr
 
 
 def settings(values: Mapping[str, object]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Makes the golden data again: `python -m tests.golden.make inputs|alerts`.
+"""Makes the golden data again: `python -m tests.golden.make WHAT`.
 
-`inputs` makes inputs and models, after which `alerts` has to follow; `alerts` records what the detector beside these
-tests publishes.
+`inputs` makes inputs and models, after which all others have to follow. `alerts` records what the detector beside these
+tests publishes, `kafka-alerts` what it publishes on a broker, which is started. `states` and `kafka-states` freeze what
+it leaves behind in the middle; they are of use only in a checkout of the release whose states are to be taken up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Final
 
 from tests.golden import inputs
 from tests.golden.cases import ALERTS, CAMERAS, CASES, LETTERS, MACHINES, MODELS, PLANT, Case, pack, run, settings, tar
+from tests.golden.states import PLACES, make_kafka_states, make_states
+from tests.golden.topics import WHOLE_ALERTS, WHOLE_LETTERS, Feed, GoldenTopics, create_input, json_lines
+from tests.kafka.broker import Broker
 
 TRAINED: Final = {PLANT: 2400, MACHINES: 1800, CAMERAS: 400}
 """Rows of each sensor or camera."""
@@ -23,7 +27,13 @@ TRAINED: Final = {PLANT: 2400, MACHINES: 1800, CAMERAS: 400}
 
 def main() -> None:
     """Make what the command line asks for."""
-    makers: dict[str, Callable[[Path], None]] = {"inputs": make_inputs, "alerts": make_alerts}
+    makers: dict[str, Callable[[Path], None]] = {
+        "inputs": make_inputs,
+        "alerts": make_alerts,
+        "states": make_states,
+        "kafka-alerts": make_kafka_alerts,
+        "kafka-states": make_kafka_states,
+    }
     parser = argparse.ArgumentParser(prog="python -m tests.golden.make", description=__doc__)
     parser.add_argument("what", choices=makers)
     with tempfile.TemporaryDirectory(prefix="golden-") as name:
@@ -65,6 +75,21 @@ def make_alerts(directory: Path) -> None:
         run(place, "run", "--until-end")
         for name in (ALERTS, LETTERS):
             pack(case.data / f"{name}.gz", (place / name).read_bytes())
+
+
+def make_kafka_alerts(directory: Path) -> None:
+    """Record what uninterrupted runs publish on Kafka."""
+    with Broker(directory / "broker") as broker:
+        for case in PLACES:
+            create_input(broker, case)
+            feed = Feed(broker, case)
+            feed.until(float("inf"))
+            feed.close()
+            with GoldenTopics(broker, case, "whole").made() as topics:
+                run(case.lay_without_input(directory / case.name), "run", *topics.options, "--until-end")
+                alerts, letters = topics.published()
+            pack(case.data / f"{WHOLE_ALERTS}.gz", json_lines(alerts))
+            pack(case.data / f"{WHOLE_LETTERS}.gz", json_lines(letters))
 
 
 if __name__ == "__main__":
