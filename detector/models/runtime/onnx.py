@@ -14,6 +14,7 @@ from detector.arrays import F32
 from detector.detection.profile import Reconstruct
 from detector.errors import UserError
 from detector.models.bundle.bundles import Bundle
+from detector.models.runtime.checks import check_windows
 
 CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
 """Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""
@@ -108,16 +109,6 @@ class OnnxRuntime:
         return all(
             np.concatenate([self(windows[i : i + size]) for i in range(0, len(windows), size)]).tobytes() == together
             for size in _SELF_CHECK_GROUPS
-        )
-
-
-def check_windows(windows: F32, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `windows` is float32 (n, *shape); the message names both shapes."""
-    if windows.shape[1:] != shape or windows.dtype != np.float32:
-        what = "windows" if len(shape) == 2 else "frames"
-        raise ValueError(
-            f"the model takes float32 {what} of shape (n, {', '.join(map(str, shape))}), "
-            f"these are {windows.dtype} of shape {windows.shape}"
         )
 
 

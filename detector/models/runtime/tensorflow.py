@@ -10,7 +10,7 @@ import numpy as np
 from detector.arrays import F32
 from detector.errors import UserError
 from detector.models.bundle.spec import FRAME_KINDS
-from detector.models.runtime.onnx import check_windows
+from detector.models.runtime.checks import check_windows
 from detector.models.training.tensorflow_setup import load_tensorflow, require_tensorflow
 
 _CHUNK: Final = {"dense": 1000, "lstm": 64, "conv": 64}
