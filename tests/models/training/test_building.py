@@ -15,18 +15,22 @@ from detector.models.bundle.spec import ModelSpec
 from detector.models.runtime.onnx import OnnxRuntime, open_runtime
 from detector.models.training import building
 from detector.models.training.building import build_bundle
+from detector.models.training.sensors import Sensors
 from tests.models.conftest import NOON, waves
 
 SPEC = ModelSpec("dense", ("value",), hidden=(8,), activation="tanh", scaler="symmetric")
+
+
+def few() -> Sensors:
+    return Sensors(waves(1, 150), SPEC, stride=1, open_after=(10, 10))
 
 
 def test_profiles_are_what_the_daemon_would_build(tmp_path: Path) -> None:
     series = waves(2, 300)
     done: list[int] = []
     settings = TrainingConfig(epochs=1)
-    bundle, report = build_bundle(
-        tmp_path, series, SPEC, settings, stride=3, open_after=(3, 5), created=NOON, profiled=done.append
-    )
+    material = Sensors(series, SPEC, stride=3, open_after=(3, 5))
+    bundle, report = build_bundle(tmp_path, material, settings, created=NOON, profiled=done.append)
     assert done == [1, 2]
     assert load_bundle(tmp_path, bundle.version) == bundle
     reconstruct = open_runtime(bundle)
@@ -46,9 +50,7 @@ def test_profiles_are_what_the_daemon_would_build(tmp_path: Path) -> None:
 def test_a_wrong_export_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxRuntime, "__call__", lambda self, windows: windows + np.float32(1))
     with pytest.raises(OperationError, match="the exported model differs"):
-        build_bundle(
-            tmp_path, waves(1, 150), SPEC, TrainingConfig(epochs=1), stride=1, open_after=(10, 10), created=NOON
-        )
+        build_bundle(tmp_path, few(), TrainingConfig(epochs=1), created=NOON)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,6 +59,4 @@ def test_what_cannot_be_written_is_said_before_training(tmp_path: Path, monkeypa
     (tmp_path / "file").write_text("")
     for directory, name in ((tmp_path / "file" / "models", None), (tmp_path, "a/b")):
         with pytest.raises(UserError):
-            build_bundle(
-                directory, waves(1, 150), SPEC, TrainingConfig(), stride=1, open_after=(1, 1), created=NOON, name=name
-            )
+            build_bundle(directory, few(), TrainingConfig(), created=NOON, name=name)
