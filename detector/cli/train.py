@@ -66,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector train --help` needs none of it.
     from detector.models.training.tensorflow_setup import require_training_packages
 
-    if args.model != "conv":
-        require_training_packages()
+    require_training_packages()
     from detector.cli.progress import training_progress
     from detector.models.bundle.bundles import check_name
     from detector.models.bundle.versions import activate, check_writable
@@ -319,7 +318,7 @@ def _check_frames(collected: CollectedFrames, place: str) -> None:
         if camera is not None and held_back(len(times)) < MIN_ROWS
     ]
     if small:
-        _warn(f"too few frames for a profile, these cameras will warm up: {', '.join(small[:_LISTED])}")
+        _warn(f"too few frames for a profile, these cameras will warm up: {_some(small)}")
     if None in collected.cameras:
         _warn("these images are of no camera (--sensor): every camera will warm up")
 

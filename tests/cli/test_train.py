@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -280,6 +281,16 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
 )
 def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert says in refused(capsys, "--data", "data.csv", *arguments)
+
+
+@pytest.mark.parametrize("model", ["dense", "conv"])
+def test_an_installation_for_serving_alone_cannot_train(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    said = refused(capsys, "--data", "data.csv", "--model", model)
+    assert said.startswith("training needs TensorFlow and ONNX, and onnx is not installed here")
 
 
 # -- progress ------------------------------------------------------------------------------------------------------

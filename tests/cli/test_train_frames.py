@@ -166,6 +166,13 @@ def test_a_frame_model_is_listed_checked_and_activated(
     assert "this configuration has 2 of 5" in capsys.readouterr().err
 
 
+def test_cameras_with_too_few_frames_are_named_or_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line(f"cam-{i % 7}", i, frame) for i, frame in enumerate(FRAMES[:105])]
+    trained("--data", str(stream(lines)))
+    told = "these cameras will warm up: cam-0 (15), cam-1 (15), cam-2 (15), cam-3 (15), cam-4 (15) and 2 more\n"
+    assert told in capsys.readouterr().err
+
+
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 
