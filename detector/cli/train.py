@@ -157,7 +157,14 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
 
     stream = config.readings.input
     decoder_for = partial(make_decoder, config, interval=args.interval, place=args.data)
-    collected_from = partial(collect, includes=book.watches, rows=args.rows, since=args.since, until=args.until)
+    collected_from = partial(
+        collect,
+        includes=book.watches,
+        rows=args.rows,
+        since=args.since,
+        until=args.until,
+        lateness=config.readings.window.allowed_lateness,
+    )
     if _is_topic(args, config):
         from detector.cli.topics import recorded
 
@@ -187,6 +194,7 @@ def _usable_sensors(collected: Collected, place: str) -> Series:
             "missing values": collected.missing,
             "late": collected.late,
             "duplicates": collected.duplicate,
+            "held back at the end": collected.held,
         }
     )
     if told:
@@ -194,6 +202,8 @@ def _usable_sensors(collected: Collected, place: str) -> Series:
     lengths = {name: len(times) for name, (times, _) in collected.series.items()}
     if not lengths:
         left = f"{collected.excluded} are of sensors that are not watched, {collected.outside} were cut off"
+        if collected.held:
+            left += f", {collected.held} are held back by readings.window.allowed_lateness"
         raise UserError(
             f"none of the {collected.readings} readings is left: {left}",
             where=place,

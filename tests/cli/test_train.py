@@ -212,6 +212,13 @@ def test_a_clock_set_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "detector: warning: time was set back (1 x); rows go on" in capsys.readouterr().err
 
 
+def test_readings_held_back_for_others_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(200))
+    bundle = trained("--data", str(path), "--set", "readings.window.allowed_lateness=5s")
+    assert bundle.manifest.training["rows"] == 195
+    assert "not all of the 200 records are used: 5 held back at the end (" in capsys.readouterr().err
+
+
 # -- what does not -------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +258,12 @@ def test_nothing_left_to_train_on(option: str, tmp_path: Path, capsys: pytest.Ca
     line = refused(capsys, "--data", "data.csv", option)
     assert "none of the 200 readings is left" in line
     assert "Look at --since, --until and readings.sensors" in line
+
+
+def test_nothing_left_after_what_is_held_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(tmp_path / "data.csv", values(200))
+    line = refused(capsys, "--data", "data.csv", "--set", "readings.window.allowed_lateness=1h")
+    assert "0 were cut off, 200 are held back by readings.window.allowed_lateness (data.csv). Look at" in line
 
 
 def test_a_directory_without_the_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
