@@ -138,13 +138,14 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
         activation=settings.activation,
         scaler=settings.scaler,
     )
-    series = _usable_sensors(*_read_readings(args, config, book))
+    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
     return Sensors(
         series,
         spec,
         readings.window.stride,
         open_after=book[0].open_after,
         other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
+        refused=_leave_out,
     )
 
 
@@ -183,10 +184,11 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     return collected, place
 
 
-def _usable_sensors(collected: Collected, place: str) -> Series:
+def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
     from detector.detection.profile import MIN_ROWS
     from detector.models.training.dataset import constant_sensors
+    from detector.models.training.sensors import nothing_left, with_a_scale
 
     told = _counted(
         {
@@ -226,7 +228,16 @@ def _usable_sensors(collected: Collected, place: str) -> Series:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
-    return usable
+    series, refused = with_a_scale(usable, scaler)
+    for sensor_id, why in refused.items():
+        _leave_out(sensor_id, why)
+    if not series:
+        raise nothing_left()
+    return series
+
+
+def _leave_out(sensor_id: str, why: str) -> None:
+    _warn(f"{sensor_id} is left out, its readings cannot be calibrated: {why}")
 
 
 # -- frames --------------------------------------------------------------------------------------------------------

@@ -8,13 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from detector.arrays import F32, I64
+from detector.arrays import F32, F64, I64
 from detector.detection.profile import Profile, build_profile, scale_of
 from detector.detection.signals import standardise
+from detector.errors import UserError
+from detector.models.bundle.profiles import check_usable
 from detector.models.bundle.spec import ModelSpec
 from detector.models.runtime.onnx import OnnxRuntime
 from detector.models.training.building import COMPARED, Calibrated
 from detector.models.training.sampling import CLIP, Sample, Series, sample
+
+
+def with_a_scale(series: Series, scaler: str) -> tuple[Series, dict[str, str]]:
+    """The sensors whose values have a center and a scale, and by sensor why others have none."""
+    kept: dict[str, tuple[I64, F64]] = {}
+    refused: dict[str, str] = {}
+    for sensor_id, (times, values) in series.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.isfinite(scale_of(values, scaler)).all()
+        if scaled:
+            kept[sensor_id] = times, values
+        else:
+            refused[sensor_id] = f"values from {values.min():.3g} to {values.max():.3g} are too far apart, or too large"
+    return kept, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +38,7 @@ class Sensors:
     """Each sensor of `series` has at least 150 rows; its profile is built from all of them, as the daemon would.
 
     `stride` thins the autoencoder as it does live. `open_after` is the (n, m) of the sensors' alerts,
-    `other_open_after` that of sensors where it differs.
+    `other_open_after` that of sensors where it differs. `refused` is told which sensor has no profile, and why.
     """
 
     series: Series
@@ -30,6 +46,7 @@ class Sensors:
     stride: int
     open_after: tuple[int, int]
     other_open_after: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    refused: Callable[[str, str], None] = lambda _, __: None
 
     @property
     def times(self) -> Sequence[I64]:
@@ -48,19 +65,39 @@ class Sensors:
         return np.stack([rows[i : i + self.spec.window] for i in range(len(rows) - self.spec.window + 1)])
 
     def calibrate(self, runtime: OnnxRuntime, profiled: Callable[[int], None]) -> Calibrated:
-        """The profile of each sensor; `profiled` is told after each how many are done."""
+        """The profile of each sensor that has one; `profiled` is told after each sensor how many are done.
+
+        Raises UserError if none has.
+        """
         profiles: dict[str, Profile] = {}
-        for sensor_id, (times, values) in self.series.items():
-            profiles[sensor_id], _ = build_profile(
-                times,
-                values,
-                runtime,
-                scaler=self.spec.scaler,
-                stride=self.stride,
-                open_after=self.other_open_after.get(sensor_id, self.open_after),
-            )
-            profiled(len(profiles))
+        for done, sensor_id in enumerate(self.series, 1):
+            try:
+                profiles[sensor_id] = self._profile(sensor_id, runtime)
+            except (ArithmeticError, ValueError, IndexError) as error:
+                # What these readings do to sums and matrices concerns no other sensor.
+                self.refused(sensor_id, str(error))
+            profiled(done)
+        if not profiles:
+            raise nothing_left()
         return Calibrated(profiles, _numbers(profiles, self.spec))
+
+    def _profile(self, sensor_id: str, runtime: OnnxRuntime) -> Profile:
+        times, values = self.series[sensor_id]
+        open_after = self.other_open_after.get(sensor_id, self.open_after)
+        with np.errstate(over="ignore", invalid="ignore"):
+            profile, _ = build_profile(
+                times, values, runtime, scaler=self.spec.scaler, stride=self.stride, open_after=open_after
+            )
+        check_usable({sensor_id: profile}, len(self.spec.channels))
+        return profile
+
+
+def nothing_left() -> UserError:
+    """The error to raise where no sensor has a profile."""
+    return UserError(
+        "there is no sensor whose readings can be calibrated",
+        todo="Look at their values, or train on another part of them with --since, --until or --rows",
+    )
 
 
 def _numbers(profiles: Mapping[str, Profile], spec: ModelSpec) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from detector.config.load import TrainingConfig
-from detector.detection.profile import build_profile
+from detector.detection.profile import build_profile, scale_of
 from detector.errors import OperationError, UserError
 from detector.models.bundle.bundles import load_bundle
 from detector.models.bundle.spec import ModelSpec
 from detector.models.runtime.onnx import OnnxRuntime, open_runtime
 from detector.models.training import building
 from detector.models.training.building import build_bundle
-from detector.models.training.sensors import Sensors
+from detector.models.training.sensors import Sensors, with_a_scale
 from tests.models.conftest import NOON, waves
 
 SPEC = ModelSpec("dense", ("value",), hidden=(8,), activation="tanh", scaler="symmetric")
@@ -45,6 +45,28 @@ def test_profiles_are_what_the_daemon_would_build(tmp_path: Path) -> None:
     assert summary["train"]["windows"] == report.train.windows
     assert list(bundle.manifest.calibration["median_worst"]) == ["prediction value", "reconstruction", "level value"]
     assert set(bundle.manifest.libraries) >= {"tensorflow", "onnxruntime", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("scaler", "without"), [("standard", ["huge", "wide"]), ("minmax", ["wide"]), ("symmetric", ["huge", "wide"])]
+)
+def test_sensors_without_a_scale_are_told_apart(scaler: str, without: list[str]) -> None:
+    times, rows = waves(1, 150)["pump-0"]
+    signs = np.where(np.arange(150) % 2, 1.0, -1.0)[:, None]
+    series = {"huge": np.full((150, 1), 1.7e308), "pump-0": rows, "wide": 1.5e308 * signs, "limit": 1e150 * signs}
+    kept, refused = with_a_scale({name: (times, values) for name, values in series.items()}, scaler)
+    assert list(refused) == without
+    assert list(kept) == [name for name in series if name not in without]
+    assert refused["wide"] == "values from -1.5e+308 to 1.5e+308 are too far apart, or too large"
+
+
+@pytest.mark.parametrize("scaler", ["standard", "minmax", "symmetric"])
+def test_a_million_values_of_the_largest_magnitude_have_a_scale(scaler: str) -> None:
+    values = np.full((1_000_000, 1), 1e150)
+    values[::2] = -1e150
+    center, scale = scale_of(values, scaler)
+    assert abs(center[0]) <= 1e150
+    assert 1e150 <= scale[0] <= 2e150
 
 
 def test_a_wrong_export_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
