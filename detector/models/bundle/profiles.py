@@ -1,17 +1,36 @@
-"""Whether profiles can be judged by."""
+"""Profiles in a bundle: how their file is read, and whether profiles can be judged by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from detector.arrays import Bools
+from detector.detection.frameprofile import FrameProfile
 from detector.detection.profile import HasPeaks, Profile
 from detector.detection.signals import WINDOW, signal_count
+from detector.errors import UserError, in_brief
+
+Loaded = TypeVar("Loaded")
 
 _POSITIVE: Final = float(np.finfo(np.float64).tiny)
+
+
+def read_profiles(path: Path, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of the file of profiles. Raises UserError for anything that is wrong with it."""
+    try:
+        with zipfile.ZipFile(path):  # numpy leaves the file open where this fails
+            pass
+        return load(path)
+    except Exception as error:
+        # What zipfile, zlib, struct, ast and numpy raise of a broken archive has no other base in common.
+        raise UserError(
+            f"cannot read the profiles: {in_brief(error)}", where=str(path), todo="Train the model again"
+        ) from None
 
 
 def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
@@ -34,6 +53,19 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("variance", ids, (profile.variance for profile in all_of_them), k, least=0.0)
     _check("count", ids, (profile.count for profile in all_of_them), (), least=_POSITIVE)
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
+    _check_peaks(ids, all_of_them)
+
+
+def check_usable_frames(profiles: Mapping[str, FrameProfile]) -> None:
+    """The same of cameras."""
+    if not profiles:
+        return
+    ids, all_of_them = list(profiles), list(profiles.values())
+    _check("worst", ids, (profile.worst for profile in all_of_them), (1,), least=_POSITIVE)
+    _check("worst_zz", ids, (profile.worst_zz for profile in all_of_them), (), least=_POSITIVE)
+    _check("mean", ids, (profile.mean for profile in all_of_them), (1,))
+    _check("variance", ids, (profile.variance for profile in all_of_them), (1,), least=0.0)
+    _check("count", ids, (profile.count for profile in all_of_them), (), least=_POSITIVE)
     _check_peaks(ids, all_of_them)
 
 
