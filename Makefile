@@ -8,7 +8,7 @@ QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test quick lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-detection dist
+.PHONY: help install demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense
 
 kafka: $(INSTALLED)  ## a Kafka broker for trying things out, in the foreground; prints its address
 	$(BIN)/python -m tests.kafka.broker
+
+fuzz: $(INSTALLED)  ## attack decoders, files and HTTP for longer than the tests do; FUZZ_TIMES=50
+	FUZZ_TIMES=$(or $(FUZZ_TIMES),20) $(BIN)/python -m pytest -q tests/fuzz --timeout 3600 $(PYTEST_ARGS)
 
 chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

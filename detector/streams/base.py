@@ -33,7 +33,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,13 @@ Event = Assigned | Batch | Revoked
 
 
 class Message(NamedTuple):
-    """One record to publish on an output stream."""
+    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value."""
 
     stream: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]] = ()
+    null: bool = False
 
 
 Snapshot = Callable[[Partition], bytes]
