@@ -336,6 +336,24 @@ def test_a_partition_that_is_taken_away_is_forgotten_and_comes_back(
     assert published == process().run()
 
 
+def test_what_was_uncommitted_of_a_partition_goes_with_it(
+    process: Callable[..., Process], records: list[Record]
+) -> None:
+    stamped = [record._replace(timestamp=int(BEGIN - 5) * 1000) for record in records]
+    streams = Streams(stamped, durable_every=3)
+    commits: list[float | None] = []
+
+    def look() -> None:
+        commits.append(one.sample("detector_commit_latency_seconds_count"))
+
+    take, give = (lambda: streams.revoke(PARTITION)), (lambda: streams.assign(PARTITION))
+    # The third commit is the first durable one. By then the hundred records of the first turn are someone else's.
+    one = process(streams, turn=turns(nothing, take, nothing, look, give, *[nothing] * 6, look), until_end=False)
+    assert one.run() == process().run()
+    assert commits == [0, 2]
+    assert one.sample("detector_commit_latency_seconds_sum") == 3 * 5, "and the last one as it stops"
+
+
 def test_it_is_ready_from_the_first_partition_until_it_stops(process: Callable[..., Process]) -> None:
     seen: list[tuple[list[str], float | None]] = []
 

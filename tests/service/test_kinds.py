@@ -35,6 +35,7 @@ from tests.plant import (
 )
 
 FRAMES = Partition("image-frames", 0)
+NOW = 1_000.0
 
 
 class Slow(ReadingsPipeline):
@@ -83,7 +84,7 @@ class Process:
         make = by_stream({PARTITION.stream: lambda _: readings, FRAMES.stream: lambda _: frames})
         self.daemon = Daemon(
             streams, make, metrics=Metrics(self.registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-            until_end=True,
+            until_end=True, wall_clock=lambda: NOW,
         )  # fmt: skip
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -147,6 +148,23 @@ def test_what_is_pending_at_a_stop_is_offered_again(pipeline: ReadingsPipeline) 
     assert 0 < len(first) < 6
     Process(streams, Slow(delay=0), pipeline, lambda: False).daemon.run()
     assert [message.value for message in streams.read("alerts")] == [b"frame-%d" % i for i in range(6)]
+
+
+def test_a_commit_is_no_later_for_records_that_it_does_not_cover(pipeline: ReadingsPipeline) -> None:
+    """Three frames come at once and are handed on one a turn. Each turn has a durable commit."""
+    stamped = [record._replace(timestamp=int(NOW - 5) * 1000) for record in frames(3)]
+    streams = streams_of([], stamped)
+    told: list[tuple[int, float | None]] = []
+
+    def stop() -> bool:
+        told.append((len(streams.read("alerts")), process.sample("detector_commit_latency_seconds_count")))
+        return False
+
+    process = Process(streams, Slow(delay=1), pipeline, stop)
+    process.daemon.run()
+    assert told == [(0, 0), (0, 0), (1, 0), (2, 0)], "before each turn: frames published, commits timed"
+    assert process.sample("detector_commit_latency_seconds_count") == 1
+    assert process.sample("detector_commit_latency_seconds_sum") == 5
 
 
 def test_the_guard_judges_each_kind_by_itself(readings: list[Record], pipeline: ReadingsPipeline) -> None:
