@@ -11,6 +11,7 @@ from typing import Final
 
 from detector.detection.table import StateError
 from detector.engine.output import Output
+from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
 from detector.errors import UserError
@@ -18,7 +19,7 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
 from detector.service.packing import PackedStates
-from detector.service.pipelines import MakePipeline, MakeReplay, PartitionPipeline
+from detector.service.pipelines import MakePipeline, MakeReplay
 from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from detector.service.pipelines import PartitionPipeline
+from detector.engine.partition import PartitionPipeline
 from detector.streams.base import Partition
 
 _WHOLE: Final = -1

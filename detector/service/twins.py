@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from detector.engine.readings import ReadingsPipeline
+from detector.engine.partition import PartitionPipeline
 from detector.service.logs import event
-from detector.service.pipelines import PartitionPipeline
 from detector.streams.base import Partition
 
 _log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ class DuplicateSensors:
         others = [
             pipeline
             for place, pipeline in self._pipelines.items()
-            if place.stream == partition.stream and place != partition and isinstance(pipeline, ReadingsPipeline)
+            if place.stream == partition.stream and place != partition and pipeline.kind == "readings"
         ]
         if not others:
             return
@@ -45,5 +44,5 @@ class DuplicateSensors:
     def restored(self, partition: Partition) -> None:
         """All that is known of a partition has come up with its state."""
         pipeline = self._pipelines[partition]
-        if isinstance(pipeline, ReadingsPipeline):
+        if pipeline.kind == "readings":
             self.met(partition, pipeline.sensor_ids)

@@ -10,11 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from detector.engine.output import Output
+from detector.engine.partition import PartitionPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import PartitionPipeline, by_stream, replays_by_stream
+from detector.service.pipelines import by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
