@@ -11,7 +11,7 @@ from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.config.load import Config
-    from detector.service.assemble import Engine
+    from detector.service.pipelines import Engine
     from detector.service.signals import StopSignals
     from detector.service.web.server import Health
     from detector.streams.base import Streams
@@ -112,8 +112,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         reloader = Reloader(engine, load=args.reload, make=make, hangups=lambda: signals.hangups)
         daemon = Daemon(
             streams,
-            engine.make_pipeline,
-            make_replay=engine.make_replay,
+            engine,
             metrics=metrics,
             health=health,
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),
@@ -121,7 +120,6 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             until_end=until_end,
             notifier=Notifier(),
             board=board,
-            setup=engine.setup,
             reloads=reloader,
             scores=make_score_stream(config),
         )

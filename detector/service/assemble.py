@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +18,10 @@ from detector.engine.slices import Provenance, ReadingsProvenance
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
 from detector.models.runtime.onnx import open_runtime
-from detector.service.pipelines import MakePipeline, MakeReplay, by_stream, replays_by_stream
+from detector.service.pipelines import Engine, MakePipeline, MakeReplay, by_stream, replays_by_stream
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.server import WAITING, Health
-from detector.service.web.status import ModelStatus, Setup, setup_of
+from detector.service.web.status import ModelStatus, setup_of
 from detector.streams.base import Partition
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
@@ -154,16 +153,6 @@ def make_decoder(
         max_future=readings.window.max_future if live else None,
         place=place,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What turns records into results: a configuration, the models in use, and how pipelines are made of them."""
-
-    config: Config
-    setup: Setup
-    make_pipeline: MakePipeline
-    make_replay: MakeReplay
 
 
 def make_engine(

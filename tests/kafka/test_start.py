@@ -19,6 +19,7 @@ from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.kafka.streams import KafkaStreams
+from tests.engines import engine_making
 from tests.kafka.broker import Cluster, free_ports
 from tests.kafka.plant import Plant
 
@@ -43,8 +44,8 @@ def test_a_broker_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
         return False
 
     daemon = Daemon(
-        streams, lambda _: pytest.fail("nothing can be assigned"), metrics=Metrics(CollectorRegistry()),
-        health=health, guard=RejectGuard(0.5, 1000), stop=stop,
+        streams, engine_making(lambda _: pytest.fail("nothing can be assigned")),
+        metrics=Metrics(CollectorRegistry()), health=health, guard=RejectGuard(0.5, 1000), stop=stop,
     )  # fmt: skip
     with pytest.raises(OperationError, match="the broker has been away for 1 s: cannot reach the broker") as away:
         daemon.run()

@@ -15,7 +15,7 @@ from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError, UserError
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier
@@ -23,6 +23,7 @@ from detector.service.web.server import WAITING, Health
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     SECOND,
@@ -116,15 +117,14 @@ class Process:
         self.pipelines: list[ReadingsPipeline] = []
         self.daemon = Daemon(
             self.streams,
-            self.make or self._make,
+            engine_making(self.make or self._make),
             metrics=Metrics(self.registry),
             health=self.health,
             guard=RejectGuard(0.5, 1000),
             stop=lambda: self.turn(),
             until_end=self.until_end,
             notifier=self.supervisor,
-            wall_clock=lambda: self.now + self.set_forward,
-            monotonic=lambda: self.now,
+            clocks=Clocks(wall=lambda: self.now + self.set_forward, monotonic=lambda: self.now),
         )
 
     def _make(self, partition: Partition) -> ReadingsPipeline:
@@ -317,11 +317,12 @@ def test_a_partition_that_is_taken_away_is_forgotten_and_comes_back(
     process: Callable[..., Process], records: list[Record]
 ) -> None:
     streams = Streams(records)
-    seen: list[tuple[dict[str, str], float | None]] = []
+    seen: list[tuple[dict[str, str], list[float | None]]] = []
 
     def look() -> None:
-        lag = one.sample("detector_lag_records", stream=PARTITION.stream, partition="0")
-        seen.append((one.health.reasons, lag))
+        names = ("detector_lag_records", "detector_restore_progress_ratio")
+        series = [one.sample(name, stream=PARTITION.stream, partition="0") for name in names]
+        seen.append((one.health.reasons, series))
 
     one = process(
         streams,
@@ -331,7 +332,7 @@ def test_a_partition_that_is_taken_away_is_forgotten_and_comes_back(
         until_end=False,
     )
     published = one.run()
-    assert seen == [({"unassigned": "no partition is assigned"}, None), ({}, len(records) - 200)]
+    assert seen == [({"unassigned": "no partition is assigned"}, [None, None]), ({}, [len(records) - 200, 1])]
     assert len(one.pipelines) == 2
     assert published == process().run()
 

@@ -13,7 +13,7 @@ from detector.engine.output import Output
 from detector.engine.partition import PartitionPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
 from detector.service.pipelines import by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
@@ -21,6 +21,7 @@ from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import Kind
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     healthy,
@@ -84,8 +85,8 @@ class Process:
         self.registry = CollectorRegistry()
         make = by_stream({PARTITION.stream: lambda _: readings, FRAMES.stream: lambda _: frames})
         self.daemon = Daemon(
-            streams, make, metrics=Metrics(self.registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-            until_end=True, wall_clock=lambda: NOW,
+            streams, engine_making(make), metrics=Metrics(self.registry), health=Health(),
+            guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(wall=lambda: NOW),
         )  # fmt: skip
 
     def sample(self, name: str, **labels: str) -> float | None:

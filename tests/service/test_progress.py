@@ -20,7 +20,9 @@ class Restores:
         self.now = 50.0
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
-        self.progress = RestoreProgress(self.metrics, lambda: self.now)
+
+    def begin(self, partition: Partition, position: int, live_from: int) -> RestoreProgress:
+        return RestoreProgress(partition, position, live_from, self.metrics, lambda: self.now)
 
     def share(self, partition: Partition) -> float | None:
         labels = {"stream": partition.stream, "partition": str(partition.number)}
@@ -37,42 +39,23 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_the_gauge_is_the_share_that_was_run_again(restores: Restores) -> None:
-    restores.progress.begin(ONE, 100, 300)
+    progress = restores.begin(ONE, 100, 300)
+    restores.begin(OTHER, 0, 10)
     shares = [restores.share(ONE)]
     for position in (150, 300):
-        restores.progress.reached(ONE, position)
+        progress.reached(position)
         shares.append(restores.share(ONE))
     assert shares == [0.0, 0.25, 1.0]
+    assert restores.share(OTHER) == 0.0
 
 
 def test_the_log_tells_it_now_and_then(restores: Restores, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    restores.progress.begin(ONE, 0, 1000)
+    progress = restores.begin(ONE, 0, 1000)
     for position in range(0, 1000, 10):
         restores.now += EVERY_SECONDS / 40
-        restores.progress.reached(ONE, position)
+        progress.reached(position)
     assert [fields["percent"] for fields in told(caplog)] == [39, 79]
     assert told(caplog)[0] == {
         "stream": "sensor-readings", "partition": 1, "position": 390, "live_from": 1000, "percent": 39,
     }  # fmt: skip
-
-
-def test_a_partition_that_is_live_is_done(restores: Restores, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    restores.progress.live(OTHER)
-    restores.progress.begin(ONE, 0, 10)
-    restores.progress.live(ONE)
-    restores.now += 10 * EVERY_SECONDS
-    restores.progress.reached(ONE, 700)
-    assert (restores.share(ONE), restores.share(OTHER)) == (1.0, 1.0)
-    assert not told(caplog)
-
-
-def test_a_partition_that_is_gone_has_no_series(restores: Restores) -> None:
-    restores.progress.begin(ONE, 0, 10)
-    restores.progress.begin(OTHER, 0, 10)
-    restores.progress.gone(ONE)
-    restores.metrics.partition_gone(*ONE)
-    restores.progress.reached(ONE, 5)
-    assert restores.share(ONE) is None
-    assert restores.share(OTHER) == 0.0

@@ -25,7 +25,7 @@ from detector.engine.slices import (
 )
 from detector.errors import UserError
 from detector.service.assemble import load_model, replay_factory
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
 from detector.service.pipelines import MakeReplay
 from detector.service.rejects import RejectGuard
@@ -45,6 +45,7 @@ from detector.streams.base import (
 )
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     healthy,
@@ -124,8 +125,8 @@ def life(
 
     registry = CollectorRegistry()
     daemon = Daemon(
-        streams, make, metrics=Metrics(registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-        make_replay=former, until_end=True, monotonic=lambda: 0.0,
+        streams, engine_making(make, former), metrics=Metrics(registry), health=Health(),
+        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(monotonic=lambda: 0.0),
     )  # fmt: skip
     with contextlib.suppress(CrashError):
         daemon.run()
@@ -211,6 +212,32 @@ def test_the_time_of_a_restore_contains_what_the_backend_took(records: list[Reco
     life(streams, maker(OLD), 3, None)
     registry = life(streams, maker(OLD), None, None)
     assert registry.get_sample_value("detector_restore_seconds_sum") == 3.5
+
+
+def test_a_partition_that_is_taken_away_while_it_is_restored(records: list[Record]) -> None:
+    streams = Lagging(records, fresh=False)
+    life(streams, maker(OLD), 5, None)
+    registry, health = CollectorRegistry(), Health()
+    seen: list[tuple[list[str], float | None]] = []
+
+    def stop() -> bool:
+        labels = {"stream": PARTITION.stream, "partition": "0"}
+        seen.append((list(health.reasons), registry.get_sample_value("detector_restore_progress_ratio", labels)))
+        if len(seen) == 3:
+            streams.revoke(PARTITION)
+        elif len(seen) == 5:
+            streams.assign(PARTITION)
+        return len(seen) == 15
+
+    Daemon(
+        streams, engine_making(maker(NEW), former), metrics=Metrics(registry), health=health,
+        guard=RejectGuard(0.5, 1000), stop=stop,
+    ).run()  # fmt: skip
+    nobodys = ["unassigned"], None
+    halfway = [(["restoring"], pytest.approx(share, abs=0.01)) for share in (0.25, 0.5)]
+    assert seen[:7] == [nobodys, *halfway, nobodys, nobodys, *halfway]
+    assert seen[-1] == ([], 1.0)
+    assert streams.read("alerts") == switched(records, 5 * TURN)
 
 
 def test_a_state_says_on_what_it_rests() -> None:

@@ -31,7 +31,7 @@ def meet(
         for i, name in enumerate(sensors)
     ]
     output = pipeline.process(Batch(place, records, pipeline.position + len(records)))
-    twins.met(place, output.new_sensors)
+    twins.met(pipelines, place, output.new_sensors)
     return output.new_sensors
 
 
@@ -40,14 +40,14 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_only_new_sensors_are_met(pipelines: dict[Partition, ReadingsPipeline]) -> None:
-    twins = DuplicateSensors(pipelines)
+    twins = DuplicateSensors()
     assert meet(pipelines, twins, ONE, "pump-1", "pump-2", "pump-1") == ["pump-1", "pump-2"]
     assert meet(pipelines, twins, ONE, "pump-2", "pump-3") == ["pump-3"]
 
 
 def test_a_twin_is_told_once(pipelines: dict[Partition, ReadingsPipeline], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    twins = DuplicateSensors(pipelines)
+    twins = DuplicateSensors()
     meet(pipelines, twins, TWO, "pump-1", "pump-2")
     meet(pipelines, twins, ELSEWHERE, "pump-1", "pump-7")
     meet(pipelines, twins, ONE, "pump-7", "pump-8")
@@ -65,9 +65,9 @@ def test_a_twin_in_restored_state_is_told(
     pipelines: dict[Partition, ReadingsPipeline], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    twins = DuplicateSensors({})
-    meet(pipelines, twins, ONE, "pump-1")
-    meet(pipelines, twins, TWO, "pump-1")
-    DuplicateSensors(pipelines).restored(TWO)
+    for place in (ONE, TWO):
+        meet({place: pipelines[place]}, DuplicateSensors(), place, "pump-1")
+    assert not told(caplog)
+    DuplicateSensors().met(pipelines, TWO, pipelines[TWO].sensor_ids)
     assert [fields["sensor_id"] for fields in told(caplog)] == ["pump-1"]
     assert SECOND  # the unit of START
