@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.speed.models import DEVIATION, MEAN, bundle_for, ensure_models
 from detector.config.load import load_config
 from detector.models.bundle.versions import activate
-from detector.service.assemble import make_engine
+from detector.service.pipelines import make_engine
 from detector.streams.base import Batch, Partition, Record
 from tests.deploy.test_systemd_units import EXPOSURE, UNITS, installed
 from tests.plant import healthy

@@ -20,7 +20,7 @@ from detector.config.load import Config, FramesConfig
 from detector.models.bundle.bundles import load_bundle
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import OnnxRuntime
-from detector.service.frames import frame_pipeline_factory, load_frame_model
+from detector.service.pipelines import frame_pipeline_factory, load_frame_model
 from detector.simulation.cameras import simulate_cameras
 from detector.streams.base import Batch, Partition, Record
 

@@ -27,10 +27,10 @@ from benchmarks.speed.models import DEVIATION, MEAN, ensure_models, model_for_ev
 from benchmarks.speed.topics import WINDOW, batched, single
 from detector.config.load import Config
 from detector.config.settings import KafkaConfig, StateConfig
-from detector.service.assemble import kafka_topics, make_decoder, pipeline_factory
+from detector.service.assemble import kafka_topics
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import Engine
+from detector.service.pipelines import Engine, make_decoder, pipeline_factory
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.service.web.status import Setup

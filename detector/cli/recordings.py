@@ -44,7 +44,7 @@ def need_readings(args: argparse.Namespace) -> None:
 def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
     """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""
     from detector.cli.options import duration_option, place_option, sensor_option, time_option
-    from detector.service.assemble import make_decoder
+    from detector.service.pipelines import make_decoder
 
     config = args.config
     place = place_option("--data", args.data)

@@ -58,11 +58,12 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
 
     from detector.cli.live import live_view
     from detector.cli.options import duration_option, place_option, sensor_option
-    from detector.service.assemble import make_engine, make_score_stream
+    from detector.service.assemble import make_score_stream
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
     from detector.service.logs import RecentProblems, event
     from detector.service.metrics import Metrics
+    from detector.service.pipelines import make_engine
     from detector.service.rejects import RejectGuard
     from detector.service.reload import Reloader
     from detector.service.supported import refuse_unsupported

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         spoken,
         table_of,
     )
-    from detector.service.assemble import load_model
+    from detector.service.pipelines import load_model
     from detector.service.supported import refuse_unsupported
     from detector.times import rfc3339
 
@@ -125,7 +125,7 @@ def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
 
 def _pipelines(config: Config, model: Any) -> Any:
     """What makes a pipeline under some budget, for a decoder."""
-    from detector.service.assemble import pipeline_factory
+    from detector.service.pipelines import pipeline_factory
 
     def for_decoder(decoder: Decoder) -> MakePipeline:
         def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock) -> Any:

@@ -1,59 +1,24 @@
-"""The parts of a daemon, made from the configuration."""
+"""The streams of a daemon, made from the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from detector.config.load import Config, ReadingsConfig
-from detector.config.rules import RuleBook
-from detector.detection.scorer import Model, ScoreBlock, score_block
-from detector.engine.readings import ReadingsPipeline
+from detector.config.load import Config
 from detector.engine.scorestream import ScoreStream
-from detector.engine.slices import Provenance, ReadingsProvenance
 from detector.errors import UserError
-from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
-from detector.models.runtime.onnx import open_runtime
-from detector.service.pipelines import Engine, MakePipeline, MakeReplay, by_stream, replays_by_stream
-from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.server import WAITING, Health
-from detector.service.web.status import ModelStatus, setup_of
 from detector.streams.base import Partition
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
-from detector.wire.alerts import Kind, dead_letter_line
-from detector.wire.json_readings import ReadingDecoder
-from detector.wire.timerange import Decoder
+from detector.wire.alerts import dead_letter_line
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
 
 NANOSECONDS = 1e9
-
-
-def load_model(config: Config, digest: str | None = None) -> Model:
-    """The active bundle of the readings, verified, checked against the configuration, and ready to score.
-
-    `digest` asks for another version. Raises UserError.
-    """
-    readings, book = config.readings, RuleBook(config.readings)
-    bundle = load_bundle(readings.model) if digest is None else bundle_with(readings.model, digest)
-    check_fits(bundle, channels=readings.channels, stride=readings.window.stride)
-    profiles = bundle.profiles()
-    check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
-    return Model(
-        name=bundle.name,
-        version=bundle.version,
-        digest=bundle.digest,
-        scaler=bundle.scaler,
-        stride=bundle.stride,
-        reconstruct=open_runtime(bundle, readings.runtime),
-        profiles=profiles,
-    )
 
 
 def input_streams(config: Config) -> list[str]:
@@ -135,126 +100,3 @@ def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:
             f"{stream} is no input, which are {', '.join(streams)}", where="--skip-to", todo="Name one of them"
         )
     return Partition(stream, int(number)), int(offset)
-
-
-def make_decoder(
-    config: Config, *, sensor: str | None, interval: int | None, live: bool, place: str | None = None
-) -> ReadingDecoder:
-    """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
-
-    `place` names the input in errors about a CSV header.
-    """
-    readings = config.readings
-    return ReadingDecoder(
-        readings.fields,
-        readings.channels,
-        default_sensor=sensor,
-        interval=interval,
-        max_future=readings.window.max_future if live else None,
-        place=place,
-    )
-
-
-def make_engine(
-    config: Config, *, sensor: str | None, interval: int | None, place: str | None, pulse: Callable[[], None]
-) -> Engine:
-    """Load and verify the models and put everything together that the main loop processes with.
-
-    `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
-    UserError for what is wrong with a bundle, or does not fit it.
-    """
-    makers: dict[str, MakePipeline] = {}
-    formers: dict[str, MakeReplay] = {}
-    models: dict[Kind, ModelStatus] = {}
-    sensors: Collection[str] = ()
-    cameras: Collection[str] = ()
-    if config.readings.enabled:
-        model = load_model(config)
-        sensors = model.profiles
-        tell_impatient(config, model.profiles)
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
-        makers[config.readings.input] = pipeline_factory(
-            config, model, decoder, pulse, keep_rows=config.output.scores is not None
-        )
-        formers[config.readings.input] = replay_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
-        models["readings"] = ModelStatus(model.name, model.version, model.digest)
-    if config.frames.enabled:
-        # Here, because a daemon without cameras needs no decoder of images.
-        from detector.service.frames import frame_pipeline_factory, frame_replay_factory, load_frame_model
-
-        eyes = load_frame_model(config)
-        cameras = eyes.profiles
-        make = frame_pipeline_factory(config, eyes, pulse=pulse)
-        makers[config.frames.input] = make
-        formers[config.frames.input] = frame_replay_factory(config, eyes, pulse=pulse)
-        models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
-    tell_unmatched(config, sensors, cameras)
-    return Engine(
-        config=config,
-        setup=setup_of(config, models),
-        make_pipeline=by_stream(makers),
-        make_replay=replays_by_stream(formers),
-    )
-
-
-def pipeline_factory(
-    config: Config,
-    model: Model,
-    decoder: Decoder,
-    pulse: Callable[[], None] = lambda: None,
-    score: ScoreBlock = score_block,
-    *,
-    keep_rows: bool = False,
-) -> Callable[[Partition], ReadingsPipeline]:
-    """What makes the pipeline of a partition when it is assigned.
-
-    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
-    """
-
-    def make(partition: Partition) -> ReadingsPipeline:
-        return ReadingsPipeline(
-            partition,
-            config.readings,
-            model,
-            decoder,
-            dead_letters=config.output.dead_letters,
-            alerts=config.output.alerts,
-            pulse=pulse,
-            score=score,
-            keep_rows=keep_rows,
-            maintenance=config.maintenance,
-        )
-
-    return make
-
-
-def replay_factory(
-    config: Config, model: Model, *, sensor: str | None, interval: int | None, pulse: Callable[[], None] = lambda: None
-) -> Callable[[Partition, Provenance], ReadingsPipeline]:
-    """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
-
-    The provenance names the model's version in the directory of bundles, and holds the settings. `sensor` and
-    `interval` are those of `make_decoder`. What it returns raises UserError where either cannot be had.
-    """
-
-    @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
-    def make_for(provenance: Provenance) -> Callable[[Partition], ReadingsPipeline]:
-        readings = _readings_of(provenance, config.readings)
-        former = config.model_copy(update={"readings": readings, "maintenance": readings.maintenance})
-        decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
-        same = provenance.model == model.digest
-        return pipeline_factory(former, model if same else load_model(former, provenance.model), decoder, pulse)
-
-    return lambda partition, provenance: make_for(provenance)(partition)
-
-
-def _readings_of(provenance: Provenance, readings: ReadingsConfig) -> ReadingsProvenance:
-    try:
-        found = ReadingsProvenance.model_validate_json(provenance.settings)
-    except ValidationError as error:
-        raise UserError(
-            "readings have to be run again with settings this version does not know: "
-            f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
-            todo="Start the version that ran before once more and stop it with SIGTERM",
-        ) from None
-    return found.model_copy(update={"input": readings.input, "model": readings.model})

@@ -17,15 +17,12 @@ from detector.engine.slices import provenance_of
 from detector.errors import UserError
 from detector.service.logs import event
 from detector.service.metrics import Metrics
-from detector.service.observer import Observer
-from detector.service.owned import Owned
-from detector.service.packing import PackedStates
+from detector.service.observer import DuplicateSensors, Observer, RestoreProgress
+from detector.service.owned import Owned, PackedStates
 from detector.service.pipelines import Engine
-from detector.service.progress import RestoreProgress
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier
-from detector.service.twins import DuplicateSensors
 from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
@@ -88,7 +85,7 @@ class Daemon:
         self._pause = clocks.pause
         self._owned: dict[Partition, Owned] = {}
         self._states = PackedStates(self._owned, metrics.snapshot_bytes.set)
-        self._twins = DuplicateSensors()
+        self._duplicates = DuplicateSensors()
         self._ever_durable = False
         self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
         self._newest_failed = False  # after what to switch to was ready
@@ -252,7 +249,7 @@ class Daemon:
             )  # fmt: skip
         if owned.replayed:
             self._succeed(partition)
-        self._twins.met(self._pipelines(), partition, owned.pipeline.sensor_ids)
+        self._duplicates.met(self._pipelines(), partition, owned.pipeline.sensor_ids)
         if not self.restoring:
             self._health.clear_reason("restoring")
         self._notifier.status(self._status())
@@ -310,7 +307,7 @@ class Daemon:
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
         self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
-        self._twins.met(self._pipelines(), pipeline.partition, output.new_sensors)
+        self._duplicates.met(self._pipelines(), pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         if self._scores is not None:

@@ -6,8 +6,13 @@ from typing import NamedTuple
 
 from detector.config.load import Config
 from detector.engine.partition import PartitionPipeline
-from detector.service.assemble import load_model, make_decoder, pipeline_factory
-from detector.service.frames import frame_pipeline_factory, load_frame_model
+from detector.service.pipelines import (
+    frame_pipeline_factory,
+    load_frame_model,
+    load_model,
+    make_decoder,
+    pipeline_factory,
+)
 from detector.streams.base import Partition
 from detector.streams.kafka_reader import TopicReader
 

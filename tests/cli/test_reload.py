@@ -16,7 +16,7 @@ import pytest
 
 from detector.cli.main import main
 from detector.config.load import load_config
-from detector.service.assemble import make_engine
+from detector.service.pipelines import make_engine
 from detector.streams.base import Batch, Partition, Record
 from detector.times import SECOND, rfc3339
 from tests.tiny import SENSORS, START, json_lines, tiny_bundle

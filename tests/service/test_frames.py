@@ -11,8 +11,8 @@ from detector.engine.frames import FramesPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
 from detector.errors import UserError
-from detector.service.assemble import input_streams, kafka_topics, make_engine, make_streams, parse_skip
-from detector.service.frames import frame_replay_factory, load_frame_model
+from detector.service.assemble import input_streams, kafka_topics, make_streams, parse_skip
+from detector.service.pipelines import frame_replay_factory, load_frame_model, make_engine
 from detector.streams.base import Partition
 from tests.tiny import tiny_bundle
 from tests.tinycam import SHAPE, tiny_frame_bundle

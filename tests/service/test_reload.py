@@ -18,10 +18,9 @@ from detector.detection.table import StateError
 from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import UserError
-from detector.service.assemble import make_engine
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Clocks, Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import Engine
+from detector.service.pipelines import Engine, make_engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
 from detector.service.web.server import WAITING, Health

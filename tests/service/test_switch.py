@@ -24,10 +24,9 @@ from detector.engine.slices import (
     settings_of,
 )
 from detector.errors import UserError
-from detector.service.assemble import load_model, replay_factory
 from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import MakeReplay
+from detector.service.pipelines import MakeReplay, load_model, replay_factory
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detector.service.owned import Owned
-from detector.service.packing import PackedStates
+from detector.service.owned import Owned, PackedStates
 from detector.streams.base import Partition, RollingSnapshot
 from tests import plant
 from tests.reference_rules import Reading
