@@ -481,7 +481,7 @@ def switched(models: Path, first: str, lines: Sequence[bytes], switches: Sequenc
     made = {}
     for version in {first, *(version for _, version in switches)}:
         activate(models, version)
-        made[version] = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline
+        made[version] = make_engine(config).make_pipeline
     offsets = np.cumsum([0, *map(len, lines)]).tolist()
     records = [Record(offset, None, line.rstrip()) for offset, line in zip(offsets, lines, strict=False)]
     pipeline = made[first](partition)

@@ -70,7 +70,7 @@ def frames_speed(models: Path, form: Form, cameras: int) -> dict[str, float]:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     config = Config(frames=FramesConfig(enabled=True, model=models / "conv"))
     model = load_frame_model(config)
-    make = frame_pipeline_factory(config, model, pulse=lambda: None)
+    make = frame_pipeline_factory(config, model)
     plant = simulate_cameras(cameras=cameras, frames=FRAMES // cameras, end=END, seed=_SEED, faults=False)
     records: list[Record] = []
     for number in range(FRAMES // cameras):

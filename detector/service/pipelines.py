@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,6 +31,7 @@ from detector.wire.timerange import Decoder
 if TYPE_CHECKING:
     from detector.engine.frames import FramesPipeline
 
+AnyModel = TypeVar("AnyModel", Model, FrameModel)
 MakePipeline = Callable[[Partition], PartitionPipeline]
 MakeReplay = Callable[[Partition, Provenance], PartitionPipeline]
 
@@ -50,52 +51,96 @@ class Engine:
 
 
 def make_engine(
-    config: Config, *, sensor: str | None, interval: int | None, place: str | None, pulse: Callable[[], None]
+    config: Config,
+    *,
+    sensor: str | None = None,
+    interval: int | None = None,
+    place: str | None = None,
+    pulse: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Load and verify the models and put everything together that the main loop processes with.
 
     `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
     UserError for what is wrong with a bundle, or does not fit it.
     """
-    makers: dict[str, MakePipeline] = {}
-    formers: dict[str, MakeReplay] = {}
-    models: dict[Kind, ModelStatus] = {}
-    sensors: Collection[str] = ()
-    cameras: Collection[str] = ()
-    if config.readings.enabled:
-        model = load_model(config)
-        sensors = model.profiles
-        tell_impatient(config, model.profiles)
+
+    def of_readings(config: Config, model: Model) -> MakePipeline:
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
-        makers[config.readings.input] = pipeline_factory(
-            config, model, decoder, pulse, keep_rows=config.output.scores is not None
-        )
-        formers[config.readings.input] = replay_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
-        models["readings"] = ModelStatus(model.name, model.version, model.digest)
+        return pipeline_factory(config, model, decoder, pulse, keep_rows=config.output.scores is not None)
+
+    def of_frames(config: Config, model: FrameModel) -> MakePipeline:
+        return frame_pipeline_factory(config, model, pulse=pulse)
+
+    flows: list[Flow[Any]] = []
+    if config.readings.enabled:
+        flows.append(Flow("readings", load_model, of_readings, ReadingsProvenance))
     if config.frames.enabled:
-        eyes = load_frame_model(config)
-        cameras = eyes.profiles
-        make = frame_pipeline_factory(config, eyes, pulse=pulse)
-        makers[config.frames.input] = make
-        formers[config.frames.input] = frame_replay_factory(config, eyes, pulse=pulse)
-        models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
-    tell_unmatched(config, sensors, cameras)
+        flows.append(Flow("frames", load_frame_model, of_frames, FramesProvenance))
+    makers: dict[str, MakePipeline] = {}
+    replays: dict[str, MakeReplay] = {}
+    models: dict[Kind, ModelStatus] = {}
+    known: dict[Kind, Mapping[str, Any]] = {"readings": {}, "frames": {}}
+    for flow in flows:
+        model = flow.load(config, None)
+        stream = flow.settings(config).input
+        makers[stream], replays[stream] = flow.factory(config, model), flow.replays(config, model)
+        models[flow.kind] = ModelStatus(model.name, model.version, model.digest)
+        known[flow.kind] = model.profiles
+    tell_impatient(config, known["readings"])
+    tell_unmatched(config, known["readings"], known["frames"])
     return Engine(
         config=config,
         setup=setup_of(config, models),
-        make_pipeline=by_stream(makers),
-        make_replay=replays_by_stream(formers),
+        make_pipeline=lambda partition: makers[partition.stream](partition),
+        make_replay=lambda partition, provenance: replays[partition.stream](partition, provenance),
     )
 
 
-def by_stream(makers: Mapping[str, MakePipeline]) -> MakePipeline:
-    """Makes the pipelines of several streams."""
-    return lambda partition: makers[partition.stream](partition)
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[AnyModel]):
+    """One kind of input and what it needs to become alerts. `kind` is also the section of the configuration.
 
+    `load` reads the model, of the version with a digest or the active one; `factory` gives what makes pipelines with
+    it; `provenance` is the form in which the settings were stored that results rest on.
+    """
 
-def replays_by_stream(makers: Mapping[str, MakeReplay]) -> MakeReplay:
-    """Makes the pipelines of several streams that run records again."""
-    return lambda partition, provenance: makers[partition.stream](partition, provenance)
+    kind: Kind
+    load: Callable[[Config, str | None], AnyModel]
+    factory: Callable[[Config, AnyModel], MakePipeline]
+    provenance: type[ReadingsProvenance | FramesProvenance]
+
+    def settings(self, config: Config) -> ReadingsConfig | FramesConfig:
+        """The kind's section of a configuration."""
+        return config.readings if self.kind == "readings" else config.frames
+
+    def replays(self, config: Config, model: AnyModel) -> MakeReplay:
+        """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
+
+        The provenance names the model's version in the directory of bundles, and holds the settings. What this returns
+        raises UserError where either cannot be had. `model` is that of `config`.
+        """
+
+        @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
+        def make_for(provenance: Provenance) -> MakePipeline:
+            settings = self._settings_then(config, provenance)
+            then = config.model_copy(update={self.kind: settings, "maintenance": settings.maintenance})
+            same = provenance.model == model.digest
+            return self.factory(then, model if same else self.load(then, provenance.model))
+
+        return lambda partition, provenance: make_for(provenance)(partition)
+
+    def _settings_then(self, config: Config, provenance: Provenance) -> ReadingsProvenance | FramesProvenance:
+        """The settings that were stored; where the input and the models lie is as it is now. Raises UserError."""
+        now = self.settings(config)
+        try:
+            found = self.provenance.model_validate_json(provenance.settings)
+        except ValidationError as error:
+            raise UserError(
+                f"{self.kind} have to be run again with settings this version does not know: "
+                f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
+                todo="Start the version that ran before once more and stop it with SIGTERM",
+            ) from None
+        return found.model_copy(update={"input": now.input, "model": now.model, "enabled": True})
 
 
 def load_model(config: Config, digest: str | None = None) -> Model:
@@ -182,40 +227,8 @@ def pipeline_factory(
     return make
 
 
-def replay_factory(
-    config: Config, model: Model, *, sensor: str | None, interval: int | None, pulse: Callable[[], None] = lambda: None
-) -> Callable[[Partition, Provenance], ReadingsPipeline]:
-    """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
-
-    The provenance names the model's version in the directory of bundles, and holds the settings. `sensor` and
-    `interval` are those of `make_decoder`. What it returns raises UserError where either cannot be had.
-    """
-
-    @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
-    def make_for(provenance: Provenance) -> Callable[[Partition], ReadingsPipeline]:
-        readings = _readings_of(provenance, config.readings)
-        former = config.model_copy(update={"readings": readings, "maintenance": readings.maintenance})
-        decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
-        same = provenance.model == model.digest
-        return pipeline_factory(former, model if same else load_model(former, provenance.model), decoder, pulse)
-
-    return lambda partition, provenance: make_for(provenance)(partition)
-
-
-def _readings_of(provenance: Provenance, readings: ReadingsConfig) -> ReadingsProvenance:
-    try:
-        found = ReadingsProvenance.model_validate_json(provenance.settings)
-    except ValidationError as error:
-        raise UserError(
-            "readings have to be run again with settings this version does not know: "
-            f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
-            todo="Start the version that ran before once more and stop it with SIGTERM",
-        ) from None
-    return found.model_copy(update={"input": readings.input, "model": readings.model})
-
-
 def frame_pipeline_factory(
-    config: Config, model: FrameModel, *, pulse: Callable[[], None]
+    config: Config, model: FrameModel, *, pulse: Callable[[], None] = lambda: None
 ) -> Callable[[Partition], FramesPipeline]:
     """What makes the pipeline of a partition of frames when it is assigned.
 
@@ -238,33 +251,3 @@ def frame_pipeline_factory(
         )  # fmt: skip
 
     return make
-
-
-def frame_replay_factory(
-    config: Config, model: FrameModel, *, pulse: Callable[[], None]
-) -> Callable[[Partition, Provenance], FramesPipeline]:
-    """What makes a replay pipeline: it runs frames again with the model and the settings of the first time.
-
-    What it returns raises UserError where the provenance's model or settings cannot be had.
-    """
-
-    @lru_cache(maxsize=1)
-    def make_for(provenance: Provenance) -> Callable[[Partition], FramesPipeline]:
-        frames = _frames_of(provenance, config.frames)
-        former = config.model_copy(update={"frames": frames, "maintenance": frames.maintenance})
-        found = model if provenance.model == model.digest else load_frame_model(former, provenance.model)
-        return frame_pipeline_factory(former, found, pulse=pulse)
-
-    return lambda partition, provenance: make_for(provenance)(partition)
-
-
-def _frames_of(provenance: Provenance, frames: FramesConfig) -> FramesProvenance:
-    try:
-        found = FramesProvenance.model_validate_json(provenance.settings)
-    except ValidationError as error:
-        raise UserError(
-            "frames have to be run again with settings this version does not know: "
-            f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
-            todo="Start the version that ran before once more and stop it with SIGTERM",
-        ) from None
-    return found.model_copy(update={"input": frames.input, "model": frames.model, "enabled": True})

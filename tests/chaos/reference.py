@@ -27,7 +27,7 @@ class Result(NamedTuple):
 def uninterrupted(config: Config) -> Result:
     """Run both inputs from their beginning to their end, partition by partition."""
     readings = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
-    frames = frame_pipeline_factory(config, load_frame_model(config), pulse=lambda: None)
+    frames = frame_pipeline_factory(config, load_frame_model(config))
     result = Result([], [])
     for topic, make in ((config.readings.input, readings), (config.frames.input, frames)):
         pipelines: dict[Partition, PartitionPipeline] = {}

@@ -91,7 +91,7 @@ def published(change: Callable[[], Any], position: int) -> bytes:
     config = load_config(Path("config.yaml"))
 
     def engine() -> Any:
-        return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline(PARTITION)
+        return make_engine(config).make_pipeline(PARTITION)
 
     before = engine()
     change()

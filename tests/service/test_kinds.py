@@ -15,7 +15,6 @@ from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
 from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
@@ -83,10 +82,10 @@ class Process:
     ) -> None:
         self.streams = streams
         self.registry = CollectorRegistry()
-        make = by_stream({PARTITION.stream: lambda _: readings, FRAMES.stream: lambda _: frames})
+        pipelines: dict[str, PartitionPipeline] = {PARTITION.stream: readings, FRAMES.stream: frames}
         self.daemon = Daemon(
-            streams, engine_making(make), metrics=Metrics(self.registry), health=Health(),
-            guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(wall=lambda: NOW),
+            streams, engine_making(lambda partition: pipelines[partition.stream]), metrics=Metrics(self.registry),
+            health=Health(), guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(wall=lambda: NOW),
         )  # fmt: skip
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -174,14 +173,3 @@ def test_the_guard_judges_each_kind_by_itself(readings: list[Record], pipeline: 
     with pytest.raises(OperationError, match="100 of the last 100 records") as stopped:
         Process(streams, Slow(delay=0), pipeline, lambda: False).daemon.run()
     assert "readings.fields" not in str(stopped.value)
-
-
-def test_each_stream_has_its_maker(pipeline: ReadingsPipeline) -> None:
-    slow = Slow(0)
-
-    def former(one: PartitionPipeline) -> Callable[..., PartitionPipeline]:
-        return lambda partition, provenance: one
-
-    makers = replays_by_stream({PARTITION.stream: former(pipeline), FRAMES.stream: former(slow)})
-    assert makers(FRAMES, slow.provenance) is slow
-    assert makers(PARTITION, slow.provenance) is pipeline

@@ -63,7 +63,7 @@ class Place:
 
     def make(self, config: Config) -> Engine:
         self.made += 1
-        return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+        return make_engine(config)
 
     def look(self) -> Ready | Failed | None:
         self.reloader.look()

@@ -26,7 +26,7 @@ from detector.engine.slices import (
 from detector.errors import UserError
 from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
-from detector.service.pipelines import MakeReplay, load_model, replay_factory
+from detector.service.pipelines import MakeReplay, load_model, make_engine
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
 from detector.streams.base import (
@@ -289,11 +289,17 @@ def config(tmp_path: Path) -> Config:
     return load_config(None, [f"readings.model={tmp_path / 'models'}"])
 
 
+def replays_of(config: Config) -> MakeReplay:
+    make = make_engine(config).make_replay
+    assert make is not None
+    return make
+
+
 def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
     old = load_model(config)
     new = tiny_bundle(config.readings.model, day=23)
     model = load_model(config)
-    make = replay_factory(config, model, sensor=None, interval=None)
+    make = replays_of(config)
     assert model.digest == new.digest
     provenance = Provenance(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
     assert make(PARTITION, provenance).provenance == provenance
@@ -303,13 +309,13 @@ def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
 
 
 def test_a_model_of_before_that_is_gone_is_named(config: Config) -> None:
-    make = replay_factory(config, load_model(config), sensor=None, interval=None)
+    make = replays_of(config)
     with pytest.raises(UserError, match="the model 0123abcd, which is not there") as gone:
         make(PARTITION, Provenance("0123abcd", settings_of(config.readings)))
     assert str(config.readings.model) in str(gone.value)
 
 
 def test_settings_of_another_version_are_refused(config: Config) -> None:
-    make = replay_factory(config, load_model(config), sensor=None, interval=None)
-    with pytest.raises(UserError, match="settings this version does not know"):
+    make = replays_of(config)
+    with pytest.raises(UserError, match="readings have to be run again with settings this version does not know"):
         make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))
