@@ -1,35 +1,136 @@
-"""The streams of a daemon, made from the configuration."""
+"""A daemon put together from the configuration and the command's options, with what stands around it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config
 from detector.engine.scorestream import ScoreStream
 from detector.errors import UserError
-from detector.service.web.server import WAITING, Health
-from detector.streams.base import Partition
+from detector.service.daemon import Daemon
+from detector.service.deadline import ShutdownDeadline
+from detector.service.logs import RecentProblems, event
+from detector.service.metrics import Metrics
+from detector.service.pipelines import Engine, make_engine
+from detector.service.rejects import RejectGuard
+from detector.service.reload import Reloader
+from detector.service.signals import StopSignals
+from detector.service.supported import refuse_unsupported
+from detector.service.systemd import Notifier, Pulse
+from detector.service.web.page import page_routes
+from detector.service.web.server import WAITING, Health, HttpServer, standard_routes
+from detector.service.web.status import Board
+from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
-from detector.streams.places import directory_streams_for
+from detector.streams.places import default_sensor, directory_streams_for
 from detector.wire.alerts import dead_letter_line
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
 
-NANOSECONDS = 1e9
+NANOSECONDS: Final = 1e9
+
+_log = logging.getLogger(__name__)
 
 
-def input_streams(config: Config) -> list[str]:
-    """The streams that are read: of what is enabled, readings first."""
-    return [path.input for path in (config.readings, config.frames) if path.enabled]
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line says beside the configuration.
+
+    `input` and `output` are places of the files to use instead of configured streams; `sensor` and `interval` (ns) what
+    readings lack that name none and rows that have no time; `skip_to` is TOPIC:PARTITION:OFFSET of what to pass over.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    sensor: str | None = None
+    interval: int | None = None
+    until_end: bool = False
+    fresh: bool = False
+    skip_to: Sequence[str] = ()
 
 
-def make_streams(
-    config: Config, *, input_option: str | None, output_option: str | None, until_end: bool, fresh: bool
-) -> DirectoryStreams:
+def serve(
+    config: Config,
+    options: RunOptions,
+    signals: StopSignals,
+    *,
+    load: Callable[[], Config],
+    view: Callable[[Board], AbstractContextManager[None]],
+) -> None:
+    """Run a daemon until `signals` say to stop, or to the end of the input if that is asked for.
+
+    `load` reads the configuration again for a reload; `view` shows the board to whoever sits at the terminal while the
+    daemon runs. Raises DetectorError.
+    """
+    refuse_unsupported(config)
+    metrics = Metrics(CollectorRegistry(), sensors=config.metrics.sensors)
+    health, board, problems, notifier = Health(), Board(), RecentProblems(), Notifier()
+    pulse = Pulse(health, notifier)
+    routes = standard_routes(metrics.registry, health) | page_routes(board, health, problems)
+    server = HttpServer(config.http.host, config.http.port, routes, on_failure=metrics.errors["http"].inc)
+    deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / NANOSECONDS)
+    with ExitStack() as around:
+        logging.getLogger().addHandler(problems)
+        around.callback(logging.getLogger().removeHandler, problems)
+        around.callback(server.stop)
+        around.callback(deadline.cancel)
+        deadline.start()
+        server.start()
+        streams: Streams
+        alive: list[Callable[[], None]] = [pulse]  # called between pieces of long work
+        if config.streams.backend == "directory" or options.input is not None or options.output is not None:
+            streams = files = make_streams(config, options)
+            until_end, sensor = files.until_end, options.sensor
+            if sensor is None and options.input is not None:
+                sensor = default_sensor(next(iter(files.inputs.values())))
+        else:
+            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse)
+            until_end, sensor = options.until_end, options.sensor
+            alive.append(topics.at_work)
+
+        def work() -> None:
+            for sign in alive:
+                sign()
+
+        def make(config: Config) -> Engine:
+            return make_engine(config, sensor=sensor, interval=options.interval, place=options.input, pulse=work)
+
+        engine = make(config)
+        for kind, model in engine.setup.models.items():
+            event(_log, logging.INFO, "model_loaded", kind=kind, version=model.version)
+        reloader = Reloader(engine, load=load, make=make, hangups=lambda: signals.hangups)
+        daemon = Daemon(
+            streams,
+            engine,
+            metrics=metrics,
+            health=health,
+            guard=RejectGuard(config.rejects.max_share, config.rejects.over),
+            stop=lambda: signals.stop,
+            until_end=until_end,
+            scores=make_score_stream(config),
+            reloads=reloader,
+            notifier=notifier,
+            pulse=pulse,
+            board=board,
+        )
+        around.callback(reloader.stop)
+        reloader.start()
+        with view(board):
+            daemon.run()
+
+
+def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
     """The streams of a daemon that runs on files. Opens nothing. Raises UserError for places that cannot be."""
+    if options.skip_to:
+        raise UserError("only Kafka has offsets to skip to", where="--skip-to", todo="Leave it out")
     directory = config.streams.directory
     return directory_streams_for(
         Path(directory.path),
@@ -37,19 +138,19 @@ def make_streams(
         alerts=config.output.alerts,
         dead_letters=config.output.dead_letters,
         scores=config.output.scores,
-        input_option=input_option,
-        output_option=output_option,
+        input_option=options.input,
+        output_option=options.output,
         checkpoint_interval=directory.checkpoint_interval / NANOSECONDS,
-        until_end=until_end,
-        fresh=fresh,
+        until_end=options.until_end,
+        fresh=options.fresh,
         encoders={config.output.dead_letters: dead_letter_line},
     )
 
 
 def make_kafka_streams(
-    config: Config, *, until_end: bool, skip_to: Sequence[str], health: Health, pulse: Callable[[], None]
+    config: Config, options: RunOptions, *, health: Health, pulse: Callable[[], None]
 ) -> KafkaStreams:
-    """The streams of a daemon that runs on Kafka. `skip_to`: TOPIC:PARTITION:OFFSET. Opens nothing.
+    """The streams of a daemon that runs on Kafka. Opens nothing.
 
     `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
     """
@@ -62,17 +163,26 @@ def make_kafka_streams(
         else:
             health.set_reason(WAITING, why)
 
+    if options.fresh:
+        raise UserError(
+            "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
+        )
     state_topics, outputs = kafka_topics(config)
     return KafkaStreams(
         config.streams.kafka,
         config.state,
         state_topics=state_topics,
         outputs=outputs,
-        skip_to=dict(parse_skip(text, list(state_topics)) for text in skip_to),
-        until_end=until_end,
+        skip_to=dict(parse_skip(text, list(state_topics)) for text in options.skip_to),
+        until_end=options.until_end,
         on_waiting=waiting,
         tick=pulse,
     )
+
+
+def input_streams(config: Config) -> list[str]:
+    """The streams that are read: of what is enabled, readings first."""
+    return [path.input for path in (config.readings, config.frames) if path.enabled]
 
 
 def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:

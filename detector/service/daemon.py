@@ -22,7 +22,7 @@ from detector.service.owned import Owned, PackedStates
 from detector.service.pipelines import Engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
-from detector.service.systemd import Notifier
+from detector.service.systemd import Notifier, Pulse
 from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
@@ -67,6 +67,7 @@ class Daemon:
         scores: ScoreStream | None = None,
         reloads: Reloads | None = None,
         notifier: Notifier | None = None,
+        pulse: Pulse | None = None,
         board: Board | None = None,
         clocks: Clocks | None = None,
     ) -> None:
@@ -90,7 +91,8 @@ class Daemon:
         self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
         self._newest_failed = False  # after what to switch to was ready
         self._holding = False  # nothing more is taken in before the switch
-        self._fed = self._began = clocks.monotonic()
+        self._pulse = pulse or Pulse(health, self._notifier, clocks.monotonic)
+        self._began = clocks.monotonic()
         self._observer = Observer(
             metrics, health, board or Board(), engine.setup, wall_clock=clocks.wall, monotonic=clocks.monotonic
         )
@@ -115,15 +117,6 @@ class Daemon:
     def restoring(self) -> bool:
         """Whether the state of a partition is still brought up to date."""
         return any(owned.restoring for owned in self._owned.values())
-
-    def pulse(self) -> None:
-        """Show that the loop is alive; called between turns and between pieces of long work."""
-        self._health.progress()
-        now = self._monotonic()
-        interval = self._notifier.watchdog_interval
-        if interval is not None and now - self._fed >= interval / 2:
-            self._notifier.alive()
-            self._fed = now
 
     def _start(self) -> None:
         self._streams.open()
@@ -154,7 +147,7 @@ class Daemon:
         self._commit(final=False)
         self._reload()
         self._observer.turned(self._pipelines(), self._streams.lag())
-        self.pulse()
+        self._pulse()
         return bool(happened or self._pending()) or not (self._until_end and self._streams.at_end())
 
     def _poll(self) -> Sequence[Event]:
@@ -364,7 +357,7 @@ class Daemon:
             for partition, owned in {} if same else self._owned.items():
                 successors[partition] = successor = engine.make_pipeline(partition)
                 successor.restore(owned.pipeline.snapshot())
-                self.pulse()
+                self._pulse()
         except StateError as error:
             self._reloads.refused(ready, str(error))
             self._observer.reload_failed()

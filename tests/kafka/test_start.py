@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from detector.config.load import load_config
 from detector.config.settings import NewTopicsConfig, StateConfig
 from detector.errors import OperationError, UserError
-from detector.service.assemble import make_kafka_streams
+from detector.service.assemble import RunOptions, make_kafka_streams
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
@@ -37,7 +37,7 @@ def test_a_broker_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
     config = load_config(None, ["streams.backend=kafka", f"streams.kafka={kafka}"])
     health = Health()
     reasons: list[dict[str, str]] = []
-    streams = make_kafka_streams(config, until_end=False, skip_to=[], health=health, pulse=lambda: None)
+    streams = make_kafka_streams(config, RunOptions(), health=health, pulse=lambda: None)
 
     def stop() -> bool:
         reasons.append(health.reasons)

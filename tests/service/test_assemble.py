@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detector.config.load import Config, load_config
-from detector.service.assemble import kafka_topics, make_streams
+from detector.service.assemble import RunOptions, kafka_topics, make_streams
 
 
 @pytest.fixture
@@ -22,16 +22,15 @@ def test_the_topics_of_scores_are_those_asked_for(config: Config) -> None:
 
 
 def test_streams_lie_where_the_configuration_or_the_options_say(config: Config, tmp_path: Path) -> None:
-    streams = make_streams(config, input_option=None, output_option=None, until_end=False, fresh=False)
+    streams = make_streams(config, RunOptions())
     data = tmp_path / "data"
     assert streams.inputs == {"sensor-readings": data / "sensor-readings.jsonl"}
     assert streams.outputs["anomaly-alerts"] == data / "anomaly-alerts.jsonl"
     assert streams.until_end is False
     source = tmp_path / "in.csv"
     source.touch()
-    streams = make_streams(
-        config, input_option=str(source), output_option=str(tmp_path / "out.jsonl"), until_end=True, fresh=False
-    )
+    options = RunOptions(input=str(source), output=str(tmp_path / "out.jsonl"), until_end=True)
+    streams = make_streams(config, options)
     assert streams.inputs == {"sensor-readings": source}
     assert streams.outputs["anomaly-alerts"] == tmp_path / "out.jsonl"
     assert streams.until_end is True

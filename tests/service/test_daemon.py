@@ -18,7 +18,7 @@ from detector.errors import OperationError, UserError
 from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.systemd import Notifier
+from detector.service.systemd import Notifier, Pulse
 from detector.service.web.server import WAITING, Health
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
@@ -114,6 +114,7 @@ class Process:
         self.registry = CollectorRegistry()
         self.health = Health(clock=lambda: self.now)
         self.supervisor = Supervisor()
+        self.pulse = Pulse(self.health, self.supervisor, lambda: self.now)
         self.pipelines: list[ReadingsPipeline] = []
         self.daemon = Daemon(
             self.streams,
@@ -124,6 +125,7 @@ class Process:
             stop=lambda: self.turn(),
             until_end=self.until_end,
             notifier=self.supervisor,
+            pulse=self.pulse,
             clocks=Clocks(wall=lambda: self.now + self.set_forward, monotonic=lambda: self.now),
         )
 
@@ -447,7 +449,7 @@ def test_long_work_in_a_pipeline_can_show_that_it_is_alive(process: Callable[...
     one = process()
     one.now += 100
     live = [one.health.live]
-    one.daemon.pulse()
+    one.pulse()
     live.append(one.health.live)
     assert live == [False, True]
     assert one.supervisor.told == ["alive"]
