@@ -27,11 +27,13 @@ from benchmarks.speed.models import DEVIATION, MEAN, ensure_models, model_for_ev
 from benchmarks.speed.topics import WINDOW, batched, single
 from detector.config.load import Config
 from detector.config.settings import KafkaConfig, StateConfig
-from detector.service.assemble import kafka_topics, make_decoder, pipeline_factory
+from detector.service.assemble import kafka_topics
 from detector.service.daemon import Daemon
 from detector.service.metrics import Metrics
+from detector.service.pipelines import Engine, make_decoder, pipeline_factory
 from detector.service.rejects import RejectGuard
 from detector.service.web.server import Health
+from detector.service.web.status import Setup
 from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, UnavailableError
@@ -154,7 +156,7 @@ class Plant:
         decoder = make_decoder(config, sensor=None, interval=None, live=False)
         return Daemon(
             streams,
-            pipeline_factory(config, self._model, decoder),
+            Engine(config, Setup(), pipeline_factory(config, self._model, decoder), None),
             metrics=Metrics(CollectorRegistry()),
             health=Health(),
             guard=RejectGuard(1.0, 1000),

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
     from detector.reports.text import counted, duration
-    from detector.service.assemble import load_model, pipeline_factory
+    from detector.service.pipelines import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
     from detector.times import rfc3339
 

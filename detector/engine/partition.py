@@ -6,6 +6,7 @@ fire between them, what is stored, and how a later process takes it up.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, KeysView, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -21,10 +22,11 @@ from detector.engine.announcer import Announcer
 from detector.engine.clock import PartitionClock
 from detector.engine.journal import pack_entry
 from detector.engine.output import Output
+from detector.engine.overview import Overview
 from detector.engine.resumption import take_journal
 from detector.engine.slices import PROVENANCE_ENTRY, Provenance, pack_provenance, pack_slice, slice_count, unpack_slices
 from detector.engine.timers import Timers
-from detector.streams.base import Partition, Record, pack_state, unpack_state
+from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
 from detector.wire.readings import Reject
 
@@ -51,8 +53,11 @@ class Calibrated(HasPeaks, Protocol):
     def count(self) -> float: ...
 
 
-class PartitionPipeline:
-    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up."""
+class PartitionPipeline(ABC):
+    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up.
+
+    Methods are called from one thread; results rest on records alone.
+    """
 
     kind: ClassVar[Kind]
 
@@ -70,6 +75,7 @@ class PartitionPipeline:
         self.provenance = provenance
         """What results rest on beside the records."""
         self.position = 0
+        """Records before it are dealt with, and what they led to has been returned."""
         self.mismatches = 0
         """Episodes whose replayed state differed from the journal."""
         self._table = table
@@ -131,6 +137,32 @@ class PartitionPipeline:
     def restoring(self) -> bool:
         """Whether records that were dealt with before are run again to bring the state up to date."""
         return self.position < self._live_from
+
+    # What each path does in its own way
+
+    @property
+    @abstractmethod
+    def pending(self) -> bool:
+        """Whether records beyond `position` were taken in and wait for `advance`; never while `restoring`."""
+
+    @abstractmethod
+    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
+        """The sensors named, and the `count` worst, as they stand."""
+
+    @abstractmethod
+    def process(self, batch: Batch) -> Output:
+        """Take in a batch that follows the last one, and return what can be said by now.
+
+        May wait where more is pending than memory should hold.
+        """
+
+    @abstractmethod
+    def advance(self) -> Output:
+        """What has become ready of what is pending. Does not wait."""
+
+    @abstractmethod
+    def _settle(self, *, switched: bool) -> None:
+        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
 
     # What is stored
 
@@ -207,10 +239,6 @@ class PartitionPipeline:
         self._settle(switched=switched)
         self._caught_up()
         return switched
-
-    def _settle(self, *, switched: bool) -> None:
-        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
-        raise NotImplementedError
 
     def _caught_up(self) -> None:
         """At the end of a replay the journal has the last word on which episodes are open."""

@@ -281,6 +281,19 @@ def test_what_the_journal_knows_of_goes_on_by_its_timers() -> None:
     assert found[0].source.last_offset == records[111].offset, "of the first record after second 60"
 
 
+def test_after_a_restart_the_time_when_all_were_silent_still_counts_for_nobody() -> None:
+    pause = together(ticks("a", (0, 50), (500, 560)), ticks("b", (0, 50)))
+    expected = messages(pause)
+    records = plant.records_of(pause)
+    before, after = (plant.pipeline_of(CONFIG, plant.model_of()) for _ in range(2))
+    assert plant.play(before, records[:110]) == []
+    assert before.clock == START + 509 * SECOND, "it stops soon after the plant has come back"
+    after.restore(before.snapshot())
+    found = plant.play(after, records[110:])
+    assert [second(decode_alert(message.value).started_at) for message in found] == [500]
+    assert found == expected
+
+
 def test_a_person_may_look_at_it() -> None:
     pipeline, _ = silent_pipeline()
     (view,) = pipeline.overview([], 5).episodes

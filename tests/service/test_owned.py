@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detector.service.packing import PackedStates
+from detector.service.owned import Owned, PackedStates
 from detector.streams.base import Partition, RollingSnapshot
 from tests import plant
 from tests.reference_rules import Reading
@@ -31,14 +31,19 @@ class Sized:
         return []
 
 
-def made(**pipelines: Any) -> tuple[PackedStates, list[float]]:
+def owned(pipeline: Any) -> Owned:
+    return Owned(pipeline, durable=0, restoring_since=None)
+
+
+def made(**pipelines: Any) -> tuple[dict[Partition, Owned], PackedStates, list[float]]:
+    partitions = {ONE: owned(pipelines["one"]), OTHER: owned(pipelines["other"])}
     told: list[float] = []
-    return PackedStates({ONE: pipelines["one"], OTHER: pipelines["other"]}, told.append), told
+    return partitions, PackedStates(partitions, told.append), told
 
 
 def test_slices_count_as_they_were_last_packed() -> None:
     one = Sized(10, 20)
-    states, told = made(one=one, other=Sized(5))
+    partitions, states, told = made(one=one, other=Sized(5))
     assert isinstance(states, RollingSnapshot)
     states.pack_slice(ONE, 0)
     states.pack_slice(OTHER, 0)
@@ -51,23 +56,25 @@ def test_slices_count_as_they_were_last_packed() -> None:
     del one.sizes[1]
     assert states.slices(ONE) == 1
     assert told[-1] == 17
-    states.gone(ONE)
+    del partitions[ONE]
+    states.tell()
     assert told[-1] == 5
 
 
 def test_in_one_piece_it_is_that_of_all_partitions() -> None:
-    states, told = made(one=Sized(10, 20), other=Sized(5))
+    partitions, states, told = made(one=Sized(10, 20), other=Sized(5))
     assert (states(ONE), states(OTHER), states(ONE)) == (bytes(30), bytes(5), bytes(30))
     assert told[-1] == 35
-    states.gone(Partition("sensor-readings", 2))
-    assert told[-1] == 35
+    partitions[ONE] = owned(Sized(10, 20))
+    states.tell()
+    assert told[-1] == 5, "until it is packed again"
 
 
 def test_sensors_that_are_forgotten_leave_nothing_behind() -> None:
     """Each has a silent episode and is evicted: no one asks for the journal where the state is stored in one piece."""
     config = plant.readings_config(warmup=1000, silence_after=2 * plant.SECOND, idle_eviction=5 * plant.SECOND)
     pipeline = plant.pipeline_of(config, plant.model_of())
-    states = PackedStates({ONE: pipeline})
+    states = PackedStates({ONE: owned(pipeline)})
     readings = [
         [Reading(sensor, plant.START + second * plant.SECOND, (1.0,))]
         for second in range(60)
