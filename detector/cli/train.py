@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from detector.cli import options
 from detector.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,12 +43,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "(default: where the configuration says the daemon reads); of frames also a directory of images or an IDX file",
     )
     parser.add_argument(
-        "--sensor", type=_sensor, metavar="ID", help="sensor of CSV rows without a sensor column (the file's name)"
+        "--sensor",
+        type=options.sensor_id,
+        metavar="ID",
+        help="sensor of CSV rows without a sensor column (the file's name)",
     )
-    parser.add_argument("--interval", type=_duration, metavar="D", help="time between CSV rows without a timestamp")
-    parser.add_argument("--since", type=_duration, metavar="D", help="only this long before the newest reading")
-    parser.add_argument("--until", type=_time, metavar="T", help="only readings before this time (RFC 3339)")
-    parser.add_argument("--rows", type=_count, metavar="N", help="only the first N readings of each sensor")
+    parser.add_argument(
+        "--interval", type=options.duration, metavar="D", help="time between CSV rows without a timestamp"
+    )
+    parser.add_argument("--since", type=options.duration, metavar="D", help="only this long before the newest reading")
+    parser.add_argument("--until", type=options.instant, metavar="T", help="only readings before this time (RFC 3339)")
+    parser.add_argument("--rows", type=options.count, metavar="N", help="only the first N readings of each sensor")
     parser.add_argument(
         "--model",
         choices=("dense", "lstm", "conv"),
@@ -56,8 +62,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
-    parser.add_argument("--epochs", type=_count, metavar="N", help="passes over the data (training.epochs)")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="another seed, another model (training.seed)")
+    parser.add_argument("--epochs", type=options.count, metavar="N", help="passes over the data (training.epochs)")
+    parser.add_argument("--seed", type=options.seed, metavar="N", help="another seed, another model (training.seed)")
     parser.add_argument("--no-activate", action="store_true", help="leave the active version as it is")
 
 
@@ -152,7 +158,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
 def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[Collected, str]:
     """What was read, and the place it came from. Raises UserError where that cannot be trained on."""
     from detector.models.training.dataset import collect
-    from detector.service.assemble import make_decoder
+    from detector.service.pipelines import make_decoder
     from detector.streams.places import default_sensor, recording_file
     from detector.wire.recording import read_recording
 
@@ -380,47 +386,3 @@ def _some(items: list[str]) -> str:
 
 def _warn(line: str) -> None:
     sys.stderr.write(f"detector: warning: {line}\n")
-
-
-# -- options -------------------------------------------------------------------------------------------------------
-
-
-def _sensor(text: str) -> str:
-    from detector.wire.readings import is_sensor_id
-
-    if not is_sensor_id(text):
-        raise argparse.ArgumentTypeError("a sensor id has 1 to 256 printable characters")
-    return text
-
-
-def _duration(text: str) -> int:
-    from detector.config.values import parse_duration
-
-    try:
-        duration = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if duration == 0:
-        raise argparse.ArgumentTypeError(f"`{text}` is no time")
-    return duration
-
-
-def _time(text: str) -> int:
-    from detector.times import parse_time
-
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}`: {error}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 1 on")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 to 4294967295")
-    return int(text)

@@ -24,8 +24,7 @@ from detector.models.bundle.bundles import KERAS_FILE, MANIFEST, ONNX_FILE, PROF
 from detector.models.bundle.spec import FrameSpec, ModelSpec
 from detector.models.bundle.versions import activate, rollback
 from detector.models.training.architectures import build, save
-from detector.service.assemble import Engine, load_model, make_engine
-from detector.service.frames import load_frame_model
+from detector.service.pipelines import Engine, load_frame_model, load_model, make_engine
 from detector.service.reload import Failed, Reloader
 from tests.tiny import json_lines, tiny_bundle
 from tests.tinycam import SHAPE, tiny_frame_bundle
