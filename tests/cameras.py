@@ -14,9 +14,9 @@ import numpy as np
 from detector.arrays import F32
 from detector.config.load import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
 from detector.config.settings import LimitsConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, score_frames
-from detector.detection.framestate import camera_table
+from detector.detection.profile import FrameProfile, build_frame_profile
+from detector.detection.table import camera_table
 from detector.engine.frames import FramesPipeline
 from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state

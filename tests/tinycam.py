@@ -15,8 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from detector.arrays import F32
-from detector.detection.frameprofile import build_frame_profile
 from detector.detection.framesignal import FrameModel, calibrate, score_frames
+from detector.detection.profile import build_frame_profile
 from detector.models.bundle.bundles import Bundle, write_bundle
 from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
 from detector.models.bundle.spec import FrameSpec

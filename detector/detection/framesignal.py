@@ -4,12 +4,12 @@ How a frame is judged, and who does what::
 
     images.decode       bytes -> frame (h, w) float32 in [0, 1]
     score_frames        frames (n, h, w) of any cameras -> signal (n,), higher is worse; the same bits in any batch
-    frameprofile        the signal of one camera's prefix -> its FrameProfile (RECIPE steps 4 and 5, one signal)
+    profile             the signal of one camera's prefix -> its FrameProfile (RECIPE steps 4 and 5, one signal)
     signals, threshold, episodes, recovery   steps 4 to 8 row by row, as for readings, with K = 1
     examine             one frame -> reconstruction, heat map and summary for the alert
 
 A camera known from training has its profile in `FrameModel.profiles`; any other warms up with its first
-`frames.warmup` frames: keep their signals and times, then call `frameprofile.build_frame_profile`, which training
+`frames.warmup` frames: keep their signals and times, then call `profile.build_frame_profile`, which training
 calls as well. `FrameModel.calibration` is the model's, the same for all cameras.
 
 The signal has two parts. Both look at the difference d of frame and reconstruction after averaging it over a
@@ -35,7 +35,7 @@ from typing import Final
 import numpy as np
 
 from detector.arrays import F32, F64, U8
-from detector.detection.frameprofile import FrameProfile
+from detector.detection.profile import FrameProfile
 from detector.detection.signals import TINY
 
 FrameReconstruct = Callable[[F32], F32]

@@ -15,14 +15,14 @@ import numpy as np
 
 from detector.arrays import F32, F64, Bools
 from detector.config.load import FramesConfig, MaintenanceConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
+from detector.detection.columns import FORGOTTEN
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
-from detector.detection.framestate import FORGOTTEN, camera_table
-from detector.detection.table import Slots, WarmUp
+from detector.detection.profile import FrameProfile, build_frame_profile
+from detector.detection.table import Slots, WarmUp, camera_table
 from detector.detection.windows import Arrivals, WindowRows, admit
+from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer
-from detector.engine.framealerts import FrameAlertWriter, heatmap
 from detector.engine.framequeue import FrameQueue
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output

@@ -13,16 +13,24 @@ import numpy as np
 
 from detector.arrays import F64, I64
 from detector.config.load import FalseAlarms
+from detector.detection.columns import NEVER
 from detector.detection.faultmemory import NO_COPY
 from detector.detection.profile import HasPeaks, peaks_of_suffix
-from detector.detection.table import NEVER, SensorTable, StateError
+from detector.detection.table import SensorTable, StateError
 from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
 from detector.engine.announcer import Announcer
 from detector.engine.clock import PartitionClock
-from detector.engine.journal import pack_entry
 from detector.engine.output import Output
 from detector.engine.resumption import take_journal
-from detector.engine.slices import PROVENANCE_ENTRY, Provenance, pack_provenance, pack_slice, slice_count, unpack_slices
+from detector.engine.slices import (
+    PROVENANCE_ENTRY,
+    Provenance,
+    pack_entry,
+    pack_provenance,
+    pack_slice,
+    slice_count,
+    unpack_slices,
+)
 from detector.engine.timers import Timers
 from detector.streams.base import Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter

@@ -24,7 +24,7 @@ from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridg
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
-from detector.engine.output import Output
+from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
 from detector.engine.partition import PartitionPipeline
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
@@ -32,11 +32,9 @@ from detector.engine.resumption import judged_otherwise, take_budget, take_model
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
-from detector.engine.trace import explained, scored_rows_of
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
-from detector.wire.readings import Readings
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder, Readings
 
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""

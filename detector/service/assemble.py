@@ -28,7 +28,7 @@ from detector.streams.directory import DirectoryStreams
 from detector.streams.places import directory_streams_for
 from detector.wire.alerts import Kind, dead_letter_line
 from detector.wire.json_readings import ReadingDecoder
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from detector.arrays import F32
-from detector.detection.frameprofile import FrameProfile, pack_frame_profiles, unpack_frame_profiles
 from detector.detection.framesignal import Calibration, FrameModel
+from detector.detection.profile import FrameProfile, pack_frame_profiles, unpack_frame_profiles
 from detector.errors import UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle
 from detector.models.runtime.onnx import open_runtime

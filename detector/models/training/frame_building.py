@@ -13,9 +13,8 @@ import numpy as np
 
 from detector.arrays import F32
 from detector.config.load import TrainingConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, calibrate, score_frames
-from detector.detection.profile import MIN_ROWS
+from detector.detection.profile import MIN_ROWS, FrameProfile, build_frame_profile
 from detector.models.bundle.bundles import Bundle, check_name, write_bundle
 from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
 from detector.models.bundle.spec import FrameSpec

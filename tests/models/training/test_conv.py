@@ -12,8 +12,8 @@ import pytest
 
 from detector.arrays import F32
 from detector.config.load import TrainingConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, examine, score_frames
+from detector.detection.profile import FrameProfile, build_frame_profile
 from detector.errors import OperationError, UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle, check_frames_fit, load_bundle, write_bundle
 from detector.models.bundle.frame_bundles import open_frame_model, save_frame_profiles
