@@ -18,7 +18,7 @@ from detector.config.load import FramesConfig, MaintenanceConfig
 from detector.detection.columns import FORGOTTEN
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
-from detector.detection.profile import FrameProfile, build_frame_profile
+from detector.detection.profile import Calibration, build_frame_profile
 from detector.detection.table import Slots, WarmUp, camera_table
 from detector.detection.windows import Arrivals, WindowRows, admit
 from detector.engine.alertwriter import FrameAlertWriter, heatmap
@@ -120,10 +120,10 @@ class FramesPipeline(PartitionPipeline):
         frames = [one for one in found if isinstance(one, Frame)]
         owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
         times = np.array([frame.time for frame in frames], dtype=np.int64)
-        run = self._start(records, times, owners, output)
-        for segment in self._segments(run):
-            self._take_in(run, frames, segment)
-        return self._finish(run, portions[-1].position)
+        for run in self._runs(records, times, owners, output):
+            for segment in self._segments(run):
+                self._take_in(run, frames, segment)
+        return self._arrive(portions[-1].position, output)
 
     def _take_in(self, run: Run, frames: Sequence[Frame], segment: Segment) -> None:
         part = segment.elements
@@ -164,7 +164,7 @@ class FramesPipeline(PartitionPipeline):
             self._count_limited(run, slot, profile)
         return slot
 
-    def _cells_of(self, slot: int, profile: FrameProfile) -> dict[str, Any]:
+    def _cells_of(self, slot: int, profile: Calibration) -> dict[str, Any]:
         return self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows)
 
     def _blocks(self, run: Run, rows: WindowRows, frames: F32, signal: F64) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, KeysView, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from detector.arrays import F64, I64
+from detector.arrays import I64
 from detector.detection.columns import NEVER
 from detector.detection.faultmemory import NO_COPY
-from detector.detection.profile import HasPeaks, peaks_of_suffix
+from detector.detection.profile import Calibration, peaks_of_suffix
 from detector.detection.table import SensorTable, StateError
 from detector.detection.threshold import HORIZON, first_reservoir
 from detector.engine.announcer import Announcer
@@ -40,18 +41,20 @@ from detector.wire.readings import Reject
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A batch on its way through a pipeline.
+    """The records begin .. end - 1 of a batch, through which the partition clock goes on without a jump.
 
-    `offsets`, `clocks` (R,): of each record, its offset and the partition clock after it (ns); `before`: the clock
-    before the first. `jumps`: records that moved the clock by more than a day, and by how much. `times` (N,) ns,
-    `owners` (N,): of each reading or frame that counts, its time and the index of its record, ascending. `output`:
-    what the batch has led to so far.
+    `before`: the clock before the first of them, ns. `jump`: by how much the first moves the clock while no timer
+    counts, ns. The rest is of the whole batch, and records are counted from its first. `offsets`, `clocks` (R,): of
+    each record, its offset and the partition clock after it, ns. `times` (N,) ns, `owners` (N,): of each reading or
+    frame that counts, its time and its record, ascending. `output`: what the batch has led to so far.
     """
 
+    begin: int
+    end: int
+    before: int
+    jump: int
     offsets: I64
     clocks: I64
-    before: int
-    jumps: list[tuple[int, int]]
     times: I64
     owners: I64
     output: Output
@@ -62,25 +65,6 @@ class Segment(NamedTuple):
 
     records: slice
     elements: slice
-
-
-class Calibrated(HasPeaks, Protocol):
-    """The part of a profile that says what a score means."""
-
-    @property
-    def median_interval(self) -> int: ...
-    @property
-    def regular(self) -> bool: ...
-    @property
-    def worst(self) -> F64: ...
-    @property
-    def worst_zz(self) -> float: ...
-    @property
-    def mean(self) -> F64: ...
-    @property
-    def variance(self) -> F64: ...
-    @property
-    def count(self) -> float: ...
 
 
 class PartitionPipeline:
@@ -265,41 +249,42 @@ class PartitionPipeline:
             output.dead_letters.append(letter)
         output.refused = [reject.record for reject in rejects]
 
-    def _start(self, records: Sequence[Record], times: I64, owners: I64, output: Output) -> Run:
-        """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,)."""
-        count = len(records)
+    def _runs(self, records: Sequence[Record], times: I64, owners: I64, output: Output) -> Iterator[Run]:
+        """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
+
+        A run ends where the clock jumps. A batch without elements has none.
+        """
+        if not len(times):
+            return
+        output.first_time = int(times[0])
+        count, before = len(records), self._clock.now
         offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
-        before = self._clock.now
         clocks, jumps = self._clock.advance(times, owners, count)
-        if len(times):
-            output.first_time = int(times[0])
         self._announcer.begin_batch(offsets, clocks)
-        return Run(offsets, clocks, before, jumps, times, owners, output)
+        cuts = {0: 0}
+        for record, jump in jumps:
+            cuts[record] = cuts.get(record, 0) + jump
+        for begin, end in pairwise((*cuts, count)):
+            yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
+            before = int(clocks[end - 1])
+        self._collect_announcements(output)
 
     def _segments(self, run: Run) -> Iterator[Segment]:
-        """Cut a batch where a timer fires that changes how later rows are judged, and fire it there."""
-        if not len(run.times):
-            return
-        jumped: dict[int, int] = {}
-        for record, jump in run.jumps:
-            jumped[record] = jumped.get(record, 0) + jump
-        count, record = len(run.clocks), 0
-        while record < count:
-            if record in jumped:
-                self._timers.shift(jumped[record], int(run.offsets[record]))
-            before = int(run.clocks[record - 1]) if record else run.before
+        """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""
+        if run.jump:
+            self._timers.shift(run.jump, int(run.offsets[run.begin]))
+        record, before = run.begin, run.before
+        while record < run.end:
             limit = self._timers.fire(record, before, int(run.clocks[record]))
-            end = max(int(np.searchsorted(run.clocks, limit, side="right")), record + 1)
-            end = min([end, *(stop for stop in jumped if stop > record)])
+            uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
+            end = record + max(uncut, 1)
             first, last = np.searchsorted(run.owners, (record, end)).tolist()
             if last > first:
                 yield Segment(slice(record, end), slice(first, last))
-            self._timers.publish_due_updates(int(run.clocks[end - 1]))
-            record = end
+            record, before = end, int(run.clocks[end - 1])
+            self._timers.publish_due_updates(before)
 
-    def _finish(self, run: Run, position: int) -> Output:
-        """Everything before `position` is dealt with: what may be published of it."""
-        output = run.output
+    def _collect_announcements(self, output: Output) -> None:
         for announcement in self._announcer.collected():
             output.alerts.append(announcement.message)
             output.opened += announcement.notifies
@@ -308,6 +293,9 @@ class PartitionPipeline:
             else:
                 labels = announcement.event, announcement.severity
                 output.events[labels] = output.events.get(labels, 0) + 1
+
+    def _arrive(self, position: int, output: Output) -> Output:
+        """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
         self.position = position
         if replayed:
@@ -317,7 +305,7 @@ class PartitionPipeline:
 
     # What both make of a profile
 
-    def _calibration_cells(self, profile: Calibrated, budget: float) -> dict[str, Any]:
+    def _calibration_cells(self, profile: Calibration, budget: float) -> dict[str, Any]:
         """The cells that say what a sensor's score means, as they are before its first row."""
         rows = int(min(profile.scored_rows, HORIZON * budget))
         return {
@@ -337,6 +325,6 @@ class PartitionPipeline:
         """The budget of the sensor in a slot, if it has this median interval."""
         return budget_of(self._announcer.alerts_of(slot).false_alarms, median_interval)
 
-    def _count_limited(self, run: Run, slot: int, profile: Calibrated) -> None:
+    def _count_limited(self, run: Run, slot: int, profile: Calibration) -> None:
         """Note whether the sensor in a slot, which has this profile from now on, has another budget than asked for."""
         run.output.budgets_limited += self._budget(slot, profile.median_interval).limited

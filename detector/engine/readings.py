@@ -111,10 +111,10 @@ class ReadingsPipeline(PartitionPipeline):
         output = Output(records=len(batch.records), excluded=len(decoded.times) - len(readings.times))
         self._refuse(batch.records, readings.rejects, output)
         owners = np.repeat(readings.records, readings.counts)
-        run = self._start(batch.records, readings.times, owners, output)
-        for segment in self._segments(run):
-            self._take_in(run, readings, segment)
-        return self._finish(run, batch.next_offset)
+        for run in self._runs(batch.records, readings.times, owners, output):
+            for segment in self._segments(run):
+                self._take_in(run, readings, segment)
+        return self._arrive(batch.next_offset, output)
 
     def advance(self) -> Output:
         """What has become ready of what is pending: nothing."""

@@ -12,17 +12,17 @@ import pytest
 from detector.arrays import F32, F64
 from detector.detection.profile import (
     MIN_ROWS,
-    FrameProfile,
+    Calibration,
     Profile,
     build_frame_profile,
     build_profile,
     load_profiles,
-    pack_frame_profiles,
+    pack_profiles,
     peaks_of_suffix,
     save_profiles,
     scale_of,
     typical_interval,
-    unpack_frame_profiles,
+    unpack_profiles,
 )
 from detector.detection.signals import NEWEST_FIRST, WINDOW
 from detector.detection.threshold import first_reservoir
@@ -224,6 +224,20 @@ def test_profiles_on_disk_are_the_same_bits(tmp_path: Path) -> None:
         ]
 
 
+def test_a_file_of_profiles_has_the_arrays_that_bundles_always_had(tmp_path: Path) -> None:
+    save_profiles(tmp_path / "profiles.npz", {"a": plant.profile_of(healthy(300), plant.reconstructor())})
+    with np.load(tmp_path / "profiles.npz") as archive:
+        assert archive.files == [
+            "sensor_id", "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz",
+            "worst_zz_of_others", "mean", "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v",
+            "open_after", "peak_count",
+        ]  # fmt: skip
+    assert list(pack_profiles(Calibration, {"c": camera_profile(200)})) == [
+        "camera_id", "median_interval", "regular", "worst", "worst_zz", "mean", "variance", "count", "scored_rows",
+        "peak_first", "peak_last", "peak_v", "peak_count",
+    ]  # fmt: skip
+
+
 def test_something_else_on_disk_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profiles.npz"
     path.write_bytes(b"no archive")
@@ -243,7 +257,7 @@ def signal_of(n: int, seed: int = 0) -> F64:
     return np.random.default_rng(seed).gamma(4.0, size=n)
 
 
-def camera_profile(n: int, seed: int = 0) -> FrameProfile:
+def camera_profile(n: int, seed: int = 0) -> Calibration:
     return build_frame_profile(np.arange(n) * SECOND, signal_of(n, seed))[0]
 
 
@@ -279,10 +293,10 @@ def test_a_short_prefix_makes_no_profile_of_a_camera() -> None:
 @pytest.mark.parametrize("cameras", [[], ["a"], ["a", "Tor 3", "ü"]])
 def test_what_is_packed_comes_back(cameras: list[str]) -> None:
     profiles = {camera: camera_profile(200 + 50 * i, seed=i) for i, camera in enumerate(cameras)}
-    back = unpack_frame_profiles(pack_frame_profiles(profiles))
+    back = unpack_profiles(Calibration, pack_profiles(Calibration, profiles))
     assert list(back) == cameras
     for camera in cameras:
-        for field in fields(FrameProfile):
+        for field in fields(Calibration):
             made, read = getattr(profiles[camera], field.name), getattr(back[camera], field.name)
             assert np.array_equal(made, read)
             assert type(made) is type(read)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from detector.arrays import F32
-from detector.detection.framesignal import Calibration, FrameModel
-from detector.detection.profile import FrameProfile, pack_frame_profiles, unpack_frame_profiles
+from detector.detection.framesignal import FrameModel, NormalErrors
+from detector.detection.profile import Calibration, pack_profiles, unpack_profiles
 from detector.errors import UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle
 from detector.models.runtime.onnx import open_runtime
@@ -33,11 +33,11 @@ class ScaledReconstruct:
 
 
 def save_frame_profiles(
-    path: Path, scale: tuple[float, float], calibration: Calibration, profiles: Mapping[str, FrameProfile]
+    path: Path, scale: tuple[float, float], normal: NormalErrors, profiles: Mapping[str, Calibration]
 ) -> None:
     """Write what scoring needs beside the network as one compressed npz without pickled objects."""
-    arrays = pack_frame_profiles(profiles)
-    arrays |= {f"calibration_{field.name}": np.array(getattr(calibration, field.name)) for field in fields(Calibration)}
+    arrays = pack_profiles(Calibration, profiles)
+    arrays |= {f"calibration_{field.name}": np.array(getattr(normal, field.name)) for field in fields(NormalErrors)}
     arrays["center_and_scale"] = np.array(scale)
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
@@ -52,19 +52,19 @@ def open_frame_model(bundle: Bundle, runtime: str = "onnx") -> FrameModel:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         center, scale = arrays["center_and_scale"].tolist()
-        calibration = Calibration(
+        normal = NormalErrors(
             broad_spread=arrays["calibration_broad_spread"],
             fine_spread=arrays["calibration_fine_spread"],
             usual_mean=float(arrays["calibration_usual_mean"]),
             usual_peak=float(arrays["calibration_usual_peak"]),
             worst_peak=float(arrays["calibration_worst_peak"]),
         )
-        profiles = unpack_frame_profiles(arrays)
+        profiles = unpack_profiles(Calibration, arrays)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the profiles: {error}", where=str(path), todo="Train the model again") from None
-    if bundle.image is None or calibration.fine_spread.shape != bundle.image:
+    if bundle.image is None or normal.fine_spread.shape != bundle.image:
         raise UserError(
-            f"the profiles are of frames of shape {calibration.fine_spread.shape}, the manifest says {bundle.image}",
+            f"the profiles are of frames of shape {normal.fine_spread.shape}, the manifest says {bundle.image}",
             where=str(path),
             todo="Train the model again",
         )
@@ -74,6 +74,6 @@ def open_frame_model(bundle: Bundle, runtime: str = "onnx") -> FrameModel:
         digest=bundle.digest,
         shape=bundle.image,
         reconstruct=ScaledReconstruct(open_runtime(bundle, runtime), center, scale),
-        calibration=calibration,
+        normal=normal,
         profiles=profiles,
     )

@@ -13,8 +13,8 @@ import numpy as np
 
 from detector.arrays import F32
 from detector.config.load import TrainingConfig
-from detector.detection.framesignal import FrameModel, calibrate, score_frames
-from detector.detection.profile import MIN_ROWS, FrameProfile, build_frame_profile
+from detector.detection.framesignal import FrameModel, normal_errors, score_frames
+from detector.detection.profile import MIN_ROWS, Calibration, build_frame_profile
 from detector.models.bundle.bundles import Bundle, check_name, write_bundle
 from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
 from detector.models.bundle.spec import FrameSpec
@@ -41,13 +41,13 @@ def build_frame_bundle(
 ) -> tuple[Bundle, TrainReport]:
     """Train on `cameras` (at least 100 frames in all) and write a bundle version, which is not activated.
 
-    The frames held back calibrate the heat map, and make the profile of each camera that has 150 of them. Raises
+    The frames held back say what errors are normal, and make the profile of each camera that has 150 of them. Raises
     UserError before training if the name or the directory will not do, OperationError if the disk fails.
     """
     check_name(name or spec.kind)
     check_writable(directory)
     fitted = fit_frames(cameras, spec, settings, progress=progress)
-    profiles: dict[str, FrameProfile] = {}
+    profiles: dict[str, Calibration] = {}
     for camera, (times, frames) in cameras.items():
         newest = held_back_part(frames)
         if camera is not None and len(newest) >= MIN_ROWS:
@@ -58,7 +58,7 @@ def build_frame_bundle(
         spec,
         save_keras=lambda path: save(fitted.network, path),
         onnx=fitted.onnx,
-        profiles=lambda path: save_frame_profiles(path, fitted.scale, fitted.scorer.calibration, profiles),
+        profiles=lambda path: save_frame_profiles(path, fitted.scale, fitted.scorer.normal, profiles),
         open_after=open_after,
         created=created,
         name=name,
@@ -87,7 +87,7 @@ def fit_frames(
     *,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Fitted:
-    """Train, export, compare and calibrate."""
+    """Train, export, compare, and measure the errors on the frames held back."""
     network, report = train_frames(cameras, spec, settings, progress=progress)
     onnx = to_onnx(network, spec)
     runtime = OnnxRuntime.load(onnx, spec.kind)
@@ -95,7 +95,7 @@ def fit_frames(
     held = _held_back(cameras)
     compare(network, runtime, scaled(held[-COMPARED:], *scale))
     reconstruct = ScaledReconstruct(runtime, *scale)
-    scorer = FrameModel(spec.kind, "", "", spec.image, reconstruct, calibrate(reconstruct, held), {})
+    scorer = FrameModel(spec.kind, "", "", spec.image, reconstruct, normal_errors(reconstruct, held), {})
     return Fitted(network, onnx, scale, scorer, report)
 
 
@@ -103,7 +103,7 @@ def _held_back(cameras: CameraFrames) -> F32:
     return np.concatenate([held_back_part(frames) for _, frames in cameras.values()])
 
 
-def _calibration(signal: list[float], profiles: Mapping[str, FrameProfile]) -> dict[str, Any]:
+def _calibration(signal: list[float], profiles: Mapping[str, Calibration]) -> dict[str, Any]:
     """The frames held back in numbers."""
     return {
         "frames": len(signal),
