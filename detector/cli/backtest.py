@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detector.config.rules import RuleBook
     from detector.detection.scorer import score_block
-    from detector.engine.trace import traced
+    from detector.engine.output import traced
     from detector.reports.backtest import Seen, run_backtest, summary, table_of
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board

@@ -124,8 +124,7 @@ def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]
 
 def _settings_of(config: Config, sensor: str) -> str:
     """What applies to a sensor, one key a line; those of its override are marked."""
-    from detector.config.rules import RuleBook
-    from detector.config.selection import Selection
+    from detector.config.rules import RuleBook, Selection
     from detector.engine.maintenance import Maintenance
 
     readings, book = config.readings, RuleBook(config.readings)

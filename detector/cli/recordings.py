@@ -14,7 +14,7 @@ from detector.errors import UserError
 if TYPE_CHECKING:
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
-    from detector.wire.timerange import Decoder
+    from detector.wire.readings import Decoder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +70,7 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
         return
 
     from detector.streams.places import default_sensor, recording_file
-    from detector.wire.recording import read_recording
-    from detector.wire.timerange import newest_time
+    from detector.wire.recording import newest_time, read_recording
 
     data, stream = Path(args.data), config.readings.input
     sensor = sensor or default_sensor(recording_file(data, stream))
@@ -98,6 +97,6 @@ def refuse_poor(result: BacktestResult, place: str) -> None:
 
 
 def _ranged(decoder: Decoder, start: int | None, until: int | None) -> Decoder:
-    from detector.wire.timerange import TimeRange
+    from detector.wire.recording import TimeRange
 
     return decoder if start is None and until is None else TimeRange(decoder, start, until)

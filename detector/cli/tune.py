@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from detector.detection.scorer import ScoreBlock
     from detector.reports.tuning import Cost, MakePipeline
     from detector.streams.base import Partition
-    from detector.wire.timerange import Decoder
+    from detector.wire.readings import Decoder
 
 
 def add_parser(subparsers: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.arrays import I64
-from detector.detection.table import NEVER
+from detector.detection.columns import NEVER
 
 DAY = 86_400 * 10**9
 AHEAD_LIMIT = 20

@@ -7,50 +7,66 @@ fire between them, what is stored, and how a later process takes it up.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, KeysView, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterator, KeysView, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from detector.arrays import F64, I64
-from detector.config.load import FalseAlarms
+from detector.arrays import I64
+from detector.detection.columns import NEVER
 from detector.detection.faultmemory import NO_COPY
-from detector.detection.profile import HasPeaks, peaks_of_suffix
-from detector.detection.table import NEVER, SensorTable, StateError
-from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
+from detector.detection.profile import Calibration, peaks_of_suffix
+from detector.detection.table import SensorTable, StateError
+from detector.detection.threshold import HORIZON, first_reservoir
 from detector.engine.announcer import Announcer
+from detector.engine.budget import Budget, budget_of
 from detector.engine.clock import PartitionClock
-from detector.engine.journal import pack_entry
 from detector.engine.output import Output
 from detector.engine.overview import Overview
-from detector.engine.resumption import take_journal
-from detector.engine.slices import PROVENANCE_ENTRY, Provenance, pack_provenance, pack_slice, slice_count, unpack_slices
+from detector.engine.resumption import take_budget, take_journal
+from detector.engine.slices import (
+    PROVENANCE_ENTRY,
+    Provenance,
+    pack_entry,
+    pack_provenance,
+    pack_slice,
+    slice_count,
+    unpack_slices,
+)
 from detector.engine.timers import Timers
 from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
 from detector.wire.readings import Reject
 
-Segment = Callable[[int, int, slice], None]
-"""Deals with the elements (slice) of the records begin .. end - 1 of a batch, between which no timer cuts."""
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The records begin .. end - 1 of a batch, through which the partition clock goes on without a jump.
+
+    `before`: the clock before the first of them, ns. `jump`: by how much the first moves the clock while no timer
+    counts, ns. The rest is of the whole batch, and records are counted from its first. `offsets`, `clocks` (R,): of
+    each record, its offset and the partition clock after it, ns. `times` (N,) ns, `owners` (N,): of each reading or
+    frame that counts, its time and its record, ascending. `output`: what the batch has led to so far.
+    """
+
+    begin: int
+    end: int
+    before: int
+    jump: int
+    offsets: I64
+    clocks: I64
+    times: I64
+    owners: I64
+    output: Output
 
 
-class Calibrated(HasPeaks, Protocol):
-    """The part of a profile that says what a score means."""
+class Segment(NamedTuple):
+    """Some successive records of a run, and its elements in them. No timer fires between them."""
 
-    @property
-    def median_interval(self) -> int: ...
-    @property
-    def regular(self) -> bool: ...
-    @property
-    def worst(self) -> F64: ...
-    @property
-    def worst_zz(self) -> float: ...
-    @property
-    def mean(self) -> F64: ...
-    @property
-    def variance(self) -> F64: ...
-    @property
-    def count(self) -> float: ...
+    records: slice
+    elements: slice
 
 
 class PartitionPipeline(ABC):
@@ -87,11 +103,6 @@ class PartitionPipeline(ABC):
         self._renewed = False
         self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
-        # of the batch at hand
-        self._offsets: I64 = np.empty(0, dtype=np.int64)
-        self._clocks: I64 = np.empty(0, dtype=np.int64)
-        self._before = NEVER
-        self._output = Output(self.kind)
 
     @property
     def sensors(self) -> int:
@@ -237,6 +248,7 @@ class PartitionPipeline(ABC):
         self._renewed = provenance not in (None, self.provenance)
         switched = provenance is not None and provenance.model != self.provenance.model
         self._settle(switched=switched)
+        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])).rows)
         self._caught_up()
         return switched
 
@@ -256,9 +268,8 @@ class PartitionPipeline(ABC):
 
     # How it is driven
 
-    def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject]) -> None:
-        """Count what was rejected of the records at hand, and keep it in the dead letters."""
-        output = self._output
+    def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject], output: Output) -> None:
+        """Count what was rejected of a batch, and write a dead letter for each."""
         for reject in rejects:
             elements = 1 if reject.elements is None else len(reject.elements)
             output.rejected[reject.reason] = output.rejected.get(reject.reason, 0) + elements
@@ -266,61 +277,63 @@ class PartitionPipeline(ABC):
             output.dead_letters.append(letter)
         output.refused = [reject.record for reject in rejects]
 
-    def _drive(self, batch: Sequence[Record], times: I64, records: I64, segment: Segment) -> None:
-        """Let `segment` deal with elements at `times` (n,) of the batch's `records` (n,) ascending, timers in between.
+    def _runs(self, records: Sequence[Record], times: I64, owners: I64, output: Output) -> Iterator[Run]:
+        """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
 
-        What it and the timers led to is added to the output.
+        A run ends where the clock jumps. A batch without elements has none.
         """
         if not len(times):
             return
-        output = self._output
-        count = len(batch)
-        self._offsets = np.fromiter((record.offset for record in batch), dtype=np.int64, count=count)
         output.first_time = int(times[0])
-        self._before = self._clock.now
-        self._clocks, jumps = self._clock.advance(times, records, count)
-        self._announcer.begin_batch(self._offsets, self._clocks)
-        self._walk(records, jumps, segment)
+        count, before = len(records), self._clock.now
+        offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
+        clocks, jumps = self._clock.advance(times, owners, count)
+        self._announcer.begin_batch(offsets, clocks)
+        cuts = {0: 0}
+        for record, jump in jumps:
+            cuts[record] = cuts.get(record, 0) + jump
+        for begin, end in pairwise((*cuts, count)):
+            yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
+            before = int(clocks[end - 1])
+        self._collect_announcements(output)
+
+    def _segments(self, run: Run) -> Iterator[Segment]:
+        """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""
+        if run.jump:
+            self._timers.shift(run.jump, int(run.offsets[run.begin]))
+        record, before = run.begin, run.before
+        while record < run.end:
+            limit = self._timers.fire(record, before, int(run.clocks[record]))
+            uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
+            end = record + max(uncut, 1)
+            first, last = np.searchsorted(run.owners, (record, end)).tolist()
+            if last > first:
+                yield Segment(slice(record, end), slice(first, last))
+            record, before = end, int(run.clocks[end - 1])
+            self._timers.publish_due_updates(before)
+
+    def _collect_announcements(self, output: Output) -> None:
         for announcement in self._announcer.collected():
             output.alerts.append(announcement.message)
             output.opened += announcement.notifies
             if announcement.muted:
                 output.muted += 1
             else:
-                kind = announcement.event, announcement.severity
-                output.events[kind] = output.events.get(kind, 0) + 1
+                labels = announcement.event, announcement.severity
+                output.events[labels] = output.events.get(labels, 0) + 1
 
-    def _arrive(self, position: int) -> Output:
+    def _arrive(self, position: int, output: Output) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
         self.position = position
         if replayed:
             self._caught_up()
             return Output(self.kind)
-        return self._output
-
-    def _walk(self, records: I64, jumps: Sequence[tuple[int, int]], segment: Segment) -> None:
-        """Cut the batch into segments between which timers fire that change how later rows are judged."""
-        jumped: dict[int, int] = {}
-        for record, jump in jumps:
-            jumped[record] = jumped.get(record, 0) + jump
-        count, record = len(self._clocks), 0
-        while record < count:
-            if record in jumped:
-                self._timers.shift(jumped[record], int(self._offsets[record]))
-            before = int(self._clocks[record - 1]) if record else self._before
-            limit = self._timers.fire(record, before, int(self._clocks[record]))
-            end = max(int(np.searchsorted(self._clocks, limit, side="right")), record + 1)
-            end = min([end, *(stop for stop in jumped if stop > record)])
-            first, last = np.searchsorted(records, (record, end)).tolist()
-            if last > first:
-                segment(record, end, slice(first, last))
-            self._timers.publish_due_updates(int(self._clocks[end - 1]))
-            record = end
+        return output
 
     # What both make of a profile
 
-    def _calibration_cells(self, profile: Calibrated, budget: float) -> dict[str, Any]:
+    def _calibration_cells(self, profile: Calibration, budget: float) -> dict[str, Any]:
         """The cells that say what a sensor's score means, as they are before its first row."""
         rows = int(min(profile.scored_rows, HORIZON * budget))
         return {
@@ -336,12 +349,10 @@ class PartitionPipeline(ABC):
             **first_reservoir(peaks_of_suffix(profile, rows), rows, budget),
         }
 
-    def _rows_per_alarm(self, allowed: FalseAlarms | None, median_interval: int) -> float:
-        """Rows per allowed false alarm of a sensor with this median interval."""
-        if allowed is None:
-            return NO_BUDGET
-        rows = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
-        asked = float(rows or 0) / allowed.per_sensor
-        kept = min(max(asked, BUDGET_MIN), BUDGET_MAX)
-        self._output.budgets_limited += kept != asked
-        return kept
+    def _budget(self, slot: int, median_interval: int) -> Budget:
+        """The budget of the sensor in a slot, if it has this median interval."""
+        return budget_of(self._announcer.alerts_of(slot).false_alarms, median_interval)
+
+    def _count_limited(self, run: Run, slot: int, profile: Calibration) -> None:
+        """Note whether the sensor in a slot, which has this profile from now on, has another budget than asked for."""
+        run.output.budgets_limited += self._budget(slot, profile.median_interval).limited

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import I64
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.episodes import Closing, Opening
@@ -24,19 +23,17 @@ from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridg
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
-from detector.engine.output import Output
+from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
-from detector.engine.partition import PartitionPipeline
+from detector.engine.partition import PartitionPipeline, Run, Segment
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
-from detector.engine.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_again
+from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
-from detector.engine.trace import explained, scored_rows_of
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
-from detector.wire.readings import Readings
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder, Readings
 
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""
@@ -106,21 +103,18 @@ class ReadingsPipeline(PartitionPipeline):
 
         slots = self._table.occupied() if switched else useless
         take_model(self._table, slots, self._model.profiles, self._cells_of, self._forget_scores, unknown)
-        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])))
 
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
-        self._output = Output(records=len(batch.records))
-        readings = self._watched(self._decoder.decode(batch))
-        self._refuse(batch.records, readings.rejects)
-        records = np.repeat(readings.records, readings.counts)
-
-        def segment(begin: int, end: int, elements: slice) -> None:
-            runs = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
-            self._segment(readings, runs, elements, records)
-
-        self._drive(batch.records, readings.times, records, segment)
-        return self._arrive(batch.next_offset)
+        decoded = self._decoder.decode(batch)
+        readings = self._watched(decoded)
+        output = Output(records=len(batch.records), excluded=len(decoded.times) - len(readings.times))
+        self._refuse(batch.records, readings.rejects, output)
+        owners = np.repeat(readings.records, readings.counts)
+        for run in self._runs(batch.records, readings.times, owners, output):
+            for segment in self._segments(run):
+                self._take_in(run, readings, segment)
+        return self._arrive(batch.next_offset, output)
 
     def advance(self) -> Output:
         """What has become ready of what is pending: nothing."""
@@ -131,34 +125,32 @@ class ReadingsPipeline(PartitionPipeline):
         if self._book.watches_all:
             return readings
         watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
-        left_out = len(watched) - int(watched.sum())
-        self._output.excluded = left_out
-        return readings.only(watched) if left_out else readings
+        return readings if watched.all() else readings.only(watched)
 
-    def _segment(self, readings: Readings, runs: slice, elements: slice, records: I64) -> None:
-        slots = np.repeat(self._slots(readings.ids[runs]), readings.counts[runs])
-        arrivals = Arrivals(
-            slots, readings.times[elements], readings.values[elements], records[elements], readings.elements[elements]
-        )
+    def _take_in(self, run: Run, readings: Readings, segment: Segment) -> None:
+        part, records = segment.elements, segment.records
+        owned = slice(*np.searchsorted(readings.records, (records.start, records.stop)).tolist())
+        slots = np.repeat(self._slots(run, readings.ids[owned]), readings.counts[owned])
+        arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         if self.restoring:
-            new = self._table["known"][slots] <= self._offsets[arrivals.records]
+            new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
-        self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
+        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
-        total = self._output.tally
+        total = run.output.tally
         for name in ("accepted", "missing", "late", "duplicate", "resets"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        self._run(self._warm_up(rows))
+        self._judge(run, self._warm_up(run, rows))
 
-    def _slots(self, ids: Sequence[str]) -> Slots:
+    def _slots(self, run: Run, ids: Sequence[str]) -> Slots:
         known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
+        return np.array([known[i] if i in known else self._meet(run, i) for i in ids], dtype=np.intp)
 
-    def _meet(self, sensor_id: str) -> int:
+    def _meet(self, run: Run, sensor_id: str) -> int:
         """A slot for a sensor not known so far, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
-        self._output.new_sensors.append(sensor_id)
+        run.output.new_sensors.append(sensor_id)
         self._table["rules"][slot] = self._book.number(sensor_id)
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
@@ -166,6 +158,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._table.warming[slot] = WarmUp(self._table.channels)
         else:
             self._table.set(slot, self._cells_of(slot, profile))
+            self._count_limited(run, slot, profile)
         return slot
 
     def _rules_of(self, slot: int) -> Rules:
@@ -181,14 +174,10 @@ class ReadingsPipeline(PartitionPipeline):
             "usual": profile.center,
             "open_after": profile.open_after,
             "worst_zz_of_others": profile.worst_zz_of_others,
-            **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
+            **self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows),
         }
 
-    def _budget(self, slot: int, median_interval: int) -> float:
-        """Readings per allowed false alarm of the sensor in a slot, if it has this median interval."""
-        return self._rows_per_alarm(self._rules_of(slot).alerts.false_alarms, median_interval)
-
-    def _warm_up(self, rows: WindowRows) -> WindowRows:
+    def _warm_up(self, run: Run, rows: WindowRows) -> WindowRows:
         """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
         cold = np.flatnonzero(~self._table["live"][rows.slots])
         if not len(cold):
@@ -202,13 +191,13 @@ class ReadingsPipeline(PartitionPipeline):
             warming.extend(rows.times[first:used], rows.values[first:used])
             keep[first:used] = False
             if used > first:
-                self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
             if warming.count >= self._config.warmup:
-                self._complete(slot, warming)
+                self._complete(run, slot, warming)
                 self._pulse()
         return rows.only(keep)
 
-    def _complete(self, slot: int, warming: WarmUp) -> None:
+    def _complete(self, run: Run, slot: int, warming: WarmUp) -> None:
         """The warm-up is over: judge it as training would, and carry on from its end."""
         window = {
             "values": warming.values[-WINDOW:],
@@ -218,10 +207,11 @@ class ReadingsPipeline(PartitionPipeline):
         }
         profile, carry = self._built(slot, warming)
         self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
+        self._count_limited(run, slot, profile)
         del self._table.warming[slot]
         self._timers.forget()
 
-    def _relearn(self, slots: Sequence[int]) -> None:
+    def _relearn(self, run: Run, slots: Sequence[int]) -> None:
         """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
         for slot in slots:
             readings = self._table.relearning.pop(slot)
@@ -231,6 +221,7 @@ class ReadingsPipeline(PartitionPipeline):
             else:
                 self._forget_scores(slot)
             self._table.set(slot, self._cells_of(slot, profile))
+            self._count_limited(run, slot, profile)
             self._timers.forget()
             self._pulse()
 
@@ -247,16 +238,16 @@ class ReadingsPipeline(PartitionPipeline):
             cells["recent"] = 0.0
         return cells
 
-    def _run(self, rows: WindowRows) -> None:
+    def _judge(self, run: Run, rows: WindowRows) -> None:
         """Rows of sensors that have a profile; cut where one is built anew."""
-        self._relearn(complete(self._table, rows.slots, self._config.warmup))
+        self._relearn(run, complete(self._table, rows.slots, self._config.warmup))
         rest: WindowRows | None = rows
         while rest is not None:
             now, rest = span(self._table, rest, self._config.warmup)
-            self._blocks(bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
-            self._relearn(complete(self._table, now.slots, self._config.warmup))
+            self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
+            self._relearn(run, complete(self._table, now.slots, self._config.warmup))
 
-    def _blocks(self, rows: WindowRows) -> None:
+    def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
@@ -267,7 +258,7 @@ class ReadingsPipeline(PartitionPipeline):
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(int(slots[i]), rows, int(at[i]))
+                self._restart(run, int(slots[i]), rows, int(at[i]))
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             short = WINDOW - 1 - self._table["filled"][slots]
             filling = short > 0
@@ -283,10 +274,10 @@ class ReadingsPipeline(PartitionPipeline):
             for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
                 for begin in range(0, len(chosen), BLOCK_SENSORS):
                     part = chosen[begin : begin + BLOCK_SENSORS]
-                    self._block(Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
+                    self._block(run, Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
             position[groups] = end
 
-    def _block(self, block: Block, *, fill: bool) -> None:
+    def _block(self, run: Run, block: Block, *, fill: bool) -> None:
         """Run one block; `fill`: none of its rows completes a window."""
         if fill:
             fill_block(self._table, block)
@@ -294,23 +285,23 @@ class ReadingsPipeline(PartitionPipeline):
         else:
             block.inside = self._maintenance.rows(self._table, block)
             scored = self._score(self._table, block, self._model, self._book)
-            self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-            self._output.scores.append(scored.u[block.tick, block.sensor])
-            self._output.errors.append(scored.errors[block.tick, block.sensor])
+            run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
+            run.output.scores.append(scored.u[block.tick, block.sensor])
+            run.output.errors.append(scored.errors[block.tick, block.sensor])
             if self._keep_rows:
-                self._output.rows.append(scored_rows_of(self._table, block, scored))
+                run.output.rows.append(scored_rows_of(self._table, block, scored))
             self._collect(block, scored.transitions)
             self._announcer.follow(block, scored)
-        block.store(self._table, self._offsets)
+        block.store(self._table, run.offsets)
 
     def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
         if self._table.relearning:
             collect(self._table, block, transitions)
 
-    def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
         """Empty what must not span a gap; close an open episode with `gap`."""
         if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(self._clocks[rows.records[row]]))
+            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
             self._announcer.end(slot, "gap", (int(rows.records[row]), 1, int(rows.elements[row]), ""))
         self._table["filled"][slot] = 0
         self._forget_scores(slot)

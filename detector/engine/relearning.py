@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from detector.detection.columns import flags_of
 from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots, WarmUp, flags_of
+from detector.detection.table import SensorTable, Slots, WarmUp
 from detector.detection.windows import Block, WindowRows
 from detector.engine.alertwriter import BACK_DATE
 

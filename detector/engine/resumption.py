@@ -10,7 +10,7 @@ import numpy as np
 from detector.arrays import I64, Bools
 from detector.detection.table import Episode, SensorTable, Silence, Slots, WarmUp
 from detector.detection.threshold import HORIZON
-from detector.engine.journal import unpack_entry
+from detector.engine.slices import unpack_entry
 
 P = TypeVar("P")
 """A profile."""

@@ -16,7 +16,8 @@ import numpy as np
 
 from detector.arrays import I64
 from detector.config.rules import ENDLESS
-from detector.detection.table import NEVER, SensorTable, Silence, Slots
+from detector.detection.columns import NEVER
+from detector.detection.table import SensorTable, Silence, Slots
 from detector.detection.windows import Arrivals
 from detector.engine.announcer import Announcer, Key, later, postpone
 from detector.engine.maintenance import Maintenance

@@ -1,4 +1,4 @@
-"""A partition's state in slices: packing them, and putting slices of different ages together again.
+"""A partition's state in slices: packing them, and putting slices of different ages together again; journal entries.
 
 A slice holds the sensors of a range of slots, as of its *position*: records before it are contained. When slices of
 different positions are read back, the records from the oldest one's position on are run again; a sensor takes part from
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
-from detector.detection.table import SensorTable, StateError
+from detector.detection.table import Episode, SensorTable, Silence, StateError
 from detector.engine.clock import PartitionClock
 from detector.streams.base import unpack_state
 
@@ -178,3 +178,25 @@ def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
             free.append(taken)
     for slot in reversed(free):
         table.remove(slot)
+
+
+class _Entry(msgspec.Struct):
+    """One sensor in the journal of open episodes, written together with what it tells subscribers."""
+
+    episode: Episode | None
+    position: int
+    silence: Silence | None = None
+
+
+def pack_entry(episode: Episode | None, silence: Silence | None, position: int) -> bytes:
+    """The open episodes of a sensor as of `position`."""
+    return msgspec.msgpack.encode(_Entry(episode, position, silence))
+
+
+def unpack_entry(data: bytes) -> tuple[Episode | None, Silence | None, int]:
+    """What `pack_entry` packed. Raises StateError."""
+    try:
+        entry = msgspec.msgpack.decode(data, type=_Entry)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a journal entry cannot be read: {error}") from None
+    return entry.episode, entry.silence, entry.position

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.detection.table import NEVER, SensorTable
+from detector.detection.columns import NEVER
+from detector.detection.table import SensorTable
 from detector.engine.announcer import Announcer, postpone
 from detector.engine.silence import FOREVER, Silences
 from detector.wire.alerts import CloseReason

@@ -26,7 +26,7 @@ from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
 from detector.wire.json_readings import ReadingDecoder
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder
 
 if TYPE_CHECKING:
     from detector.engine.frames import FramesPipeline

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
 from detector.arrays import F64, I64, Bools
-from detector.streams.base import Record
+from detector.streams.base import Batch, Record
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
 
 Reason = Literal[
@@ -96,6 +96,14 @@ class Readings:
             values=self.values[kept],
             rejects=self.rejects,
         )
+
+
+class Decoder(Protocol):
+    """Turns a batch of records into readings."""
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode every record of the batch."""
+        ...
 
 
 class Problem(NamedTuple):

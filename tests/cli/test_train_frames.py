@@ -117,7 +117,7 @@ def test_an_idx_file_gives_the_same_as_its_images(name: str) -> None:
     assert list(from_idx.profiles) == ["door"]
     assert from_idx.profiles["door"].median_interval == 5 * 10**9
     assert from_idx.profiles["door"].peak_v.tobytes() == from_images.profiles["door"].peak_v.tobytes()
-    assert from_idx.calibration.fine_spread.tobytes() == from_images.calibration.fine_spread.tobytes()
+    assert from_idx.normal.fine_spread.tobytes() == from_images.normal.fine_spread.tobytes()
 
 
 def test_a_stream_gives_each_camera_its_profile(capsys: pytest.CaptureFixture[str]) -> None:

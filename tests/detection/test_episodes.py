@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.detection.columns import NEVER
 from detector.detection.episodes import Closing, Opening, end_from_outside, follow
 from detector.detection.scorer import EPISODE, THRESHOLD
-from detector.detection.table import NEVER, SensorTable
+from detector.detection.table import SensorTable
 from detector.detection.threshold import NO_BUDGET, Rows, first_reservoir
 
 QUIET, LOUD = -1.0, 1.0

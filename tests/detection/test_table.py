@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.detection.columns import bits_of, columns, flags_of
 from detector.detection.signals import WINDOW
-from detector.detection.table import CHUNK, Episode, SensorTable, StateError, WarmUp, bits_of, columns, flags_of
+from detector.detection.table import CHUNK, Episode, SensorTable, StateError, WarmUp
 
 SHAPES = [(1, 10), (1, 1), (3, 5)]
 

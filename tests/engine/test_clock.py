@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.detection.table import NEVER
+from detector.detection.columns import NEVER
 from detector.engine.clock import DAY, PartitionClock
 
 AHEAD = 2 * DAY

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detector.config.settings import FalseAlarms, LimitsConfig
-from detector.detection.frameprofile import build_frame_profile
 from detector.detection.framesignal import score_frames
+from detector.detection.profile import build_frame_profile
 from detector.detection.table import StateError
 from detector.engine import framequeue
 from detector.engine import slices as snapshots
-from detector.engine.framealerts import heatmap
+from detector.engine.alertwriter import heatmap
 from detector.engine.frames import FramesPipeline
 from detector.engine.slices import provenance_of
 from detector.streams.base import Batch, Message, Record, pack_state

@@ -13,8 +13,8 @@ import pytest
 
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Silence
-from detector.engine.journal import pack_entry
 from detector.engine.readings import ReadingsPipeline
+from detector.engine.slices import pack_entry
 from detector.streams.base import Message, pack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, alert_id, decode_alert

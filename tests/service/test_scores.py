@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
+from detector.engine.output import ScoredRows, traced
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import MAX_NUMBERS, ScoreStream
-from detector.engine.trace import ScoredRows, traced
 from detector.service.daemon import Clocks, Daemon
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard

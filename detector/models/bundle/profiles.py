@@ -10,8 +10,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from detector.arrays import Bools
-from detector.detection.frameprofile import FrameProfile
-from detector.detection.profile import HasPeaks, Profile
+from detector.detection.profile import Calibration, Profile
 from detector.detection.signals import WINDOW, signal_count
 from detector.errors import UserError, in_brief
 
@@ -56,7 +55,7 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check_peaks(ids, all_of_them)
 
 
-def check_usable_frames(profiles: Mapping[str, FrameProfile]) -> None:
+def check_usable_frames(profiles: Mapping[str, Calibration]) -> None:
     """The same of cameras."""
     if not profiles:
         return
@@ -79,7 +78,7 @@ def _check(
     _blame(ids, good.reshape(len(ids), -1).all(axis=1), f"`{name}` of {{}} is beyond what can be computed with")
 
 
-def _check_peaks(ids: Sequence[str], profiles: Sequence[HasPeaks]) -> None:
+def _check_peaks(ids: Sequence[str], profiles: Sequence[Calibration]) -> None:
     """Raise ValueError unless the peaks of each sensor, or camera, lead from any scored row to the last one."""
     runs = np.array([len(profile.peak_v) for profile in profiles])
     _blame(ids, runs > 0, "{} has no peaks")

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detector.arrays import F32, I64
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
-from detector.detection.framesignal import FrameModel, calibrate, score_frames
-from detector.detection.profile import MIN_ROWS
+from detector.detection.framesignal import FrameModel, normal_errors, score_frames
+from detector.detection.profile import MIN_ROWS, Calibration, build_frame_profile
 from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
 from detector.models.bundle.spec import FrameSpec
 from detector.models.runtime.onnx import OnnxRuntime
@@ -31,7 +30,7 @@ from detector.models.training.frame_sampling import (
 class Cameras:
     """At least 100 frames in all; `open_after` is the (n, m) of the cameras' alerts.
 
-    The frames held back calibrate the heat map, and make the profile of each camera that has 150 of them.
+    The frames held back say what errors are normal, and make the profile of each camera that has 150 of them.
     """
 
     frames: CameraFrames
@@ -60,13 +59,13 @@ class Cameras:
     def scorer(self, runtime: OnnxRuntime) -> FrameModel:
         """The model calibrated, ready to score; it knows no camera."""
         reconstruct = ScaledReconstruct(runtime, *self.scale)
-        calibration = calibrate(reconstruct, self._held_back())
-        return FrameModel(self.spec.kind, "", "", self.spec.image, reconstruct, calibration, {})
+        normal = normal_errors(reconstruct, self._held_back())
+        return FrameModel(self.spec.kind, "", "", self.spec.image, reconstruct, normal, {})
 
     def calibrate(self, runtime: OnnxRuntime, profiled: Callable[[int], None]) -> Calibrated:
         """Calibration, and the profiles of cameras; `profiled` is told after each camera how many are done."""
         scorer = self.scorer(runtime)
-        profiles: dict[str, FrameProfile] = {}
+        profiles: dict[str, Calibration] = {}
         for done, (camera, (times, frames)) in enumerate(self.frames.items(), 1):
             newest = held_back_part(frames)
             if camera is not None and len(newest) >= MIN_ROWS:
@@ -74,7 +73,7 @@ class Cameras:
                 profiles[camera], _ = build_frame_profile(times[-len(newest) :], signal, open_after=self.open_after)
             profiled(done)
         return Calibrated(
-            lambda path: save_frame_profiles(path, self.scale, scorer.calibration, profiles),
+            lambda path: save_frame_profiles(path, self.scale, scorer.normal, profiles),
             _numbers(score_frames(scorer, self._held_back()).tolist(), profiles),
         )
 
@@ -82,7 +81,7 @@ class Cameras:
         return np.concatenate([held_back_part(frames) for _, frames in self.frames.values()])
 
 
-def _numbers(signal: list[float], profiles: Mapping[str, FrameProfile]) -> dict[str, Any]:
+def _numbers(signal: list[float], profiles: Mapping[str, Calibration]) -> dict[str, Any]:
     """The frames held back in numbers."""
     return {
         "frames": len(signal),

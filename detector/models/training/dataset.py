@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from detector.arrays import F64, I64
-from detector.detection.table import SensorTable, columns
+from detector.detection.columns import columns
+from detector.detection.table import SensorTable
 from detector.detection.windows import Arrivals, admit
 from detector.streams.base import Batch
 from detector.wire.json_readings import ReadingDecoder

@@ -12,8 +12,8 @@ import pytest
 
 from detector.arrays import F32
 from detector.config.load import TrainingConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, examine, score_frames
+from detector.detection.profile import Calibration, build_frame_profile
 from detector.errors import OperationError, UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle, check_frames_fit, load_bundle, write_bundle
 from detector.models.bundle.frame_bundles import open_frame_model, save_frame_profiles
@@ -195,7 +195,7 @@ def test_a_bundle_is_opened_with_what_it_was_made_of(made: Bundle) -> None:
     assert list(model.profiles) == ["cam-0"]
     held = cameras_of(460)["cam-0"]
     again, _ = build_frame_profile(held[0][310:], score_frames(model, held[1][310:]), open_after=(3, 5))
-    for field in dataclasses.fields(FrameProfile):
+    for field in dataclasses.fields(Calibration):
         assert np.array_equal(getattr(model.profiles["cam-0"], field.name), getattr(again, field.name))
     together = np.concatenate([held[1][310:], cameras_of(460, 120)["cam-1"][1][96:]])
     assert max(examine(model, frame).heat.max() for frame in together) == pytest.approx(1.0, rel=1e-5)
@@ -264,7 +264,7 @@ def test_profiles_and_models_of_other_frames_are_refused(spec: FrameSpec, made: 
         spec,
         save_keras=lambda path: save(other, path),
         onnx=to_onnx(other, FrameSpec((8, 8))),
-        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), model.calibration, {}),
+        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), model.normal, {}),
         open_after=(3, 5),
         created=NOON,
     )

@@ -10,8 +10,8 @@ import pytest
 from detector.config.load import FieldsConfig, ReadingsConfig
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
+from detector.engine.output import ScoredRows, traced
 from detector.engine.readings import ReadingsPipeline
-from detector.engine.trace import ScoredRows, traced
 from detector.reports.rescoring import Recorded
 from detector.streams.base import Record
 from detector.wire.alerts import decode_alert
