@@ -7,7 +7,7 @@ has no fixed size (readings held back, a warm-up, an open episode) exists for fe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,7 +24,12 @@ SLICE_BYTES = 200_000
 CAMERA_BYTES = 9_000
 """What a camera takes beside its newest frame, at most: while it warms up."""
 Slots = NDArray[np.intp]
-_FORMAT = 1
+T = TypeVar("T")
+_FORMAT = 2
+_WHOLE_FORMAT = 1
+"""Of the release before: every cell of every sensor."""
+_FEW = 8
+"""Rows that a warm-up keeps in as little memory as there is."""
 
 
 class Episode(msgspec.Struct):
@@ -62,45 +67,67 @@ class Silence(msgspec.Struct):
 
 
 class WarmUp:
-    """Readings of which a profile will be made: `times` and `values`, the first `count` rows of them."""
+    """Readings of which a profile will be made: `times` (n,) and `values` (n, C).
+
+    Thousands of ids may come that say one thing each, so the first few rows are packed into one piece of bytes: one
+    row of one channel takes some 130 bytes, arrays of it would take 400.
+    """
+
+    __slots__ = ("_channels", "_few", "_rows", "count")
 
     def __init__(self, channels: int) -> None:
         self.count = 0
-        self._times = np.empty(64, dtype=np.int64)
-        self._values = np.empty((64, channels))
+        self._channels = channels
+        self._few = b""
+        self._rows: tuple[I64, F64] | None = None
 
     @property
     def times(self) -> I64:
-        return self._times[: self.count]
+        return self._arrays()[0][: self.count]
 
     @property
     def values(self) -> F64:
-        return self._values[: self.count]
+        return self._arrays()[1][: self.count]
 
     def extend(self, times: I64, values: F64) -> None:
         """Append rows (n,), (n, C)."""
         end = self.count + len(times)
-        if end > len(self._times):
-            self._grow(end)
-        self._times[self.count : end], self._values[self.count : end] = times, values
+        if end <= _FEW and self._rows is None:
+            words = np.empty((len(times), 1 + self._channels), dtype=np.int64)
+            words[:, 0] = times
+            words.view(np.float64)[:, 1:] = values
+            self._few += words.tobytes()
+        else:
+            all_times, all_values = self._with_room(end)
+            all_times[self.count : end], all_values[self.count : end] = times, values
         self.count = end
 
     def append(self, time: int, values: F64) -> None:
         """Append one row, its values (C,)."""
-        if self.count == len(self._times):
-            self._grow(self.count + 1)
-        self._times[self.count], self._values[self.count] = time, values
+        all_times, all_values = self._with_room(self.count + 1)
+        all_times[self.count], all_values[self.count] = time, values
         self.count += 1
 
-    def _grow(self, rows: int) -> None:
-        size = max(rows, 2 * len(self._times))
-        grown_times, grown_values = np.empty(size, dtype=np.int64), np.empty((size, self._values.shape[1]))
-        grown_times[: self.count], grown_values[: self.count] = self.times, self.values
-        self._times, self._values = grown_times, grown_values
-
     def drop_last(self, rows: int) -> None:
-        """Forget the newest rows, as many as there are of so many."""
+        """Forget the newest rows, all if there are fewer."""
+        self._with_room(self.count)
         self.count = max(self.count - rows, 0)
+
+    def _arrays(self) -> tuple[I64, F64]:
+        if self._rows is not None:
+            return self._rows
+        words = np.frombuffer(self._few, dtype=np.int64).reshape(-1, 1 + self._channels)
+        return words[:, 0].copy(), words[:, 1:].copy().view(np.float64)
+
+    def _with_room(self, rows: int) -> tuple[I64, F64]:
+        """Arrays that hold this many rows, the present ones first."""
+        times, values = self._arrays()
+        if self._rows is None or rows > len(times):
+            size = max(rows, 64, 2 * len(times))
+            grown = np.empty(size, dtype=np.int64), np.empty((size, self._channels))
+            grown[0][: self.count], grown[1][: self.count] = times[: self.count], values[: self.count]
+            self._rows, self._few = grown, b""
+        return self._rows
 
 
 Held = list[tuple[int, tuple[float, ...]]]
@@ -120,7 +147,15 @@ class _Packed(msgspec.Struct):
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
-    return {names[slot]: (one.times.tobytes(), one.values.tobytes()) for slot, one in readings.items() if slot in names}
+    chosen = _of(readings, names)
+    return {sensor_id: (one.times.tobytes(), one.values.tobytes()) for sensor_id, one in chosen.items()}
+
+
+def _of(beside: dict[int, T], names: dict[int, str]) -> dict[str, T]:
+    """What hangs beside some slots, by sensor id. A slice names few slots of many, or all of few."""
+    if len(names) < len(beside):
+        return {name: beside[slot] for slot, name in names.items() if slot in beside}
+    return {names[slot]: one for slot, one in beside.items() if slot in names}
 
 
 class StateError(ValueError):
@@ -152,6 +187,8 @@ class SensorTable:
         self._free: list[int] = []
         self._capacity = 0
         self._arrays: dict[str, NDArray[Any]] = {c.name: np.empty((0, *c.shape), dtype=c.dtype) for c in self.columns}
+        self._early = [column for column in self.columns if column.early]
+        self._profiled = [column for column in self.columns if not column.early]
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -171,7 +208,7 @@ class SensorTable:
             if slot >= self._capacity:
                 self._grow()
         self.slots[sensor_id] = slot
-        for column in self.columns:
+        for column in self._early:
             self._arrays[column.name][slot] = column.empty
         return slot
 
@@ -184,7 +221,7 @@ class SensorTable:
         self.ids[slot] = None
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
-        self._arrays["live"][slot] = False
+        self.set(slot, {"live": False})
         self._free.append(slot)
 
     def name(self, slot: int) -> str:
@@ -204,7 +241,10 @@ class SensorTable:
             self._arrays[name][slots] = value
 
     def set(self, slot: int, cells: dict[str, Any]) -> None:
-        """Write some cells of one sensor."""
+        """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none."""
+        if bool(cells.get("live", was_live := bool(self._arrays["live"][slot]))) != was_live:
+            for column in self._profiled:
+                self._arrays[column.name][slot] = 0 if was_live else column.empty
         for name, value in cells.items():
             self._arrays[name][slot] = value
 
@@ -214,17 +254,18 @@ class SensorTable:
 
     def pack(self, slots: Slots) -> bytes:
         """Everything about these sensors as bytes; `unpack` on an equal declaration restores it bit by bit."""
-        names = {int(slot): self.name(int(slot)) for slot in slots}
+        names = {slot: self.name(slot) for slot in slots.tolist()}
+        live = slots[self._arrays["live"][slots]]
         packed = _Packed(
             format=_FORMAT,
             layout=self._layout(),
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][slots].tobytes() for c in self.columns},
-            held={names[s]: held for s, held in self.held.items() if s in names and held},
+            cells={c.name: self._arrays[c.name][slots if c.early else live].tobytes() for c in self.columns},
+            held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
-            episodes={names[s]: episode for s, episode in self.episodes.items() if s in names},
-            silences={names[s]: silence for s, silence in self.silences.items() if s in names},
+            episodes=_of(self.episodes, names),
+            silences=_of(self.silences, names),
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -234,23 +275,31 @@ class SensorTable:
             packed = msgspec.msgpack.decode(data, type=_Packed)
         except msgspec.MsgspecError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        if packed.format != _FORMAT or not self._takes(packed.layout):
+        if packed.format not in (_FORMAT, _WHOLE_FORMAT) or not self._takes(packed.layout):
             raise StateError("the stored state was written with another configuration or version")
         slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
+        live = np.frombuffer(packed.cells["live"], dtype=np.bool_)
+        for slot in slots[self._arrays["live"][slots] & ~live].tolist():
+            self.set(slot, {"live": False})
         stored = {name: shape for name, _, shape in packed.layout}
         for column in self.columns:
+            chosen = np.ones_like(live) if column.early else live
             if column.name not in stored:
-                self._arrays[column.name][slots] = column.empty
+                self._arrays[column.name][slots[chosen]] = column.empty
                 continue
             shape = stored[column.name]
-            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype).reshape(len(slots), *shape)
+            whole = packed.format == _WHOLE_FORMAT
+            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype)
+            cells = cells.reshape(len(slots) if whole else int(chosen.sum()), *shape)
+            if whole:
+                cells = cells[chosen]
             if tuple(shape) != column.shape:
-                wider = np.full((len(slots), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
+                wider = np.full((len(cells), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
                 wider[:, column.shape[0] :] = cells
                 cells = wider[:, shape[0] :]
-            self._arrays[column.name][slots] = cells
+            self._arrays[column.name][slots[chosen]] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
             for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
                 beside.pop(slot, None)
@@ -291,7 +340,10 @@ class SensorTable:
         for column in self.columns:
             old = self._arrays[column.name]
             new = np.zeros((self._capacity, *column.shape), dtype=column.dtype)
-            new[: len(old)] = old
+            for begin in range(0, len(old), CHUNK):
+                part = old[begin : begin + CHUNK]
+                if column.early or part.view(np.uint8).any():
+                    new[begin : begin + CHUNK] = part
             self._arrays[column.name] = new
 
 
