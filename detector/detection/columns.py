@@ -48,8 +48,9 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("newest", "i8", (), NEVER, early=True),
         Column("late_run", "i2", (), 0, early=True),
         Column("restart", "?", (), False, early=True),
-        # partition clock at the last accepted reading, and the record of the newest row
+        # partition clock at the last accepted reading, its record, and the record of the newest row
         Column("clock", "i8", (), NEVER, early=True),
+        Column("heard", "i8", (), -1, added=True, early=True),
         Column("offset", "i8", (), -1, early=True),
         # a silent episode ended, and nothing was heard since (see silence.py)
         Column("unheard", "?", (), False, added=True, early=True),
@@ -78,7 +79,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("variance", "f8", (signals,), 1.0),
         Column("count", "f8", (), 0.0),
         Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
-        Column("score", "f8", (), math.nan, early=True),
+        Column("score", "f8", (), math.nan),
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),

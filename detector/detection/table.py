@@ -6,6 +6,8 @@ has no fixed size (readings held back, a warm-up, an open episode) exists for fe
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -69,65 +71,72 @@ class Silence(msgspec.Struct):
 class WarmUp:
     """Readings of which a profile will be made: `times` (n,) and `values` (n, C).
 
-    Thousands of ids may come that say one thing each, so the first few rows are packed into one piece of bytes: one
-    row of one channel takes some 130 bytes, arrays of it would take 400.
+    Thousands of ids may come that say one thing each. So the first rows are packed into one piece of bytes: a row of
+    one channel takes some 110 bytes, and would take 400 in arrays.
     """
 
-    __slots__ = ("_channels", "_few", "_rows", "count")
+    __slots__ = ("_channels", "_rows")
 
     def __init__(self, channels: int) -> None:
-        self.count = 0
         self._channels = channels
-        self._few = b""
-        self._rows: tuple[I64, F64] | None = None
+        self._rows: bytes | _Rows = b""
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        rows = self._rows
+        return len(rows) // (8 + 8 * self._channels) if isinstance(rows, bytes) else rows.count
 
     @property
     def times(self) -> I64:
-        return self._arrays()[0][: self.count]
+        return self._unpacked().times[: self.count]
 
     @property
     def values(self) -> F64:
-        return self._arrays()[1][: self.count]
+        return self._unpacked().values[: self.count]
 
     def extend(self, times: I64, values: F64) -> None:
         """Append rows (n,), (n, C)."""
-        end = self.count + len(times)
-        if end <= _FEW and self._rows is None:
+        if isinstance(self._rows, bytes) and self.count + len(times) <= _FEW:
             words = np.empty((len(times), 1 + self._channels), dtype=np.int64)
             words[:, 0] = times
             words.view(np.float64)[:, 1:] = values
-            self._few += words.tobytes()
+            self._rows += words.tobytes()
         else:
-            all_times, all_values = self._with_room(end)
-            all_times[self.count : end], all_values[self.count : end] = times, values
-        self.count = end
+            self._rows = rows = self._unpacked()
+            rows.extend(times, values)
 
     def append(self, time: int, values: F64) -> None:
         """Append one row, its values (C,)."""
-        all_times, all_values = self._with_room(self.count + 1)
-        all_times[self.count], all_values[self.count] = time, values
-        self.count += 1
+        self.extend(np.array([time]), values[None])
 
     def drop_last(self, rows: int) -> None:
         """Forget the newest rows, all if there are fewer."""
-        self._with_room(self.count)
-        self.count = max(self.count - rows, 0)
+        self._rows = kept = self._unpacked()
+        kept.count = max(kept.count - rows, 0)
 
-    def _arrays(self) -> tuple[I64, F64]:
-        if self._rows is not None:
+    def _unpacked(self) -> _Rows:
+        if not isinstance(self._rows, bytes):
             return self._rows
-        words = np.frombuffer(self._few, dtype=np.int64).reshape(-1, 1 + self._channels)
-        return words[:, 0].copy(), words[:, 1:].copy().view(np.float64)
+        words = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 1 + self._channels)
+        return _Rows(words[:, 0].copy(), words[:, 1:].copy().view(np.float64))
 
-    def _with_room(self, rows: int) -> tuple[I64, F64]:
-        """Arrays that hold this many rows, the present ones first."""
-        times, values = self._arrays()
-        if self._rows is None or rows > len(times):
-            size = max(rows, 64, 2 * len(times))
-            grown = np.empty(size, dtype=np.int64), np.empty((size, self._channels))
-            grown[0][: self.count], grown[1][: self.count] = times[: self.count], values[: self.count]
-            self._rows, self._few = grown, b""
-        return self._rows
+
+class _Rows:
+    """Arrays that grow: the first `count` rows of them are there."""
+
+    def __init__(self, times: I64, values: F64) -> None:
+        self.times, self.values, self.count = times, values, len(times)
+
+    def extend(self, times: I64, values: F64) -> None:
+        end = self.count + len(times)
+        if end > len(self.times):
+            size = max(end, 64, 2 * len(self.times))
+            grown = np.empty(size, dtype=np.int64), np.empty((size, self.values.shape[1]))
+            grown[0][: self.count], grown[1][: self.count] = self.times[: self.count], self.values[: self.count]
+            self.times, self.values = grown
+        self.times[self.count : end], self.values[self.count : end] = times, values
+        self.count = end
 
 
 Held = list[tuple[int, tuple[float, ...]]]
@@ -339,12 +348,21 @@ class SensorTable:
         self._capacity += max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
         for column in self.columns:
             old = self._arrays[column.name]
-            new = np.zeros((self._capacity, *column.shape), dtype=column.dtype)
+            new = _untouched((self._capacity, *column.shape), column.dtype)
             for begin in range(0, len(old), CHUNK):
                 part = old[begin : begin + CHUNK]
                 if column.early or part.view(np.uint8).any():
                     new[begin : begin + CHUNK] = part
             self._arrays[column.name] = new
+
+
+def _untouched(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Zeros in memory that takes no room before something else is written. (`np.zeros` may reuse some that does.)"""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 
 def camera_table(shape: tuple[int, int], last_scores: int) -> SensorTable:
