@@ -56,10 +56,20 @@ class Announcer:
         self._announcements: list[Announcement] = []
         self.offsets: I64 = np.empty(0, dtype=np.int64)
         self.clocks: I64 = np.empty(0, dtype=np.int64)
+        self._begin = self._end = 0
 
     def begin_batch(self, offsets: I64, clocks: I64) -> None:
         """Start collecting for a batch."""
+        self.begin_run(0, len(offsets))
         self.offsets, self.clocks, self._announcements = offsets, clocks, []
+
+    def begin_run(self, begin: int, end: int) -> None:
+        """Go on with the records begin .. end - 1, through which the clock only rises."""
+        self._begin, self._end = begin, end
+
+    def passing(self, deadline: int) -> int:
+        """The first record of the run after which the clock is beyond the deadline."""
+        return self._begin + int(np.searchsorted(self.clocks[self._begin : self._end], deadline, side="right"))
 
     def collected(self) -> list[Announcement]:
         """What the batch led to, in order."""
@@ -99,7 +109,7 @@ class Announcer:
         """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
         episode = self.table.episodes[slot]
         while episode.update_at is not None and now > episode.update_at:
-            self.update(slot, int(np.searchsorted(self.clocks, episode.update_at, side="right")))
+            self.update(slot, self.passing(episode.update_at))
 
     def end(self, slot: int, reason: CloseReason, key: Key) -> None:
         """Close an episode from outside: gap, eviction, longest duration."""
@@ -199,7 +209,7 @@ class _Sensor:
             tick = timer - 1 if on_time else event
             peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
             if on_time:
-                record = int(np.searchsorted(owner.clocks, episode.update_at or 0, side="right"))
+                record = owner.passing(episode.update_at or 0)
                 key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
             else:
                 record, key = int(self._records[tick]), self._key(tick)

@@ -120,7 +120,7 @@ class FramesPipeline(PartitionPipeline):
         frames = [one for one in found if isinstance(one, Frame)]
         owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
         times = np.array([frame.time for frame in frames], dtype=np.int64)
-        for run in self._runs(records, times, owners, output):
+        for run in self._runs(records, times, owners, lambda i: frames[i].camera, output):
             for segment in self._segments(run):
                 self._take_in(run, frames, segment)
         return self._arrive(portions[-1].position, output)
@@ -137,6 +137,7 @@ class FramesPipeline(PartitionPipeline):
             new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
         self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         rows, tally = admit(self._table, arrivals, 0)
         total = run.output.tally
         for name in ("accepted", "late", "duplicate", "resets"):

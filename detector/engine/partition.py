@@ -7,14 +7,14 @@ fire between them, what is stored, and how a later process takes it up.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import Callable, Iterator, KeysView, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from detector.arrays import I64
+from detector.arrays import I64, Bools
 from detector.detection.columns import NEVER
 from detector.detection.faultmemory import NO_COPY
 from detector.detection.profile import Calibration, peaks_of_suffix
@@ -22,7 +22,7 @@ from detector.detection.table import SensorTable, StateError
 from detector.detection.threshold import HORIZON, first_reservoir
 from detector.engine.announcer import Announcer
 from detector.engine.budget import Budget, budget_of
-from detector.engine.clock import PartitionClock
+from detector.engine.clock import DAY, Heard, PartitionClock
 from detector.engine.output import Output
 from detector.engine.overview import Overview
 from detector.engine.resumption import take_budget, take_journal
@@ -277,25 +277,40 @@ class PartitionPipeline(ABC):
             output.dead_letters.append(letter)
         output.refused = [reject.record for reject in rejects]
 
-    def _runs(self, records: Sequence[Record], times: I64, owners: I64, output: Output) -> Iterator[Run]:
+    def _runs(
+        self, records: Sequence[Record], times: I64, owners: I64, name: Callable[[int], str], output: Output
+    ) -> Iterator[Run]:
         """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
 
-        A run ends where the clock jumps. A batch without elements has none.
+        `name` gives the sensor of an element. A run ends where the clock jumps. A batch without elements has none.
         """
         if not len(times):
             return
         output.first_time = int(times[0])
         count, before = len(records), self._clock.now
         offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
-        clocks, jumps = self._clock.advance(times, owners, count)
+        clocks, jumps = self._clock.advance(times, owners, offsets, Heard(name, self._heard_of_late, self._heard_since))
         self._announcer.begin_batch(offsets, clocks)
         cuts = {0: 0}
         for record, jump in jumps:
             cuts[record] = cuts.get(record, 0) + jump
         for begin, end in pairwise((*cuts, count)):
+            self._announcer.begin_run(begin, end)
             yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
             before = int(clocks[end - 1])
         self._collect_announcements(output)
+
+    def _heard_of_late(self, now: int) -> set[str]:
+        """The sensors whose last reading came within a day of the clock `now`."""
+        return self._named(self._table["clock"] > now - DAY)
+
+    def _heard_since(self, offset: int) -> set[str]:
+        """The sensors whose last reading came at this offset or later."""
+        return self._named(self._table["heard"] >= offset)
+
+    def _named(self, chosen: Bools) -> set[str]:
+        slots = self._table.occupied()
+        return {self._table.name(slot) for slot in slots[chosen[slots]].tolist()}
 
     def _segments(self, run: Run) -> Iterator[Segment]:
         """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""

@@ -111,7 +111,7 @@ class ReadingsPipeline(PartitionPipeline):
         output = Output(records=len(batch.records), excluded=len(decoded.times) - len(readings.times))
         self._refuse(batch.records, readings.rejects, output)
         owners = np.repeat(readings.records, readings.counts)
-        for run in self._runs(batch.records, readings.times, owners, output):
+        for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
             for segment in self._segments(run):
                 self._take_in(run, readings, segment)
         return self._arrive(batch.next_offset, output)
@@ -136,6 +136,7 @@ class ReadingsPipeline(PartitionPipeline):
             new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
         self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         total = run.output.tally

@@ -49,6 +49,7 @@ class _Slice(msgspec.Struct):
     ids: list[str | None]  # of the slots from `begin` on
     sensors: bytes
     resumed: dict[int, int] = {}
+    run: tuple[int, str | None, int, int, int] | None = None  # of the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def pack_slice(
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = table.pack(slots)
     return msgspec.msgpack.encode(
-        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed)
+        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed, clock.run)
     )
 
 
@@ -159,7 +160,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         table["known"][slots] = one.position
     oldest = found[0]
     table.resumed = oldest.resumed
-    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), provenance)
+    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead).with_run(oldest.run), provenance)
 
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:

@@ -82,6 +82,10 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
+    def sensor_of(self, index: int) -> str:
+        """The sensor of one reading."""
+        return self.ids[int(np.searchsorted(np.cumsum(self.counts), index, side="right"))]
+
     def only(self, kept: Bools) -> Readings:
         """Some of the readings (n,), with all rejects."""
         runs = np.repeat(np.arange(len(self.ids)), self.counts)
