@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from detector.errors import UserError
+from detector.cli import options
 
 if TYPE_CHECKING:
     from detector.service.signals import StopSignals
@@ -20,16 +20,35 @@ def add_parser(subparsers: Any) -> None:
         description="Reads sensor readings and camera frames, scores them and publishes alert episodes, until it is "
         "stopped.",
     )
-    parser.add_argument("--input", metavar="PATH|-", help="a CSV or JSON lines file, a directory of streams, or stdin")
-    parser.add_argument("--output", metavar="PATH|-", help="a file for alerts, a directory of streams, or stdout")
-    parser.add_argument("--sensor", metavar="ID", help="the sensor of readings that name none (default: file name)")
-    parser.add_argument("--interval", metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s")
+    parser.add_argument(
+        "--input",
+        type=options.place,
+        metavar="PATH|-",
+        help="a CSV or JSON lines file, a directory of streams, or stdin",
+    )
+    parser.add_argument(
+        "--output", type=options.place, metavar="PATH|-", help="a file for alerts, a directory of streams, or stdout"
+    )
+    parser.add_argument(
+        "--sensor",
+        type=options.sensor_id,
+        metavar="ID",
+        help="the sensor of readings that name none (default: file name)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=options.duration,
+        metavar="D",
+        help="time between rows of a CSV file without timestamps, e.g. 1s",
+    )
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
-    parser.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
-    parser.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
+    shown.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")
     parser.add_argument(
         "--skip-to",
+        type=options.topic_offset,
         metavar="TOPIC:PARTITION:OFFSET",
         action="append",
         default=[],
@@ -48,20 +67,17 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     # Here, because `detector run --help` needs none of it.
     from detector.cli.live import live_view
-    from detector.cli.options import duration_option, place_option, sensor_option
     from detector.service.assemble import RunOptions, serve
 
-    if args.live and args.plain:
-        raise UserError("both are given", where="--live, --plain", todo="Leave one out")
-    options = RunOptions(
-        input=place_option("--input", args.input),
-        output=place_option("--output", args.output),
-        sensor=sensor_option(args.sensor),
-        interval=duration_option("--interval", args.interval),
+    chosen = RunOptions(
+        input=args.input,
+        output=args.output,
+        sensor=args.sensor,
+        interval=args.interval,
         until_end=args.until_end,
         fresh=args.fresh,
-        skip_to=args.skip_to,
+        skip_to=dict(args.skip_to),
     )
-    view = partial(live_view, asked=args.live, plain=args.plain, alerts_on_stdout=options.output == "-")
-    serve(args.config, options, signals, load=args.reload, view=view)
+    view = partial(live_view, asked=args.live, plain=args.plain, alerts_on_stdout=args.output == "-")
+    serve(args.config, chosen, signals, load=args.reload, view=view)
     return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +45,7 @@ class RunOptions:
     """What the command line says beside the configuration.
 
     `input` and `output` are places of the files to use instead of configured streams; `sensor` and `interval` (ns) what
-    readings lack that name none and rows that have no time; `skip_to` is TOPIC:PARTITION:OFFSET of what to pass over.
+    readings lack that name none and rows that have no time; `skip_to` the offsets to go on at.
     """
 
     input: str | None = None
@@ -54,7 +54,7 @@ class RunOptions:
     interval: int | None = None
     until_end: bool = False
     fresh: bool = False
-    skip_to: Sequence[str] = ()
+    skip_to: Mapping[Partition, int] = field(default_factory=dict)
 
 
 def serve(
@@ -168,12 +168,19 @@ def make_kafka_streams(
             "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
         )
     state_topics, outputs = kafka_topics(config)
+    for partition in options.skip_to:
+        if partition.stream not in state_topics:
+            raise UserError(
+                f"{partition.stream} is no input, which are {', '.join(state_topics)}",
+                where="--skip-to",
+                todo="Name one of them",
+            )
     return KafkaStreams(
         config.streams.kafka,
         config.state,
         state_topics=state_topics,
         outputs=outputs,
-        skip_to=dict(parse_skip(text, list(state_topics)) for text in options.skip_to),
+        skip_to=options.skip_to,
         until_end=options.until_end,
         on_waiting=waiting,
         tick=pulse,
@@ -197,16 +204,3 @@ def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
 def make_score_stream(config: Config) -> ScoreStream | None:
     """What the scores of the readings go through, if they are asked for."""
     return None if config.output.scores is None else ScoreStream(config.output.scores, config.readings.channels)
-
-
-def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:
-    """TOPIC:PARTITION:OFFSET of one of the input streams. Raises UserError."""
-    stream, _, rest = text.partition(":")
-    number, _, offset = rest.partition(":")
-    if not (number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
-        raise UserError(f"{text} is no place to go on", where="--skip-to", todo="Write TOPIC:PARTITION:OFFSET")
-    if stream not in streams:
-        raise UserError(
-            f"{stream} is no input, which are {', '.join(streams)}", where="--skip-to", todo="Name one of them"
-        )
-    return Partition(stream, int(number)), int(offset)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from detector.config.load import Config, load_config
-from detector.service.assemble import RunOptions, kafka_topics, make_streams
+from detector.errors import UserError
+from detector.service.assemble import RunOptions, kafka_topics, make_kafka_streams, make_streams
+from detector.service.web.server import Health
+from detector.streams.base import Partition
 
 
 @pytest.fixture
@@ -35,3 +38,24 @@ def test_streams_lie_where_the_configuration_or_the_options_say(config: Config, 
     assert streams.outputs["anomaly-alerts"] == tmp_path / "out.jsonl"
     assert streams.until_end is True
     assert not data.exists(), "nothing is opened here"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            RunOptions(skip_to={Partition("elsewhere", 0): 7}),
+            "elsewhere is no input, which are sensor-readings",
+        ),
+        (RunOptions(fresh=True), "on Kafka there is no checkpoint to forget (--fresh)"),
+    ],
+)
+def test_what_makes_no_sense_on_kafka_is_refused(config: Config, options: RunOptions, says: str) -> None:
+    with pytest.raises(UserError) as refused:
+        make_kafka_streams(config, options, health=Health(), pulse=lambda: None)
+    assert says in str(refused.value)
+
+
+def test_files_have_no_offsets_to_go_on_at(config: Config) -> None:
+    with pytest.raises(UserError, match="only Kafka has offsets to skip to"):
+        make_streams(config, RunOptions(skip_to={Partition("sensor-readings", 0): 7}))

@@ -11,7 +11,7 @@ from detector.engine.frames import FramesPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
 from detector.errors import UserError
-from detector.service.assemble import RunOptions, input_streams, kafka_topics, make_streams, parse_skip
+from detector.service.assemble import RunOptions, input_streams, kafka_topics, make_streams
 from detector.service.pipelines import load_frame_model, make_engine
 from detector.streams.base import Partition
 from tests.tiny import tiny_bundle
@@ -58,7 +58,6 @@ def test_streams_follow_what_is_enabled(tmp_path: Path) -> None:
     assert kafka_topics(frames)[0] == {"image-frames": "detector-frames-state"}
     streams = make_streams(both, RunOptions())
     assert streams.inputs == {name: tmp_path / "data" / f"{name}.jsonl" for name in input_streams(both)}
-    assert parse_skip("image-frames:2:7", input_streams(both)) == (Partition("image-frames", 2), 7)
 
 
 def test_a_model_of_readings_is_none_of_frames(tmp_path: Path) -> None:
