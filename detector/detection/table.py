@@ -68,6 +68,14 @@ class Silence(msgspec.Struct):
     muted: bool
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why a sensor is set aside: its rows from the record at `offset` on are left out by this release."""
+
+    offset: int
+    stage: str
+    release: str
+
+
 class WarmUp:
     """Readings of which a profile will be made: `times` (n,) and `values` (n, C).
 
@@ -153,6 +161,7 @@ class _Packed(msgspec.Struct):
     episodes: dict[str, Episode]
     relearning: dict[str, tuple[bytes, bytes]] = {}
     silences: dict[str, Silence] = {}
+    failed: dict[str, Failure] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -191,6 +200,8 @@ class SensorTable:
         self.silences: dict[int, Silence] = {}
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than so many ns the last time (see silence.py)."""
+        self.failed: dict[int, Failure] = {}
+        """Sensors that are set aside."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -230,8 +241,18 @@ class SensorTable:
         self.ids[slot] = None
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
+        self.failed.pop(slot, None)
         self.set(slot, {"live": False})
         self._free.append(slot)
+
+    def fail(self, slot: int, failure: Failure) -> None:
+        """Set a sensor aside: nothing is kept of it but the failure."""
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+            beside.pop(slot, None)
+        known = {name: self._arrays[name][slot] for name in ("known", "rules")}
+        empty = {column.name: column.empty for column in self._early}
+        self.set(slot, empty | known | {"heard": failure.offset})
+        self.failed[slot] = failure
 
     def name(self, slot: int) -> str:
         """The sensor id of an occupied slot."""
@@ -275,6 +296,7 @@ class SensorTable:
             relearning=_packed(self.relearning, names),
             episodes=_of(self.episodes, names),
             silences=_of(self.silences, names),
+            failed=_of(self.failed, names),
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -310,8 +332,10 @@ class SensorTable:
                 cells = wider[:, shape[0] :]
             self._arrays[column.name][slots[chosen]] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
                 beside.pop(slot, None)
+            if sensor_id in packed.failed:
+                self.failed[slot] = packed.failed[sensor_id]
             if sensor_id in packed.silences:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:

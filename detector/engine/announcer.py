@@ -7,6 +7,7 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
 
 Key = tuple[int, int, int, str]
+Saved = tuple[int, dict[int, Episode]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,23 @@ class Announcer:
     def passing(self, deadline: int) -> int:
         """The first record of the run after which the clock is beyond the deadline."""
         return self._begin + int(np.searchsorted(self.clocks[self._begin : self._end], deadline, side="right"))
+
+    def save(self) -> Saved:
+        """What `undo` goes back to."""
+        open_now = self.table.episodes
+        return len(self._announcements), {slot: copy(episode) for slot, episode in open_now.items()}
+
+    def undo(self, saved: Saved) -> None:
+        """Take back what was announced since."""
+        count, self.table.episodes = saved
+        del self._announcements[count:]
+
+    def abandon(self, slot: int, key: Key) -> None:
+        """Close the episode of a sensor that is set aside, with a message that shows nothing of it."""
+        episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
+        offset, now = int(self.offsets[key[0]]), int(self.clocks[key[0]])
+        message = self.writer.abandoned(sensor_id, episode, now, offset)
+        self.publish(key, sensor_id, message, "closed", episode)
 
     def collected(self) -> list[Announcement]:
         """What the batch led to, in order."""

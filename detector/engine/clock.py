@@ -17,23 +17,33 @@ RUN_LIMIT = 20
 class Heard:
     """Who was heard on a partition, as the clock has to know it.
 
-    `name` gives the sensor of a reading of the batch, by its index. `of_late` gives the ids of the sensors heard before
-    the batch within a day of the clock `now`. `since` gives those that were heard before the batch at an offset from
-    the one given on.
+    `name` gives the sensor of a reading of the batch, by its index. `after` gives the ids of the sensors whose last
+    reading before the batch came when the clock was beyond a time. `since` gives those whose last reading before the
+    batch has an offset from the one given on. `within`: how long ago counts as heard, ns; nobody is forgotten so soon.
     """
 
     def __init__(
         self,
         name: Callable[[int], str],
-        of_late: Callable[[int], set[str]] = lambda _: set(),
+        after: Callable[[int], set[str]] = lambda _: set(),
         since: Callable[[int], set[str]] = lambda _: set(),
+        within: int = DAY,
     ) -> None:
-        self.name, self.of_late, self.since = name, of_late, since
+        self.name, self.after, self.since, self.within = name, after, since, within
 
 
 def _is_looked_at(count: int) -> bool:
     """Whether everybody is asked after this many readings in a row: it is dear, so seldom in a long run."""
     return count == RUN_LIMIT or count & (count - 1) == 0
+
+
+def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64) -> set[str]:
+    """Who was heard shortly before the i-th reading of a batch, by the clock `now`; see `_one_by_one`."""
+    # A jump moves everybody's last reading along.
+    at = after[1 : i + 1] + drifts[i] - drifts[1 : i + 1]
+    return heard.after(now - int(drifts[i]) - heard.within) | {
+        heard.name(j) for j in np.flatnonzero(at > now - heard.within).tolist()
+    }
 
 
 class PartitionClock:
@@ -84,19 +94,20 @@ class PartitionClock:
         return after[np.searchsorted(owners, np.arange(len(offsets)), side="right")], jumps
 
     def _one_by_one(self, times: I64, owners: I64, offsets: I64, heard: Heard, after: I64) -> list[tuple[int, int]]:
-        jumps = []
+        jumps: list[tuple[int, int]] = []
         now = self.now
+        drifts = np.zeros(len(times) + 1, dtype=np.int64)  # by how much the clock has jumped before each reading
         for i, (time, record) in enumerate(zip(times.tolist(), owners.tolist(), strict=True)):
             jump = 0
             if now == NEVER:
                 now = time
             elif time > now + DAY:
                 self._forget_behind()
-                if self._believed(i, time, now, heard):
+                if self._believed(i, time, now, heard, after, drifts):
                     jump = time - now
             elif time < now - DAY:
                 self._forget_ahead()
-                if self._all_behind(i, time, now, int(offsets[record]), heard):
+                if self._all_behind(i, time, now, int(offsets[record]), heard, after, drifts):
                     jump = self.behind_newest - now
             else:
                 now = max(now, time)
@@ -108,9 +119,10 @@ class PartitionClock:
                 self._forget_ahead()
                 self._forget_behind()
             after[i + 1] = now
+            drifts[i + 1] = drifts[i] + jump
         return jumps
 
-    def _believed(self, i: int, time: int, now: int, heard: Heard) -> bool:
+    def _believed(self, i: int, time: int, now: int, heard: Heard, after: I64, drifts: I64) -> bool:
         """Take in a reading beyond a day ahead; whether the clock follows."""
         name = heard.name(i)
         if not self.ahead:
@@ -125,9 +137,9 @@ class PartitionClock:
             return True
         if not _is_looked_at(self.ahead):
             return False
-        return heard.of_late(now) | {heard.name(j) for j in range(i)} <= {name}
+        return _heard_of_late(i, now, heard, after, drifts) <= {name}
 
-    def _all_behind(self, i: int, time: int, now: int, offset: int, heard: Heard) -> bool:
+    def _all_behind(self, i: int, time: int, now: int, offset: int, heard: Heard, after: I64, drifts: I64) -> bool:
         """Take in a reading beyond a day behind; whether the clock follows."""
         if not self.behind:
             self.behind_since, self.behind_newest = offset, time
@@ -138,8 +150,7 @@ class PartitionClock:
         run = {heard.name(j) for j in range(max(i + 1 - self.behind, 0), i + 1)}
         if self.behind > i + 1:
             run |= heard.since(self.behind_since)
-        earlier = {heard.name(j) for j in range(max(i + 1 - self.behind, 0))}
-        return heard.of_late(now) | earlier <= run
+        return _heard_of_late(i, now, heard, after, drifts) <= run
 
     @property
     def run(self) -> tuple[int, str | None, int, int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,14 +21,15 @@ from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
 from detector.detection.profile import Calibration, build_frame_profile
 from detector.detection.table import Slots, WarmUp, camera_table
+from detector.detection.usable import check_usable_frames
 from detector.detection.windows import Arrivals, WindowRows, admit
 from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer
-from detector.engine.framequeue import FrameQueue
+from detector.engine.framequeue import FrameQueue, Unforeseen
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output
 from detector.engine.overview import Overview, camera_overview
-from detector.engine.partition import PartitionPipeline, Run, Segment
+from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
 from detector.engine.resumption import take_model, warm_up_again
 from detector.engine.silence import FOREVER
 from detector.engine.slices import Provenance, frame_settings_of
@@ -35,7 +37,7 @@ from detector.engine.timers import Timers
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
-from detector.wire.readings import Reject
+from detector.wire.readings import INTERNAL, Reject
 
 
 class FramesPipeline(PartitionPipeline):
@@ -87,7 +89,7 @@ class FramesPipeline(PartitionPipeline):
 
         What is run again is decoded at once, so that nothing is pending where the restored state goes live.
         """
-        self._queue.add(batch)
+        self._queue.add(batch, self._left_out)
         return self._deal(all_of_it=self.restoring)
 
     def advance(self) -> Output:
@@ -110,12 +112,15 @@ class FramesPipeline(PartitionPipeline):
             return Output("frames")
         records = [record for portion in portions for record in portion.records]
         found = [one for portion in portions for one in portion.decoded.result()]
-        rejects = [
-            Reject(number, one.reason, one.message, None)
-            for number, one in enumerate(found)
-            if isinstance(one, NoFrame)
-        ]
         output = Output("frames", records=len(records))
+        rejects = []
+        for number, one in enumerate(found):
+            if isinstance(one, NoFrame):
+                rejects.append(Reject(number, one.reason, one.message, None))
+            elif isinstance(one, Unforeseen):
+                rejects.append(Reject(number, "internal", INTERNAL, None))
+                output.internal.append(one.traceback)
+                self.leave_out([records[number].offset])
         self._refuse(records, rejects, output)
         frames = [one for one in found if isinstance(one, Frame)]
         owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
@@ -136,6 +141,7 @@ class FramesPipeline(PartitionPipeline):
         if self.restoring:
             new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
+        arrivals = self._heed_failures(run, arrivals)
         self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
         self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         rows, tally = admit(self._table, arrivals, 0)
@@ -170,12 +176,13 @@ class FramesPipeline(PartitionPipeline):
 
     def _blocks(self, run: Run, rows: WindowRows, frames: F32, signal: F64) -> None:
         """Score spans of frames: a camera's span ends before a restart, and where its warm-up is over."""
+        rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(run, int(slots[i]), rows, int(at[i]))
+                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             for i in np.flatnonzero(~self._table["live"][slots]).tolist():
                 used = self._warm_up(run, int(slots[i]), rows, slice(int(at[i]), int(end[i])), frames, signal)
@@ -183,20 +190,26 @@ class FramesPipeline(PartitionPipeline):
             live = position[groups] == at
             live &= self._table["live"][slots]
             if live.any():
-                self._block(run, slots[live], at[live], end[live], rows, frames, signal)
+                spans = Spans(groups[live], at[live], end[live])
+                attempt = partial(self._block, run, rows, frames, signal)
+                failed = self._guarded(run, rows, spans, attempt)
                 position[groups[live]] = end[live]
+                if failed:
+                    position[failed] = rows.last[failed]
+            for i in np.flatnonzero([int(slot) in self._table.failed for slot in slots.tolist()]).tolist():
+                position[groups[i]] = rows.last[groups[i]]
 
-    def _block(
-        self, run: Run, slots: Slots, begin: Slots, end: Slots, rows: WindowRows, frames: F32, signal: F64
-    ) -> None:
-        block = FrameBlock(self._table, slots, begin, end, rows.times, frames, signal, rows.records)
+    def _block(self, run: Run, rows: WindowRows, frames: F32, signal: F64, spans: Spans) -> None:
+        slots = rows.slots[spans.groups]
+        block = FrameBlock(self._table, slots, spans.begin, spans.end, rows.times, frames, signal, rows.records)
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
+        self._announcer.follow(block, scored)
+        self._table.put(block.slots, scored.cells)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
         output.scores.append(scored.u[block.tick, block.sensor])
         output.errors.append(block.signal)
-        self._announcer.follow(block, scored)
         block.store(self._table, run.offsets)
 
     def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:
@@ -209,7 +222,12 @@ class FramesPipeline(PartitionPipeline):
             self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
             self._table["frame"][slot] = frames[used - 1]
         if warming.count >= self._config.warmup:
-            profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
+            try:
+                profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
+                check_usable_frames({self._table.name(slot): profile})
+            except Exception as error:
+                self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
+                return int(span.stop)
             times = warming.times[-self._open_after[1] :]
             cells = {"recent": recent, "times": times, "filled": len(times)}
             self._table.set(slot, self._cells_of(slot, profile) | cells)

@@ -8,7 +8,7 @@ the settings it was run with before: every slice names its *provenance*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ SLICE_SENSORS = 64
 
 PROVENANCE_ENTRY = "\0basis"
 """The journal's entry that names the provenance while there are no slices; no sensor has an id with a NUL in front."""
+
+
+LEFT_OUT_ENTRY = "\0internal"
+"""The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
 
 
 class Provenance(NamedTuple):
@@ -110,6 +114,19 @@ def provenance_of(data: bytes) -> Provenance | None:
 def pack_provenance(provenance: Provenance) -> bytes:
     """The value of the journal's entry `PROVENANCE_ENTRY`."""
     return msgspec.msgpack.encode(_Head(*provenance))
+
+
+def pack_left_out(offsets: Collection[int]) -> bytes:
+    """The value of the journal's entry `LEFT_OUT_ENTRY`: the offsets of records that count for nothing in a replay."""
+    return msgspec.msgpack.encode(sorted(offsets))
+
+
+def unpack_left_out(data: bytes) -> set[int]:
+    """What `pack_left_out` packed. Raises StateError."""
+    try:
+        return set(msgspec.msgpack.decode(data, type=list[int]))
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
 
 
 def _common(provenances: Sequence[Provenance]) -> Provenance:

@@ -174,7 +174,7 @@ def test_a_pause_of_a_day_and_more_counts_for_nobody() -> None:
     pause = together(*back, ticks("b", (0, 50)), ticks("c", (0, 89)))
     config = patient(critical_ratio=5.0)
     found = alerts(pause, config)
-    # The clock moves with the twentieth reading of the two after the pause. Before it b had been missed for 40 s and c for none.
+    # The clock moves with the twentieth reading after the pause. Before it b had been missed for 40 s and c for none.
     assert [(one.event, one.sensor_id, second(one.started_at)) for one in found] == [
         ("opened", "b", 49), ("opened", "c", days + 9), ("updated", "b", 49), ("updated", "c", days + 9),
     ]  # fmt: skip

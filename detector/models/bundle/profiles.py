@@ -1,19 +1,15 @@
-"""Profiles in a bundle: how their file is read, and whether profiles can be judged by."""
+"""Profiles in a bundle: how their file is read."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from detector.errors import UserError, in_brief
 
 Loaded = TypeVar("Loaded")
-
-_POSITIVE: Final = float(np.finfo(np.float64).tiny)
 
 
 def read_profiles(path: Path, load: Callable[[Path], Loaded]) -> Loaded:
