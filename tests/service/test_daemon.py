@@ -395,7 +395,7 @@ def test_what_happens_is_counted(process: Callable[..., Process], records: list[
     ]
     one = process(Streams([*records, *odd]))
     published = one.run()
-    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "rejected")
+    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "failed", "rejected")
     counted = {outcome: one.sample("detector_readings_total", outcome=outcome) for outcome in outcomes}
     assert counted == {
         "accepted": ROWS, "missing": 1, "late": 1, "duplicate": 0, "excluded": 0, "failed": 0, "rejected": 1,
