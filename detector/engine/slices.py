@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from pydantic import model_validator
 
 from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
@@ -29,6 +30,10 @@ PROVENANCE_ENTRY = "\0basis"
 
 LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
+
+
+MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0}
+"""What releases did that had no such setting, by section and key of the settings of readings."""
 
 
 class Provenance(NamedTuple):
@@ -69,6 +74,16 @@ class ReadingsProvenance(ReadingsConfig):
     """What `settings_of` keeps."""
 
     maintenance: tuple[MaintenanceConfig, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_they_were_meant(cls, stored: Any) -> Any:
+        """A key that an older release did not store means what that release did, not the default of now."""
+        if isinstance(stored, dict):
+            for (section, key), meant in MEANT_BEFORE.items():
+                if isinstance(part := stored.get(section, {}), dict):
+                    stored = stored | {section: {key: meant} | part}
+        return stored
 
 
 class FramesProvenance(FramesConfig):

@@ -18,6 +18,7 @@ from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
+from detector.wire.readings import EXEMPT
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Observer:
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
         self._waiting = False
+        self._full: set[Kind] = set()  # where new sensors were refused
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
 
@@ -96,7 +98,13 @@ class Observer:
             self.inputs[kind] += count
         for reason, count in output.rejected.items():
             metrics.rejected(reason, count)
-        if output.rejected:
+        if output.rejected.get("too_many_sensors") and kind not in self._full:
+            self._full.add(kind)
+            event(
+                _log, logging.WARNING, "too_many_sensors",
+                stream=pipeline.partition.stream, partition=pipeline.partition.number, sensors=pipeline.sensors,
+            )  # fmt: skip
+        if not output.rejected.keys() <= EXEMPT:
             records, reasons = len(output.refused), output.rejected
             if kind == "frames":
                 event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)

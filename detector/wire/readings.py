@@ -39,6 +39,9 @@ REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
 """What is said of a reject of that reason."""
+TOO_MANY: Final = "every place of readings.sensors.max is taken by a sensor with a profile"
+EXEMPT: Final = frozenset({"too_many_sensors"})
+"""Reasons that say nothing of the records: they do not count towards `rejects.max_share`."""
 MAX_SENSOR_ID: Final = 256
 MAX_VALUE: Final = 1e150
 """No value may be larger, so that squares and their sums stay finite. No sensor has such values."""
