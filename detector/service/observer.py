@@ -11,7 +11,9 @@ from typing import Final
 from detector.engine.budget import BudgetAccount
 from detector.engine.clock import DAY
 from detector.engine.output import Output
+from detector.engine.overview import Overview
 from detector.engine.partition import PartitionPipeline
+from detector.errors import is_foreseen
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
 from detector.service.web.server import WAITING, Health
@@ -66,6 +68,7 @@ class Observer:
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
         self._waiting = False
+        self._overview_failed = False
         self._full: set[Kind] = set()  # where new sensors were refused
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
@@ -181,9 +184,22 @@ class Observer:
             self._sample(now)
             self._board.status = self._look(pipelines, partitions)
 
+    def _overview(self, pipeline: PartitionPipeline) -> Overview:
+        """What is shown of a partition; nothing where that fails, because nobody's alerts depend on it."""
+        try:
+            return pipeline.overview(self._setup.sensors, SHOWN)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            if not self._overview_failed:
+                self._overview_failed = True
+                fields = {"stream": pipeline.partition.stream, "partition": pipeline.partition.number}
+                _log.error("overview_failed", exc_info=True, extra={"fields": fields})
+            return Overview((), (), ())
+
     def _look(self, pipelines: Pipelines, partitions: tuple[PartitionStatus, ...]) -> Status:
         """The status, with what is seen of the sensors; those with metrics of their own go there, too."""
-        seen = {at: one.overview(self._setup.sensors, SHOWN) for at, one in pipelines.items()}
+        seen = {at: self._overview(one) for at, one in pipelines.items()}
         self._metrics.watch(view for overview in seen.values() for view in overview.named)
         worst = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.worst]
         episodes = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.episodes]

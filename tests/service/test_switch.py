@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -319,3 +320,12 @@ def test_settings_of_another_version_are_refused(config: Config) -> None:
     make = replays_of(config)
     with pytest.raises(UserError, match="readings have to be run again with settings this version does not know"):
         make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))
+
+
+def test_a_setting_that_an_older_release_did_not_store_means_what_that_release_did() -> None:
+    now = settings_of(readings_config())
+    before = json.loads(now)
+    del before["sensors"]["max"]
+    assert ReadingsProvenance.model_validate(before).sensors.max == 0
+    assert ReadingsProvenance.model_validate_json(json.dumps(before)).sensors.max == 0
+    assert ReadingsProvenance.model_validate_json(now).sensors.max == 100_000
