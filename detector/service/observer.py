@@ -193,8 +193,10 @@ class Observer:
                 raise
             if not self._overview_failed:
                 self._overview_failed = True
-                fields = {"stream": pipeline.partition.stream, "partition": pipeline.partition.number}
-                _log.error("overview_failed", exc_info=True, extra={"fields": fields})
+                at = pipeline.partition
+                _log.error(
+                    "overview_failed", exc_info=True, extra={"fields": {"stream": at.stream, "partition": at.number}}
+                )
             return Overview((), (), ())
 
     def _look(self, pipelines: Pipelines, partitions: tuple[PartitionStatus, ...]) -> Status:
