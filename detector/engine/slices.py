@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-from pydantic import model_validator
 
 from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
@@ -33,7 +32,7 @@ LEFT_OUT_ENTRY = "\0internal"
 
 
 MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0}
-"""What releases did that had no such setting, by section and key of the settings of readings."""
+"""What releases did that had no such setting, by section and key."""
 
 
 class Provenance(NamedTuple):
@@ -75,16 +74,6 @@ class ReadingsProvenance(ReadingsConfig):
 
     maintenance: tuple[MaintenanceConfig, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _as_they_were_meant(cls, stored: Any) -> Any:
-        """A key that an older release did not store means what that release did, not the default of now."""
-        if isinstance(stored, dict):
-            for (section, key), meant in MEANT_BEFORE.items():
-                if isinstance(part := stored.get(section, {}), dict):
-                    stored = stored | {section: {key: meant} | part}
-        return stored
-
 
 class FramesProvenance(FramesConfig):
     """What `frame_settings_of` keeps."""
@@ -102,6 +91,15 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
     return msgspec.json.encode(settings | _times_of(maintenance))
+
+
+def as_meant(settings: bytes) -> bytes:
+    """Stored settings, where a key that an older release did not store has the value of what that release did."""
+    stored = msgspec.json.decode(settings)
+    for (section, key), meant in MEANT_BEFORE.items():
+        if isinstance(part := stored.get(section), dict):
+            part.setdefault(key, meant)
+    return msgspec.json.encode(stored)
 
 
 def frame_settings_of(config: FramesConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
