@@ -12,8 +12,8 @@ from detector.errors import UserError
 if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.service.assemble import Engine
+    from detector.service.health import Health
     from detector.service.signals import StopSignals
-    from detector.service.web.server import Health
     from detector.streams.base import Streams
     from detector.streams.directory import DirectoryStreams
     from detector.streams.kafka.streams import KafkaStreams
@@ -61,6 +61,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.service.assemble import make_engine, make_score_stream
     from detector.service.daemon import Daemon
     from detector.service.deadline import ShutdownDeadline
+    from detector.service.health import Health
     from detector.service.logs import RecentProblems, event
     from detector.service.metrics import Metrics
     from detector.service.rejects import RejectGuard
@@ -68,7 +69,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.service.supported import refuse_unsupported
     from detector.service.systemd import Notifier
     from detector.service.web.page import page_routes
-    from detector.service.web.server import Health, HttpServer, standard_routes
+    from detector.service.web.server import HttpServer, standard_routes
     from detector.service.web.status import Board
     from detector.streams.places import default_sensor
 

@@ -19,9 +19,9 @@ from detector.engine.slices import Provenance, ReadingsProvenance
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
 from detector.models.runtime.onnx import open_runtime
+from detector.service.health import WAITING, Health
 from detector.service.pipelines import MakePipeline, MakeReplay, by_stream, replays_by_stream
 from detector.service.supported import tell_impatient, tell_unmatched
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
 from detector.streams.directory import DirectoryStreams

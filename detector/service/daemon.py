@@ -14,6 +14,7 @@ from detector.engine.output import Output
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
 from detector.errors import UserError
+from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import Observer
@@ -24,7 +25,6 @@ from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier
 from detector.service.twins import DuplicateSensors
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, Setup
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 

@@ -11,10 +11,10 @@ from typing import Final
 from detector.engine.budget import BudgetAccount
 from detector.engine.clock import DAY
 from detector.engine.output import Output
+from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
 from detector.service.pipelines import PartitionPipeline
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind

@@ -15,9 +15,9 @@ from detector.config.settings import NewTopicsConfig, StateConfig
 from detector.errors import OperationError, UserError
 from detector.service.assemble import make_kafka_streams
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster, free_ports
 from tests.kafka.plant import Plant

@@ -17,10 +17,10 @@ from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
 from detector.service.assemble import Engine
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready
-from detector.service.web.server import Health
 from detector.service.web.status import ModelStatus, Setup
 from detector.streams.base import Batch, Partition, Record
 from tests.kafka.broker import Cluster

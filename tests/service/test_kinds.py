@@ -13,10 +13,10 @@ from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import PartitionPipeline, by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import Kind

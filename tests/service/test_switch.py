@@ -26,10 +26,10 @@ from detector.engine.slices import (
 from detector.errors import UserError
 from detector.service.assemble import load_model, replay_factory
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import MakeReplay
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import (
     Assigned,
     Batch,

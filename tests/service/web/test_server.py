@@ -18,11 +18,10 @@ from prometheus_client import CollectorRegistry, Counter
 
 from detector.errors import OperationError, UserError
 from detector.service import logs
+from detector.service.health import WAITING, Health
 from detector.service.web import server as http
 from detector.service.web.server import (
     FRESH_SECONDS,
-    WAITING,
-    Health,
     HttpServer,
     Pace,
     Response,
