@@ -15,7 +15,7 @@ from detector.arrays import F64
 from detector.engine.overview import SensorView
 from detector.service.health import Health
 from detector.service.logs import Problem, RecentProblems
-from detector.service.web.server import Response, Route
+from detector.service.web.answers import Response, Route
 from detector.service.web.status import Board, Sensor, Status
 from detector.times import rfc3339
 

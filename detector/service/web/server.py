@@ -10,7 +10,6 @@ the loopback interface unless the configuration says otherwise.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 import socket
@@ -19,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
@@ -28,6 +27,7 @@ from prometheus_client.exposition import choose_encoder
 from detector.errors import OperationError, UserError
 from detector.service.health import Health
 from detector.service.logs import event
+from detector.service.web.answers import HEADERS, Response, Route, json_response
 
 FRESH_SECONDS: Final = 0.5
 """How old the text of a scrape may be."""
@@ -42,25 +42,6 @@ TELL_SECONDS: Final = 10.0
 """How often the log says that connections are turned away, at most."""
 
 _log = logging.getLogger(__name__)
-
-
-# Nothing is loaded from elsewhere and nothing runs, whatever a sensor calls itself.
-_HEADERS: Final = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-)
-
-
-class Response(NamedTuple):
-    status: int
-    content_type: str
-    body: bytes
-
-
-# Given the `Accept` header, or an empty string.
-Route = Callable[[str], Response]
 
 
 def standard_routes(
@@ -173,11 +154,6 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def json_response(status: int, value: object) -> Response:
-    """`value` as JSON."""
-    return Response(status, "application/json; charset=utf-8", (json.dumps(value, indent=2) + "\n").encode())
-
-
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Otherwise closing waits for every connection, and a stalled client would hold up a stop.
@@ -254,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(response.body)))
-        for name, value in _HEADERS:
+        for name, value in HEADERS:
             self.send_header(name, value)
         self.end_headers()
         if body:

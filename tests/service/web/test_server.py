@@ -20,12 +20,11 @@ from detector.errors import OperationError, UserError
 from detector.service import logs
 from detector.service.health import WAITING, Health
 from detector.service.web import server as http
+from detector.service.web.answers import Response, Route
 from detector.service.web.server import (
     FRESH_SECONDS,
     HttpServer,
     Pace,
-    Response,
-    Route,
     standard_routes,
 )
 
