@@ -8,6 +8,8 @@ from typing import Final
 TRANSIENT: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What the system says where a disk is full or fails; what else it says of a place to write is for a person to mend."""
 
+_BRIEF: Final = 200
+
 
 class DetectorError(Exception):
     """A failure that is told to a person in one line: what is wrong, where, and what to do.
@@ -43,6 +45,18 @@ class UserError(DetectorError):
     """It will fail again until a person changes something: usage, configuration, missing input. Exit code 2."""
 
     exit_code = 2
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Whether a failure is of the place, the memory or a limit that a person set: no record or sensor is to blame."""
+    return isinstance(error, DetectorError | OSError | MemoryError)
+
+
+def in_brief(error: Exception) -> str:
+    """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= _BRIEF else text[:_BRIEF] + "…"
 
 
 def unwritable(error: OSError, what: str, *, where: str, todo: str) -> DetectorError:

@@ -16,7 +16,7 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64, U8, Bools
+from detector.arrays import F64, I64
 
 MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
@@ -44,15 +44,11 @@ _UNITS: Final = (SECOND, MILLISECOND, MICROSECOND, 1)
 
 _LIMIT_ARRAY: Final = np.array(_LIMITS)
 _UNIT_ARRAY: Final = np.array(_UNITS)
-_MONTH_DAYS: Final = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-# Below this many strings the set-up of the vectorised parser costs more than it saves.
+_DIGIT: Final = re.compile(r"\d", re.ASCII)
+# Below this many strings setting up arrays costs more than it saves.
 _BULK: Final = 24
-# Where RFC 3339 has its digits, in pairs, and its marks.
-_TENS: Final = np.array([0, 2, 5, 8, 11, 14, 17])
-_ONES: Final = _TENS + 1
-_DIGITS: Final = np.concatenate([_TENS, _ONES])
-_MARKS: Final = np.array([4, 7, 13, 16])
-_MARK_BYTES: Final = np.frombuffer(b"--::", dtype=np.uint8)[:, np.newaxis]
+# Where the ninth digit behind the point ends; a nanosecond has no more.
+_NANOSECONDS_END: Final = 29
 
 
 def parse_time(value: str | int | float) -> int:
@@ -77,18 +73,21 @@ def _parse_text(text: str) -> int:
     if match is None:
         raise ValueError(f"expected {TIME_FORM}")
     year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
-    fraction, sign, zone_hours, zone_minutes = match.group(7, 8, 9, 10)
+    fraction = match[7]
+    leap = second == 60
     try:
-        since = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _EPOCH
+        since = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC) - _EPOCH
     except ValueError:
         raise ValueError(f"expected {TIME_FORM}") from None
     ns = (since.days * 86_400 + since.seconds) * SECOND
+    if leap:
+        # The second that is put in before midnight, UTC, counts as the first one after it.
+        if (ns - _zone(match)) // SECOND % 86_400 != 86_399:
+            raise ValueError(f"expected {TIME_FORM}")
+        ns += SECOND
     if fraction:
         ns += int(fraction.ljust(9, "0"))
-    if sign:
-        offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60 * SECOND
-        ns -= offset if sign == "+" else -offset
-    return ns
+    return ns - _zone(match)
 
 
 def rfc3339(ns: int) -> str:
@@ -179,88 +178,56 @@ def _common_unit(numbers: I64 | F64) -> int | None:
 def _from_texts(texts: list[str]) -> tuple[I64, NDArray[np.int8]]:
     times = np.zeros(len(texts), dtype=np.int64)
     codes = np.zeros(len(texts), dtype=np.int8)
-    done = np.zeros(len(texts), dtype=bool)
-    if len(texts) >= _BULK:
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        for length in range(19, 36):
-            at = np.flatnonzero(lengths == length)
-            if len(at) >= _BULK:
-                chosen = texts if len(at) == len(texts) else [texts[index] for index in at]
-                times[at], codes[at], done[at] = _from_equally_long(chosen, length)
-    codes[~done] = UNREADABLE
-    for index in np.flatnonzero(~done):
+    by_length: dict[int, list[int]] = {}
+    if len(texts) >= _BULK and len(set(map(len, texts))) > 1:
+        for index, text in enumerate(texts):
+            by_length.setdefault(len(text), []).append(index)
+        for at in by_length.values():
+            times[at], codes[at] = _from_texts([texts[index] for index in at])
+        return times, codes
+    alike = _from_alike(texts) if len(texts) >= _BULK else None
+    if alike is not None:
+        good = (alike >= EARLIEST) & (alike < LATEST)
+        return np.where(good, alike, 0), np.where(good, np.int8(OK), np.int8(OUT_OF_RANGE))
+    for index, text in enumerate(texts):
         try:
-            time = _parse_text(texts[index])
+            time = _parse_text(text)
         except ValueError:
+            codes[index] = UNREADABLE
             continue
         codes[index] = OK if EARLIEST <= time < LATEST else OUT_OF_RANGE
         times[index] = time if codes[index] == OK else 0
     return times, codes
 
 
-def _from_equally_long(texts: list[str], length: int) -> tuple[I64, NDArray[np.int8], Bools]:
-    """Read as many of the texts as are good; the third says which those are. The others are left to the parser."""
-    times = np.zeros(len(texts), dtype=np.int64)
-    codes = np.zeros(len(texts), dtype=np.int8)
-    done = np.zeros(len(texts), dtype=bool)
+def _from_alike(texts: list[str]) -> I64 | None:
+    """Read equally long texts with numpy (ns); None where not all are written as the first is, zone included.
+
+    numpy takes much that is no RFC 3339 (`now`, `NaT`, bare dates), and years beyond its range without a word. So each
+    character is held against the first text's: a digit of this century's dates, or the same mark.
+    """
+    first = texts[0]
+    match = _RFC3339.fullmatch(first)
+    if match is None or first[10] == "t":
+        return None
+    width = match.start(8) if match[8] else len(first) - first.endswith(("Z", "z"))
+    lowest, highest = (f"20{_DIGIT.sub(digit, first[2:width])}{first[width:]}".encode() for digit in "09")
     try:
-        joined = "".join(texts).encode("ascii")
-    except UnicodeEncodeError:
-        return times, codes, done
-    rows = np.frombuffer(joined, dtype=np.uint8).reshape(len(texts), length)
-    zone = np.where((rows[:, -1] | 0x20) == ord("z"), 1, np.where(rows[:, -3] == ord(":"), 6, 0))
-    # A text without a zone ends in `:SS` as well.
-    zone[(zone == 6) & (length < 25)] = 0
-    for characters in (0, 1, 6):
-        at = np.flatnonzero(zone == characters)
-        width = length - characters
-        if not len(at) or width < 19 or width == 20:
-            continue
-        seconds, fraction, good = _read_layout(rows[at, :width].T)
-        if characters == 6:
-            offset, readable = _read_zone(rows[at, width:].T)
-            seconds -= offset
-            good &= readable
-        good &= (seconds >= EARLIEST // SECOND) & (seconds < LATEST // SECOND)
-        times[at] = np.where(good, seconds, 0) * SECOND + np.where(good, fraction, 0)
-        done[at] = good
-    return times, codes, done
+        rows = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).reshape(len(texts), len(first))
+        if not ((rows >= np.frombuffer(lowest, np.uint8)) & (rows <= np.frombuffer(highest, np.uint8))).all():
+            return None
+        kept = min(width, _NANOSECONDS_END)
+        dates = np.ascontiguousarray(rows[:, :kept]).view(f"S{kept}")[:, 0]
+        times: I64 = dates.astype("datetime64[ns]").astype(np.int64)
+    except ValueError:  # beyond ASCII, or no date
+        return None
+    return times - _zone(match)
 
 
-def _read_zone(columns: U8) -> tuple[I64, Bools]:
-    """Read `+HH:MM`, one text a column: seconds ahead of UTC, which are valid."""
-    digits = columns - np.uint8(ord("0"))
-    hours = digits[1].astype(np.int64) * 10 + digits[2]
-    minutes = digits[4].astype(np.int64) * 10 + digits[5]
-    good = (digits[[1, 2, 4, 5]] <= 9).all(axis=0) & (hours < 24) & (minutes < 60) & (columns[3] == ord(":"))
-    good &= (columns[0] == ord("+")) | (columns[0] == ord("-"))
-    return np.where(columns[0] == ord("-"), -1, 1) * (hours * 3_600 + minutes * 60), good
-
-
-def _read_layout(
-    columns: U8,
-) -> tuple[I64, I64, Bools]:
-    """Read `YYYY-MM-DDTHH:MM:SS[.fraction]`, one text a column: seconds, ns beyond them, which are valid."""
-    columns = np.ascontiguousarray(columns)
-    digits = columns - np.uint8(ord("0"))
-    good = (digits[_DIGITS] <= 9).all(axis=0) & (columns[_MARKS] == _MARK_BYTES).all(axis=0)
-    good &= (columns[10] | 0x20 == ord("t")) | (columns[10] == ord(" "))
-    fraction = np.zeros(columns.shape[1], dtype=np.int64)
-    if len(columns) > 19:
-        good &= (columns[19] == ord(".")) & (digits[20:] <= 9).all(axis=0)
-        for index, digit in enumerate(digits[20:29]):
-            fraction += digit.astype(np.int64) * 10 ** (8 - index)
-    # Two digits fit into a byte.
-    pairs = digits[_TENS] * np.uint8(10) + digits[_ONES]
-    month, day, hour, minute, second = pairs[2:]
-    good &= (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24) & (minute < 60) & (second < 60)
-    century, year_of_century, month, day, hour, minute, second = pairs.astype(np.int64)
-    year = century * 100 + year_of_century
-    leap = (year % 4 == 0) & ((year_of_century != 0) | (year % 400 == 0))
-    good &= day <= _MONTH_DAYS[np.clip(month, 1, 12) - 1] + (leap & (month == 2))
-    # Days since the epoch in years that begin in March, so that the leap day comes last.
-    early = month <= 2
-    year -= early
-    day_of_year = (153 * (month - 3 + 12 * early) + 2) // 5 + day - 1
-    days = 365 * year + year // 4 - year // 100 + year // 400 + day_of_year - 719_468
-    return days * 86_400 + hour * 3_600 + minute * 60 + second, fraction, good
+def _zone(match: re.Match[str]) -> int:
+    """How far ahead of UTC a text's zone is, ns."""
+    sign, hours, minutes = match.group(8, 9, 10)
+    if not sign:
+        return 0
+    offset = (int(hours) * 60 + int(minutes)) * 60 * SECOND
+    return offset if sign == "+" else -offset

@@ -14,9 +14,9 @@ import numpy as np
 from detector.arrays import F32
 from detector.config.load import FalseAlarms, FrameAlertsConfig, FrameOpenAfter, FramesConfig, MaintenanceConfig
 from detector.config.settings import LimitsConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, score_frames
-from detector.detection.framestate import camera_table
+from detector.detection.profile import Calibration, build_frame_profile
+from detector.detection.table import camera_table
 from detector.engine.frames import FramesPipeline
 from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, unpack_state
@@ -38,7 +38,7 @@ def model_of(*cameras: str, version: str = "1") -> FrameModel:
     return dataclasses.replace(plain, version=version, digest=f"sha256:{version}", profiles=profiles)
 
 
-def profile_of(model: FrameModel) -> FrameProfile:
+def profile_of(model: FrameModel) -> Calibration:
     frames = textured_frames(300, SHAPE, seed=2)
     times = START - SECOND * np.arange(300, 0, -1)
     return build_frame_profile(times, score_frames(model, frames))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.arrays import F32
-from detector.detection.framesignal import FrameModel, FrameReconstruct, calibrate
+from detector.detection.framesignal import FrameModel, FrameReconstruct, normal_errors
 
 
 def pattern(shape: tuple[int, int]) -> F32:
@@ -41,5 +41,5 @@ def textured_frames(n: int, shape: tuple[int, int] = (28, 28), seed: int = 0) ->
 def frame_model(shape: tuple[int, int] = (28, 28), frames: int = 300) -> FrameModel:
     """A model of `textured_frames` that knows no camera."""
     network = pattern_network(shape)
-    calibration = calibrate(network, textured_frames(frames, shape, seed=1))
-    return FrameModel("tiny", "v1", "0" * 64, shape, network, calibration, {})
+    normal = normal_errors(network, textured_frames(frames, shape, seed=1))
+    return FrameModel("tiny", "v1", "0" * 64, shape, network, normal, {})

@@ -130,6 +130,28 @@ def test_many_at_once_are_as_one_by_one(raw: list[str | int | float]) -> None:
             assert code == OUT_OF_RANGE, written
 
 
+@pytest.mark.parametrize(
+    ("text", "next_second"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.25Z", "2017-01-01T00:00:00.25Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+        ("2016-12-31 23:59:60", "2017-01-01T00:00:00Z"),
+    ],
+)
+def test_a_leap_second_is_the_first_one_after_midnight(text: str, next_second: str) -> None:
+    assert parse_time(text) == parse_time(next_second)
+    times, codes = instants([text] * 30)
+    assert not codes.any()
+    assert set(times.tolist()) == {parse_time(next_second)}
+
+
+@pytest.mark.parametrize("text", ["2016-12-31T23:58:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:59:60+01:00"])
+def test_any_other_sixtieth_second_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_time(text)
+
+
 def test_leap_days_of_every_year() -> None:
     first = datetime(2000, 1, 1, tzinfo=UTC)
     days = [first + timedelta(days=number) for number in range(36_525)]

@@ -15,8 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from detector.arrays import F32
-from detector.detection.frameprofile import build_frame_profile
-from detector.detection.framesignal import FrameModel, calibrate, score_frames
+from detector.detection.framesignal import FrameModel, normal_errors, score_frames
+from detector.detection.profile import build_frame_profile
 from detector.models.bundle.bundles import Bundle, write_bundle
 from detector.models.bundle.frame_bundles import ScaledReconstruct, save_frame_profiles
 from detector.models.bundle.spec import FrameSpec
@@ -60,8 +60,8 @@ def tiny_frame_bundle(directory: Path, *, cameras: Sequence[str] = ("door",), da
     """Write a version that knows `cameras`, made on that day, and make it the active one."""
     reconstruct = ScaledReconstruct(OnnxRuntime.load(smoother(), "conv"), 0.0, 1.0)
     frames = textured_frames(300, SHAPE, seed=1)
-    calibration = calibrate(reconstruct, frames)
-    model = FrameModel("conv", "", "", SHAPE, reconstruct, calibration, {})
+    normal = normal_errors(reconstruct, frames)
+    model = FrameModel("conv", "", "", SHAPE, reconstruct, normal, {})
     times = (START - 300 + np.arange(300)) * SECOND
     profile, _ = build_frame_profile(times, score_frames(model, frames))
     profiles = dict.fromkeys(cameras, profile)
@@ -70,7 +70,7 @@ def tiny_frame_bundle(directory: Path, *, cameras: Sequence[str] = ("door",), da
         FrameSpec(SHAPE),
         save_keras=_keras_file,
         onnx=smoother(),
-        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), calibration, profiles),
+        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), normal, profiles),
         open_after=(3, 5),
         created=datetime(2026, 11, day, tzinfo=UTC),
     )

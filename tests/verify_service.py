@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.speed.models import DEVIATION, MEAN, bundle_for, ensure_models
 from detector.config.load import load_config
 from detector.models.bundle.versions import activate
-from detector.service.assemble import make_engine
+from detector.service.pipelines import make_engine
 from detector.streams.base import Batch, Partition, Record
 from tests.deploy.test_systemd_units import EXPOSURE, UNITS, installed
 from tests.plant import healthy
@@ -481,7 +481,7 @@ def switched(models: Path, first: str, lines: Sequence[bytes], switches: Sequenc
     made = {}
     for version in {first, *(version for _, version in switches)}:
         activate(models, version)
-        made[version] = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline
+        made[version] = make_engine(config).make_pipeline
     offsets = np.cumsum([0, *map(len, lines)]).tolist()
     records = [Record(offset, None, line.rstrip()) for offset, line in zip(offsets, lines, strict=False)]
     pipeline = made[first](partition)

@@ -16,7 +16,8 @@ from detector.config.load import TrainingConfig
 from detector.detection.framesignal import score_frames
 from detector.errors import UserError
 from detector.models.bundle.spec import FrameSpec
-from detector.models.training.frame_building import fit_frames
+from detector.models.training.building import fit
+from detector.models.training.cameras import Cameras
 from detector.models.training.idx import read_idx
 
 DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
@@ -73,7 +74,8 @@ def judge(directory: Path, label: int, seed: int) -> Judged:
     began = time.process_time()
     settings = TrainingConfig(seed=seed)
     spec = FrameSpec(settings.image, settings.filters, settings.units, settings.activation, settings.scaler)
-    scorer = fit_frames({None: (np.zeros(len(normal), np.int64), normal)}, spec, settings).scorer
+    material = Cameras({None: (np.zeros(len(normal), np.int64), normal)}, spec, open_after=(1, 1))
+    scorer = material.scorer(fit(material, settings).runtime)
     cpu_seconds = time.process_time() - began
     squares = np.square(test - scorer.reconstruct(test[..., None])[..., 0]).reshape(len(test), -1).mean(axis=1)
     squared, calibrated = pca_scores(normal, test)

@@ -82,7 +82,8 @@ def _train(prefixes: Mapping[str, F64], spec: ModelSpec, config: TrainingConfig)
         name: (np.arange(len(values), dtype=np.int64) * SECOND, values.reshape(len(values), -1))
         for name, values in prefixes.items()
     }
-    model, _ = training.train(series, spec, config)
+    sampled = sampling.sample(series, scaler=spec.scaler, limit=config.max_windows)
+    model, _ = training.train(sampled, spec, config)
     onnx = onnx_export.to_onnx(model, spec)
     keras.backend.clear_session()
     return onnx

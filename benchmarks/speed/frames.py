@@ -20,7 +20,7 @@ from detector.config.load import Config, FramesConfig
 from detector.models.bundle.bundles import load_bundle
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import OnnxRuntime
-from detector.service.frames import frame_pipeline_factory, load_frame_model
+from detector.service.pipelines import frame_pipeline_factory, load_frame_model
 from detector.simulation.cameras import simulate_cameras
 from detector.streams.base import Batch, Partition, Record
 
@@ -70,7 +70,7 @@ def frames_speed(models: Path, form: Form, cameras: int) -> dict[str, float]:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     config = Config(frames=FramesConfig(enabled=True, model=models / "conv"))
     model = load_frame_model(config)
-    make = frame_pipeline_factory(config, model, pulse=lambda: None)
+    make = frame_pipeline_factory(config, model)
     plant = simulate_cameras(cameras=cameras, frames=FRAMES // cameras, end=END, seed=_SEED, faults=False)
     records: list[Record] = []
     for number in range(FRAMES // cameras):

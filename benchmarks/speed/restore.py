@@ -27,11 +27,13 @@ from benchmarks.speed.models import DEVIATION, MEAN, ensure_models, model_for_ev
 from benchmarks.speed.topics import WINDOW, batched, single
 from detector.config.load import Config
 from detector.config.settings import KafkaConfig, StateConfig
-from detector.service.assemble import kafka_topics, make_decoder, pipeline_factory
+from detector.service.assemble import kafka_topics
 from detector.service.daemon import Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
+from detector.service.pipelines import Engine, make_decoder, pipeline_factory
 from detector.service.rejects import RejectGuard
+from detector.service.web.status import Setup
 from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Broker, UnavailableError
@@ -86,6 +88,13 @@ class Watched:
 
     def at_end(self) -> bool:
         return self.streams.at_end()
+
+    @property
+    def repeatable(self) -> bool:
+        return self.streams.repeatable
+
+    def roll_back(self) -> None:
+        self.streams.roll_back()
 
     def lag(self) -> Mapping[Partition, int]:
         return self.streams.lag()
@@ -154,7 +163,7 @@ class Plant:
         decoder = make_decoder(config, sensor=None, interval=None, live=False)
         return Daemon(
             streams,
-            pipeline_factory(config, self._model, decoder),
+            Engine(config, Setup(), pipeline_factory(config, self._model, decoder), None),
             metrics=Metrics(CollectorRegistry()),
             health=Health(),
             guard=RejectGuard(1.0, 1000),

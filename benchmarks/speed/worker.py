@@ -20,7 +20,7 @@ from detector.detection.signals import WINDOW
 from detector.engine.scorestream import ScoreStream
 from detector.models.bundle.bundles import load_bundle
 from detector.models.runtime.onnx import CHUNK, OnnxRuntime
-from detector.service.assemble import make_decoder, pipeline_factory
+from detector.service.pipelines import make_decoder, pipeline_factory
 from detector.streams.base import Batch, Partition, Record
 
 BATCH = 5000

@@ -42,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
 
     from detector.config.rules import RuleBook
     from detector.detection.scorer import score_block
-    from detector.engine.trace import traced
+    from detector.engine.output import traced
     from detector.reports.backtest import Seen, run_backtest, summary, table_of
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
     from detector.reports.text import counted, duration
-    from detector.service.assemble import load_model, pipeline_factory
+    from detector.service.pipelines import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
     from detector.times import rfc3339
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.cli import options
 from detector.config.load import Config, find_config
 from detector.errors import UserError
 from detector.times import rfc3339
@@ -28,16 +29,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
     )
-    parser.add_argument("--sensor", metavar="ID", help="say also which settings apply to this sensor")
+    parser.add_argument(
+        "--sensor", type=options.sensor_id, metavar="ID", help="say also which settings apply to this sensor"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each thing that is right; what is not is the UserError that ends it."""
-    from detector.cli.options import sensor_option
-
     source = find_config(Path(args.config_path) if args.config_path else None)
-    sensor = sensor_option(args.sensor)
-    for name, finding in _checks(args.config, source, sensor, connect=args.connect):
+    for name, finding in _checks(args.config, source, args.sensor, connect=args.connect):
         sys.stdout.write(f"OK  {name:<14} {finding}\n")
     return 0
 
@@ -124,8 +124,7 @@ def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]
 
 def _settings_of(config: Config, sensor: str) -> str:
     """What applies to a sensor, one key a line; those of its override are marked."""
-    from detector.config.rules import RuleBook
-    from detector.config.selection import Selection
+    from detector.config.rules import RuleBook, Selection
     from detector.engine.maintenance import Maintenance
 
     readings, book = config.readings, RuleBook(config.readings)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from detector.cli import options
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's parser."""
@@ -15,21 +17,15 @@ def add_parser(subparsers: Any) -> None:
         description="Simulates a plant of 20 sensors with labelled faults, trains a model on its healthy beginning, "
         "runs the daemon over the stream, and compares its alerts with the labels.",
     )
-    parser.add_argument("--dir", default="var/demo", metavar="DIR", help="where everything is put (var/demo)")
+    parser.add_argument(
+        "--dir", type=options.place, default="var/demo", metavar="DIR", help="where everything is put (var/demo)"
+    )
     parser.add_argument("--plain", action="store_true", help="plain lines, no colours or progress bars")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, another plant (0)")
+    parser.add_argument("--seed", type=options.seed, default=0, metavar="N", help="another seed, another plant (0)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if every step worked, whatever the detector found."""
-    from detector.cli.options import place_option
     from detector.reports.demo import Demo
 
-    place_option("--dir", args.dir)
     return Demo(Path(args.dir), seed=args.seed, plain=args.plain).run()
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 to 4294967295")
-    return int(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.arrays import F32
+from detector.cli import options
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("alerts", metavar="ALERTS.jsonl", help="file of alerts, as `run` and `backtest` write it")
     parser.add_argument("--alert", metavar="ID", required=True, help="the alert_id, or its beginning")
     parser.add_argument("-o", "--output", metavar="FILE.png", required=True, help="the picture")
-    parser.add_argument("--sequence", type=int, metavar="N", help="which message of the alert (the one that opened it)")
+    parser.add_argument(
+        "--sequence",
+        type=options.count_or_none,
+        metavar="N",
+        help="which message of the alert (the one that opened it)",
+    )
     parser.add_argument(
         "--data",
         metavar="PATH",

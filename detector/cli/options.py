@@ -1,48 +1,111 @@
-"""Values of command line options that more than one command takes."""
+"""Types of command line options: each takes the text that was given and returns its value.
+
+What a text cannot be is an `ArgumentTypeError`, which says what was written and what is wanted; the parser adds the
+name of the option and makes it one line and exit status 2. Modules are imported when an option is given.
+"""
 
 from __future__ import annotations
 
-from detector.errors import UserError
+import re
+from argparse import ArgumentTypeError
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from detector.config.load import FalseAlarms
+    from detector.streams.base import Partition
+
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
+_OFFSET: Final = re.compile(r"([^:]+):(\d{1,19}):(\d{1,19})", re.ASCII)
 
 
-def duration_option(option: str, text: str | None) -> int | None:
-    """A duration such as `7d` in ns, at least 1. Raises UserError."""
+def duration(text: str) -> int:
+    """`7d`, `250ms`: ns, at least 1."""
     from detector.config.values import parse_duration
 
-    if text is None:
-        return None
     try:
-        duration = parse_duration(text)
+        nanoseconds = parse_duration(text)
     except ValueError as error:
-        raise UserError(str(error), where=option) from None
-    if not duration:
-        raise UserError(f"`{text}` is no time", where=option, todo="Give a duration longer than that")
-    return duration
+        raise ArgumentTypeError(str(error)) from None
+    if not nanoseconds:
+        raise ArgumentTypeError(f"`{text}` is no time; give a duration longer than that")
+    return nanoseconds
 
 
-def time_option(option: str, text: str | None) -> int | None:
-    """A point in time (RFC 3339) in ns. Raises UserError."""
+def instant(text: str) -> int:
+    """A point in time (RFC 3339): ns since the epoch."""
     from detector.times import parse_time
 
     try:
-        return None if text is None else parse_time(text)
+        return parse_time(text)
     except ValueError as error:
-        raise UserError(f"`{text}` is no time: {error}", where=option) from None
+        raise ArgumentTypeError(f"`{text}`: {error}") from None
 
 
-def sensor_option(text: str | None) -> str | None:
-    """The id given with `--sensor`. Raises UserError."""
+def sensor_id(text: str) -> str:
+    """An id as a sensor or a camera may have it."""
     from detector.wire.readings import MAX_SENSOR_ID, is_sensor_id
 
-    if text is not None and not is_sensor_id(text):
-        raise UserError(
-            "this is no sensor id", where="--sensor", todo=f"Give 1 to {MAX_SENSOR_ID} printable characters"
-        )
+    if not is_sensor_id(text):
+        raise ArgumentTypeError(f"this is no sensor id; a sensor id has 1 to {MAX_SENSOR_ID} printable characters")
     return text
 
 
-def place_option(option: str, text: str | None) -> str | None:
-    """A path given with an option; an empty one is a variable that was not set. Raises UserError."""
-    if text == "":
-        raise UserError("this is empty", where=option, todo="Name a file or a directory")
+def place(text: str) -> str:
+    """A path; an empty one is a variable that was not set."""
+    if not text:
+        raise ArgumentTypeError("this is empty; name a file or a directory")
     return text
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    return _whole(text, 1)
+
+
+def count_or_none(text: str) -> int:
+    """A whole number from 0 on."""
+    return _whole(text, 0)
+
+
+def seed(text: str) -> int:
+    """A seed that every generator of random numbers takes."""
+    return _whole(text, 0, 2**32 - 1)
+
+
+def rate(text: str) -> float:
+    """`100/s`: a number a second, above 0."""
+    match = _RATE.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise ArgumentTypeError(f"`{text}` is not a rate such as 100/s")
+    return float(match[1])
+
+
+def alarm_rate(text: str) -> FalseAlarms:
+    """`3/week`, `2/12h`: so many alarms in a length of time."""
+    from detector.reports.tuning import budget
+
+    try:
+        return budget(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{error}; write it as 3/week, 1/day or 2/12h") from None
+
+
+def topic_offset(text: str) -> tuple[Partition, int]:
+    """TOPIC:PARTITION:OFFSET."""
+    from detector.streams.base import Partition
+
+    match = _OFFSET.fullmatch(text)
+    if match is None:
+        raise ArgumentTypeError(f"`{text}` is no place in a topic; write TOPIC:PARTITION:OFFSET")
+    return Partition(match[1], int(match[2])), int(match[3])
+
+
+def _whole(text: str, least: int, most: int | None = None) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        last = "on" if most is None else f"to {most}"
+        raise ArgumentTypeError(f"`{text}` is not a whole number from {least} {last}")
+    return number

@@ -8,26 +8,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.cli import options
 from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
-    from detector.wire.timerange import Decoder
+    from detector.wire.readings import Decoder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which readings are meant."""
     parser.add_argument(
         "--data",
+        type=options.place,
         required=True,
         metavar="PATH|kafka",
         help="a CSV or JSON lines file, a directory, or the topic readings.input",
     )
-    parser.add_argument("--sensor", metavar="ID", help="the sensor of readings that name none (default: file name)")
-    parser.add_argument("--interval", metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s")
-    parser.add_argument("--since", metavar="D", help="only so much of the end of the data, e.g. 7d")
-    parser.add_argument("--until", metavar="T", help="only readings before this time (RFC 3339)")
+    parser.add_argument(
+        "--sensor",
+        type=options.sensor_id,
+        metavar="ID",
+        help="the sensor of readings that name none (default: file name)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=options.duration,
+        metavar="D",
+        help="time between rows of a CSV file without timestamps, e.g. 1s",
+    )
+    parser.add_argument(
+        "--since", type=options.duration, metavar="D", help="only so much of the end of the data, e.g. 7d"
+    )
+    parser.add_argument("--until", type=options.instant, metavar="T", help="only readings before this time (RFC 3339)")
 
 
 def need_readings(args: argparse.Namespace) -> None:
@@ -43,14 +57,10 @@ def need_readings(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
     """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""
-    from detector.cli.options import duration_option, place_option, sensor_option, time_option
-    from detector.service.assemble import make_decoder
+    from detector.service.pipelines import make_decoder
 
-    config = args.config
-    place = place_option("--data", args.data)
-    since, until = duration_option("--since", args.since), time_option("--until", args.until)
-    interval, sensor = duration_option("--interval", args.interval), sensor_option(args.sensor)
-    if place == "kafka":
+    config, since, until, interval, sensor = args.config, args.since, args.until, args.interval, args.sensor
+    if args.data == "kafka":
         from detector.cli.topics import recorded
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
@@ -60,8 +70,7 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
         return
 
     from detector.streams.places import default_sensor, recording_file
-    from detector.wire.recording import read_recording
-    from detector.wire.timerange import newest_time
+    from detector.wire.recording import newest_time, read_recording
 
     data, stream = Path(args.data), config.readings.input
     sensor = sensor or default_sensor(recording_file(data, stream))
@@ -88,6 +97,6 @@ def refuse_poor(result: BacktestResult, place: str) -> None:
 
 
 def _ranged(decoder: Decoder, start: int | None, until: int | None) -> Decoder:
-    from detector.wire.timerange import TimeRange
+    from detector.wire.recording import TimeRange
 
     return decoder if start is None and until is None else TimeRange(decoder, start, until)

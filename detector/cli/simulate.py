@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import itertools
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from detector.cli import options
 from detector.cli.atomic import atomic_write
 from detector.errors import UserError, unwritable
 from detector.simulation import plant as simulation
@@ -21,8 +21,6 @@ from detector.times import rfc3339
 if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.simulation.cameras import Camera
-
-_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,9 +37,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="directory for the stream and labels.json, - for readings on standard output, or kafka for the topic "
         "readings.input, with labels.json in streams.directory.path (which is the default directory)",
     )
-    parser.add_argument("--sensors", type=_count, default=20, metavar="N", help="number of sensors (20)")
-    parser.add_argument("--rows", type=_count, default=10_000, metavar="N", help="readings of each sensor (10000)")
-    parser.add_argument("--rate", type=_rate, metavar="N/s", help="write as it happens, N readings a second together")
+    parser.add_argument("--sensors", type=options.count, default=20, metavar="N", help="number of sensors (20)")
+    parser.add_argument(
+        "--rows", type=options.count, default=10_000, metavar="N", help="readings of each sensor (10000)"
+    )
+    parser.add_argument(
+        "--rate", type=options.rate, metavar="N/s", help="write as it happens, N readings a second together"
+    )
     parser.add_argument("--history", action="store_true", help="with --rate: write what training needs at once")
     parser.add_argument(
         "--faults",
@@ -51,9 +53,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"kinds of fault of sensors, separated by commas (all: {','.join(simulation.FAULTS)}); cameras have all "
         "of theirs, with none as little as sensors",
     )
-    parser.add_argument("--cameras", type=_none_or_more, default=0, metavar="N", help="number of cameras (0)")
-    parser.add_argument("--frames", type=_count, default=1500, metavar="N", help="frames of each camera (1500)")
-    parser.add_argument("--seed", type=_none_or_more, default=0, metavar="N", help="another seed, another plant (0)")
+    parser.add_argument("--cameras", type=options.count_or_none, default=0, metavar="N", help="number of cameras (0)")
+    parser.add_argument("--frames", type=options.count, default=1500, metavar="N", help="frames of each camera (1500)")
+    parser.add_argument(
+        "--seed", type=options.count_or_none, default=0, metavar="N", help="another seed, another plant (0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -237,34 +241,6 @@ def labels_json(labels: Sequence[simulation.Label]) -> bytes:
         for label in labels
     ]
     return (json.dumps(rows, indent=1) + "\n").encode()
-
-
-def _count(text: str) -> int:
-    number = _integer(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a number from 1 on")
-    return number
-
-
-def _none_or_more(text: str) -> int:
-    number = _integer(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"`{text}` is negative")
-    return number
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number") from None
-
-
-def _rate(text: str) -> float:
-    match = _RATE.fullmatch(text)
-    if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a rate such as 100/s")
-    return float(match[1])
 
 
 def _faults(text: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.streams.base import Batch
-    from detector.wire.timerange import Decoder
+    from detector.wire.readings import Decoder
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def recorded(
     Batches may begin earlier than that time. Raises UserError, OperationError.
     """
     from detector.streams.kafka_reader import TopicReader
-    from detector.wire.timerange import newest_time
+    from detector.wire.recording import newest_time
 
     readings = config.readings
     with TopicReader(config.streams.kafka, readings.input) as reader:

@@ -1,28 +1,31 @@
-"""`detector train`: recorded readings in, a new version of the model out."""
+"""`detector train`: recorded readings, or frames, in, a new version of the model out."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from detector.cli import options
 from detector.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from detector.config.load import Config
+    from detector.config.load import Config, TrainingConfig
     from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import Bundle
+    from detector.models.training.cameras import Cameras
     from detector.models.training.dataset import Collected
+    from detector.models.training.frame_dataset import CollectedFrames
     from detector.models.training.loop import TrainReport
     from detector.models.training.sampling import Series
-    from detector.streams.base import Batch
+    from detector.models.training.sensors import Sensors
 
 _LISTED: Final = 5
 """Sensors named in a warning; of the others the number is told."""
+_SECOND: Final = 10**9
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,12 +43,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "(default: where the configuration says the daemon reads); of frames also a directory of images or an IDX file",
     )
     parser.add_argument(
-        "--sensor", type=_sensor, metavar="ID", help="sensor of CSV rows without a sensor column (the file's name)"
+        "--sensor",
+        type=options.sensor_id,
+        metavar="ID",
+        help="sensor of CSV rows without a sensor column (the file's name)",
     )
-    parser.add_argument("--interval", type=_duration, metavar="D", help="time between CSV rows without a timestamp")
-    parser.add_argument("--since", type=_duration, metavar="D", help="only this long before the newest reading")
-    parser.add_argument("--until", type=_time, metavar="T", help="only readings before this time (RFC 3339)")
-    parser.add_argument("--rows", type=_count, metavar="N", help="only the first N readings of each sensor")
+    parser.add_argument(
+        "--interval", type=options.duration, metavar="D", help="time between CSV rows without a timestamp"
+    )
+    parser.add_argument("--since", type=options.duration, metavar="D", help="only this long before the newest reading")
+    parser.add_argument("--until", type=options.instant, metavar="T", help="only readings before this time (RFC 3339)")
+    parser.add_argument("--rows", type=options.count, metavar="N", help="only the first N readings of each sensor")
     parser.add_argument(
         "--model",
         choices=("dense", "lstm", "conv"),
@@ -54,56 +62,36 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
-    parser.add_argument("--epochs", type=_count, metavar="N", help="passes over the data (training.epochs)")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="another seed, another model (training.seed)")
+    parser.add_argument("--epochs", type=options.count, metavar="N", help="passes over the data (training.epochs)")
+    parser.add_argument("--seed", type=options.seed, metavar="N", help="another seed, another model (training.seed)")
     parser.add_argument("--no-activate", action="store_true", help="leave the active version as it is")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, train, write, and print where the version is and how well it reconstructs."""
-    if args.model == "conv":
-        from detector.cli import train_frames
-
-        return train_frames.run(args)
     # Here, because `detector train --help` needs none of it.
     from detector.models.training.tensorflow_setup import require_training_packages
 
     require_training_packages()
     from detector.cli.progress import training_progress
-    from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import check_name
-    from detector.models.bundle.spec import ModelSpec
     from detector.models.bundle.versions import activate, check_writable
     from detector.models.training.building import build_bundle
 
     config: Config = args.config
-    readings = config.readings
-    directory = Path(args.out) if args.out else readings.model
+    of_frames = args.model == "conv"
+    directory = Path(args.out) if args.out else (config.frames if of_frames else config.readings).model
     if args.name:
         check_name(args.name)
-    book = RuleBook(readings)
-    place, collected = _read(args, config, book)
-    series = _usable(collected, place)
-    check_writable(directory)
     chosen = {"epochs": args.epochs, "seed": args.seed}
     settings = config.training.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    spec = ModelSpec(
-        kind=args.model,
-        channels=readings.channels,
-        hidden=settings.hidden,
-        units=settings.units,
-        activation=settings.activation,
-        scaler=settings.scaler,
-    )
-    with training_progress(len(series)) as (progress, profiled):
+    material = (_cameras if of_frames else _sensors)(args, config, settings)
+    check_writable(directory)
+    with training_progress(len(material.times)) as (progress, profiled):
         bundle, report = build_bundle(
             directory,
-            series,
-            spec,
+            material,
             settings,
-            stride=readings.window.stride,
-            open_after=book[0].open_after,
-            other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
             created=datetime.now(UTC),
             name=args.name,
             progress=progress,
@@ -115,78 +103,122 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[str, Collected]:
-    """The place the readings come from and what was there. Raises UserError where it cannot be trained on."""
+def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
+    """The path on the first line, then what was trained on and the errors over windows, or frames."""
+    training = bundle.manifest.training
+    of_frames = bundle.image is not None
+    source, rows, what = (
+        ("camera", f"frames of {bundle.image}", "frames") if of_frames else ("sensor", "rows", "windows")
+    )
+    sources = f"{report.sensors} {source}{'' if report.sensors == 1 else 's'}, " if report.sensors else ""
+    span = f" from {training['from']} to {training['to']}" if training["from"] else ""
+    columns = ("mean", "median", "p95", "p99", "max")
+    lines = [
+        str(bundle.path),
+        f"{sources}{report.rows} {rows}{span}; {report.epochs} epochs, {report.steps} steps, "
+        f"{report.seconds:.1f} s; {'active' if active else 'not active'}",
+        f"{'squared error':<14}{what:>9}" + "".join(f"{name:>10}" for name in columns),
+    ]
+    for name, errors in (("trained on", report.train), ("held back", report.tail)):
+        if errors is not None:
+            numbers = (errors.mean, errors.median, errors.p95, errors.p99, errors.max)
+            lines.append(f"{name:<14}{errors.windows:>9}" + "".join(f"{number:>10.4g}" for number in numbers))
+    return "\n".join(lines) + "\n"
+
+
+# -- readings ------------------------------------------------------------------------------------------------------
+
+
+def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Sensors:
+    """The sensors to train on. Raises UserError where there are none."""
+    from detector.config.rules import RuleBook
+    from detector.models.bundle.spec import ModelSpec
+    from detector.models.training.sensors import Sensors
+
+    readings, book = config.readings, RuleBook(config.readings)
+    spec = ModelSpec(
+        kind=args.model,
+        channels=readings.channels,
+        hidden=settings.hidden,
+        units=settings.units,
+        activation=settings.activation,
+        scaler=settings.scaler,
+    )
+    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
+    return Sensors(
+        series,
+        spec,
+        readings.window.stride,
+        open_after=book[0].open_after,
+        other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
+        refused=_leave_out,
+    )
+
+
+def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[Collected, str]:
+    """What was read, and the place it came from. Raises UserError where that cannot be trained on."""
     from detector.models.training.dataset import collect
+    from detector.service.pipelines import make_decoder
     from detector.streams.places import default_sensor, recording_file
-    from detector.wire.json_readings import ReadingDecoder
     from detector.wire.recording import read_recording
 
-    readings = config.readings
-
-    def collected_from(batches: Iterable[Batch], decoder: ReadingDecoder) -> Collected:
-        return collect(
-            batches,
-            decoder,
-            includes=book.watches,
-            rows=args.rows,
-            since=args.since,
-            until=args.until,
-        )
-
-    def decoder_for(sensor: str | None, max_future: int | None) -> ReadingDecoder:
-        return ReadingDecoder(
-            readings.fields, readings.channels, sensor, args.interval, max_future=max_future, place=args.data
-        )
-
-    if args.data == "kafka" or (args.data is None and config.streams.backend == "kafka"):
+    stream = config.readings.input
+    decoder_for = partial(make_decoder, config, interval=args.interval, place=args.data)
+    collected_from = partial(
+        collect,
+        includes=book.watches,
+        rows=args.rows,
+        since=args.since,
+        until=args.until,
+        lateness=config.readings.window.allowed_lateness,
+    )
+    if _is_topic(args, config):
         from detector.cli.topics import recorded
 
-        decoder = decoder_for(args.sensor, readings.window.max_future)
+        decoder = decoder_for(sensor=args.sensor, live=True)
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
-        place, cure = f"topic {readings.input}", "Send readings, or name their fields in readings.fields"
+        place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"
     else:
-        file = recording_file(Path(args.data) if args.data else config.streams.directory.path, readings.input)
-        decoder = decoder_for(args.sensor or default_sensor(file), None)
-        collected = collected_from(read_recording(file, readings.input), decoder)
+        file = recording_file(_path(args, config), stream)
+        decoder = decoder_for(sensor=args.sensor or default_sensor(file), live=False)
+        collected = collected_from(read_recording(file, stream), decoder)
         place, cure = str(file), "Correct the file, or name its columns in readings.fields"
-    if 2 * collected.refused > collected.records:
-        raise UserError(
-            f"{collected.refused} of {collected.records} records are no readings; the first: {collected.first_refusal}",
-            where=place,
-            todo=cure,
-        )
+    _refuse_poor(collected, "records are no readings", place, cure)
     if not collected.readings:
         raise UserError("there are no readings here", where=place, todo="Give data with readings")
-    return place, collected
+    return collected, place
 
 
-def _usable(collected: Collected, place: str) -> Series:
+def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
     from detector.detection.profile import MIN_ROWS
     from detector.models.training.dataset import constant_sensors
+    from detector.models.training.sensors import nothing_left, with_a_scale
 
-    usable = {name: rows for name, rows in collected.series.items() if len(rows[0]) >= MIN_ROWS}
-    lengths = {name: len(rows[0]) for name, rows in collected.series.items()}
-    dropped = {
-        "rejected records": collected.refused,
-        "missing values": collected.missing,
-        "late": collected.late,
-        "duplicates": collected.duplicate,
-    }
-    told = ", ".join(f"{count} {what}" for what, count in dropped.items() if count)
+    told = _counted(
+        {
+            "rejected records": collected.refused,
+            "missing values": collected.missing,
+            "late": collected.late,
+            "duplicates": collected.duplicate,
+            "held back at the end": collected.held,
+        }
+    )
     if told:
-        refusal = f"; first rejected: {collected.first_refusal}" if collected.first_refusal else ""
-        _warn(f"not all of the {collected.records} records are used: {told}{refusal} ({place})")
+        _warn(f"not all of the {collected.records} records are used: {told}{_first_refusal(collected)} ({place})")
+    lengths = {name: len(times) for name, (times, _) in collected.series.items()}
+    if not lengths:
+        left = f"{collected.excluded} are of sensors that are not watched, {collected.outside} were cut off"
+        if collected.held:
+            left += f", {collected.held} are held back by readings.window.allowed_lateness"
+        raise UserError(
+            f"none of the {collected.readings} readings is left: {left}",
+            where=place,
+            todo="Look at --since, --until and readings.sensors",
+        )
+    usable = {name: rows for name, rows in collected.series.items() if lengths[name] >= MIN_ROWS}
     if not usable:
-        if not lengths:
-            left = f"{collected.excluded} are of sensors that are not watched, {collected.outside} were cut off"
-            raise UserError(
-                f"none of the {collected.readings} readings is left: {left}",
-                where=place,
-                todo="Look at --since, --until and readings.sensors",
-            )
         longest = sorted(lengths, key=lambda name: -lengths[name])
         raise UserError(
             f"no sensor has the {MIN_ROWS} usable readings that a profile needs: "
@@ -194,7 +226,7 @@ def _usable(collected: Collected, place: str) -> Series:
             where=place,
             todo="Give more data",
         )
-    short = [f"{name} ({lengths[name]})" for name in lengths if name not in usable]
+    short = [f"{name} ({rows})" for name, rows in lengths.items() if name not in usable]
     if short:
         _warn(f"left out, with fewer than {MIN_ROWS} usable readings: {_some(short)}")
     flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
@@ -202,7 +234,149 @@ def _usable(collected: Collected, place: str) -> Series:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
-    return usable
+    series, refused = with_a_scale(usable, scaler)
+    for sensor_id, why in refused.items():
+        _leave_out(sensor_id, why)
+    if not series:
+        raise nothing_left()
+    return series
+
+
+def _leave_out(sensor_id: str, why: str) -> None:
+    _warn(f"{sensor_id} is left out, its readings cannot be calibrated: {why}")
+
+
+# -- frames --------------------------------------------------------------------------------------------------------
+
+
+def _cameras(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Cameras:
+    """The cameras to train on. Raises UserError where there is too little."""
+    from detector.models.bundle.spec import FrameSpec
+    from detector.models.training.cameras import Cameras
+
+    spec = FrameSpec(
+        image=settings.image,
+        filters=settings.filters,
+        units=settings.units,
+        activation=settings.activation,
+        scaler=settings.scaler,
+    )
+    collected, place = _read_frames(args, config, spec.image)
+    _check_frames(collected, place)
+    open_after = config.frames.alerts.open_after
+    return Cameras(collected.cameras, spec, open_after=(open_after.n, open_after.of))
+
+
+def _read_frames(args: argparse.Namespace, config: Config, shape: tuple[int, int]) -> tuple[CollectedFrames, str]:
+    """What was read, and the place it came from. Raises UserError where that cannot be read."""
+    from detector.models.training.frame_dataset import collect_frames, frames_of_directory, frames_of_idx, image_files
+    from detector.models.training.idx import is_idx
+    from detector.streams.files import failing_as
+    from detector.streams.places import default_sensor, recording_file, stream_file
+    from detector.wire.frames import FrameDecoder
+    from detector.wire.recording import read_recording
+
+    frames = config.frames
+    decoder_for = partial(FrameDecoder, shape, frames.limits)
+    collected_from = partial(collect_frames, rows=args.rows, since=args.since, until=args.until)
+    if _is_topic(args, config):
+        from detector.streams.kafka_reader import TopicReader
+
+        with TopicReader(config.streams.kafka, frames.input) as reader:
+            collected = collected_from(reader.read(None), decoder_for(default_camera=args.sensor))
+        return collected, f"topic {frames.input}"
+    place = _path(args, config)
+    if place.is_dir() and stream_file(place, frames.input) is None and image_files(place):
+        interval = _interval_of_images(args, place)
+        collected = frames_of_directory(
+            place, shape, frames.limits, camera=args.sensor, interval=interval, rows=args.rows
+        )
+        return collected, str(place)
+    with failing_as("read the input", place):
+        idx = place.is_file() and is_idx(place)
+    if idx:
+        interval = _interval_of_images(args, place)
+        return frames_of_idx(place, shape, camera=args.sensor, interval=interval, rows=args.rows), str(place)
+    file = recording_file(place, frames.input)
+    decoder = decoder_for(default_camera=args.sensor or default_sensor(file))
+    return collected_from(read_recording(file, frames.input), decoder), str(file)
+
+
+def _interval_of_images(args: argparse.Namespace, place: Path) -> int:
+    """Time between two images, ns: of a camera it must be known, as its budget rests on it."""
+    if args.since is not None or args.until is not None:
+        raise UserError(
+            "images have no times that --since or --until could choose by", where=str(place), todo="Use --rows"
+        )
+    if args.sensor is not None and args.interval is None:
+        raise UserError(
+            f"images do not say how often camera {args.sensor} takes one",
+            where=str(place),
+            todo="Give --interval too, or leave --sensor out: every camera then warms up",
+        )
+    return int(args.interval or _SECOND)
+
+
+def _check_frames(collected: CollectedFrames, place: str) -> None:
+    """Raise UserError unless there is enough to train on; say on standard error what is left out."""
+    from detector.detection.profile import MIN_ROWS
+    from detector.models.training.frame_sampling import LEAST, held_back
+
+    _refuse_poor(collected, "are no frames", place, "Give PNG or JPEG images, an IDX file, or a stream of frames")
+    told = _counted(
+        {
+            "rejected": collected.refused,
+            "not newer than the one before": collected.late,
+            "resized": collected.resized,
+        }
+    )
+    if told:
+        _warn(f"of {collected.records} frames {told}{_first_refusal(collected)} ({place})")
+    if collected.frames < LEAST:
+        cut = f", {collected.outside} were cut off" if collected.outside else ""
+        raise UserError(
+            f"there are {collected.frames} frames here{cut}; training needs at least {LEAST}",
+            where=place,
+            todo="Give more data",
+        )
+    small = [
+        f"{camera} ({len(times)})"
+        for camera, (times, _) in collected.cameras.items()
+        if camera is not None and held_back(len(times)) < MIN_ROWS
+    ]
+    if small:
+        _warn(f"too few frames for a profile, these cameras will warm up: {_some(small)}")
+    if None in collected.cameras:
+        _warn("these images are of no camera (--sensor): every camera will warm up")
+
+
+# -- both ----------------------------------------------------------------------------------------------------------
+
+
+def _is_topic(args: argparse.Namespace, config: Config) -> bool:
+    return args.data == "kafka" or (args.data is None and config.streams.backend == "kafka")
+
+
+def _path(args: argparse.Namespace, config: Config) -> Path:
+    return Path(args.data) if args.data else config.streams.directory.path
+
+
+def _refuse_poor(collected: Collected | CollectedFrames, what: str, place: str, cure: str) -> None:
+    """Raise UserError where most of the records are something else."""
+    if 2 * collected.refused > collected.records:
+        raise UserError(
+            f"{collected.refused} of {collected.records} {what}; the first: {collected.first_refusal}",
+            where=place,
+            todo=cure,
+        )
+
+
+def _counted(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+
+
+def _first_refusal(collected: Collected | CollectedFrames) -> str:
+    return f"; first rejected: {collected.first_refusal}" if collected.first_refusal else ""
 
 
 def _some(items: list[str]) -> str:
@@ -212,68 +386,3 @@ def _some(items: list[str]) -> str:
 
 def _warn(line: str) -> None:
     sys.stderr.write(f"detector: warning: {line}\n")
-
-
-def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
-    """The path on the first line, then what was trained on and the errors."""
-    training = bundle.manifest.training
-    lines = [
-        str(bundle.path),
-        f"{report.sensors} sensor{'s' if report.sensors > 1 else ''}, {report.rows} rows "
-        f"from {training['from']} to {training['to']}; "
-        f"{report.epochs} epochs, {report.steps} steps, {report.seconds:.1f} s; {'active' if active else 'not active'}",
-        *error_table(report, "windows"),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def error_table(report: TrainReport, what: str) -> list[str]:
-    """The distribution of errors over the windows, or frames, trained on and held back."""
-    columns = ("mean", "median", "p95", "p99", "max")
-    lines = [f"{'squared error':<14}{what:>9}" + "".join(f"{name:>10}" for name in columns)]
-    for name, errors in (("trained on", report.train), ("held back", report.tail)):
-        if errors is not None:
-            numbers = (errors.mean, errors.median, errors.p95, errors.p99, errors.max)
-            lines.append(f"{name:<14}{errors.windows:>9}" + "".join(f"{number:>10.4g}" for number in numbers))
-    return lines
-
-
-def _sensor(text: str) -> str:
-    from detector.wire.readings import is_sensor_id
-
-    if not is_sensor_id(text):
-        raise argparse.ArgumentTypeError("a sensor id has 1 to 256 printable characters")
-    return text
-
-
-def _duration(text: str) -> int:
-    from detector.config.values import parse_duration
-
-    try:
-        duration = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if duration == 0:
-        raise argparse.ArgumentTypeError(f"`{text}` is no time")
-    return duration
-
-
-def _time(text: str) -> int:
-    from detector.times import parse_time
-
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}`: {error}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 1 on")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 to 4294967295")
-    return int(text)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detector.cli import options
 from detector.cli.atomic import atomic_write
 from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
 from detector.errors import UserError, unwritable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from detector.detection.scorer import ScoreBlock
     from detector.reports.tuning import Cost, MakePipeline
     from detector.streams.base import Partition
-    from detector.wire.timerange import Decoder
+    from detector.wire.readings import Decoder
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +30,10 @@ def add_parser(subparsers: Any) -> None:
     )
     add_options(parser)
     parser.add_argument(
-        "--alerts", metavar="RATE", help='so many episodes of all sensors together, e.g. "3/week": find the budget'
+        "--alerts",
+        type=options.alarm_rate,
+        metavar="RATE",
+        help='so many episodes of all sensors together, e.g. "3/week": find the budget',
     )
     parser.add_argument("--write", action="store_true", help="put the budget found into the configuration file")
 
@@ -51,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
         spoken,
         table_of,
     )
-    from detector.service.assemble import load_model
+    from detector.service.pipelines import load_model
     from detector.service.supported import refuse_unsupported
     from detector.times import rfc3339
 
     config: Config = args.config
-    asked = None if args.alerts is None else _rate(args.alerts)
+    asked: FalseAlarms | None = args.alerts
     if args.write and asked is None:
         raise UserError("which budget to write is not said", where="--write", todo="Give --alerts as well")
     refuse_unsupported(config)
@@ -104,15 +108,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rate(text: str) -> FalseAlarms:
-    from detector.reports.tuning import budget
-
-    try:
-        return budget(text)
-    except ValueError as error:
-        raise UserError(str(error), where="--alerts", todo="Write it as 3/week, 1/day or 2/12h") from None
-
-
 def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
     from detector.reports.tuning import period, spoken
 
@@ -125,7 +120,7 @@ def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
 
 def _pipelines(config: Config, model: Any) -> Any:
     """What makes a pipeline under some budget, for a decoder."""
-    from detector.service.assemble import pipeline_factory
+    from detector.service.pipelines import pipeline_factory
 
     def for_decoder(decoder: Decoder) -> MakePipeline:
         def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock) -> Any:

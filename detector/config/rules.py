@@ -1,8 +1,8 @@
-"""What applies to which sensor: the settings of all, and of the overrides the first whose pattern matches its id."""
+"""Which sensors are watched, and what applies to each: the settings of all, and the first override that matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from detector.config.load import AlertsConfig, ReadingsConfig
-from detector.config.selection import Selection
 
 UNWATCHED: Final = -1
 """In place of a number: no rules apply, because the sensor is left out."""
@@ -19,6 +18,24 @@ ENDLESS: Final = int(np.iinfo(np.int64).max)
 REMEMBERED: Final = 100_000
 """Sensors of which it is kept whether they are watched: ids may be made up without end."""
 _SIGNS: Final = {"both": 0.0, "above": 1.0, "below": -1.0}
+
+
+class Selection:
+    """A sensor is watched if a pattern of `include` matches its id and none of `exclude` does."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._include, self._exclude = tuple(include), tuple(exclude)
+
+    @property
+    def includes_all(self) -> bool:
+        """Whether every sensor is watched."""
+        return "*" in self._include and not self._exclude
+
+    def includes(self, sensor_id: str) -> bool:
+        """Whether the sensor is watched."""
+        return any(fnmatchcase(sensor_id, pattern) for pattern in self._include) and not any(
+            fnmatchcase(sensor_id, pattern) for pattern in self._exclude
+        )
 
 
 @dataclass(frozen=True, slots=True)

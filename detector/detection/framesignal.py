@@ -4,13 +4,13 @@ How a frame is judged, and who does what::
 
     images.decode       bytes -> frame (h, w) float32 in [0, 1]
     score_frames        frames (n, h, w) of any cameras -> signal (n,), higher is worse; the same bits in any batch
-    frameprofile        the signal of one camera's prefix -> its FrameProfile (RECIPE steps 4 and 5, one signal)
-    signals, threshold, episodes, recovery   steps 4 to 8 row by row, as for readings, with K = 1
+    profile             the signal of one camera's prefix -> its Calibration, as of a sensor, with one signal
+    scorer, threshold, episodes, faultmemory   score and judge row by row, as for readings, with K = 1
     examine             one frame -> reconstruction, heat map and summary for the alert
 
 A camera known from training has its profile in `FrameModel.profiles`; any other warms up with its first
-`frames.warmup` frames: keep their signals and times, then call `frameprofile.build_frame_profile`, which training
-calls as well. `FrameModel.calibration` is the model's, the same for all cameras.
+`frames.warmup` frames: keep their signals and times, then call `profile.build_frame_profile`, which training
+calls as well. `FrameModel.normal` is the model's, the same for all cameras.
 
 The signal has two parts. Both look at the difference d of frame and reconstruction after averaging it over a
 neighbourhood *with its sign*, so that noise and blurred edges cancel and what is there, or missing, adds up; squared,
@@ -35,7 +35,7 @@ from typing import Final
 import numpy as np
 
 from detector.arrays import F32, F64, U8
-from detector.detection.frameprofile import FrameProfile
+from detector.detection.profile import Calibration
 from detector.detection.signals import TINY
 
 FrameReconstruct = Callable[[F32], F32]
@@ -54,7 +54,7 @@ FLOOR: Final = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class NormalErrors:
     """What the autoencoder does on frames without faults that it was not trained on.
 
     `broad_spread`, `fine_spread` (h, w): mean square of each pixel's smoothed difference; `usual_mean`: the broad q,
@@ -78,8 +78,8 @@ class FrameModel:
     digest: str
     shape: tuple[int, int]
     reconstruct: FrameReconstruct
-    calibration: Calibration
-    profiles: Mapping[str, FrameProfile]
+    normal: NormalErrors
+    profiles: Mapping[str, Calibration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,14 @@ class Examined:
     summary: dict[str, float]
 
 
-def calibrate(reconstruct: FrameReconstruct, frames: F32) -> Calibration:
-    """Learn the calibration from frames (n, h, w) without faults that the autoencoder was not trained on."""
+def normal_errors(reconstruct: FrameReconstruct, frames: F32) -> NormalErrors:
+    """Measure the errors on frames (n, h, w) without faults that the autoencoder was not trained on."""
     broad, fine = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
     for chunk in _chunks(frames):
         difference = _difference(reconstruct, chunk)
         broad += np.square(_smooth_broadly(difference), dtype=np.float64).sum(axis=0)
         fine += np.square(_smooth_finely(difference), dtype=np.float64).sum(axis=0)
-    spreads = Calibration((broad / len(frames)).astype(np.float32), (fine / len(frames)).astype(np.float32))
+    spreads = NormalErrors((broad / len(frames)).astype(np.float32), (fine / len(frames)).astype(np.float32))
     parts = [_parts(spreads, _difference(reconstruct, chunk)) for chunk in _chunks(frames)]
     means, peaks = (np.concatenate(column) for column in zip(*parts, strict=True))
     return replace(
@@ -119,7 +119,7 @@ def score_frames(model: FrameModel, frames: F32) -> F64:
     Raises ValueError for frames of another shape.
     """
     _check(model, frames)
-    parts = [_signal(model.calibration, _difference(model.reconstruct, chunk)) for chunk in _chunks(frames)]
+    parts = [_signal(model.normal, _difference(model.reconstruct, chunk)) for chunk in _chunks(frames)]
     return np.concatenate([*parts, np.empty(0)])
 
 
@@ -128,14 +128,14 @@ def examine(model: FrameModel, frame: F32) -> Examined:
     _check(model, frame[None])
     rebuilt = model.reconstruct(frame[None, ..., None])[0, ..., 0]
     difference = (frame - rebuilt)[None]
-    calibration = model.calibration
-    (mean,), (peak,) = _parts(calibration, difference)
-    heat = _q(_smooth_finely(difference), calibration.fine_spread)[0] / np.float32(calibration.worst_peak)
+    normal = model.normal
+    (mean,), (peak,) = _parts(normal, difference)
+    heat = _q(_smooth_finely(difference), normal.fine_spread)[0] / np.float32(normal.worst_peak)
     row, column = np.unravel_index(int(heat.argmax()), frame.shape)
     summary = {
         "mean_squared_error": float(np.square(difference, dtype=np.float64).mean()),
-        "mean_ratio": float(mean) / calibration.usual_mean,
-        "peak_ratio": float(peak) / calibration.usual_peak,
+        "mean_ratio": float(mean) / normal.usual_mean,
+        "peak_ratio": float(peak) / normal.usual_peak,
         "peak_row": float(row),
         "peak_column": float(column),
     }
@@ -151,16 +151,16 @@ def _difference(reconstruct: FrameReconstruct, frames: F32) -> F32:
     return frames - reconstruct(frames[..., None])[..., 0]
 
 
-def _signal(calibration: Calibration, difference: F32) -> F64:
-    means, peaks = _parts(calibration, difference)
-    return means / calibration.usual_mean + PEAK_WEIGHT * (peaks / calibration.usual_peak)
+def _signal(normal: NormalErrors, difference: F32) -> F64:
+    means, peaks = _parts(normal, difference)
+    return means / normal.usual_mean + PEAK_WEIGHT * (peaks / normal.usual_peak)
 
 
-def _parts(calibration: Calibration, difference: F32) -> tuple[F64, F64]:
+def _parts(normal: NormalErrors, difference: F32) -> tuple[F64, F64]:
     """Mean of the broad q and maximum of the fine q of each frame's difference (n, h, w): (n,), (n,)."""
     n = len(difference)
-    broad = _q(_smooth_broadly(difference), calibration.broad_spread).reshape(n, -1)
-    fine = _q(_smooth_finely(difference), calibration.fine_spread).reshape(n, -1)
+    broad = _q(_smooth_broadly(difference), normal.broad_spread).reshape(n, -1)
+    fine = _q(_smooth_finely(difference), normal.fine_spread).reshape(n, -1)
     return broad.mean(axis=1, dtype=np.float64), fine.max(axis=1).astype(np.float64)
 
 

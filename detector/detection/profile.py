@@ -8,12 +8,13 @@ is why BLAS and LAPACK (held to one thread by the package) are allowed here and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64
 from detector.detection.signals import (
@@ -44,26 +45,19 @@ CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """Everything frozen about a sensor with C channels and K = 2 C + 1 signals.
+class Calibration:
+    """What scores from K signals mean, frozen at the end of a prefix. Of a camera (K = 1) nothing else is known.
 
-    `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
-    z. `median_interval`: ns; `regular`: whether intervals keep to it. `worst` (K,): the signals' maxima on the prefix,
-    `worst_zz`: the largest deviation there, at least 1; `worst_zz_of_others`: that of all but the reconstruction.
-    `mean`, `variance` (K,), `count`: where the adaptive scale starts. `scored_rows`: prefix rows that have a score.
-    `peak_first`, `peak_last`, `peak_v` (p,): runs of scored rows that nothing in the 100 rows after them exceeds, and
-    their ln score; from them the peaks of any suffix follow. They are peaks of n-of-m scores, `open_after` = (n, m).
+    `median_interval`: ns between rows; `regular`: whether intervals keep to it. `worst` (K,): the signals' maxima on
+    the prefix; `worst_zz`: the largest deviation there, at least 1. `mean`, `variance` (K,), `count`: where the
+    adaptive scale starts. `scored_rows`: prefix rows that have a score. `peak_first`, `peak_last`, `peak_v` (p,): runs
+    of scored rows that nothing in the 100 rows after them exceeds, and their ln score; see `peaks_of_suffix`.
     """
 
-    center: F64
-    scale: F64
-    ridge: F32
-    bias: F64
     median_interval: int
     regular: bool
     worst: F64
     worst_zz: float
-    worst_zz_of_others: float
     mean: F64
     variance: F64
     count: float
@@ -71,27 +65,27 @@ class Profile:
     peak_first: I64
     peak_last: I64
     peak_v: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Profile(Calibration):
+    """Everything frozen about a sensor with C channels and K = 2 C + 1 signals.
+
+    `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
+    z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
+    scores whose peaks these are.
+    """
+
+    center: F64
+    scale: F64
+    ridge: F32
+    bias: F64
+    worst_zz_of_others: float
     open_after: tuple[int, int]
 
 
-class HasPeaks(Protocol):
-    """The part of a profile that says which peaks the prefix had."""
-
-    @property
-    def scored_rows(self) -> int:
-        """Prefix rows that have a score."""
-
-    @property
-    def peak_first(self) -> I64:
-        """First row of each run of standing rows."""
-
-    @property
-    def peak_last(self) -> I64:
-        """Last row of each."""
-
-    @property
-    def peak_v(self) -> F64:
-        """Their ln score."""
+P = TypeVar("P", bound=Calibration)
+"""A sensor's profile, or a camera's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +147,7 @@ def build_profile(
     largest of the last m scores. Raises ValueError under 150 rows.
     """
     rows, channels = values.shape
-    if rows < MIN_ROWS:
-        raise ValueError(f"a profile needs at least {MIN_ROWS} rows, these are {rows}")
+    _check_length(rows, "rows")
     center, scale = scale_of(values, scaler)
     z = np.ascontiguousarray(standardise(values, center, scale).T)
     fits = [_forecast(column) for column in z]
@@ -168,34 +161,60 @@ def build_profile(
     errors = _reconstruction_path(z, reconstruct, stride)
     signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :]])[:, 1:]
 
-    worst = signals.max(axis=1) + TINY
-    mean, variance = signals.mean(axis=1), signals.var(axis=1)
-    zz, _ = deviation(signals, mean[:, None], variance[:, None])
-    worst_zz, others = max(1.0, float(zz.max())), max(1.0, float(np.delete(zz, channels, axis=0).max()))
-    u = combine(signals, zz, worst[:, None], worst_zz)
-    n, m = open_after
-    scores = np.concatenate([np.full(WINDOW - 1, u[0]), u])
-    v = nth_largest_log(scores[WINDOW - m :, None], n, m)[:, 0]
-    median_interval, regular = typical_interval(times)
-    first, last, peak_v = standing_maxima(v)
+    calibration, u, zz = calibrate(times, signals, open_after)
     profile = Profile(
-        center=center, scale=scale, ridge=ridge, bias=bias, median_interval=median_interval, regular=regular,
-        worst=worst, worst_zz=worst_zz, worst_zz_of_others=others,
-        mean=mean, variance=variance, count=float(len(u)), scored_rows=len(u),
-        peak_first=first, peak_last=last, peak_v=peak_v,
-        open_after=(n, m),
+        **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
+        worst_zz_of_others=max(1.0, float(np.delete(zz, channels, axis=0).max())),
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
-        recent_u=scores[1 - WINDOW :],
+        recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
         held_error=float(errors[-1]),
         completions=len(errors),
     )
     return profile, carry
 
 
-def peaks_of_suffix(profile: HasPeaks, rows: int) -> list[float]:
+def build_frame_profile(times: I64, signal: F64, *, open_after: tuple[int, int] = (3, 5)) -> tuple[Calibration, F64]:
+    """Build a camera's profile from its prefix: times (L,) ns, strictly increasing, and the signal (L,).
+
+    `open_after` = (n, m) of the alerts. Returns also the newest m - 1 scores, oldest first, for a camera that carries
+    on from its warm-up. Raises ValueError under 150 frames.
+    """
+    _check_length(len(signal), "frames")
+    calibration, u, _ = calibrate(times, signal[None], open_after)
+    return calibration, u[len(u) - (open_after[1] - 1) :]
+
+
+def _check_length(rows: int, what: str) -> None:
+    if rows < MIN_ROWS:
+        raise ValueError(f"a profile needs at least {MIN_ROWS} {what}, these are {rows}")
+
+
+def calibrate(times: I64, signals: F64, open_after: tuple[int, int]) -> tuple[Calibration, F64, F64]:
+    """Calibrate by the signals (K, R) of a prefix's scored rows; `times` (L,) ns are those of all its rows.
+
+    Peaks are peaks of the n-th largest of the last m scores, `open_after` = (n, m). Returns also the rows' scores (R,)
+    and deviations (K, R).
+    """
+    worst = signals.max(axis=1) + TINY
+    mean, variance = signals.mean(axis=1), signals.var(axis=1)
+    zz, _ = deviation(signals, mean[:, None], variance[:, None])
+    worst_zz = max(1.0, float(zz.max()))
+    u = combine(signals, zz, worst[:, None], worst_zz)
+    n, m = open_after
+    v = nth_largest_log(np.concatenate([np.full(m - 1, u[0]), u])[:, None], n, m)[:, 0]
+    median_interval, regular = typical_interval(times)
+    first, last, peak_v = standing_maxima(v)
+    calibration = Calibration(
+        median_interval=median_interval, regular=regular, worst=worst, worst_zz=worst_zz, mean=mean, variance=variance,
+        count=float(len(u)), scored_rows=len(u), peak_first=first, peak_last=last, peak_v=peak_v,
+    )  # fmt: skip
+    return calibration, u, zz
+
+
+def peaks_of_suffix(profile: Calibration, rows: int) -> list[float]:
     """Declustered ln peaks of the prefix's last `rows` scored rows, oldest first, the pending one included.
 
     A running maximum ends once 100 rows pass with nothing higher, so each is the first *standing* row at or after the
@@ -254,37 +273,53 @@ def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
     return standing[starts], standing[ends], v[standing[starts]]
 
 
-_RAGGED = ("peak_first", "peak_last", "peak_v")
+_STORED: Final = (
+    "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
+    "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after",
+)  # fmt: skip
+"""The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
+_RAGGED: Final = ("peak_first", "peak_last", "peak_v")
+_IDS: Final = {Profile: "sensor_id", Calibration: "camera_id"}
+
+
+def pack_profiles(made: type[P], profiles: Mapping[str, P]) -> dict[str, NDArray[Any]]:
+    """Profiles by the id of their sensor or camera as arrays, for an npz without pickled objects."""
+    arrays: dict[str, NDArray[Any]] = {_IDS[made]: np.array(list(profiles), dtype=str)}
+    for name in _stored(made):
+        column = [getattr(profile, name) for profile in profiles.values()]
+        arrays[name] = np.concatenate(column) if name in _RAGGED and column else np.array(column)
+    arrays["peak_count"] = np.array([len(profile.peak_v) for profile in profiles.values()], dtype=np.int64)
+    return arrays
+
+
+def unpack_profiles(made: type[P], arrays: Mapping[str, NDArray[Any]]) -> dict[str, P]:
+    """Read what `pack_profiles` made. Raises KeyError or ValueError if it is something else."""
+    profiles = {}
+    ends = np.cumsum(arrays["peak_count"], dtype=np.int64)
+    for i, owner in enumerate(arrays[_IDS[made]].tolist()):
+        peaks = slice(int(ends[i] - arrays["peak_count"][i]), int(ends[i]))
+        cells: dict[str, Any] = {name: arrays[name][peaks if name in _RAGGED else i] for name in _stored(made)}
+        cells = {name: cell if cell.ndim else cell.item() for name, cell in cells.items()}
+        if "open_after" in cells:
+            cells["open_after"] = tuple(cells["open_after"].tolist())
+        profiles[owner] = made(**cells)
+    return profiles
+
+
+def _stored(made: type[Calibration]) -> list[str]:
+    own = {field.name for field in fields(made)}
+    return [name for name in _STORED if name in own]
 
 
 def save_profiles(path: Path, profiles: Mapping[str, Profile]) -> None:
     """Write profiles by sensor id as one compressed npz without pickled objects."""
-    arrays: dict[str, Any] = {"sensor_id": np.array(list(profiles), dtype=str)}
-    for field in fields(Profile):
-        column = [getattr(profile, field.name) for profile in profiles.values()]
-        arrays[field.name] = np.concatenate(column) if field.name in _RAGGED else np.array(column)
-    arrays["peak_count"] = np.array([len(profile.peak_v) for profile in profiles.values()], dtype=np.int64)
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **pack_profiles(Profile, profiles))
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
-    """Read what `save_profiles` wrote. Raises ValueError or OSError if the file is something else."""
+    """Read what `save_profiles` wrote. Raises ValueError, KeyError or OSError if the file is something else."""
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
-    ends = np.cumsum(arrays["peak_count"])
-    profiles = {}
-    for i, sensor_id in enumerate(arrays["sensor_id"].tolist()):
-        part = slice(ends[i] - arrays["peak_count"][i], ends[i])
-        row = {
-            field.name: arrays[field.name][part] if field.name in _RAGGED else arrays[field.name][i]
-            for field in fields(Profile)
-        }
-        for name in ("worst_zz", "worst_zz_of_others", "count"):
-            row[name] = float(row[name])
-        row["median_interval"], row["regular"] = int(row["median_interval"]), bool(row["regular"])
-        row["scored_rows"] = int(row["scored_rows"])
-        row["open_after"] = tuple(row["open_after"].tolist())
-        profiles[sensor_id] = Profile(**row)
-    return profiles
+    return unpack_profiles(Profile, arrays)

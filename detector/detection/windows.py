@@ -16,8 +16,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.columns import NEVER, bits_of, flags_of
 from detector.detection.signals import WINDOW
-from detector.detection.table import NEVER, SensorTable, Slots, bits_of, flags_of
+from detector.detection.table import SensorTable, Slots
 
 LATE_LIMIT = 20
 """So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""

@@ -1,12 +1,33 @@
-"""What was asked of the detector and what it did: episodes opened against episodes the budget allows."""
+"""What false-alarm budget a sensor has, and how it is kept: episodes opened against episodes the budget allows."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from detector.config.load import FalseAlarms
+from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, NO_BUDGET
 
 SLOT = 60 * 10**9
 """Event time is kept by the minute."""
+
+
+class Budget(NamedTuple):
+    """The rows of a sensor per allowed false alarm; `limited`: more or fewer were asked for than can be kept."""
+
+    rows: float
+    limited: bool
+
+
+def budget_of(allowed: FalseAlarms | None, median_interval: int) -> Budget:
+    """The budget of a sensor with this median interval (ns); None: any number of false alarms is allowed."""
+    if allowed is None:
+        return Budget(NO_BUDGET, limited=False)
+    rows = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
+    asked = float(rows or 0) / allowed.per_sensor
+    kept = min(max(asked, BUDGET_MIN), BUDGET_MAX)
+    return Budget(kept, limited=kept != asked)
 
 
 @dataclass(slots=True)

@@ -9,33 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import F32, F64, Bools
+from detector.arrays import F32, F64
 from detector.config.load import FramesConfig, MaintenanceConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
+from detector.detection.columns import FORGOTTEN
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
-from detector.detection.framestate import FORGOTTEN, camera_table
-from detector.detection.table import Slots, WarmUp
+from detector.detection.profile import Calibration, build_frame_profile
+from detector.detection.table import Slots, WarmUp, camera_table
+from detector.detection.usable import check_usable_frames
 from detector.detection.windows import Arrivals, WindowRows, admit
+from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer
-from detector.engine.framealerts import FrameAlertWriter, heatmap
-from detector.engine.framequeue import FrameQueue
+from detector.engine.framequeue import FrameQueue, Unforeseen
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output
 from detector.engine.overview import Overview, camera_overview
-from detector.engine.partition import PartitionPipeline
-from detector.engine.resumption import take_budget, take_model, warm_up_again
+from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
+from detector.engine.resumption import take_model, warm_up_again
 from detector.engine.silence import FOREVER
 from detector.engine.slices import Provenance, frame_settings_of
 from detector.engine.timers import Timers
-from detector.streams.base import Batch, Partition, Record
+from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
-from detector.wire.readings import Reject
+from detector.wire.readings import INTERNAL, Reject
 
 
 class FramesPipeline(PartitionPipeline):
@@ -87,7 +89,7 @@ class FramesPipeline(PartitionPipeline):
 
         What is run again is decoded at once, so that nothing is pending where the restored state goes live.
         """
-        self._queue.add(batch)
+        self._queue.add(batch, self._left_out)
         return self._deal(all_of_it=self.restoring)
 
     def advance(self) -> Output:
@@ -99,138 +101,146 @@ class FramesPipeline(PartitionPipeline):
             # A camera has no other signal than the model's, and what it has collected are that model's errors.
             take_model(
                 self._table, self._table.occupied(), self._model.profiles,
-                cells_of=lambda _, profile: self._cells_of(profile),
+                cells_of=self._cells_of,
                 forget_scores=self._forget_scores,
                 unknown=lambda slot: warm_up_again(self._table, slot, self._forget_scores),
             )  # fmt: skip
-        take_budget(self._table, lambda slot: self._budget(int(self._table["median"][slot])))
 
     def _deal(self, *, all_of_it: bool) -> Output:
         portions = self._queue.take(all_of_it=all_of_it)
-        records = [record for portion in portions for record in portion.records]
-        self._output = output = Output("frames", records=len(records))
         if not portions:
-            return output
+            return Output("frames")
+        records = [record for portion in portions for record in portion.records]
         found = [one for portion in portions for one in portion.decoded.result()]
-        frames = [(number, one) for number, one in enumerate(found) if isinstance(one, Frame)]
-        rejects = [
-            Reject(number, one.reason, one.message, None)
-            for number, one in enumerate(found)
-            if isinstance(one, NoFrame)
-        ]
-        self._refuse(records, rejects)
-        if frames:
-            self._score(records, frames)
-        return self._arrive(portions[-1].position)
+        output = Output("frames", records=len(records))
+        rejects = []
+        for number, one in enumerate(found):
+            if isinstance(one, NoFrame):
+                rejects.append(Reject(number, one.reason, one.message, None))
+            elif isinstance(one, Unforeseen):
+                rejects.append(Reject(number, "internal", INTERNAL, None))
+                output.internal.append(one.traceback)
+                self.leave_out([records[number].offset])
+        self._refuse(records, rejects, output)
+        frames = [one for one in found if isinstance(one, Frame)]
+        owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
+        times = np.array([frame.time for frame in frames], dtype=np.int64)
+        for run in self._runs(records, times, owners, lambda i: frames[i].camera, output):
+            for segment in self._segments(run):
+                self._take_in(run, frames, segment)
+        return self._arrive(portions[-1].position, output)
 
-    def _score(self, records: Sequence[Record], frames: Sequence[tuple[int, Frame]]) -> None:
-        count = len(frames)
-        numbers = np.fromiter((number for number, _ in frames), dtype=np.int64, count=count)
-        times = np.fromiter((frame.time for _, frame in frames), dtype=np.int64, count=count)
-        pixels = np.stack([frame.pixels for _, frame in frames])
-        resized = np.fromiter((frame.resized for _, frame in frames), dtype=np.bool_, count=count)
-        cameras = [frame.camera for _, frame in frames]
-
-        def segment(begin: int, end: int, elements: slice) -> None:
-            slots = self._slots(cameras[elements])
-            # Which frame of the batch takes the place of a value, so that order is kept as for readings.
-            index = np.arange(elements.start, elements.stop)
-            arrivals = Arrivals(
-                slots, times[elements], index[:, None].astype(np.float64), numbers[elements], np.zeros_like(index)
-            )
-            self._segment(arrivals, pixels, resized)
-
-        self._drive(records, times, numbers, segment)
-
-    def _segment(self, arrivals: Arrivals, pixels: F32, resized: Bools) -> None:
+    def _take_in(self, run: Run, frames: Sequence[Frame], segment: Segment) -> None:
+        part = segment.elements
+        slots = self._slots(run, [frame.camera for frame in frames[part]])
+        # Which frame of the batch takes the place of a value, so that order is kept as for readings.
+        places = np.arange(part.start, part.stop)
+        arrivals = Arrivals(
+            slots, run.times[part], places[:, None].astype(np.float64), run.owners[part], np.zeros_like(places)
+        )
         if self.restoring:
-            new = self._table["known"][arrivals.slots] <= self._offsets[arrivals.records]
+            new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
-        self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
+        arrivals = self._heed_failures(run, arrivals)
+        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         rows, tally = admit(self._table, arrivals, 0)
-        total = self._output.tally
+        total = run.output.tally
         for name in ("accepted", "late", "duplicate", "resets"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        index = rows.values[:, 0].astype(np.int64)
-        self._output.resized += int(resized[index].sum())
-        if len(index):
-            frames = pixels[index]
-            self._blocks(rows, frames, score_frames(self._model, frames))
+        admitted = [frames[place] for place in rows.values[:, 0].astype(np.int64).tolist()]
+        run.output.resized += sum(frame.resized for frame in admitted)
+        if admitted:
+            pixels = np.stack([frame.pixels for frame in admitted])
+            self._blocks(run, rows, pixels, score_frames(self._model, pixels))
 
-    def _slots(self, cameras: Sequence[str]) -> Slots:
+    def _slots(self, run: Run, cameras: Sequence[str]) -> Slots:
         known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(i) for i in cameras], dtype=np.intp)
+        return np.array([known[i] if i in known else self._meet(run, i) for i in cameras], dtype=np.intp)
 
-    def _meet(self, camera: str) -> int:
+    def _meet(self, run: Run, camera: str) -> int:
         """A slot for a camera not known so far, with its profile if the model has one."""
         slot = self._table.add(camera)
-        self._output.new_sensors.append(camera)
+        run.output.new_sensors.append(camera)
         self._timers.forget()
         profile = self._model.profiles.get(camera)
         if profile is None:
             self._table.warming[slot] = WarmUp(self._table.channels)
         else:
-            self._table.set(slot, self._cells_of(profile))
+            self._table.set(slot, self._cells_of(slot, profile))
+            self._count_limited(run, slot, profile)
         return slot
 
-    def _cells_of(self, profile: FrameProfile) -> dict[str, Any]:
-        return self._calibration_cells(profile, self._budget(profile.median_interval))
+    def _cells_of(self, slot: int, profile: Calibration) -> dict[str, Any]:
+        return self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows)
 
-    def _budget(self, median_interval: int) -> float:
-        """Frames per allowed false alarm of a camera with this median interval."""
-        return self._rows_per_alarm(self._config.alerts.false_alarms, median_interval)
-
-    def _blocks(self, rows: WindowRows, frames: F32, signal: F64) -> None:
+    def _blocks(self, run: Run, rows: WindowRows, frames: F32, signal: F64) -> None:
         """Score spans of frames: a camera's span ends before a restart, and where its warm-up is over."""
+        rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(int(slots[i]), rows, int(at[i]))
+                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             for i in np.flatnonzero(~self._table["live"][slots]).tolist():
-                used = self._warm_up(int(slots[i]), rows, slice(int(at[i]), int(end[i])), frames, signal)
+                used = self._warm_up(run, int(slots[i]), rows, slice(int(at[i]), int(end[i])), frames, signal)
                 position[groups[i]] = used
             live = position[groups] == at
             live &= self._table["live"][slots]
             if live.any():
-                self._block(slots[live], at[live], end[live], rows, frames, signal)
+                spans = Spans(groups[live], at[live], end[live])
+                attempt = partial(self._block, run, rows, frames, signal)
+                failed = self._guarded(run, rows, spans, attempt)
                 position[groups[live]] = end[live]
+                if failed:
+                    position[failed] = rows.last[failed]
+            for i in np.flatnonzero([int(slot) in self._table.failed for slot in slots.tolist()]).tolist():
+                position[groups[i]] = rows.last[groups[i]]
 
-    def _block(self, slots: Slots, begin: Slots, end: Slots, rows: WindowRows, frames: F32, signal: F64) -> None:
-        block = FrameBlock(self._table, slots, begin, end, rows.times, frames, signal, rows.records)
+    def _block(self, run: Run, rows: WindowRows, frames: F32, signal: F64, spans: Spans) -> None:
+        slots = rows.slots[spans.groups]
+        block = FrameBlock(self._table, slots, spans.begin, spans.end, rows.times, frames, signal, rows.records)
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
-        output = self._output
+        self._announcer.follow(block, scored)
+        self._table.put(block.slots, scored.cells)
+        output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
         output.scores.append(scored.u[block.tick, block.sensor])
         output.errors.append(block.signal)
-        self._announcer.follow(block, scored)
-        block.store(self._table, self._offsets)
+        block.store(self._table, run.offsets)
 
-    def _warm_up(self, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:
+    def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:
         """Feed a camera that has no profile yet; returns where what it does not need for that begins."""
         warming = self._table.warming[slot]
         # A reload may ask for fewer frames than were collected by then.
         used: int = min(span.stop, span.start + max(self._config.warmup - warming.count, 0))
         warming.extend(rows.times[span.start : used], signal[span.start : used, None])
         if used > span.start:
-            self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+            self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
             self._table["frame"][slot] = frames[used - 1]
         if warming.count >= self._config.warmup:
-            profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
+            try:
+                profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
+                check_usable_frames({self._table.name(slot): profile})
+            except Exception as error:
+                self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
+                return int(span.stop)
             times = warming.times[-self._open_after[1] :]
-            self._table.set(slot, self._cells_of(profile) | {"recent": recent, "times": times, "filled": len(times)})
+            cells = {"recent": recent, "times": times, "filled": len(times)}
+            self._table.set(slot, self._cells_of(slot, profile) | cells)
+            self._count_limited(run, slot, profile)
             del self._table.warming[slot]
             self._timers.forget()
             self._pulse()
         return used
 
-    def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
         """A camera whose clock was set back: an open episode closes with `gap`, its last scores count no more."""
         if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(self._clocks[rows.records[row]]))
+            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
             self._announcer.end(slot, "gap", (int(rows.records[row]), 1, 0, ""))
         self._forget_scores(slot)
         if slot in self._table.warming:

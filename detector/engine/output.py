@@ -1,14 +1,54 @@
-"""What a batch came to."""
+"""What a batch came to, and, where that is asked for, every scored row of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple
 
-from detector.arrays import F64
-from detector.detection.windows import Tally
-from detector.engine.trace import ScoredRows
+import numpy as np
+
+from detector.arrays import F64, I64
+from detector.config.rules import RuleBook
+from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
+from detector.detection.table import SensorTable
+from detector.detection.windows import Block, Tally
 from detector.streams.base import Message
 from detector.wire.alerts import Kind
+
+explained: Final[ScoreBlock] = partial(score_block, explain=True)
+"""A `score_block` that also says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """The real rows of one block, N in all, sensor by sensor and in order of time within each.
+
+    `counts` (n,): rows of each of the `ids`. `records` (N,): index of each row's record in its batch. `times` (N,): ns.
+    `values`, `expected` (N, C): in the unit of the values; `expected` is what the autoencoder makes of the window's
+    newest value, NaN where a stride left the row out. `scores`, `judged`, `thresholds` (N,): 1 = as bad as the worst of
+    training; `judged` is the n-th largest of the last m scores, the one that is compared with the threshold.
+    """
+
+    ids: list[str]
+    counts: I64
+    records: I64
+    times: I64
+    values: F64
+    expected: F64
+    scores: F64
+    judged: F64
+    thresholds: F64
+
+
+class SensorFailure(NamedTuple):
+    """A sensor that was set aside: at which stage, by the record at which offset, and the traceback."""
+
+    sensor_id: str
+    stage: str
+    offset: int
+    traceback: str
 
 
 @dataclass(slots=True)
@@ -19,7 +59,8 @@ class Output:
     that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
     called for, and those that the budget allows for the rows scored. `records`: how many came in, `refused`: which of
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
-    another size than the model's. `rows`: what was scored, in full, where that was asked for.
+    another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
+    sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
     """
 
     kind: Kind = "readings"
@@ -41,6 +82,9 @@ class Output:
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
     new_sensors: list[str] = field(default_factory=list)
+    failed: int = 0
+    failures: list[SensorFailure] = field(default_factory=list)
+    internal: list[str] = field(default_factory=list)
 
     def outcomes(self) -> dict[str, int]:
         """How many readings, or frames, ended how."""
@@ -51,6 +95,7 @@ class Output:
                 "resized": self.resized,
                 "late": tally.late,
                 "duplicate": tally.duplicate,
+                "failed": self.failed,
                 "rejected": sum(self.rejected.values()),
             }
         return {
@@ -59,5 +104,35 @@ class Output:
             "late": tally.late,
             "duplicate": tally.duplicate,
             "excluded": self.excluded,
+            "failed": self.failed,
             "rejected": sum(self.rejected.values()),
         }
+
+
+def traced(listener: Callable[[ScoredRows], None]) -> ScoreBlock:
+    """A `score_block` that tells the listener of every block it has scored."""
+
+    def score(table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
+        scored = explained(table, block, model, book)
+        listener(scored_rows_of(table, block, scored))
+        return scored
+
+    return score
+
+
+def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRows:
+    """The rows of a block that was scored with `explain`, before it is stored."""
+    real = block.sensor, block.newest
+    cells = block.tick, block.sensor
+    values = block.values[real]
+    return ScoredRows(
+        ids=[table.name(slot) for slot in block.slots.tolist()],
+        counts=np.asarray(block.ticks, dtype=np.int64),
+        records=block.records,
+        times=block.times[real],
+        values=values,
+        expected=np.full_like(values, np.nan) if scored.expected is None else scored.expected,
+        scores=scored.u[cells],
+        judged=np.exp(scored.v[cells]),
+        thresholds=np.exp(scored.limits[cells]),
+    )

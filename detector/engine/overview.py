@@ -11,10 +11,11 @@ import numpy as np
 
 from detector.arrays import F32, F64, I64
 from detector.detection import signals
+from detector.detection.columns import NEVER
 from detector.detection.profile import Reconstruct
 from detector.detection.scorer import EPISODE, THRESHOLD
 from detector.detection.signals import WINDOW
-from detector.detection.table import NEVER, Episode, SensorTable, Silence, Slots
+from detector.detection.table import Episode, SensorTable, Silence, Slots
 from detector.detection.threshold import Thresholds
 from detector.wire.alerts import AlertReason, Severity
 
@@ -93,7 +94,7 @@ def _overview(
     views = {
         slot: SensorView(
             sensor_id=table.name(slot),
-            score=float(table["score"][slot]),
+            score=float(table["score"][slot]) if table["live"][slot] else math.nan,
             threshold=thresholds.get(slot, math.nan),
             episode=_anomaly(table, slot, table.episodes[slot]) if slot in table.episodes else None,
             **seen[slot],

@@ -6,53 +6,107 @@ fire between them, what is stored, and how a later process takes it up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, KeysView, Sequence
-from typing import Any, ClassVar, Protocol
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from detector.arrays import F64, I64
-from detector.config.load import FalseAlarms
+from detector import __version__
+from detector.arrays import I64, Bools
+from detector.detection.columns import NEVER
 from detector.detection.faultmemory import NO_COPY
-from detector.detection.profile import HasPeaks, peaks_of_suffix
-from detector.detection.table import NEVER, SensorTable, StateError
-from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, HORIZON, NO_BUDGET, first_reservoir
+from detector.detection.profile import Calibration, peaks_of_suffix
+from detector.detection.table import Failure, SensorTable, Slots, StateError
+from detector.detection.threshold import HORIZON, first_reservoir
+from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
-from detector.engine.clock import PartitionClock
-from detector.engine.journal import pack_entry
-from detector.engine.output import Output
-from detector.engine.resumption import take_journal
-from detector.engine.slices import PROVENANCE_ENTRY, Provenance, pack_provenance, pack_slice, slice_count, unpack_slices
+from detector.engine.budget import Budget, budget_of
+from detector.engine.clock import Heard, PartitionClock
+from detector.engine.output import Output, SensorFailure
+from detector.engine.overview import Overview
+from detector.engine.resumption import take_budget, take_journal
+from detector.engine.slices import (
+    LEFT_OUT_ENTRY,
+    PROVENANCE_ENTRY,
+    Provenance,
+    pack_entry,
+    pack_left_out,
+    pack_provenance,
+    pack_slice,
+    slice_count,
+    unpack_left_out,
+    unpack_slices,
+)
 from detector.engine.timers import Timers
-from detector.streams.base import Partition, Record, pack_state, unpack_state
+from detector.errors import OperationError, is_foreseen
+from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
-from detector.wire.readings import Reject
-
-Segment = Callable[[int, int, slice], None]
-"""Deals with the elements (slice) of the records begin .. end - 1 of a batch, between which no timer cuts."""
+from detector.wire.readings import INTERNAL, Reject
 
 
-class Calibrated(HasPeaks, Protocol):
-    """The part of a profile that says what a score means."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The records begin .. end - 1 of a batch, through which the partition clock goes on without a jump.
 
-    @property
-    def median_interval(self) -> int: ...
-    @property
-    def regular(self) -> bool: ...
-    @property
-    def worst(self) -> F64: ...
-    @property
-    def worst_zz(self) -> float: ...
-    @property
-    def mean(self) -> F64: ...
-    @property
-    def variance(self) -> F64: ...
-    @property
-    def count(self) -> float: ...
+    `before`: the clock before the first of them, ns. `jump`: by how much the first moves the clock while no timer
+    counts, ns. The rest is of the whole batch, and records are counted from its first. `offsets`, `clocks` (R,): of
+    each record, its offset and the partition clock after it, ns. `times` (N,) ns, `owners` (N,): of each reading or
+    frame that counts, its time and its record, ascending. `output`: what the batch has led to so far.
+    """
+
+    begin: int
+    end: int
+    before: int
+    jump: int
+    offsets: I64
+    clocks: I64
+    times: I64
+    owners: I64
+    output: Output
 
 
-class PartitionPipeline:
-    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up."""
+class Spans(NamedTuple):
+    """Rows begin .. end - 1 of some groups of `WindowRows`, one span each."""
+
+    groups: Slots
+    begin: Slots
+    end: Slots
+
+    def only(self, i: int) -> Spans:
+        """One of them."""
+        part = slice(i, i + 1)
+        return Spans(self.groups[part], self.begin[part], self.end[part])
+
+    def by_row(self, rows: WindowRows) -> list[Spans]:
+        """A single span cut behind each row that was not filled in."""
+        first, last = int(self.begin[0]), int(self.end[0])
+        cuts = [row + 1 for row in range(first, last) if not rows.imputed[row]]
+        edges = np.array([first, *(cut for cut in cuts if cut < last), last])
+        return [Spans(self.groups, edges[i : i + 1], edges[i + 1 : i + 2]) for i in range(len(edges) - 1)]
+
+
+MOST_LEFT_OUT: Final = 10_000
+"""Records that could not be dealt with, and that a replay would meet again."""
+UNREADABLE: Final = b"\0"
+
+
+class Segment(NamedTuple):
+    """Some successive records of a run, and its elements in them. No timer fires between them."""
+
+    records: slice
+    elements: slice
+
+
+class PartitionPipeline(ABC):
+    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up.
+
+    Methods are called from one thread; results rest on records alone.
+    """
 
     kind: ClassVar[Kind]
 
@@ -70,6 +124,7 @@ class PartitionPipeline:
         self.provenance = provenance
         """What results rest on beside the records."""
         self.position = 0
+        """Records before it are dealt with, and what they led to has been returned."""
         self.mismatches = 0
         """Episodes whose replayed state differed from the journal."""
         self._table = table
@@ -78,14 +133,13 @@ class PartitionPipeline:
         self._timers = timers
         self._dead_letters = dead_letters
         self._live_from = 0
+        self._began = 0
         self._renewed = False
         self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
-        # of the batch at hand
-        self._offsets: I64 = np.empty(0, dtype=np.int64)
-        self._clocks: I64 = np.empty(0, dtype=np.int64)
-        self._before = NEVER
-        self._output = Output(self.kind)
+        self._left_out: set[int] = set()
+        self._left_out_told: frozenset[int] = frozenset()
+        self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
 
     @property
     def sensors(self) -> int:
@@ -132,6 +186,32 @@ class PartitionPipeline:
         """Whether records that were dealt with before are run again to bring the state up to date."""
         return self.position < self._live_from
 
+    # What each path does in its own way
+
+    @property
+    @abstractmethod
+    def pending(self) -> bool:
+        """Whether records beyond `position` were taken in and wait for `advance`; never while `restoring`."""
+
+    @abstractmethod
+    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
+        """The sensors named, and the `count` worst, as they stand."""
+
+    @abstractmethod
+    def process(self, batch: Batch) -> Output:
+        """Take in a batch that follows the last one, and return what can be said by now.
+
+        May wait where more is pending than memory should hold.
+        """
+
+    @abstractmethod
+    def advance(self) -> Output:
+        """What has become ready of what is pending. Does not wait."""
+
+    @abstractmethod
+    def _settle(self, *, switched: bool) -> None:
+        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
+
     # What is stored
 
     def slices(self) -> int:
@@ -140,11 +220,22 @@ class PartitionPipeline:
 
     def pack_slice(self, number: int) -> bytes:
         """One slice of the state as of `position`."""
+        self._packed_at[number] = self.position
         return pack_slice(self._table, number, provenance=self.provenance, position=self.position, clock=self._clock)
 
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
-        return pack_state([self.pack_slice(number) for number in range(self.slices())], {})
+        left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
+        return pack_state([self.pack_slice(number) for number in range(self.slices())], left_out)
+
+    def leave_out(self, offsets: Iterable[int]) -> None:
+        """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""
+        self._left_out.update(offsets)
+        if len(self._left_out) > MOST_LEFT_OUT:
+            raise OperationError(
+                f"more than {MOST_LEFT_OUT} records of {self.partition.stream} could not be dealt with",
+                todo="Report this, with the log",
+            )
 
     def renewed(self) -> bool:
         """Whether slices stored so far are of another provenance; says so once."""
@@ -163,11 +254,21 @@ class PartitionPipeline:
             [(PROVENANCE_ENTRY, pack_provenance(self.provenance))] if self._announce_provenance else []
         )
         self._announce_provenance = False
+        entries += self._left_out_entry()
         for sensor_id in changed:
             slot = table.slots.get(sensor_id, -1)
             open_now = table.episodes.get(slot), table.silences.get(slot)
             entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
         return entries
+
+    def _left_out_entry(self) -> list[tuple[str, bytes | None]]:
+        """What a replay has to leave out, if that changed: not what lies before every slice that is stored."""
+        oldest = min((self._packed_at.get(number, self._began) for number in range(self.slices())), default=self._began)
+        self._left_out = {offset for offset in self._left_out if offset >= oldest}
+        if self._left_out == self._left_out_told:
+            return []
+        self._left_out_told = frozenset(self._left_out)
+        return [(LEFT_OUT_ENTRY, pack_left_out(self._left_out) if self._left_out else None)]
 
     # How it is taken up
 
@@ -175,6 +276,7 @@ class PartitionPipeline:
         """Start with nothing at `position`; records before `live_from` lead to no output."""
         self.position = position
         self._live_from = position if live_from is None else live_from
+        self._began = position
         self._journal = None
         self._announce_provenance = True
 
@@ -192,6 +294,9 @@ class PartitionPipeline:
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
+        left_out = journal.pop(LEFT_OUT_ENTRY, b"")
+        self._left_out = unpack_left_out(left_out) if left_out else set()
+        self._left_out_told = frozenset(self._left_out)
         provenance = None
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
@@ -204,13 +309,11 @@ class PartitionPipeline:
         self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = provenance not in (None, self.provenance)
         switched = provenance is not None and provenance.model != self.provenance.model
+        self._revive(switched=switched)
         self._settle(switched=switched)
+        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])).rows)
         self._caught_up()
         return switched
-
-    def _settle(self, *, switched: bool) -> None:
-        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
-        raise NotImplementedError
 
     def _caught_up(self) -> None:
         """At the end of a replay the journal has the last word on which episodes are open."""
@@ -228,9 +331,28 @@ class PartitionPipeline:
 
     # How it is driven
 
-    def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject]) -> None:
-        """Count what was rejected of the records at hand, and keep it in the dead letters."""
-        output = self._output
+    def _masked(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records, with something that every decoder rejects in place of those to leave out."""
+        if not self._left_out or not any(record.offset in self._left_out for record in records):
+            return records
+        return [
+            Record(record.offset, record.key, UNREADABLE, record.timestamp)
+            if record.offset in self._left_out
+            else record
+            for record in records
+        ]
+
+    def _with_reasons(self, records: Sequence[Record], rejects: Sequence[Reject]) -> Sequence[Reject]:
+        """The rejects, with the true reason for records that are left out."""
+        if not self._left_out:
+            return rejects
+        return [
+            Reject(one.record, "internal", INTERNAL, None) if records[one.record].offset in self._left_out else one
+            for one in rejects
+        ]
+
+    def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject], output: Output) -> None:
+        """Count what was rejected of a batch, and write a dead letter for each."""
         for reject in rejects:
             elements = 1 if reject.elements is None else len(reject.elements)
             output.rejected[reject.reason] = output.rejected.get(reject.reason, 0) + elements
@@ -238,61 +360,167 @@ class PartitionPipeline:
             output.dead_letters.append(letter)
         output.refused = [reject.record for reject in rejects]
 
-    def _drive(self, batch: Sequence[Record], times: I64, records: I64, segment: Segment) -> None:
-        """Let `segment` deal with elements at `times` (n,) of the batch's `records` (n,) ascending, timers in between.
+    def _runs(
+        self, records: Sequence[Record], times: I64, owners: I64, name: Callable[[int], str], output: Output
+    ) -> Iterator[Run]:
+        """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
 
-        What it and the timers led to is added to the output.
+        `name` gives the sensor of an element. A run ends where the clock jumps. A batch without elements has none.
         """
         if not len(times):
             return
-        output = self._output
-        count = len(batch)
-        self._offsets = np.fromiter((record.offset for record in batch), dtype=np.int64, count=count)
         output.first_time = int(times[0])
-        self._before = self._clock.now
-        self._clocks, jumps = self._clock.advance(times, records, count)
-        self._announcer.begin_batch(self._offsets, self._clocks)
-        self._walk(records, jumps, segment)
+        count, before = len(records), self._clock.now
+        offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
+        heard = Heard(name, self._heard_after, self._heard_since, self._timers.remembered)
+        clocks, jumps = self._clock.advance(times, owners, offsets, heard)
+        self._announcer.begin_batch(offsets, clocks)
+        cuts = {0: 0}
+        for record, jump in jumps:
+            cuts[record] = cuts.get(record, 0) + jump
+        for begin, end in pairwise((*cuts, count)):
+            self._announcer.begin_run(begin, end)
+            yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
+            before = int(clocks[end - 1])
+        self._collect_announcements(output)
+
+    def _heard_after(self, clock: int) -> set[str]:
+        """The sensors whose last reading came when the clock was beyond this."""
+        return self._named(self._table["clock"] > clock)
+
+    def _heard_since(self, offset: int) -> set[str]:
+        """The sensors whose last reading came at this offset or later."""
+        return self._named(self._table["heard"] >= offset)
+
+    def _named(self, chosen: Bools) -> set[str]:
+        slots = self._table.occupied()
+        return {self._table.name(slot) for slot in slots[chosen[slots]].tolist()}
+
+    def _segments(self, run: Run) -> Iterator[Segment]:
+        """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""
+        if run.jump:
+            self._timers.shift(run.jump, int(run.offsets[run.begin]))
+        record, before = run.begin, run.before
+        failed = partial(self._fail, run, "timer")
+        while record < run.end:
+            limit = self._timers.fire(record, before, int(run.clocks[record]), failed)
+            uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
+            end = record + max(uncut, 1)
+            first, last = np.searchsorted(run.owners, (record, end)).tolist()
+            if last > first:
+                yield Segment(slice(record, end), slice(first, last))
+            record, before = end, int(run.clocks[end - 1])
+            self._timers.publish_due_updates(before, failed)
+
+    # What cannot be dealt with
+
+    def _fail(self, run: Run, stage: str, slot: int, record: int, error: Exception) -> None:
+        """Set a sensor aside from this record on. Raises the error again where no sensor is to blame."""
+        if is_foreseen(error):
+            raise error
+        table, sensor_id = self._table, self._table.name(slot)
+        key = record, 1, 0, sensor_id
+        if slot in table.episodes:
+            self._announcer.abandon(slot, key)
+        self._timers.silences.end(slot, "evicted", int(run.clocks[record]), record, key)
+        offset = int(run.offsets[record])
+        table.fail(slot, Failure(offset, stage, __version__))
+        trace = "".join(traceback.format_exception(error))
+        run.output.failures.append(SensorFailure(sensor_id, stage, offset, trace))
+        self._timers.forget()
+
+    def _restart_or_fail(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        try:
+            self._restart(run, slot, rows, row)
+        except Exception as error:
+            self._fail(run, "restart", slot, int(rows.records[row]), error)
+
+    @abstractmethod
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        """Empty what must not span a gap; close an open episode with `gap`."""
+
+    def _guarded(self, run: Run, rows: WindowRows, spans: Spans, attempt: Callable[[Spans], None]) -> list[int]:
+        """Let `attempt` deal with spans of rows, which it does wholly or not at all; returns the groups that failed.
+
+        If it cannot deal with all of them together, it is asked for one sensor at a time, and of a sensor that fails
+        for one row at a time: so the same row sets the sensor aside, whatever came with it.
+        """
+        saved = self._announcer.save()
+        try:
+            attempt(spans)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            self._announcer.undo(saved)
+            if len(spans.groups) > 1:
+                parts = (spans.only(i) for i in range(len(spans.groups)))
+                return [group for part in parts for group in self._guarded(run, rows, part, attempt)]
+            return self._row_by_row(run, rows, spans, attempt)
+        return []
+
+    def _row_by_row(self, run: Run, rows: WindowRows, spans: Spans, attempt: Callable[[Spans], None]) -> list[int]:
+        """The same for the rows of one sensor, as if each had come by itself."""
+        group = int(spans.groups[0])
+        slot = int(rows.slots[group])
+        for part in spans.by_row(rows):
+            record = int(rows.records[part.end[0] - 1])
+            self._timers.publish_due_updates_of(slot, int(run.clocks[record]), partial(self._fail, run, "timer"))
+            if slot in self._table.failed:
+                return [group]
+            saved = self._announcer.save()
+            try:
+                attempt(part)
+            except Exception as error:
+                self._announcer.undo(saved)
+                self._fail(run, "judge", slot, record, error)
+                return [group]
+        return []
+
+    def _not_failed(self, rows: WindowRows) -> WindowRows:
+        """The rows without those of sensors that are set aside."""
+        failed = self._table.failed
+        if not failed or not np.isin(rows.slots, list(failed)).any():
+            return rows
+        kept = ~np.isin(rows.slots, list(failed))
+        return rows.only(np.repeat(kept, rows.last - rows.first))
+
+    def _heed_failures(self, run: Run, arrivals: Arrivals) -> Arrivals:
+        """The arrivals without those of sensors that are set aside."""
+        failed = self._table.failed
+        if not failed:
+            return arrivals
+        kept = ~np.isin(arrivals.slots, list(failed))
+        run.output.failed += len(kept) - int(kept.sum())
+        return arrivals if kept.all() else arrivals.only(kept)
+
+    def _revive(self, *, switched: bool) -> None:
+        """Another model or release may deal with what this one could not: such sensors are met again."""
+        for slot, failure in list(self._table.failed.items()):
+            if switched or failure.release != __version__:
+                self._table.remove(slot)
+
+    def _collect_announcements(self, output: Output) -> None:
         for announcement in self._announcer.collected():
             output.alerts.append(announcement.message)
             output.opened += announcement.notifies
             if announcement.muted:
                 output.muted += 1
             else:
-                kind = announcement.event, announcement.severity
-                output.events[kind] = output.events.get(kind, 0) + 1
+                labels = announcement.event, announcement.severity
+                output.events[labels] = output.events.get(labels, 0) + 1
 
-    def _arrive(self, position: int) -> Output:
+    def _arrive(self, position: int, output: Output) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
         self.position = position
         if replayed:
             self._caught_up()
             return Output(self.kind)
-        return self._output
-
-    def _walk(self, records: I64, jumps: Sequence[tuple[int, int]], segment: Segment) -> None:
-        """Cut the batch into segments between which timers fire that change how later rows are judged."""
-        jumped: dict[int, int] = {}
-        for record, jump in jumps:
-            jumped[record] = jumped.get(record, 0) + jump
-        count, record = len(self._clocks), 0
-        while record < count:
-            if record in jumped:
-                self._timers.shift(jumped[record], int(self._offsets[record]))
-            before = int(self._clocks[record - 1]) if record else self._before
-            limit = self._timers.fire(record, before, int(self._clocks[record]))
-            end = max(int(np.searchsorted(self._clocks, limit, side="right")), record + 1)
-            end = min([end, *(stop for stop in jumped if stop > record)])
-            first, last = np.searchsorted(records, (record, end)).tolist()
-            if last > first:
-                segment(record, end, slice(first, last))
-            self._timers.publish_due_updates(int(self._clocks[end - 1]))
-            record = end
+        return output
 
     # What both make of a profile
 
-    def _calibration_cells(self, profile: Calibrated, budget: float) -> dict[str, Any]:
+    def _calibration_cells(self, profile: Calibration, budget: float) -> dict[str, Any]:
         """The cells that say what a sensor's score means, as they are before its first row."""
         rows = int(min(profile.scored_rows, HORIZON * budget))
         return {
@@ -308,12 +536,10 @@ class PartitionPipeline:
             **first_reservoir(peaks_of_suffix(profile, rows), rows, budget),
         }
 
-    def _rows_per_alarm(self, allowed: FalseAlarms | None, median_interval: int) -> float:
-        """Rows per allowed false alarm of a sensor with this median interval."""
-        if allowed is None:
-            return NO_BUDGET
-        rows = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)
-        asked = float(rows or 0) / allowed.per_sensor
-        kept = min(max(asked, BUDGET_MIN), BUDGET_MAX)
-        self._output.budgets_limited += kept != asked
-        return kept
+    def _budget(self, slot: int, median_interval: int) -> Budget:
+        """The budget of the sensor in a slot, if it has this median interval."""
+        return budget_of(self._announcer.alerts_of(slot).false_alarms, median_interval)
+
+    def _count_limited(self, run: Run, slot: int, profile: Calibration) -> None:
+        """Note whether the sensor in a slot, which has this profile from now on, has another budget than asked for."""
+        run.output.budgets_limited += self._budget(slot, profile.median_interval).limited

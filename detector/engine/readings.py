@@ -7,12 +7,14 @@ duration); inside a segment sensors are independent of one another and are score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import I64
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.episodes import Closing, Opening
@@ -20,23 +22,23 @@ from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.usable import check_usable
 from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
-from detector.engine.output import Output
+from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
-from detector.engine.partition import PartitionPipeline
+from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
-from detector.engine.resumption import judged_otherwise, take_budget, take_model, take_rules, warm_up_again
+from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
-from detector.engine.trace import explained, scored_rows_of
+from detector.errors import is_foreseen
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
-from detector.wire.readings import Readings
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder, Readings
 
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""
@@ -106,21 +108,49 @@ class ReadingsPipeline(PartitionPipeline):
 
         slots = self._table.occupied() if switched else useless
         take_model(self._table, slots, self._model.profiles, self._cells_of, self._forget_scores, unknown)
-        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])))
 
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
-        self._output = Output(records=len(batch.records))
-        readings = self._watched(self._decoder.decode(batch))
-        self._refuse(batch.records, readings.rejects)
-        records = np.repeat(readings.records, readings.counts)
+        output = Output(records=len(batch.records))
+        decoded = self._decoded(batch, output)
+        readings = self._watched(decoded)
+        output.excluded = len(decoded.times) - len(readings.times)
+        self._refuse(batch.records, readings.rejects, output)
+        owners = np.repeat(readings.records, readings.counts)
+        for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
+            for segment in self._segments(run):
+                self._take_in(run, readings, segment)
+        return self._arrive(batch.next_offset, output)
 
-        def segment(begin: int, end: int, elements: slice) -> None:
-            runs = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
-            self._segment(readings, runs, elements, records)
+    def _decoded(self, batch: Batch, output: Output) -> Readings:
+        """The readings of a batch. A record that the decoder fails at, alone and twice, is left out for good."""
+        masked = replace(batch, records=self._masked(batch.records))
+        try:
+            readings = self._decoder.decode(masked)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            culprits = [one.offset for i, one in enumerate(masked.records) if self._fails(masked, i)]
+            if not culprits:
+                raise
+            output.internal.append("".join(traceback.format_exception(error)))
+            self.leave_out(culprits)
+            readings = self._decoder.decode(replace(batch, records=self._masked(batch.records)))
+        readings.rejects = list(self._with_reasons(batch.records, readings.rejects))
+        return readings
 
-        self._drive(batch.records, readings.times, records, segment)
-        return self._arrive(batch.next_offset)
+    def _fails(self, batch: Batch, index: int) -> bool:
+        """Whether the decoder fails at one record of the batch, each time."""
+        alone = replace(batch, records=batch.records[index : index + 1], row=batch.row + index)
+        for _ in range(2):
+            try:
+                self._decoder.decode(alone)
+            except Exception as error:
+                if is_foreseen(error):
+                    raise
+            else:
+                return False
+        return True
 
     def advance(self) -> Output:
         """What has become ready of what is pending: nothing."""
@@ -131,34 +161,34 @@ class ReadingsPipeline(PartitionPipeline):
         if self._book.watches_all:
             return readings
         watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
-        left_out = len(watched) - int(watched.sum())
-        self._output.excluded = left_out
-        return readings.only(watched) if left_out else readings
+        return readings if watched.all() else readings.only(watched)
 
-    def _segment(self, readings: Readings, runs: slice, elements: slice, records: I64) -> None:
-        slots = np.repeat(self._slots(readings.ids[runs]), readings.counts[runs])
-        arrivals = Arrivals(
-            slots, readings.times[elements], readings.values[elements], records[elements], readings.elements[elements]
-        )
+    def _take_in(self, run: Run, readings: Readings, segment: Segment) -> None:
+        part, records = segment.elements, segment.records
+        owned = slice(*np.searchsorted(readings.records, (records.start, records.stop)).tolist())
+        slots = np.repeat(self._slots(run, readings.ids[owned]), readings.counts[owned])
+        arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         if self.restoring:
-            new = self._table["known"][slots] <= self._offsets[arrivals.records]
+            new = self._table["known"][slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
-        self._table["clock"][arrivals.slots] = self._clocks[arrivals.records]
+        arrivals = self._heed_failures(run, arrivals)
+        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
-        total = self._output.tally
+        total = run.output.tally
         for name in ("accepted", "missing", "late", "duplicate", "resets"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        self._run(self._warm_up(rows))
+        self._judge(run, self._warm_up(run, rows))
 
-    def _slots(self, ids: Sequence[str]) -> Slots:
+    def _slots(self, run: Run, ids: Sequence[str]) -> Slots:
         known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(i) for i in ids], dtype=np.intp)
+        return np.array([known[i] if i in known else self._meet(run, i) for i in ids], dtype=np.intp)
 
-    def _meet(self, sensor_id: str) -> int:
+    def _meet(self, run: Run, sensor_id: str) -> int:
         """A slot for a sensor not known so far, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
-        self._output.new_sensors.append(sensor_id)
+        run.output.new_sensors.append(sensor_id)
         self._table["rules"][slot] = self._book.number(sensor_id)
         self._timers.forget()
         profile = self._model.profiles.get(sensor_id)
@@ -166,6 +196,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._table.warming[slot] = WarmUp(self._table.channels)
         else:
             self._table.set(slot, self._cells_of(slot, profile))
+            self._count_limited(run, slot, profile)
         return slot
 
     def _rules_of(self, slot: int) -> Rules:
@@ -181,14 +212,10 @@ class ReadingsPipeline(PartitionPipeline):
             "usual": profile.center,
             "open_after": profile.open_after,
             "worst_zz_of_others": profile.worst_zz_of_others,
-            **self._calibration_cells(profile, self._budget(slot, profile.median_interval)),
+            **self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows),
         }
 
-    def _budget(self, slot: int, median_interval: int) -> float:
-        """Readings per allowed false alarm of the sensor in a slot, if it has this median interval."""
-        return self._rows_per_alarm(self._rules_of(slot).alerts.false_alarms, median_interval)
-
-    def _warm_up(self, rows: WindowRows) -> WindowRows:
+    def _warm_up(self, run: Run, rows: WindowRows) -> WindowRows:
         """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
         cold = np.flatnonzero(~self._table["live"][rows.slots])
         if not len(cold):
@@ -202,13 +229,17 @@ class ReadingsPipeline(PartitionPipeline):
             warming.extend(rows.times[first:used], rows.values[first:used])
             keep[first:used] = False
             if used > first:
-                self._table["offset"][slot] = self._offsets[rows.records[used - 1]]
+                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
             if warming.count >= self._config.warmup:
-                self._complete(slot, warming)
+                try:
+                    self._complete(run, slot, warming)
+                except Exception as error:
+                    self._fail(run, "profile", slot, int(rows.records[max(used - 1, first)]), error)
+                    keep[first:last] = False
                 self._pulse()
         return rows.only(keep)
 
-    def _complete(self, slot: int, warming: WarmUp) -> None:
+    def _complete(self, run: Run, slot: int, warming: WarmUp) -> None:
         """The warm-up is over: judge it as training would, and carry on from its end."""
         window = {
             "values": warming.values[-WINDOW:],
@@ -218,27 +249,39 @@ class ReadingsPipeline(PartitionPipeline):
         }
         profile, carry = self._built(slot, warming)
         self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
+        self._count_limited(run, slot, profile)
         del self._table.warming[slot]
         self._timers.forget()
 
-    def _relearn(self, slots: Sequence[int]) -> None:
-        """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
+    def _relearn(self, run: Run, slots: Sequence[int], rows: WindowRows, edge: Slots) -> None:
+        """The model has seen enough of sensors that went by the profile of another: from here on its own counts.
+
+        `edge` is the row of each group of `rows` at which that is so.
+        """
         for slot in slots:
             readings = self._table.relearning.pop(slot)
-            profile, carry = self._built(slot, readings)
+            try:
+                profile, carry = self._built(slot, readings)
+            except Exception as error:
+                (group,) = np.flatnonzero(rows.slots == slot)
+                self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
+                continue
             if unbroken(self._table, slot, readings):
                 self._table.set(slot, self._carried(slot, carry))
             else:
                 self._forget_scores(slot)
             self._table.set(slot, self._cells_of(slot, profile))
+            self._count_limited(run, slot, profile)
             self._timers.forget()
             self._pulse()
 
     def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
-        return build_profile(
+        profile, carry = build_profile(
             readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
         )  # fmt: skip
+        check_usable({self._table.name(slot): profile}, self._table.channels)
+        return profile, carry
 
     def _carried(self, slot: int, carry: Carry) -> dict[str, Any]:
         cells = moving_cells(carry, self._book.most_rows)
@@ -247,17 +290,18 @@ class ReadingsPipeline(PartitionPipeline):
             cells["recent"] = 0.0
         return cells
 
-    def _run(self, rows: WindowRows) -> None:
+    def _judge(self, run: Run, rows: WindowRows) -> None:
         """Rows of sensors that have a profile; cut where one is built anew."""
-        self._relearn(complete(self._table, rows.slots, self._config.warmup))
+        self._relearn(run, complete(self._table, rows.slots, self._config.warmup), rows, rows.first)
         rest: WindowRows | None = rows
         while rest is not None:
             now, rest = span(self._table, rest, self._config.warmup)
-            self._blocks(bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
-            self._relearn(complete(self._table, now.slots, self._config.warmup))
+            self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
+            self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
 
-    def _blocks(self, rows: WindowRows) -> None:
+    def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
+        rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
         has_imputed = bool(rows.imputed.any())
@@ -267,7 +311,12 @@ class ReadingsPipeline(PartitionPipeline):
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(int(slots[i]), rows, int(at[i]))
+                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
+                if int(slots[i]) in self._table.failed:
+                    position[groups[i]] = rows.last[groups[i]]
+            if self._table.failed and not len(groups := groups[position[groups] < rows.last[groups]]):
+                break
+            at, slots = position[groups], rows.slots[groups]
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             short = WINDOW - 1 - self._table["filled"][slots]
             filling = short > 0
@@ -280,37 +329,46 @@ class ReadingsPipeline(PartitionPipeline):
             if has_imputed:
                 tall = next_real[tall - 1] + 1
             end = np.where(filling, completes, tall)
+            failed: list[int] = []
             for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
                 for begin in range(0, len(chosen), BLOCK_SENSORS):
                     part = chosen[begin : begin + BLOCK_SENSORS]
-                    self._block(Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
+                    spans = Spans(groups[part], at[part], end[part])
+                    failed += self._guarded(run, rows, spans, partial(self._block, run, rows, fill=fill))
             position[groups] = end
+            if failed:
+                position[failed] = rows.last[failed]
 
-    def _block(self, block: Block, *, fill: bool) -> None:
-        """Run one block; `fill`: none of its rows completes a window."""
+    def _block(self, run: Run, rows: WindowRows, spans: Spans, *, fill: bool) -> None:
+        """Run one block; `fill`: none of its rows completes a window. State changes when all of it went well."""
+        block = Block(self._table, rows, *spans)
         if fill:
             fill_block(self._table, block)
             self._collect(block, ())
         else:
+            open_before = frozenset(self._table.episodes)
             block.inside = self._maintenance.rows(self._table, block)
             scored = self._score(self._table, block, self._model, self._book)
-            self._output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-            self._output.scores.append(scored.u[block.tick, block.sensor])
-            self._output.errors.append(scored.errors[block.tick, block.sensor])
-            if self._keep_rows:
-                self._output.rows.append(scored_rows_of(self._table, block, scored))
-            self._collect(block, scored.transitions)
             self._announcer.follow(block, scored)
-        block.store(self._table, self._offsets)
+            self._collect(block, scored.transitions, open_before)
+            self._table.put(block.slots, scored.cells)
+            run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
+            run.output.scores.append(scored.u[block.tick, block.sensor])
+            run.output.errors.append(scored.errors[block.tick, block.sensor])
+            if self._keep_rows:
+                run.output.rows.append(scored_rows_of(self._table, block, scored))
+        block.store(self._table, run.offsets)
 
-    def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
+    def _collect(
+        self, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int] | None = None
+    ) -> None:
         if self._table.relearning:
-            collect(self._table, block, transitions)
+            collect(self._table, block, transitions, self._table.episodes if open_before is None else open_before)
 
-    def _restart(self, slot: int, rows: WindowRows, row: int) -> None:
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
         """Empty what must not span a gap; close an open episode with `gap`."""
         if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(self._clocks[rows.records[row]]))
+            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
             self._announcer.end(slot, "gap", (int(rows.records[row]), 1, int(rows.elements[row]), ""))
         self._table["filled"][slot] = 0
         self._forget_scores(slot)

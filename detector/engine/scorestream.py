@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detector.engine.trace import ScoredRows
+from detector.engine.output import ScoredRows
 from detector.streams.base import Message, Partition
 from detector.times import MILLISECOND
 from detector.wire.alerts import SensorScores, encode_scores, rounded

@@ -16,7 +16,8 @@ import numpy as np
 
 from detector.arrays import I64
 from detector.config.rules import ENDLESS
-from detector.detection.table import NEVER, SensorTable, Silence, Slots
+from detector.detection.columns import NEVER
+from detector.detection.table import SensorTable, Silence, Slots
 from detector.detection.windows import Arrivals
 from detector.engine.announcer import Announcer, Key, later, postpone
 from detector.engine.maintenance import Maintenance
@@ -61,6 +62,8 @@ class Silences:
     def shift(self, jump: int, offset: int) -> None:
         """See `Timers.shift`."""
         self.forget()
+        if jump < 0:
+            self._table.resumed = {length: at + jump for length, at in self._table.resumed.items()}
         for slot, silence in self._table.silences.items():
             if self._table["known"][slot] > offset:
                 continue

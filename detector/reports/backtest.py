@@ -16,8 +16,7 @@ from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
 from detector.times import rfc3339
 from detector.wire.alerts import decode_alert
-from detector.wire.readings import Readings
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder, Readings
 
 SHOWN_SENSORS = 20
 

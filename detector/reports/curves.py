@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64
-from detector.engine.trace import ScoredRows
+from detector.engine.output import ScoredRows
 
 POINTS: Final = 800
 """A sensor's points are more than half of this and at most twice as many, where it has as many rows."""

@@ -20,8 +20,7 @@ from detector.reports.backtest import BacktestResult, Replay, worst_first
 from detector.reports.rescoring import Recorded
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
-from detector.wire.readings import Readings
-from detector.wire.timerange import Decoder
+from detector.wire.readings import Decoder, Readings
 
 SHOWN_SENSORS: Final = 10
 MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock], ReadingsPipeline]

@@ -1,71 +1,137 @@
-"""The parts of a daemon, made from the configuration."""
+"""A daemon put together from the configuration and the command's options, with what stands around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
+from prometheus_client import CollectorRegistry
 
-from detector.config.load import Config, ReadingsConfig
-from detector.config.rules import RuleBook
-from detector.detection.scorer import Model, ScoreBlock, score_block
-from detector.engine.readings import ReadingsPipeline
+from detector.config.load import Config
 from detector.engine.scorestream import ScoreStream
-from detector.engine.slices import Provenance, ReadingsProvenance
 from detector.errors import UserError
-from detector.models.bundle.bundles import bundle_with, check_fits, check_profiles, load_bundle
-from detector.models.runtime.onnx import open_runtime
+from detector.service.daemon import Daemon
+from detector.service.deadline import ShutdownDeadline
 from detector.service.health import WAITING, Health
-from detector.service.pipelines import MakePipeline, MakeReplay, by_stream, replays_by_stream
-from detector.service.supported import tell_impatient, tell_unmatched
-from detector.service.web.status import ModelStatus, Setup, setup_of
-from detector.streams.base import Partition
+from detector.service.logs import RecentProblems, event
+from detector.service.metrics import Metrics
+from detector.service.pipelines import Engine, make_engine
+from detector.service.rejects import RejectGuard
+from detector.service.reload import Reloader
+from detector.service.signals import StopSignals
+from detector.service.supported import refuse_unsupported
+from detector.service.systemd import Notifier, Pulse
+from detector.service.web.page import page_routes
+from detector.service.web.server import HttpServer, standard_routes
+from detector.service.web.status import Board
+from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
-from detector.streams.places import directory_streams_for
-from detector.wire.alerts import Kind, dead_letter_line
-from detector.wire.json_readings import ReadingDecoder
-from detector.wire.timerange import Decoder
+from detector.streams.places import default_sensor, directory_streams_for
+from detector.wire.alerts import dead_letter_line
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
 
-NANOSECONDS = 1e9
+NANOSECONDS: Final = 1e9
+
+_log = logging.getLogger(__name__)
 
 
-def load_model(config: Config, digest: str | None = None) -> Model:
-    """The active bundle of the readings, verified, checked against the configuration, and ready to score.
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line says beside the configuration.
 
-    `digest` asks for another version. Raises UserError.
+    `input` and `output` are places of the files to use instead of configured streams; `sensor` and `interval` (ns) what
+    readings lack that name none and rows that have no time; `skip_to` the offsets to go on at.
     """
-    readings, book = config.readings, RuleBook(config.readings)
-    bundle = load_bundle(readings.model) if digest is None else bundle_with(readings.model, digest)
-    check_fits(bundle, channels=readings.channels, stride=readings.window.stride)
-    profiles = bundle.profiles()
-    check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
-    return Model(
-        name=bundle.name,
-        version=bundle.version,
-        digest=bundle.digest,
-        scaler=bundle.scaler,
-        stride=bundle.stride,
-        reconstruct=open_runtime(bundle, readings.runtime),
-        profiles=profiles,
-    )
+
+    input: str | None = None
+    output: str | None = None
+    sensor: str | None = None
+    interval: int | None = None
+    until_end: bool = False
+    fresh: bool = False
+    skip_to: Mapping[Partition, int] = field(default_factory=dict)
 
 
-def input_streams(config: Config) -> list[str]:
-    """The streams that are read: of what is enabled, readings first."""
-    return [path.input for path in (config.readings, config.frames) if path.enabled]
+def serve(
+    config: Config,
+    options: RunOptions,
+    signals: StopSignals,
+    *,
+    load: Callable[[], Config],
+    view: Callable[[Board], AbstractContextManager[None]],
+) -> None:
+    """Run a daemon until `signals` say to stop, or to the end of the input if that is asked for.
+
+    `load` reads the configuration again for a reload; `view` shows the board to whoever sits at the terminal while the
+    daemon runs. Raises DetectorError.
+    """
+    refuse_unsupported(config)
+    metrics = Metrics(CollectorRegistry(), sensors=config.metrics.sensors)
+    health, board, problems, notifier = Health(), Board(), RecentProblems(), Notifier()
+    pulse = Pulse(health, notifier)
+    routes = standard_routes(metrics.registry, health) | page_routes(board, health, problems)
+    server = HttpServer(config.http.host, config.http.port, routes, on_failure=metrics.errors["http"].inc)
+    deadline = ShutdownDeadline(lambda: signals.stop, config.shutdown_timeout / NANOSECONDS)
+    with ExitStack() as around:
+        logging.getLogger().addHandler(problems)
+        around.callback(logging.getLogger().removeHandler, problems)
+        around.callback(server.stop)
+        around.callback(deadline.cancel)
+        deadline.start()
+        server.start()
+        streams: Streams
+        alive: list[Callable[[], None]] = [pulse]  # called between pieces of long work
+        if config.streams.backend == "directory" or options.input is not None or options.output is not None:
+            streams = files = make_streams(config, options)
+            until_end, sensor = files.until_end, options.sensor
+            if sensor is None and options.input is not None:
+                sensor = default_sensor(next(iter(files.inputs.values())))
+        else:
+            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse)
+            until_end, sensor = options.until_end, options.sensor
+            alive.append(topics.at_work)
+
+        def work() -> None:
+            for sign in alive:
+                sign()
+
+        def make(config: Config) -> Engine:
+            return make_engine(config, sensor=sensor, interval=options.interval, place=options.input, pulse=work)
+
+        engine = make(config)
+        for kind, model in engine.setup.models.items():
+            event(_log, logging.INFO, "model_loaded", kind=kind, version=model.version)
+        reloader = Reloader(engine, load=load, make=make, hangups=lambda: signals.hangups)
+        daemon = Daemon(
+            streams,
+            engine,
+            metrics=metrics,
+            health=health,
+            guard=RejectGuard(config.rejects.max_share, config.rejects.over),
+            stop=lambda: signals.stop,
+            until_end=until_end,
+            scores=make_score_stream(config),
+            reloads=reloader,
+            notifier=notifier,
+            pulse=pulse,
+            board=board,
+        )
+        around.callback(reloader.stop)
+        reloader.start()
+        with view(board):
+            daemon.run()
 
 
-def make_streams(
-    config: Config, *, input_option: str | None, output_option: str | None, until_end: bool, fresh: bool
-) -> DirectoryStreams:
+def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
     """The streams of a daemon that runs on files. Opens nothing. Raises UserError for places that cannot be."""
+    if options.skip_to:
+        raise UserError("only Kafka has offsets to skip to", where="--skip-to", todo="Leave it out")
     directory = config.streams.directory
     return directory_streams_for(
         Path(directory.path),
@@ -73,19 +139,19 @@ def make_streams(
         alerts=config.output.alerts,
         dead_letters=config.output.dead_letters,
         scores=config.output.scores,
-        input_option=input_option,
-        output_option=output_option,
+        input_option=options.input,
+        output_option=options.output,
         checkpoint_interval=directory.checkpoint_interval / NANOSECONDS,
-        until_end=until_end,
-        fresh=fresh,
+        until_end=options.until_end,
+        fresh=options.fresh,
         encoders={config.output.dead_letters: dead_letter_line},
     )
 
 
 def make_kafka_streams(
-    config: Config, *, until_end: bool, skip_to: Sequence[str], health: Health, pulse: Callable[[], None]
+    config: Config, options: RunOptions, *, health: Health, pulse: Callable[[], None]
 ) -> KafkaStreams:
-    """The streams of a daemon that runs on Kafka. `skip_to`: TOPIC:PARTITION:OFFSET. Opens nothing.
+    """The streams of a daemon that runs on Kafka. Opens nothing.
 
     `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
     """
@@ -98,17 +164,33 @@ def make_kafka_streams(
         else:
             health.set_reason(WAITING, why)
 
+    if options.fresh:
+        raise UserError(
+            "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
+        )
     state_topics, outputs = kafka_topics(config)
+    for partition in options.skip_to:
+        if partition.stream not in state_topics:
+            raise UserError(
+                f"{partition.stream} is no input, which are {', '.join(state_topics)}",
+                where="--skip-to",
+                todo="Name one of them",
+            )
     return KafkaStreams(
         config.streams.kafka,
         config.state,
         state_topics=state_topics,
         outputs=outputs,
-        skip_to=dict(parse_skip(text, list(state_topics)) for text in skip_to),
-        until_end=until_end,
+        skip_to=options.skip_to,
+        until_end=options.until_end,
         on_waiting=waiting,
         tick=pulse,
     )
+
+
+def input_streams(config: Config) -> list[str]:
+    """The streams that are read: of what is enabled, readings first."""
+    return [path.input for path in (config.readings, config.frames) if path.enabled]
 
 
 def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
@@ -123,149 +205,3 @@ def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
 def make_score_stream(config: Config) -> ScoreStream | None:
     """What the scores of the readings go through, if they are asked for."""
     return None if config.output.scores is None else ScoreStream(config.output.scores, config.readings.channels)
-
-
-def parse_skip(text: str, streams: Sequence[str]) -> tuple[Partition, int]:
-    """TOPIC:PARTITION:OFFSET of one of the input streams. Raises UserError."""
-    stream, _, rest = text.partition(":")
-    number, _, offset = rest.partition(":")
-    if not (number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
-        raise UserError(f"{text} is no place to go on", where="--skip-to", todo="Write TOPIC:PARTITION:OFFSET")
-    if stream not in streams:
-        raise UserError(
-            f"{stream} is no input, which are {', '.join(streams)}", where="--skip-to", todo="Name one of them"
-        )
-    return Partition(stream, int(number)), int(offset)
-
-
-def make_decoder(
-    config: Config, *, sensor: str | None, interval: int | None, live: bool, place: str | None = None
-) -> ReadingDecoder:
-    """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
-
-    `place` names the input in errors about a CSV header.
-    """
-    readings = config.readings
-    return ReadingDecoder(
-        readings.fields,
-        readings.channels,
-        default_sensor=sensor,
-        interval=interval,
-        max_future=readings.window.max_future if live else None,
-        place=place,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What turns records into results: a configuration, the models in use, and how pipelines are made of them."""
-
-    config: Config
-    setup: Setup
-    make_pipeline: MakePipeline
-    make_replay: MakeReplay
-
-
-def make_engine(
-    config: Config, *, sensor: str | None, interval: int | None, place: str | None, pulse: Callable[[], None]
-) -> Engine:
-    """Load and verify the models and put everything together that the main loop processes with.
-
-    `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
-    UserError for what is wrong with a bundle, or does not fit it.
-    """
-    makers: dict[str, MakePipeline] = {}
-    formers: dict[str, MakeReplay] = {}
-    models: dict[Kind, ModelStatus] = {}
-    sensors: Collection[str] = ()
-    cameras: Collection[str] = ()
-    if config.readings.enabled:
-        model = load_model(config)
-        sensors = model.profiles
-        tell_impatient(config, model.profiles)
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
-        makers[config.readings.input] = pipeline_factory(
-            config, model, decoder, pulse, keep_rows=config.output.scores is not None
-        )
-        formers[config.readings.input] = replay_factory(config, model, sensor=sensor, interval=interval, pulse=pulse)
-        models["readings"] = ModelStatus(model.name, model.version, model.digest)
-    if config.frames.enabled:
-        # Here, because a daemon without cameras needs no decoder of images.
-        from detector.service.frames import frame_pipeline_factory, frame_replay_factory, load_frame_model
-
-        eyes = load_frame_model(config)
-        cameras = eyes.profiles
-        make = frame_pipeline_factory(config, eyes, pulse=pulse)
-        makers[config.frames.input] = make
-        formers[config.frames.input] = frame_replay_factory(config, eyes, pulse=pulse)
-        models["frames"] = ModelStatus(eyes.name, eyes.version, eyes.digest)
-    tell_unmatched(config, sensors, cameras)
-    return Engine(
-        config=config,
-        setup=setup_of(config, models),
-        make_pipeline=by_stream(makers),
-        make_replay=replays_by_stream(formers),
-    )
-
-
-def pipeline_factory(
-    config: Config,
-    model: Model,
-    decoder: Decoder,
-    pulse: Callable[[], None] = lambda: None,
-    score: ScoreBlock = score_block,
-    *,
-    keep_rows: bool = False,
-) -> Callable[[Partition], ReadingsPipeline]:
-    """What makes the pipeline of a partition when it is assigned.
-
-    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
-    """
-
-    def make(partition: Partition) -> ReadingsPipeline:
-        return ReadingsPipeline(
-            partition,
-            config.readings,
-            model,
-            decoder,
-            dead_letters=config.output.dead_letters,
-            alerts=config.output.alerts,
-            pulse=pulse,
-            score=score,
-            keep_rows=keep_rows,
-            maintenance=config.maintenance,
-        )
-
-    return make
-
-
-def replay_factory(
-    config: Config, model: Model, *, sensor: str | None, interval: int | None, pulse: Callable[[], None] = lambda: None
-) -> Callable[[Partition, Provenance], ReadingsPipeline]:
-    """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
-
-    The provenance names the model's version in the directory of bundles, and holds the settings. `sensor` and
-    `interval` are those of `make_decoder`. What it returns raises UserError where either cannot be had.
-    """
-
-    @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
-    def make_for(provenance: Provenance) -> Callable[[Partition], ReadingsPipeline]:
-        readings = _readings_of(provenance, config.readings)
-        former = config.model_copy(update={"readings": readings, "maintenance": readings.maintenance})
-        decoder = make_decoder(former, sensor=sensor, interval=interval, live=True)
-        same = provenance.model == model.digest
-        return pipeline_factory(former, model if same else load_model(former, provenance.model), decoder, pulse)
-
-    return lambda partition, provenance: make_for(provenance)(partition)
-
-
-def _readings_of(provenance: Provenance, readings: ReadingsConfig) -> ReadingsProvenance:
-    try:
-        found = ReadingsProvenance.model_validate_json(provenance.settings)
-    except ValidationError as error:
-        raise UserError(
-            "readings have to be run again with settings this version does not know: "
-            f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
-            todo="Start the version that ran before once more and stop it with SIGTERM",
-        ) from None
-    return found.model_copy(update={"input": readings.input, "model": readings.model})

@@ -6,26 +6,26 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from detector.detection.table import StateError
 from detector.engine.output import Output
+from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
 from detector.errors import UserError
 from detector.service.health import WAITING, Health
+from detector.service.hunt import Hunter, StartOver
 from detector.service.logs import event
 from detector.service.metrics import Metrics
-from detector.service.observer import Observer
-from detector.service.packing import PackedStates
-from detector.service.pipelines import MakePipeline, MakeReplay, PartitionPipeline
-from detector.service.progress import RestoreProgress
+from detector.service.observer import DuplicateSensors, Observer, RestoreProgress
+from detector.service.owned import Owned, PackedStates
+from detector.service.pipelines import Engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
-from detector.service.systemd import Notifier
-from detector.service.twins import DuplicateSensors
-from detector.service.web.status import Board, Setup
+from detector.service.systemd import Notifier, Pulse
+from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 
 _log = logging.getLogger(__name__)
@@ -38,65 +38,65 @@ READY_SECONDS: Final = 0.005
 """The same while something is pending in a pipeline, and may be ready at any moment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Time as the loop has it, in seconds: since the epoch, as it only ever rises, and how some of it is let pass."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+
+
 class Daemon:
-    """Drives one `Streams` and a pipeline for each of its partitions until it is told to stop.
+    """Drives one `Streams`, and for each of its partitions a pipeline of `engine`, until it is told to stop.
 
     `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. Whatever raises out
-    of `run` leaves everything since the last durable commit undone, to be done again by the next process.
-
-    Where records have to be run again that were processed with another model or other settings, `make_replay` makes the
-    pipeline that does so; without it, or without a need to run anything again, the new ones count at once. `scores`
+    of `run` leaves everything since the last durable commit undone, to be done again by the next process. `scores`
     takes the rows of pipelines that keep them.
     """
 
     def __init__(
         self,
         streams: Streams,
-        make_pipeline: MakePipeline,
+        engine: Engine,
         *,
         metrics: Metrics,
         health: Health,
         guard: RejectGuard,
         stop: Callable[[], bool],
-        make_replay: MakeReplay | None = None,
         until_end: bool = False,
-        notifier: Notifier | None = None,
-        board: Board | None = None,
-        setup: Setup | None = None,
-        reloads: Reloads | None = None,
         scores: ScoreStream | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        reloads: Reloads | None = None,
+        notifier: Notifier | None = None,
+        pulse: Pulse | None = None,
+        board: Board | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
+        clocks = clocks or Clocks()
         self._streams = streams
-        self._make_pipeline = make_pipeline
-        self._make_replay = make_replay
+        self._engine = engine
         self._metrics = metrics
         self._health = health
         self._guard = guard
         self._stop = stop
         self._until_end = until_end
-        self._notifier = notifier or Notifier({})
-        self._monotonic = monotonic
-        self._pipelines: dict[Partition, PartitionPipeline] = {}
-        self._reloads = reloads or NoReloads()
         self._scores = scores
-        self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
-        self._durable: dict[Partition, int] = {}  # the position of the last durable commit, or where it began
+        self._reloads = reloads or NoReloads()
+        self._notifier = notifier or Notifier({})
+        self._monotonic = clocks.monotonic
+        self._pause = clocks.pause
+        self._owned: dict[Partition, Owned] = {}
+        self._states = PackedStates(self._owned, metrics.snapshot_bytes.set)
+        self._duplicates = DuplicateSensors()
+        self._hunter = Hunter(streams, lambda partition: self._engine.make_pipeline(partition), clocks.monotonic)
         self._ever_durable = False
+        self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
         self._newest_failed = False  # after what to switch to was ready
         self._holding = False  # nothing more is taken in before the switch
-        self._pause = pause
-        self._restoring: dict[Partition, float] = {}  # since when
-        self._progress = RestoreProgress(metrics, monotonic)
-        self._replayed_by: set[Partition] = set()  # of those: brought up to date by a former pipeline
-        self._uncommitted: dict[Partition, int] = {}  # the broker's time (ms) of the newest record no commit covers
-        self._twins = DuplicateSensors(self._pipelines)
-        self._states = PackedStates(self._pipelines, metrics.snapshot_bytes.set)
-        self._fed = self._began = monotonic()
+        self._pulse = pulse or Pulse(health, self._notifier, clocks.monotonic)
+        self._began = clocks.monotonic()
         self._observer = Observer(
-            metrics, health, board or Board(), setup or Setup(), wall_clock=wall_clock, monotonic=monotonic
+            metrics, health, board or Board(), engine.setup, wall_clock=clocks.wall, monotonic=clocks.monotonic
         )
 
     def run(self) -> None:
@@ -118,16 +118,7 @@ class Daemon:
     @property
     def restoring(self) -> bool:
         """Whether the state of a partition is still brought up to date."""
-        return bool(self._restoring)
-
-    def pulse(self) -> None:
-        """Show that the loop is alive; called between turns and between pieces of long work."""
-        self._health.progress()
-        now = self._monotonic()
-        interval = self._notifier.watchdog_interval
-        if interval is not None and now - self._fed >= interval / 2:
-            self._notifier.alive()
-            self._fed = now
+        return any(owned.restoring for owned in self._owned.values())
 
     def _start(self) -> None:
         self._streams.open()
@@ -140,6 +131,14 @@ class Daemon:
 
     def _turn(self) -> bool:
         """One turn of the loop; False when there is no more to do."""
+        try:
+            return self._turned()
+        except StartOver:
+            for partition in list(self._owned):
+                self._revoke(partition)
+            return True
+
+    def _turned(self) -> bool:
         happened = self._poll()
         records = 0
         for occurrence in happened:
@@ -150,20 +149,21 @@ class Daemon:
                     self._revoke(partition)
                 case Batch():
                     records += len(occurrence.records)
-                    self._process(occurrence)
+                    for part in self._hunter.parts(occurrence):
+                        self._process(part)
         if records:
             self._metrics.batch_records.observe(records)
-        for pipeline in self._pending():
-            self._publish(pipeline, pipeline.advance())
+        for owned in [owned for owned in self._owned.values() if owned.pipeline.pending]:
+            self._publish(owned.pipeline, self._hunter.advance(owned))
         self._commit(final=False)
         self._reload()
-        self._observer.turned(self._pipelines, self._streams.lag())
-        self.pulse()
+        self._observer.turned(self._pipelines(), self._streams.lag())
+        self._pulse()
         return bool(happened or self._pending()) or not (self._until_end and self._streams.at_end())
 
     def _poll(self) -> Sequence[Event]:
         pending = bool(self._pending())
-        undisturbed = not self._restoring and WAITING not in self._health.reasons
+        undisturbed = not self.restoring and WAITING not in self._health.reasons
         if self._next is not None and undisturbed and (pending or self._holding):
             # Nothing more comes in before the switch, or there would always be something pending.
             self._holding = True
@@ -172,7 +172,10 @@ class Daemon:
         return self._streams.poll(READY_SECONDS if pending else POLL_SECONDS)
 
     def _pending(self) -> list[PartitionPipeline]:
-        return [pipeline for pipeline in self._pipelines.values() if pipeline.pending]
+        return [owned.pipeline for owned in self._owned.values() if owned.pipeline.pending]
+
+    def _pipelines(self) -> dict[Partition, PartitionPipeline]:
+        return {partition: owned.pipeline for partition, owned in self._owned.items()}
 
     def _drain(self) -> None:
         """Commit what is done, with all state, so that a planned restart repeats nothing."""
@@ -183,11 +186,8 @@ class Daemon:
 
     def _assign(self, assigned: Assigned) -> None:
         partition = assigned.partition
-        started = self._monotonic() - assigned.seconds
-        pipeline = self._begun(assigned)
-        self._pipelines[partition] = pipeline
-        self._durable[partition] = max(assigned.position, assigned.live_from or 0)
-        self._restoring[partition] = started
+        owned = self._owned[partition] = self._begun(assigned)
+        pipeline = owned.pipeline
         event(
             _log, logging.INFO, "partition_assigned",
             stream=partition.stream, partition=partition.number, position=assigned.position,
@@ -200,37 +200,36 @@ class Daemon:
                 live_from=assigned.live_from,
             )  # fmt: skip
             self._health.set_reason("restoring", "state is brought up to date")
-            self._progress.begin(partition, pipeline.position, assigned.live_from or pipeline.position)
+            owned.progress = RestoreProgress(
+                partition, pipeline.position, assigned.live_from or pipeline.position, self._metrics, self._monotonic
+            )
             self._notifier.status(self._status())
         else:
             self._restored(partition)
         self._health.clear_reason("unassigned")
         self._metrics.ready.set(self._health.ready)
 
-    def _begun(self, assigned: Assigned) -> PartitionPipeline:
-        """The pipeline of a partition, with its state: a former one, if that has to bring the state up to date."""
-        partition = assigned.partition
-        pipeline = self._make_pipeline(partition)
+    def _begun(self, assigned: Assigned) -> Owned:
+        """The partition with its state; a replay pipeline, if that has to be brought up to date by one."""
+        partition, live_from = assigned.partition, assigned.live_from
+        since = self._monotonic() - assigned.seconds
+        pipeline = self._engine.make_pipeline(partition)
+        owned = Owned(pipeline, durable=max(assigned.position, live_from or 0), restoring_since=since)
         if assigned.state is None:
-            pipeline.begin(assigned.position, assigned.live_from)
-            return pipeline
-        replays = assigned.live_from is not None and assigned.live_from > assigned.position
+            pipeline.begin(assigned.position, live_from)
+            return owned
         with _telling(partition):
             provenance = provenance_of(assigned.state)
-            if (
-                replays
-                and self._make_replay is not None
-                and provenance is not None
-                and provenance != pipeline.provenance
-            ):
+            behind = live_from is not None and live_from > assigned.position
+            make_replay = self._engine.make_replay
+            if behind and make_replay and provenance is not None and provenance != pipeline.provenance:
                 event(
                     _log, logging.WARNING, "replaying_with_former_settings",
                     stream=partition.stream, partition=partition.number, model=provenance.model,
                 )  # fmt: skip
-                pipeline = self._make_replay(partition, provenance)
-                self._replayed_by.add(partition)
-            self._take_up(pipeline, assigned.state, assigned.live_from, assigned.position)
-        return pipeline
+                owned.pipeline, owned.replayed = make_replay(partition, provenance), True
+            self._take_up(owned.pipeline, assigned.state, live_from, assigned.position)
+        return owned
 
     def _take_up(
         self, pipeline: PartitionPipeline, state: bytes, live_from: int | None = None, position: int | None = None
@@ -238,99 +237,116 @@ class Daemon:
         if pipeline.restore(state, live_from, position):
             event(_log, logging.WARNING, "model_changed_since_last_run", stream=pipeline.partition.stream)
 
-    def _succeed(self, partition: Partition) -> None:
-        """What was committed is caught up with: from here on the model and the settings of now count."""
-        self._replayed_by.discard(partition)
-        pipeline = self._make_pipeline(partition)
-        with _telling(partition):
-            self._take_up(pipeline, self._pipelines[partition].snapshot())
-        self._pipelines[partition] = pipeline
-
     def _restored(self, partition: Partition) -> None:
         """The partition's state is what it was at the last commit."""
-        pipeline = self._pipelines[partition]
-        seconds = self._monotonic() - self._restoring.pop(partition)
-        self._metrics.restore.observe(seconds)
-        self._progress.live(partition)
-        self._metrics.replay_mismatches.inc(pipeline.mismatches)
-        if pipeline.mismatches:
+        owned = self._owned[partition]
+        if owned.restoring_since is not None:
+            self._metrics.restore.observe(self._monotonic() - owned.restoring_since)
+        owned.restoring_since = owned.progress = None
+        self._metrics.restore_progress.labels(*partition).set(1)
+        mismatches = owned.pipeline.mismatches
+        self._metrics.replay_mismatches.inc(mismatches)
+        if mismatches:
             event(
                 _log, logging.WARNING, "replay_mismatch",
-                stream=partition.stream, partition=partition.number, episodes=pipeline.mismatches,
+                stream=partition.stream, partition=partition.number, episodes=mismatches,
             )  # fmt: skip
-        if partition in self._replayed_by:
+        if owned.replayed:
             self._succeed(partition)
-        self._twins.restored(partition)
-        if not self._restoring:
+        self._duplicates.met(self._pipelines(), partition, owned.pipeline.sensor_ids)
+        if not self.restoring:
             self._health.clear_reason("restoring")
         self._notifier.status(self._status())
 
+    def _succeed(self, partition: Partition) -> None:
+        """What was committed is caught up with: from here on the configured model and settings count."""
+        owned = self._owned[partition]
+        pipeline = self._engine.make_pipeline(partition)
+        with _telling(partition):
+            self._take_up(pipeline, owned.pipeline.snapshot())
+        owned.pipeline, owned.replayed = pipeline, False
+
     def _status(self) -> str:
         """What `systemctl status` shows."""
-        count = len(self._pipelines)
+        count = len(self._owned)
         text = f"reading {count} partition{'s' * (count != 1)}"
-        return f"{text}, {len(self._restoring)} being restored" if self._restoring else text
+        restoring = sum(owned.restoring for owned in self._owned.values())
+        return f"{text}, {restoring} being restored" if restoring else text
 
     def _revoke(self, partition: Partition) -> None:
-        self._pipelines.pop(partition, None)
-        self._replayed_by.discard(partition)
-        self._durable.pop(partition, None)
-        self._progress.gone(partition)
-        self._uncommitted.pop(partition, None)
+        owned = self._owned.pop(partition, None)
+        if owned is None:
+            return
+        self._hunter.gone(owned.pipeline)
         if self._scores is not None:
             self._scores.drop(partition)
-        self._states.gone(partition)
-        if self._restoring.pop(partition, None) is not None and not self._restoring:
-            self._health.clear_reason("restoring")
+        self._states.tell()
         self._metrics.partition_gone(partition.stream, partition.number)
-        if not self._pipelines:
+        if not self.restoring:
+            self._health.clear_reason("restoring")
+        if not self._owned:
             self._health.set_reason("unassigned", "no partition is assigned")
         self._notifier.status(self._status())
         event(_log, logging.INFO, "partition_revoked", stream=partition.stream, partition=partition.number)
 
     def _process(self, batch: Batch) -> None:
-        pipeline = self._pipelines[batch.partition]
+        partition = batch.partition
+        owned = self._owned[partition]
+        pipeline = owned.pipeline
         started = self._monotonic()
         replayed = pipeline.restoring
-        output = pipeline.process(batch)
+        outputs = self._hunter.process(owned, batch)
+        pipeline = owned.pipeline
         if not replayed and batch.records and batch.records[-1].timestamp is not None:
-            self._uncommitted[batch.partition] = batch.records[-1].timestamp
-        if replayed:
-            self._progress.reached(batch.partition, pipeline.position)
-        if batch.partition in self._restoring and not pipeline.restoring:
-            self._restored(batch.partition)
-            pipeline = self._pipelines[batch.partition]
+            owned.uncommitted = batch.records[-1].timestamp
+        if owned.progress is not None:
+            owned.progress.reached(pipeline.position)
+        if owned.restoring and not pipeline.restoring:
+            self._restored(partition)
+            pipeline = owned.pipeline
             event(
                 _log, logging.INFO, "restored",
-                stream=batch.partition.stream, partition=batch.partition.number, position=pipeline.position,
+                stream=partition.stream, partition=partition.number, position=pipeline.position,
                 sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
             )  # fmt: skip
         self._metrics.scoring[pipeline.kind].observe(self._monotonic() - started)
-        self._publish(pipeline, output)
+        for output in outputs:
+            self._publish(pipeline, output)
 
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
+        counts = self._hunter.counts(pipeline)
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
-        self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
-        self._twins.met(pipeline.partition, output.new_sensors)
+        if counts:
+            self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
+        self._duplicates.met(self._pipelines(), pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         if self._scores is not None:
             self._scores.add(pipeline.partition, output.rows)
-        self._observer.processed(pipeline, output)
+        if counts:
+            self._observer.processed(pipeline, output)
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()
         positions = {
-            partition: pipeline.position for partition, pipeline in self._pipelines.items() if not pipeline.restoring
+            partition: owned.pipeline.position
+            for partition, owned in self._owned.items()
+            if not owned.pipeline.restoring
         }
         deferred = nothing_deferred if self._scores is None else self._scores.take
         if self._streams.commit(positions, self._states, final=final, deferred=deferred):
-            # Of a partition with records still to come the commit does not reach up to the newest one.
-            reached = [at for at in self._uncommitted if not self._pipelines[at].pending]
-            newest = [self._uncommitted.pop(at) for at in reached]
-            moved = [self._pipelines[at] for at, position in positions.items() if position != self._durable.get(at)]
-            self._observer.committed(self._monotonic() - started, moved, newest)
-            self._durable |= positions
+            moved: list[PartitionPipeline] = []
+            stamps: list[int] = []
+            for partition, position in positions.items():
+                owned = self._owned[partition]
+                if position != owned.durable:
+                    owned.durable = position
+                    moved.append(owned.pipeline)
+                # Of a partition with records still to come the commit does not reach up to the newest one.
+                if owned.uncommitted is not None and not owned.pipeline.pending:
+                    stamps.append(owned.uncommitted)
+                    owned.uncommitted = None
+            self._observer.committed(self._monotonic() - started, moved, stamps)
             self._ever_durable = True
 
     def _reload(self) -> None:
@@ -342,10 +358,10 @@ class Daemon:
                 self._newest_failed = True
                 self._observer.reload_failed()
         # All partitions switch or none, and whether the state of one fits is known when it is there.
-        if self._next is None or self._restoring or self._pending():
+        if self._next is None or self.restoring or self._pending():
             return
         ready, since = self._next
-        settled = all(one.position == self._durable.get(at) for at, one in self._pipelines.items())
+        settled = all(owned.pipeline.position == owned.durable for owned in self._owned.values())
         # Standard input and output have no durable commits to wait for.
         if settled or (not self._ever_durable and self._monotonic() - since >= NEVER_DURABLE_SECONDS):
             self._next, self._holding = None, False
@@ -357,23 +373,25 @@ class Daemon:
         successors: dict[Partition, PartitionPipeline] = {}
         same = ready.only_logging and engine.setup.models == self._observer.setup.models
         try:
-            for partition, pipeline in {} if same else self._pipelines.items():
+            for partition, owned in {} if same else self._owned.items():
                 successors[partition] = successor = engine.make_pipeline(partition)
-                successor.restore(pipeline.snapshot())
-                self.pulse()
+                successor.restore(owned.pipeline.snapshot())
+                self._pulse()
         except StateError as error:
             self._reloads.refused(ready, str(error))
             self._observer.reload_failed()
             return
-        self._pipelines |= successors
-        self._make_pipeline, self._make_replay = engine.make_pipeline, engine.make_replay
+        for partition, successor in successors.items():
+            self._owned[partition].pipeline = successor
+        self._hunter.forget()
+        self._engine = engine
         self._reloads.taken(ready)
         self._observer.setup = replace(engine.setup, reloaded=not self._newest_failed)
         event(
             _log, logging.INFO, "reloaded",
             reason=ready.reason, changed=list(ready.changed),
             models={kind: model.version for kind, model in engine.setup.models.items()},
-            positions={f"{at.stream}:{at.number}": one.position for at, one in self._pipelines.items()},
+            positions={f"{at.stream}:{at.number}": one.position for at, one in self._pipelines().items()},
         )  # fmt: skip
 
 

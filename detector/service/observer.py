@@ -11,10 +11,10 @@ from typing import Final
 from detector.engine.budget import BudgetAccount
 from detector.engine.clock import DAY
 from detector.engine.output import Output
+from detector.engine.partition import PartitionPipeline
 from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
-from detector.service.pipelines import PartitionPipeline
 from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 1.0
 """How often a status is made: often enough for a person, seldom enough to cost nothing."""
+RESTORE_SECONDS: Final = 5.0
+"""Between two log lines about the restore of one partition."""
 RATE_SECONDS: Final = 10.0
 """The time over which a throughput is taken."""
 HISTORY: Final = 300
@@ -100,6 +102,16 @@ class Observer:
                 event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
             else:
                 event(_log, logging.WARNING, "readings_rejected", records=records, reasons=reasons)
+        for failure in output.failures:
+            metrics.errors["sensor"].inc()
+            event(
+                _log, logging.ERROR, "sensor_failed",
+                sensor_id=failure.sensor_id, stage=failure.stage, stream=pipeline.partition.stream,
+                partition=pipeline.partition.number, offset=failure.offset, traceback=failure.traceback,
+            )  # fmt: skip
+        for trace in output.internal:
+            event(_log, logging.ERROR, "record_not_decoded", stream=pipeline.partition.stream, traceback=trace)
+        metrics.errors["record"].inc(output.rejected.get("internal", 0))
         metrics.clock_resets.inc(output.tally.resets)
         for scores in output.scores:
             observe_many(metrics.score[kind], scores)
@@ -211,3 +223,58 @@ def _urgency(one: Sensor) -> tuple[bool, float]:
     """Critical episodes first, then those that were worst."""
     episode = one.view.episode
     return (True, 0.0) if episode is None else (episode.severity != "critical", -episode.peak)
+
+
+class RestoreProgress:
+    """The share that was run again of a partition's records from `position` up to `live_from`."""
+
+    def __init__(
+        self, partition: Partition, position: int, live_from: int, metrics: Metrics, monotonic: Callable[[], float]
+    ) -> None:
+        self._partition = partition
+        self._first = position
+        self._last = live_from
+        self._share = metrics.restore_progress.labels(*partition)
+        self._share.set(0.0)
+        self._monotonic = monotonic
+        self._told = monotonic()
+
+    def reached(self, position: int) -> None:
+        """Records before `position` were run again."""
+        share = (position - self._first) / (self._last - self._first)
+        self._share.set(share)
+        now = self._monotonic()
+        if now - self._told >= RESTORE_SECONDS:
+            self._told = now
+            event(
+                _log, logging.INFO, "restore_progress",
+                stream=self._partition.stream, partition=self._partition.number,
+                position=position, live_from=self._last, percent=round(100 * share),
+            )  # fmt: skip
+
+
+class DuplicateSensors:
+    """Tells the log once, when a sensor is met on a partition that is known on another one of this process."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def met(
+        self, pipelines: Mapping[Partition, PartitionPipeline], partition: Partition, sensor_ids: Iterable[str]
+    ) -> None:
+        """These sensors have come up on one of the partitions: with records, or with its state."""
+        if self._told or pipelines[partition].kind != "readings":
+            return
+        others = [one for place, one in pipelines.items() if place.stream == partition.stream and place != partition]
+        if not others:
+            return
+        for sensor_id in sensor_ids:
+            twin = next((other for other in others if other.knows(sensor_id)), None)
+            if twin is not None:
+                self._told = True
+                event(
+                    _log, logging.WARNING, "sensor_on_two_partitions", stream=partition.stream, sensor_id=sensor_id,
+                    partitions=sorted((twin.partition.number, partition.number)),
+                    text="they are two sensors, each with its own window; use the sensor id as the record key",
+                )  # fmt: skip
+                return

@@ -1,131 +1,253 @@
-"""What the main loop asks of the pipeline of a partition, whatever flows through it."""
+"""How records become results: the models of a configuration, and what makes the pipelines of partitions of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from detector.engine.output import Output
-from detector.engine.overview import Overview
-from detector.engine.slices import Provenance
-from detector.streams.base import Batch, Partition
+from pydantic import ValidationError
+
+from detector.config.load import Config, FramesConfig, ReadingsConfig
+from detector.config.rules import RuleBook
+from detector.detection.framesignal import FrameModel
+from detector.detection.scorer import Model, ScoreBlock, score_block
+from detector.engine.partition import PartitionPipeline
+from detector.engine.readings import ReadingsPipeline
+from detector.engine.slices import FramesProvenance, Provenance, ReadingsProvenance
+from detector.errors import UserError
+from detector.models.bundle.bundles import bundle_with, check_fits, check_frames_fit, check_profiles, load_bundle
+from detector.models.bundle.frame_bundles import open_frame_model
+from detector.models.bundle.spec import FRAME_KINDS
+from detector.models.runtime.onnx import open_runtime
+from detector.service.supported import tell_impatient, tell_unmatched
+from detector.service.web.status import ModelStatus, Setup, setup_of
+from detector.streams.base import Partition
 from detector.wire.alerts import Kind
+from detector.wire.json_readings import ReadingDecoder
+from detector.wire.readings import Decoder
 
+if TYPE_CHECKING:
+    from detector.engine.frames import FramesPipeline
 
-class PartitionPipeline(Protocol):
-    """The state and the path of one partition. Methods are called from one thread; results rest on records alone."""
-
-    @property
-    def kind(self) -> Kind:
-        """What flows through it."""
-        ...
-
-    @property
-    def partition(self) -> Partition: ...
-
-    @property
-    def provenance(self) -> Provenance:
-        """What results rest on beside the records."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """Records before it are dealt with, and what they led to has been returned."""
-        ...
-
-    @property
-    def pending(self) -> bool:
-        """Whether records beyond `position` were taken in and wait for `advance`; never while `restoring`."""
-        ...
-
-    @property
-    def restoring(self) -> bool:
-        """Whether records that were dealt with before are run again to bring the state up to date."""
-        ...
-
-    @property
-    def mismatches(self) -> int:
-        """Episodes whose replayed state differed from the journal."""
-        ...
-
-    @property
-    def sensors(self) -> int: ...
-
-    @property
-    def warming(self) -> int:
-        """Sensors without a profile yet."""
-        ...
-
-    @property
-    def relearning(self) -> int:
-        """Sensors that go by a profile made with another model, until this one has seen enough of them."""
-        ...
-
-    @property
-    def open_episodes(self) -> int: ...
-
-    @property
-    def muted_episodes(self) -> int:
-        """How many of the open episodes are muted."""
-        ...
-
-    @property
-    def clock(self) -> int | None:
-        """The partition clock, ns; None before anything was accepted."""
-        ...
-
-    def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
-        """The sensors named, and the `count` worst, as they stand."""
-        ...
-
-    def begin(self, position: int, live_from: int | None = None) -> None:
-        """Start with nothing at `position`; records before `live_from` lead to no output."""
-
-    def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
-        """Take up what was stored; returns whether it was made with another model. Raises StateError."""
-        ...
-
-    def process(self, batch: Batch) -> Output:
-        """Take in a batch that follows the last one, and return what can be said by now.
-
-        May wait where more is pending than memory should hold.
-        """
-        ...
-
-    def advance(self) -> Output:
-        """What has become ready of what is pending. Does not wait."""
-        ...
-
-    def snapshot(self) -> bytes:
-        """Everything a later process needs to carry on from `position`."""
-        ...
-
-    def slices(self) -> int:
-        """How many slices the state has."""
-        ...
-
-    def pack_slice(self, number: int) -> bytes:
-        """One slice of the state as of `position`."""
-        ...
-
-    def renewed(self) -> bool:
-        """Whether slices stored so far are of another provenance; says so once."""
-        ...
-
-    def journal(self) -> Sequence[tuple[str, bytes | None]]:
-        """The open episodes (None: none) of each sensor of which one changed since the last call."""
-        ...
-
-
+AnyModel = TypeVar("AnyModel", Model, FrameModel)
 MakePipeline = Callable[[Partition], PartitionPipeline]
 MakeReplay = Callable[[Partition, Provenance], PartitionPipeline]
 
 
-def by_stream(makers: Mapping[str, MakePipeline]) -> MakePipeline:
-    """Makes the pipelines of several streams."""
-    return lambda partition: makers[partition.stream](partition)
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What turns records into results: a configuration, the models in use, and how pipelines are made of them.
+
+    `make_replay` makes the pipeline that runs records again which were processed with another model or other settings;
+    without it the configured ones count at once.
+    """
+
+    config: Config
+    setup: Setup
+    make_pipeline: MakePipeline
+    make_replay: MakeReplay | None
 
 
-def replays_by_stream(makers: Mapping[str, MakeReplay]) -> MakeReplay:
-    """Makes the pipelines of several streams that run records again."""
-    return lambda partition, provenance: makers[partition.stream](partition, provenance)
+def make_engine(
+    config: Config,
+    *,
+    sensor: str | None = None,
+    interval: int | None = None,
+    place: str | None = None,
+    pulse: Callable[[], None] = lambda: None,
+) -> Engine:
+    """Load and verify the models and put everything together that the main loop processes with.
+
+    `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
+    UserError for what is wrong with a bundle, or does not fit it.
+    """
+
+    def of_readings(config: Config, model: Model) -> MakePipeline:
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
+        return pipeline_factory(config, model, decoder, pulse, keep_rows=config.output.scores is not None)
+
+    def of_frames(config: Config, model: FrameModel) -> MakePipeline:
+        return frame_pipeline_factory(config, model, pulse=pulse)
+
+    flows: list[Flow[Any]] = []
+    if config.readings.enabled:
+        flows.append(Flow("readings", load_model, of_readings, ReadingsProvenance))
+    if config.frames.enabled:
+        flows.append(Flow("frames", load_frame_model, of_frames, FramesProvenance))
+    makers: dict[str, MakePipeline] = {}
+    replays: dict[str, MakeReplay] = {}
+    models: dict[Kind, ModelStatus] = {}
+    known: dict[Kind, Mapping[str, Any]] = {"readings": {}, "frames": {}}
+    for flow in flows:
+        model = flow.load(config, None)
+        stream = flow.settings(config).input
+        makers[stream], replays[stream] = flow.factory(config, model), flow.replays(config, model)
+        models[flow.kind] = ModelStatus(model.name, model.version, model.digest)
+        known[flow.kind] = model.profiles
+    tell_impatient(config, known["readings"])
+    tell_unmatched(config, known["readings"], known["frames"])
+    return Engine(
+        config=config,
+        setup=setup_of(config, models),
+        make_pipeline=lambda partition: makers[partition.stream](partition),
+        make_replay=lambda partition, provenance: replays[partition.stream](partition, provenance),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[AnyModel]):
+    """One kind of input and what it needs to become alerts. `kind` is also the section of the configuration.
+
+    `load` reads the model, of the version with a digest or the active one; `factory` gives what makes pipelines with
+    it; `provenance` is the form in which the settings were stored that results rest on.
+    """
+
+    kind: Kind
+    load: Callable[[Config, str | None], AnyModel]
+    factory: Callable[[Config, AnyModel], MakePipeline]
+    provenance: type[ReadingsProvenance | FramesProvenance]
+
+    def settings(self, config: Config) -> ReadingsConfig | FramesConfig:
+        """The kind's section of a configuration."""
+        return config.readings if self.kind == "readings" else config.frames
+
+    def replays(self, config: Config, model: AnyModel) -> MakeReplay:
+        """What makes a replay pipeline: it runs records again with the model and the settings of the first time.
+
+        The provenance names the model's version in the directory of bundles, and holds the settings. What this returns
+        raises UserError where either cannot be had. `model` is that of `config`.
+        """
+
+        @lru_cache(maxsize=1)  # the partitions of a process were mostly processed with the same ones
+        def make_for(provenance: Provenance) -> MakePipeline:
+            settings = self._settings_then(config, provenance)
+            then = config.model_copy(update={self.kind: settings, "maintenance": settings.maintenance})
+            same = provenance.model == model.digest
+            return self.factory(then, model if same else self.load(then, provenance.model))
+
+        return lambda partition, provenance: make_for(provenance)(partition)
+
+    def _settings_then(self, config: Config, provenance: Provenance) -> ReadingsProvenance | FramesProvenance:
+        """The settings that were stored; where the input and the models lie is as it is now. Raises UserError."""
+        now = self.settings(config)
+        try:
+            found = self.provenance.model_validate_json(provenance.settings)
+        except ValidationError as error:
+            raise UserError(
+                f"{self.kind} have to be run again with settings this version does not know: "
+                f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
+                todo="Start the version that ran before once more and stop it with SIGTERM",
+            ) from None
+        return found.model_copy(update={"input": now.input, "model": now.model, "enabled": True})
+
+
+def load_model(config: Config, digest: str | None = None) -> Model:
+    """The active bundle of the readings, verified, checked against the configuration, and ready to score.
+
+    `digest` asks for another version. Raises UserError.
+    """
+    readings, book = config.readings, RuleBook(config.readings)
+    bundle = load_bundle(readings.model) if digest is None else bundle_with(readings.model, digest)
+    check_fits(bundle, channels=readings.channels, stride=readings.window.stride)
+    profiles = bundle.profiles()
+    check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
+    return Model(
+        name=bundle.name,
+        version=bundle.version,
+        digest=bundle.digest,
+        scaler=bundle.scaler,
+        stride=bundle.stride,
+        reconstruct=open_runtime(bundle, readings.runtime),
+        profiles=profiles,
+    )
+
+
+def load_frame_model(config: Config, digest: str | None = None) -> FrameModel:
+    """The active bundle of the frames, verified, checked against the configuration, and ready to score.
+
+    `digest` asks for another version. Raises UserError.
+    """
+    frames = config.frames
+    if digest is None:
+        bundle = load_bundle(frames.model, kinds=FRAME_KINDS)
+    else:
+        bundle = bundle_with(frames.model, digest, kinds=FRAME_KINDS)
+    check_frames_fit(bundle, open_after=(frames.alerts.open_after.n, frames.alerts.open_after.of))
+    return open_frame_model(bundle, frames.runtime)
+
+
+def make_decoder(
+    config: Config, *, sensor: str | None, interval: int | None, live: bool, place: str | None = None
+) -> ReadingDecoder:
+    """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
+
+    `place` names the input in errors about a CSV header.
+    """
+    readings = config.readings
+    return ReadingDecoder(
+        readings.fields,
+        readings.channels,
+        default_sensor=sensor,
+        interval=interval,
+        max_future=readings.window.max_future if live else None,
+        place=place,
+    )
+
+
+def pipeline_factory(
+    config: Config,
+    model: Model,
+    decoder: Decoder,
+    pulse: Callable[[], None] = lambda: None,
+    score: ScoreBlock = score_block,
+    *,
+    keep_rows: bool = False,
+) -> Callable[[Partition], ReadingsPipeline]:
+    """What makes the pipeline of a partition when it is assigned.
+
+    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
+    """
+
+    def make(partition: Partition) -> ReadingsPipeline:
+        return ReadingsPipeline(
+            partition,
+            config.readings,
+            model,
+            decoder,
+            dead_letters=config.output.dead_letters,
+            alerts=config.output.alerts,
+            pulse=pulse,
+            score=score,
+            keep_rows=keep_rows,
+            maintenance=config.maintenance,
+        )
+
+    return make
+
+
+def frame_pipeline_factory(
+    config: Config, model: FrameModel, *, pulse: Callable[[], None] = lambda: None
+) -> Callable[[Partition], FramesPipeline]:
+    """What makes the pipeline of a partition of frames when it is assigned.
+
+    `pulse` is that of `FramesPipeline`.
+    """
+    # Here, because a daemon without cameras needs no decoder of images.
+    from detector.engine.framequeue import decoding_threads
+    from detector.engine.frames import FramesPipeline
+    from detector.wire.frames import FrameDecoder
+
+    frames = config.frames
+    decoder = FrameDecoder(model.shape, frames.limits, max_future=frames.max_future)
+    threads = decoding_threads()
+
+    def make(partition: Partition) -> FramesPipeline:
+        return FramesPipeline(
+            partition, frames, model, decoder, threads,
+            dead_letters=config.output.dead_letters, alerts=config.output.alerts, pulse=pulse,
+            maintenance=config.maintenance,
+        )  # fmt: skip
+
+    return make

@@ -18,8 +18,8 @@ from detector.config.load import Config
 from detector.errors import DetectorError, UserError
 from detector.models.bundle.versions import active_version
 from detector.service import logs
-from detector.service.assemble import Engine
 from detector.service.logs import event
+from detector.service.pipelines import Engine
 from detector.service.supported import refuse_unsupported
 from detector.wire.alerts import Kind
 

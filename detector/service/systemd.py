@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
+
+from detector.service.health import Health
 
 _MICROSECONDS: Final = 1_000_000
 
@@ -46,6 +49,27 @@ class Notifier:
                 channel.sendto(state.encode(), self._address)
         except OSError:
             return
+
+
+class Pulse:
+    """Called by the main loop between turns and between pieces of long work: shows that it is alive.
+
+    `health` hears of it each time, the watchdog as often as it wants to.
+    """
+
+    def __init__(self, health: Health, notifier: Notifier, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._health = health
+        self._notifier = notifier
+        self._monotonic = monotonic
+        self._fed = monotonic()
+
+    def __call__(self) -> None:
+        self._health.progress()
+        now = self._monotonic()
+        interval = self._notifier.watchdog_interval
+        if interval is not None and now - self._fed >= interval / 2:
+            self._notifier.alive()
+            self._fed = now
 
 
 def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:

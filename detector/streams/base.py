@@ -33,7 +33,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,13 @@ Event = Assigned | Batch | Revoked
 
 
 class Message(NamedTuple):
-    """One record to publish on an output stream."""
+    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value."""
 
     stream: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]] = ()
+    null: bool = False
 
 
 Snapshot = Callable[[Partition], bytes]
@@ -182,6 +183,16 @@ class Streams(Protocol):
         was written; a backend that commits by itself later, up to these positions, asks it then, and tells
         of that commit when it is called with nothing left to do. Raises
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
+        """
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether what was handed out since the last durable commit can be handed out again; known from the start."""
+
+    def roll_back(self) -> None:
+        """Undo what was written since the last durable commit, and hand out what was read since then again.
+
+        The next poll revokes each partition and assigns it again. Only where it is `repeatable`.
         """
 
     def at_end(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -29,6 +30,11 @@ Severity = Literal["warning", "critical"]
 # Part of every alert's identity: changing it would make every known alert a new one.
 _ALERTS: Final = uuid.UUID("6f0c1e5a-3d0b-5c53-9a41-9d1f7a2c8e64")
 MAX_DEAD_VALUE: Final = 900_000
+MAX_DEAD_KEY: Final = 16_384
+MAX_DEAD_HEADERS: Final = 65_536
+"""Bytes of a dead letter's value, key, and headers that came with the record: a record may have 1 MiB together."""
+_HEADER_BYTES: Final = 16
+"""What a header takes beside its name and value, at most."""
 _MAX_RANGES: Final = 100
 _TENS: Final = np.array([float(f"1e{power}") for power in range(304)])
 _PREFIX: Final = "detector."
@@ -149,10 +155,11 @@ class DeadLetterLine(Struct, kw_only=True, forbid_unknown_fields=True):
     partition: Annotated[int, Meta(ge=0)]
     offset: Annotated[int, Meta(ge=0)]
     timestamp: Annotated[int | None, Meta(description="The broker's, ms since the epoch; null without a broker.")]
-    truncated: Annotated[bool, Meta(description="Whether the value is cut, because it was above 900 kB.")]
+    truncated: Annotated[bool, Meta(description="Whether value, key or headers are cut: above 900 kB, 16 KiB, 64 KiB.")]
     key: Annotated[str | None, Meta(description="The record's key; bytes that are no UTF-8 are written as \\xNN.")]
     value_base64: Annotated[
-        str, Meta(description="The record's value.", extra_json_schema={"contentEncoding": "base64"})
+        str | None,
+        Meta(description="The record's value; null if it had none.", extra_json_schema={"contentEncoding": "base64"}),
     ]
 
 
@@ -234,10 +241,14 @@ def rounded(numbers: F64) -> F64:
 def dead_letter(stream: str, partition: Partition, record: Record, reject: Reject) -> Message:
     """The message for `stream` that keeps a rejected record: as it came, with what was wrong in its headers.
 
-    Headers of that name from an earlier rejection are replaced. A value above 900 kB is cut.
+    Headers of that name from an earlier rejection are replaced. It always fits into a record of a topic: a value above
+    900 kB, a key above 16 KiB and headers above 64 KiB are cut, and `truncated` says so. A header without a value gets
+    an empty one.
     """
-    value = record.value or b""
-    truncated = len(value) > MAX_DEAD_VALUE
+    value, key = record.value or b"", record.key
+    theirs = [(name, text or b"") for name, text in record.headers if name not in _HEADERS]
+    kept = _fitting(theirs)
+    truncated = len(value) > MAX_DEAD_VALUE or len(key or b"") > MAX_DEAD_KEY or kept != theirs
     details = {
         "reason": reject.reason,
         "message": reject.message,
@@ -250,8 +261,27 @@ def dead_letter(stream: str, partition: Partition, record: Record, reject: Rejec
     if reject.elements is not None:
         details["elements"] = _ranges(reject.elements)
     ours = {_PREFIX + name: text.encode() for name, text in details.items()}
-    headers = [header for header in record.headers if header[0] not in _HEADERS]
-    return Message(stream, record.key, value[:MAX_DEAD_VALUE], (*headers, *ours.items()))
+    return Message(
+        stream,
+        None if key is None else key[:MAX_DEAD_KEY],
+        value[:MAX_DEAD_VALUE],
+        (*kept, *ours.items()),
+        null=record.value is None,
+    )
+
+
+def _fitting(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The first headers, as many as there is room for; the last of them may be cut."""
+    kept, room = [], MAX_DEAD_HEADERS
+    for name, text in headers:
+        room -= len(name.encode(errors="surrogatepass")) + _HEADER_BYTES
+        if room < 0:
+            break
+        kept.append((name, text[:room]))
+        room -= len(text)
+        if room < 0:
+            break
+    return kept
 
 
 def dead_letter_line(message: Message) -> bytes:
@@ -268,7 +298,7 @@ def dead_letter_line(message: Message) -> bytes:
         timestamp=int(header["timestamp"]) if header["timestamp"] else None,
         truncated=header["truncated"] == "true",
         key=None if message.key is None else message.key.decode(errors="backslashreplace"),
-        value_base64=base64.b64encode(message.value).decode("ascii"),
+        value_base64=None if message.null else base64.b64encode(message.value).decode("ascii"),
     )
     return _encode(line)
 

@@ -17,6 +17,9 @@ from detector.wire.readings import MAX_SENSOR_ID, Draft, Reason, is_sensor_id, s
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _INTEGER: Final = re.compile(r"[-+]?\d{1,30}", re.ASCII)
 _MISSING: Final = frozenset({"", "null"})
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""What Python takes for white space or for nothing, and what no cell has."""
+_BLANKS: Final = " \t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class CsvRows:
         count = len(batch.records)
         try:
             text = b"\n".join([record.value or b"" for record in batch.records]).decode("ascii")
-            if '"' in text:
+            if '"' in text or _CONTROLS.search(text):
                 return False
             rows = list(csv.reader(text.split("\n")))
             if len(rows) != count or set(map(len, rows)) != {columns.width}:
@@ -161,19 +164,19 @@ class CsvRows:
             return reject("malformed", "not UTF-8 text")
         except csv.Error as error:
             return reject("malformed", f"not CSV: {error}")
-        if not cells or (len(cells) == 1 and not cells[0].strip()):
+        if not cells or (len(cells) == 1 and not cells[0].strip(_BLANKS)):
             return None
         columns = self._columns
         if len(cells) != columns.width:
             return reject("malformed", f"{len(cells)} cells, but the header has {columns.width}")
-        sensor = self._default_sensor or "" if columns.sensor is None else cells[columns.sensor].strip()
+        sensor = self._default_sensor or "" if columns.sensor is None else cells[columns.sensor].strip(_BLANKS)
         if not sensor:
             return reject("missing_sensor_id", f"the cell of `{self._fields.sensor_id}` is empty")
         if not is_sensor_id(sensor):
             return reject("bad_sensor_id", f"{show(sensor)} is no sensor id: 1 to {MAX_SENSOR_ID} printable characters")
         values: list[float | None] = []
         for place in columns.values:
-            cell = cells[place].strip()
+            cell = cells[place].strip(_BLANKS)
             if cell in _MISSING:
                 values.append(None)
             elif _NUMBER.fullmatch(cell) and (found := float(cell)) - found == 0:
@@ -183,7 +186,7 @@ class CsvRows:
         if columns.time is None:
             time: str | int | float = self._by_row(row)
         else:
-            time = _read_time(cells[columns.time].strip())
+            time = _read_time(cells[columns.time].strip(_BLANKS))
         draft.add(number, 0, sensor, time, values)
         return None
 

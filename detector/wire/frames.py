@@ -11,12 +11,12 @@ import msgspec
 from detector.arrays import F32
 from detector.config.settings import LimitsConfig
 from detector.streams.base import Record
-from detector.times import EARLIEST, LATEST, OK, instants, rfc3339
-from detector.wire.images import RawForm, Refused, decode
-from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, show
+from detector.times import LATEST, OK, instants, rfc3339
+from detector.wire.images import PixelBudget, RawForm, Refused, decode
+from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, plausible, show
 
 _MILLISECOND: Final = 1_000_000
-_NUMBER: Final = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,40}(\.\d{0,40})?", re.ASCII)  # Python refuses integers of thousands of digits
 _ENCODED: Final = ("image/png", "image/jpeg", "image/jpg")
 
 
@@ -66,6 +66,7 @@ class FrameDecoder:
     ) -> None:
         self.shape = shape
         self._limits = limits
+        self._budget = PixelBudget(limits.pixels)
         self._default_camera = default_camera
         self._max_future = max_future
 
@@ -78,7 +79,8 @@ class FrameDecoder:
 
     def _frame(self, record: Record) -> Frame:
         value = record.value or b""
-        headers = {name.lower(): text.decode("latin-1").strip() for name, text in record.headers}
+        present = ((name, text) for name, text in record.headers if text is not None)
+        headers = {name.lower(): text.decode("latin-1").strip() for name, text in present}
         key = record.key.decode(errors="surrogateescape") if record.key else None
         raw = _raw_form(headers)
         if raw is None and value[:1] == b"{":
@@ -90,7 +92,7 @@ class FrameDecoder:
             camera = key
             time = self._time(headers.get("timestamp", ""), record)
         camera = self._camera(camera)
-        pixels, resized = decode(value, self.shape, self._limits, raw)
+        pixels, resized = decode(value, self.shape, self._limits, raw, self._budget)
         return Frame(camera, time, pixels, resized)
 
     def _camera(self, camera: str | None) -> str:
@@ -104,12 +106,12 @@ class FrameDecoder:
 
     def _time(self, raw: str | int | float, record: Record) -> int:
         """When the frame was taken, ns: `raw`, or if that is empty the record's time."""
-        stamp = record.timestamp
-        stamp = None if stamp is None or stamp < 0 else stamp * _MILLISECOND
+        known = plausible(record.timestamp)
+        stamp = None if known is None else known * _MILLISECOND
         if raw == "":
             if stamp is None:
-                raise Refused("bad_timestamp", "neither the frame nor the record says when it was taken")
-            if EARLIEST <= stamp < LATEST:
+                raise Refused("bad_timestamp", _no_time(record.timestamp))
+            if stamp < LATEST:
                 return stamp
             raw = stamp
         elif isinstance(raw, str) and _NUMBER.fullmatch(raw):
@@ -124,6 +126,12 @@ class FrameDecoder:
                 f"timestamp {rfc3339(time)} is further beyond the record's than max_future allows",
             )
         return time
+
+
+def _no_time(stamp: int | None) -> str:
+    if stamp is None or stamp < 0:
+        return "neither the frame nor the record says when it was taken"
+    return f"the frame does not say when it was taken, and the record's own time, {stamp} ms, lies before the year 2000"
 
 
 def _parse(value: bytes) -> FrameLine:

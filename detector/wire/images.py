@@ -13,8 +13,11 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Condition
 from typing import Final
 
 import numpy as np
@@ -36,8 +39,37 @@ _DTYPES: Final = {
 _SHAPE: Final = re.compile(r"[\[(]?\s*(\d{1,9})\s*[,x]\s*(\d{1,9})\s*(?:[,x]\s*(\d{1,9})\s*)?,?\s*[\])]?", re.ASCII)
 _WHITE: Final = {"u1": np.float32(255), "<u2": np.float32(65535), ">u2": np.float32(65535)}
 _LUMA: Final = (0.299, 0.587, 0.114)
+_SCAN: Final = b"\xff\xda"
+MAX_SCANS: Final = 200
+"""A progressive JPEG has some ten scans. One of thousands is small and takes minutes to decode."""
+_SCANNED: Final = 16
+"""Scans of the largest image allowed; smaller ones may have more of them."""
+_STRIP: Final = 64
+"""Rows laid on black at a time, so that a large image is not copied whole."""
 _DRAFT: Final = 2
 """A JPEG is decoded at a reduced scale where that leaves so many times the model's size, to be resized from there."""
+
+
+class PixelBudget:
+    """Bounds the pixels that threads decode at the same time. One image above the budget is decoded alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._taken = 0
+        self._free = Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Wait until this many pixels may be decoded, and hold them."""
+        with self._free:
+            self._free.wait_for(lambda: not self._taken or self._taken + pixels <= self._pixels)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken -= pixels
+                self._free.notify_all()
 
 
 class Refused(Exception):  # noqa: N818  (an outcome, not an error)
@@ -72,21 +104,32 @@ class RawForm:
         return cls(tuple(int(number) for number in match.groups() if number is not None), known)
 
 
-def decode(value: bytes, shape: tuple[int, int], limits: LimitsConfig, raw: RawForm | None = None) -> tuple[F32, bool]:
+def decode(
+    value: bytes,
+    shape: tuple[int, int],
+    limits: LimitsConfig,
+    raw: RawForm | None = None,
+    budget: PixelBudget | None = None,
+) -> tuple[F32, bool]:
     """The frame (h, w) of `shape`, and whether it had another size. `raw`: the value is pixels of that form.
 
-    Raises Refused.
+    `budget` bounds what several threads decode together. Raises Refused.
     """
+    budget = budget or PixelBudget(limits.pixels)
     if not value:
         raise Refused("empty", "the record has no value")
     if len(value) > limits.bytes:
         raise Refused("too_many_bytes", f"{len(value)} bytes; frames.limits.bytes allows {limits.bytes}")
     if raw is not None:
-        return _from_pixels(_raw_pixels(value, raw, limits), shape)
+        with budget.of(math.prod(raw.shape[:2])):
+            return _from_pixels(_raw_pixels(value, raw, limits), shape)
     try:
         with Image.open(io.BytesIO(value), formats=_FORMATS) as image:
-            _check_size(image.height, image.width, limits)
-            return _from_image(image, shape)
+            pixels = _check_size(image.height, image.width, limits)
+            if isinstance(image, JpegImageFile):
+                _check_scans(value, pixels, limits)
+            with budget.of(pixels):
+                return _from_image(image, shape)
     except UnidentifiedImageError:
         raise Refused("malformed", "neither PNG nor JPEG") from None
     except (Refused, MemoryError):
@@ -96,11 +139,20 @@ def decode(value: bytes, shape: tuple[int, int], limits: LimitsConfig, raw: RawF
         raise Refused("damaged", f"the image cannot be decoded: {str(error)[:100]}") from None
 
 
-def _check_size(height: int, width: int, limits: LimitsConfig) -> None:
+def _check_scans(value: bytes, pixels: int, limits: LimitsConfig) -> None:
+    """Every scan goes over the whole image, so a small file can take minutes. The marker stands nowhere else."""
+    scans = value.count(_SCAN)
+    if scans > MAX_SCANS or scans * pixels > _SCANNED * max(limits.pixels, pixels):
+        raise Refused("damaged", f"a JPEG of {scans} scans; some ten are usual")
+
+
+def _check_size(height: int, width: int, limits: LimitsConfig) -> int:
+    """The number of pixels."""
     if height * width > limits.pixels:
         raise Refused("too_many_pixels", f"{width} x {height} pixels; frames.limits.pixels allows {limits.pixels}")
     if height * width == 0:
         raise Refused("empty", f"{width} x {height} pixels")
+    return height * width
 
 
 def _from_image(image: Image.Image, shape: tuple[int, int]) -> tuple[F32, bool]:
@@ -110,17 +162,30 @@ def _from_image(image: Image.Image, shape: tuple[int, int]) -> tuple[F32, bool]:
         image.draft("L", (_DRAFT * width, _DRAFT * height))
     image.load()
     if image.mode.startswith("I"):  # 16 bits a pixel; `I` is how they come out of some files
-        return _from_pixels(np.asarray(image).astype(np.float32) / np.float32(65535), shape)
+        pixels = np.asarray(image).astype(np.float32)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            pixels[pixels == transparent] = 0
+        pixels /= np.float32(65535)
+        return _from_pixels(pixels, shape)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        ground = Image.new("RGBA", colours.size, (0, 0, 0, 255))
-        ground.alpha_composite(colours)
-        grey = ground.convert("L")
+        grey = _on_black(image)
     else:
         grey = image if image.mode == "L" else image.convert("L")
     if grey.size != (width, height):
         grey = grey.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(grey).astype(np.float32) / np.float32(255), resized
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """A transparent image as grey, a strip at a time."""
+    grey = Image.new("L", image.size)
+    for top in range(0, image.height, _STRIP):
+        strip = (0, top, image.width, min(top + _STRIP, image.height))
+        colours = image.crop(strip).convert("RGBA")
+        ground = Image.new("RGBA", colours.size, (0, 0, 0, 255))
+        ground.alpha_composite(colours)
+        grey.paste(ground.convert("L"), strip)
+    return grey
 
 
 def _raw_pixels(value: bytes, raw: RawForm, limits: LimitsConfig) -> F32:

@@ -18,7 +18,17 @@ from detector.config.settings import FieldsConfig
 from detector.streams.base import Batch, Record
 from detector.times import instants
 from detector.wire.csv_readings import CsvRows
-from detector.wire.readings import MAX_SENSOR_ID, Draft, Readings, Reason, is_sensor_id, kind_of, show, too_far_ahead
+from detector.wire.readings import (
+    MAX_SENSOR_ID,
+    Draft,
+    Readings,
+    Reason,
+    is_sensor_id,
+    kind_of,
+    out_of_range,
+    show,
+    too_far_ahead,
+)
 
 # What the typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting.
 _UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
@@ -148,8 +158,10 @@ class ReadingDecoder:
         late = too_far_ahead(batch.records, records, ones, times, self._max_future)
         if late is not None and late.any():
             return None
-        values = np.array([message.value for message in messages], dtype=np.float64)
-        return Readings(ids, ones, records, np.zeros(count, dtype=np.int64), times, values.reshape(count, 1), [])
+        values = np.array([message.value for message in messages], dtype=np.float64).reshape(count, 1)
+        if out_of_range(values).any():
+            return None
+        return Readings(ids, ones, records, np.zeros(count, dtype=np.int64), times, values, [])
 
     def _take(self, draft: Draft, number: int, record: Record, message: Any) -> bool:
         """Add a typed message to the draft, or else leave the draft alone and return False."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
 from detector.arrays import F64, I64, Bools
-from detector.streams.base import Record
+from detector.streams.base import Batch, Record
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
 
 Reason = Literal[
@@ -22,8 +22,11 @@ Reason = Literal[
     "timestamp_out_of_range",  # outside the years 2000 to 2100
     "timestamp_in_future",  # later than the broker's timestamp by more than `max_future`
     "bad_value",  # neither a finite number nor null
+    "value_out_of_range",  # a number beyond 1e150, whose square a float cannot hold
     "channel_mismatch",  # other channels than the configured ones
     "length_mismatch",  # lists of unequal length
+    "internal",  # the program could not deal with the record: its log says why
+    "too_many_sensors",  # a new sensor beyond `readings.sensors.max`
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
@@ -34,7 +37,11 @@ FrameReason = Literal[
 """Of frames alone, which are rejected for most of the reasons above as well."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
+INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
+"""What is said of a reject of that reason."""
 MAX_SENSOR_ID: Final = 256
+MAX_VALUE: Final = 1e150
+"""No value may be larger, so that squares and their sums stay finite. No sensor has such values."""
 PORTION: Final = 4_000
 _MILLISECOND: Final = 1_000_000
 
@@ -77,6 +84,10 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
+    def sensor_of(self, index: int) -> str:
+        """The sensor of one reading."""
+        return self.ids[int(np.searchsorted(np.cumsum(self.counts), index, side="right"))]
+
     def only(self, kept: Bools) -> Readings:
         """Some of the readings (n,), with all rejects."""
         runs = np.repeat(np.arange(len(self.ids)), self.counts)
@@ -91,6 +102,14 @@ class Readings:
             values=self.values[kept],
             rejects=self.rejects,
         )
+
+
+class Decoder(Protocol):
+    """Turns a batch of records into readings."""
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode every record of the batch."""
+        ...
 
 
 class Problem(NamedTuple):
@@ -191,6 +210,12 @@ class Draft:
                 message = f"timestamp {rfc3339(times[index])} is further beyond the record's than max_future allows"
                 self._bad.append((index, "timestamp_in_future", message))
             good &= ~late
+        wild = out_of_range(values) & good
+        if wild.any():
+            for index in np.flatnonzero(wild).tolist():
+                largest = values[index][np.nanargmax(np.abs(values[index]))]
+                self._bad.append((index, "value_out_of_range", f"value {show(float(largest))} is beyond {MAX_VALUE:g}"))
+            good &= ~wild
         if self._bad:
             runs = np.repeat(np.arange(len(counts)), counts)
             for index, reason, message in self._bad:
@@ -202,6 +227,11 @@ class Draft:
             elements, times, values = elements[good], times[good], values[good]
         rejects = _summarize(self.problems, set(records.tolist())) if self.problems else []
         return Readings(ids, counts, records, elements, times, np.ascontiguousarray(values), rejects)
+
+
+def out_of_range(values: F64) -> Bools:
+    """(n,) in which rows of values (n, channels) one is larger than `MAX_VALUE`; NaN is not."""
+    return np.asarray((np.abs(values) > MAX_VALUE).any(axis=1))
 
 
 def too_far_ahead(
@@ -217,13 +247,21 @@ def too_far_ahead(
     """
     if max_future is None:
         return None
-    stamps = [record.timestamp for record in batch]
+    stamps = [plausible(record.timestamp) for record in batch]
     if all(stamp is None for stamp in stamps):
         return None
-    # A broker says -1 for no timestamp. What lies beyond LATEST limits nothing, so it may be cut there.
+    # What lies beyond LATEST limits nothing, so it may be cut there.
     limit = LATEST // _MILLISECOND
-    known = np.array([limit if stamp is None or stamp < 0 else min(stamp, limit) for stamp in stamps], dtype=np.int64)
+    known = np.array([limit if stamp is None else min(stamp, limit) for stamp in stamps], dtype=np.int64)
     return times > np.repeat((known * _MILLISECOND + min(max_future, LATEST))[records], counts)
+
+
+def plausible(stamp: int | None) -> int | None:
+    """A record's own timestamp (ms); None if there is none or it lies before the year 2000.
+
+    A broker says -1 for no timestamp. Some producers leave 0, or write seconds.
+    """
+    return None if stamp is None or stamp * _MILLISECOND < EARLIEST else stamp
 
 
 def explain_time(raw: str | int | float, code: int) -> tuple[Reason, str]:

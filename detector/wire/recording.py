@@ -1,15 +1,18 @@
-"""Recorded data, for training and backtests: the same bytes, cut into the same records as by the daemon."""
+"""Recorded data, for training and backtests: the same records as the daemon cuts, or a part of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from detector.streams.base import Batch, Partition
 from detector.streams.inputfiles import source_for
 from detector.streams.lines import Start
 from detector.streams.places import recording_file
 from detector.streams.sources import Source
+from detector.wire.readings import Decoder, Readings
 
 _MAX_RECORDS = 5000
 
@@ -33,3 +36,31 @@ def _batches(source: Source) -> Iterator[Batch]:
             yield batch
     finally:
         source.close()
+
+
+class TimeRange:
+    """A decoder that keeps readings with start <= time < end (ns; None: open)."""
+
+    def __init__(self, decoder: Decoder, start: int | None, end: int | None) -> None:
+        self._decoder, self._start, self._end = decoder, start, end
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode, then leave out what lies outside."""
+        readings = self._decoder.decode(batch)
+        keep = np.ones(len(readings.times), dtype=bool)
+        if self._start is not None:
+            keep &= readings.times >= self._start
+        if self._end is not None:
+            keep &= readings.times < self._end
+        return readings if keep.all() else readings.only(keep)
+
+
+def newest_time(batches: Iterable[Batch], decoder: Decoder, end: int | None) -> int | None:
+    """The newest timestamp (ns) before `end`; None if there is none."""
+    newest: int | None = None
+    ranged = TimeRange(decoder, None, end)
+    for batch in batches:
+        times = ranged.decode(batch).times
+        if len(times):
+            newest = max(int(times.max()), newest if newest is not None else int(times.max()))
+    return newest

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detector.config.load import Config
-from detector.service.assemble import load_model, make_decoder, pipeline_factory
-from detector.service.frames import frame_pipeline_factory, load_frame_model
-from detector.service.pipelines import PartitionPipeline
+from detector.engine.partition import PartitionPipeline
+from detector.service.pipelines import (
+    frame_pipeline_factory,
+    load_frame_model,
+    load_model,
+    make_decoder,
+    pipeline_factory,
+)
 from detector.streams.base import Partition
 from detector.streams.kafka_reader import TopicReader
 
@@ -22,7 +27,7 @@ class Result(NamedTuple):
 def uninterrupted(config: Config) -> Result:
     """Run both inputs from their beginning to their end, partition by partition."""
     readings = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
-    frames = frame_pipeline_factory(config, load_frame_model(config), pulse=lambda: None)
+    frames = frame_pipeline_factory(config, load_frame_model(config))
     result = Result([], [])
     for topic, make in ((config.readings.input, readings), (config.frames.input, frames)):
         pipelines: dict[Partition, PartitionPipeline] = {}

@@ -234,4 +234,4 @@ def test_a_profile_of_another_n_of_m_is_refused_by_name(tmp_path: Path, capsys: 
 
 
 def test_what_is_no_sensor_id_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "this is no sensor id (--sensor)" in refusal(capsys, "--sensor", "")
+    assert "argument --sensor: this is no sensor id" in refusal(capsys, "--sensor", "")

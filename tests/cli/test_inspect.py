@@ -145,7 +145,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         spec,
         save_keras=_not_opened,
         onnx=to_onnx(network, spec),
-        profiles=lambda path: save_frame_profiles(path, (0.5, 0.3), frame_model(SHAPE).calibration, {}),
+        profiles=lambda path: save_frame_profiles(path, (0.5, 0.3), frame_model(SHAPE).normal, {}),
         open_after=(3, 5),
         created=NOON,
     )

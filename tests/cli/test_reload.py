@@ -16,7 +16,7 @@ import pytest
 
 from detector.cli.main import main
 from detector.config.load import load_config
-from detector.service.assemble import make_engine
+from detector.service.pipelines import make_engine
 from detector.streams.base import Batch, Partition, Record
 from detector.times import SECOND, rfc3339
 from tests.tiny import SENSORS, START, json_lines, tiny_bundle
@@ -91,7 +91,7 @@ def published(change: Callable[[], Any], position: int) -> bytes:
     config = load_config(Path("config.yaml"))
 
     def engine() -> Any:
-        return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline(PARTITION)
+        return make_engine(config).make_pipeline(PARTITION)
 
     before = engine()
     change()

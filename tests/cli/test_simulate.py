@@ -135,7 +135,7 @@ def test_without_faults_cameras_have_none_either(tmp_path: Path) -> None:
         (["--out", "-"], "standard output carries readings alone (--cameras)"),
         (["--out", "plant", "--rate", "5/s"], "frames are written at once (--rate)"),
         (["--out", "plant", "--frames", "2000000"], "1 cameras of 2000000 frames are too many at once"),
-        (["--out", "plant", "--cameras", "-1"], "`-1` is negative"),
+        (["--out", "plant", "--cameras", "-1"], "`-1` is not a whole number from 0 on"),
     ],
 )
 def test_cameras_that_cannot_be(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,9 +185,9 @@ def test_a_full_disk_leaves_nothing_behind(
         (["--faults", "spike,meteor"], "`meteor` is no fault"),
         (["--rate", "10"], "`10` is not a rate such as 100/s"),
         (["--rate", "0/s"], "`0/s` is not a rate"),
-        (["--sensors", "0"], "`0` is not a number from 1 on"),
+        (["--sensors", "0"], "`0` is not a whole number from 1 on"),
         (["--rows", "many"], "`many` is not a whole number"),
-        (["--seed", "-1"], "`-1` is negative"),
+        (["--seed", "-1"], "`-1` is not a whole number from 0 on"),
         (["--sensors", "10000", "--rows", "10000"], "too many at once"),
     ],
 )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from detector.arrays import F64, I64
 from detector.cli import progress
 from detector.cli.main import main
+from detector.detection.profile import build_profile
 from detector.models.bundle.bundles import Bundle, load_bundle
+from detector.models.training import sensors
 from detector.models.training.loop import Progress
 
 START = 1_700_000_000
@@ -211,6 +217,62 @@ def test_a_clock_set_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "detector: warning: time was set back (1 x); rows go on" in capsys.readouterr().err
 
 
+def test_readings_held_back_for_others_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "boiler.csv", values(200))
+    bundle = trained("--data", str(path), "--set", "readings.window.allowed_lateness=5s")
+    assert bundle.manifest.training["rows"] == 195
+    assert "not all of the 200 records are used: 5 held back at the end (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scaler", ["standard", "minmax", "symmetric"])
+def test_values_of_any_magnitude_are_trained_on(
+    scaler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = values(200)
+    wild[20:22] = [1e150, -1e150]
+    path = write_jsonl(tmp_path / "plant.jsonl", {"boiler": values(200), "wild": wild, "vast": [1e150] * 200})
+    activation = {"standard": "linear", "minmax": "sigmoid", "symmetric": "tanh"}[scaler]
+    sets = [f"--set=training.{key}" for key in (f"scaler={scaler}", f"activation={activation}")]
+    bundle = trained("--data", str(path), *sets)
+    assert list(bundle.profiles()) == ["boiler", "wild", "vast"]
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extreme", [[1.797e308, 1.797e308], [1e308, -1e308], [1e200, 0.0]])
+def test_a_sensor_of_impossible_values_costs_no_other_its_model(
+    extreme: list[float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = values(200)
+    wild[20:22] = extreme
+    bundle = trained("--data", str(write_jsonl(tmp_path / "plant.jsonl", {"wild": wild, "boiler": values(200)})))
+    assert "boiler" in bundle.profiles()
+    said = capsys.readouterr().err
+    assert not any(word in said for word in ("Error", "internal", "nan", "overflow"))
+
+
+def test_a_sensor_that_cannot_be_calibrated_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_for_two(times: I64, rows: F64, *arguments: Any, **keywords: Any) -> Any:
+        if rows[0, 0] == 2:
+            raise np.linalg.LinAlgError("Singular matrix")
+        profile, carry = build_profile(times, rows, *arguments, **keywords)
+        return (dataclasses.replace(profile, worst=profile.worst * np.nan) if rows[0, 0] == 3 else profile), carry
+
+    monkeypatch.setattr(sensors, "build_profile", fail_for_two)
+    data: dict[str, Sequence[float]] = {
+        name: [float(first), *values(200)] for name, first in (("a", 1), ("b", 2), ("c", 3), ("d", 4))
+    }
+    bundle = trained("--data", str(write_jsonl(tmp_path / "plant.jsonl", data)))
+    assert list(bundle.profiles()) == ["a", "d"]
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert told == [
+        "detector: warning: b is left out, its readings cannot be calibrated: Singular matrix",
+        "detector: warning: c is left out, its readings cannot be calibrated: "
+        "`worst` of c is beyond what can be computed with",
+    ]
+
+
 # -- what does not -------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +314,26 @@ def test_nothing_left_to_train_on(option: str, tmp_path: Path, capsys: pytest.Ca
     assert "Look at --since, --until and readings.sensors" in line
 
 
+def test_nothing_left_after_what_is_held_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(tmp_path / "data.csv", values(200))
+    line = refused(capsys, "--data", "data.csv", "--set", "readings.window.allowed_lateness=1h")
+    assert "0 were cut off, 200 are held back by readings.window.allowed_lateness (data.csv). Look at" in line
+
+
+def test_no_sensor_that_can_be_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(sensors, "build_profile", fail)
+    path = write_csv(tmp_path / "data.csv", values(200))
+    assert main(["train", "--out", "models", "--epochs", "1", "--data", str(path)]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("detector: error: there is no sensor whose readings can be calibrated. Look at")
+    assert list(Path("models").iterdir()) == []
+
+
 def test_a_directory_without_the_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plant").mkdir()
     assert "the directory has no file of the stream sensor-readings (plant)" in refused(capsys, "--data", "plant")
@@ -280,6 +362,16 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
 )
 def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert says in refused(capsys, "--data", "data.csv", *arguments)
+
+
+@pytest.mark.parametrize("model", ["dense", "conv"])
+def test_an_installation_for_serving_alone_cannot_train(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    said = refused(capsys, "--data", "data.csv", "--model", model)
+    assert said.startswith("training needs TensorFlow and ONNX, and onnx is not installed here")
 
 
 # -- progress ------------------------------------------------------------------------------------------------------

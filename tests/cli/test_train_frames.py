@@ -21,8 +21,8 @@ from detector.detection.framesignal import FrameModel
 from detector.models.bundle.bundles import Bundle, load_bundle
 from detector.models.bundle.frame_bundles import open_frame_model
 from detector.models.bundle.spec import FRAME_KINDS
-from detector.models.training import frame_building
-from detector.models.training.loop import train_frames
+from detector.models.training import building
+from detector.models.training.loop import train
 from tests.framemodels import textured_frames
 
 SHAPE = (12, 16)
@@ -33,7 +33,7 @@ FRAMES = textured_frames(460, SHAPE)
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(frame_building, "train_frames", functools.partial(train_frames, minimum_steps=1))
+    monkeypatch.setattr(building, "train", functools.partial(train, minimum_steps=1))
 
 
 def grey(frame: F32) -> U8:
@@ -117,7 +117,7 @@ def test_an_idx_file_gives_the_same_as_its_images(name: str) -> None:
     assert list(from_idx.profiles) == ["door"]
     assert from_idx.profiles["door"].median_interval == 5 * 10**9
     assert from_idx.profiles["door"].peak_v.tobytes() == from_images.profiles["door"].peak_v.tobytes()
-    assert from_idx.calibration.fine_spread.tobytes() == from_images.calibration.fine_spread.tobytes()
+    assert from_idx.normal.fine_spread.tobytes() == from_images.normal.fine_spread.tobytes()
 
 
 def test_a_stream_gives_each_camera_its_profile(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +164,13 @@ def test_a_frame_model_is_listed_checked_and_activated(
     assert "OK  frames         shape (12, 16), 0 cameras known from training, onnx" in out
     assert main(["check", *frames, "--set", "frames.alerts.open_after.n=2"]) == 2
     assert "this configuration has 2 of 5" in capsys.readouterr().err
+
+
+def test_cameras_with_too_few_frames_are_named_or_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line(f"cam-{i % 7}", i, frame) for i, frame in enumerate(FRAMES[:105])]
+    trained("--data", str(stream(lines)))
+    told = "these cameras will warm up: cam-0 (15), cam-1 (15), cam-2 (15), cam-3 (15), cam-4 (15) and 2 more\n"
+    assert told in capsys.readouterr().err
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------

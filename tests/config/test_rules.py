@@ -1,4 +1,4 @@
-"""What applies to which sensor."""
+"""Which sensors are watched, and what applies to each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from detector.config.load import MinDeviation, load_config
-from detector.config.rules import ENDLESS, UNWATCHED, RuleBook
+from detector.config.rules import ENDLESS, UNWATCHED, RuleBook, Selection
 from detector.errors import UserError
 from tests import plant
 from tests.plant import SECOND
@@ -147,3 +147,22 @@ def refusal() -> Callable[..., str]:
         return str(refused.value)
 
     return refuse
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "watched"),
+    [
+        (["*"], [], ["pump-1", "Pump-2", "line/a/7", "fan[1]"]),
+        (["pump-*"], [], ["pump-1"]),
+        (["pump-*", "line/*"], ["line/a/*"], ["pump-1"]),
+        (["*"], ["*"], []),
+        ([], [], []),
+        (["fan[[]1]"], [], ["fan[1]"]),
+        (["?ump-[12]"], ["pump-?"], ["Pump-2"]),
+    ],
+)
+def test_a_sensor_is_watched_if_included_and_not_excluded(
+    include: list[str], exclude: list[str], watched: list[str]
+) -> None:
+    selection = Selection(include, exclude)
+    assert [one for one in ("pump-1", "Pump-2", "line/a/7", "fan[1]") if selection.includes(one)] == watched

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
+from detector.detection.columns import columns
 from detector.detection.faultmemory import CALM_ROWS, COLD_ROWS, FAULT_MEMORY, LEARNT_ROWS, PATIENCE, FaultMemory
 from detector.detection.signals import deviation, learn
-from detector.detection.table import columns
 from detector.engine.readings import ReadingsPipeline
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert

@@ -12,15 +12,20 @@ import pytest
 from detector.arrays import F32, F64
 from detector.detection.profile import (
     MIN_ROWS,
+    Calibration,
     Profile,
+    build_frame_profile,
     build_profile,
     load_profiles,
+    pack_profiles,
     peaks_of_suffix,
     save_profiles,
     scale_of,
     typical_interval,
+    unpack_profiles,
 )
 from detector.detection.signals import NEWEST_FIRST, WINDOW
+from detector.detection.threshold import first_reservoir
 from tests import plant
 from tests.plant import SECOND, START
 
@@ -219,6 +224,20 @@ def test_profiles_on_disk_are_the_same_bits(tmp_path: Path) -> None:
         ]
 
 
+def test_a_file_of_profiles_has_the_arrays_that_bundles_always_had(tmp_path: Path) -> None:
+    save_profiles(tmp_path / "profiles.npz", {"a": plant.profile_of(healthy(300), plant.reconstructor())})
+    with np.load(tmp_path / "profiles.npz") as archive:
+        assert archive.files == [
+            "sensor_id", "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz",
+            "worst_zz_of_others", "mean", "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v",
+            "open_after", "peak_count",
+        ]  # fmt: skip
+    assert list(pack_profiles(Calibration, {"c": camera_profile(200)})) == [
+        "camera_id", "median_interval", "regular", "worst", "worst_zz", "mean", "variance", "count", "scored_rows",
+        "peak_first", "peak_last", "peak_v", "peak_count",
+    ]  # fmt: skip
+
+
 def test_something_else_on_disk_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profiles.npz"
     path.write_bytes(b"no archive")
@@ -229,3 +248,55 @@ def test_something_else_on_disk_is_refused(tmp_path: Path) -> None:
         load_profiles(path)
     with pytest.raises(OSError, match="No such file"):
         load_profiles(tmp_path / "absent.npz")
+
+
+# -- cameras ---------------------------------------------------------------------------------------------------------
+
+
+def signal_of(n: int, seed: int = 0) -> F64:
+    return np.random.default_rng(seed).gamma(4.0, size=n)
+
+
+def camera_profile(n: int, seed: int = 0) -> Calibration:
+    return build_frame_profile(np.arange(n) * SECOND, signal_of(n, seed))[0]
+
+
+def test_the_worst_frame_of_the_prefix_scores_one() -> None:
+    signal = signal_of(400)
+    profile, recent = build_frame_profile(np.arange(400) * SECOND, signal, open_after=(3, 5))
+    assert profile.worst == pytest.approx([signal.max()])
+    assert profile.mean == pytest.approx([signal.mean()])
+    assert profile.variance == pytest.approx([signal.var()])
+    assert (profile.count, profile.scored_rows) == (400.0, 400)
+    assert (profile.median_interval, profile.regular) == (SECOND, True)
+    zz = (signal - signal.mean()) / signal.std()
+    assert profile.worst_zz == pytest.approx(zz.max(), rel=1e-4)
+    u = np.minimum(signal / signal.max(), np.maximum(zz / zz.max(), 0))
+    assert recent == pytest.approx(u[-4:], abs=1e-4)
+
+
+def test_the_peaks_are_those_of_the_nth_largest_of_m() -> None:
+    signal = signal_of(300)
+    signal[150] = 100.0  # alone: two of the five scores around it are never as high
+    lonely = build_frame_profile(np.arange(300) * SECOND, signal, open_after=(3, 5))[0]
+    each = build_frame_profile(np.arange(300) * SECOND, signal, open_after=(1, 1))[0]
+    assert max(peaks_of_suffix(lonely, 300)) < -1.0
+    assert max(peaks_of_suffix(each, 300)) == pytest.approx(0.0, abs=1e-5)
+    assert first_reservoir(peaks_of_suffix(each, 300), 300, 1000.0)["peaks_seen"] >= 2
+
+
+def test_a_short_prefix_makes_no_profile_of_a_camera() -> None:
+    with pytest.raises(ValueError, match="at least 150 frames, these are 149"):
+        camera_profile(149)
+
+
+@pytest.mark.parametrize("cameras", [[], ["a"], ["a", "Tor 3", "ü"]])
+def test_what_is_packed_comes_back(cameras: list[str]) -> None:
+    profiles = {camera: camera_profile(200 + 50 * i, seed=i) for i, camera in enumerate(cameras)}
+    back = unpack_profiles(Calibration, pack_profiles(Calibration, profiles))
+    assert list(back) == cameras
+    for camera in cameras:
+        for field in fields(Calibration):
+            made, read = getattr(profiles[camera], field.name), getattr(back[camera], field.name)
+            assert np.array_equal(made, read)
+            assert type(made) is type(read)

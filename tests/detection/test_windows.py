@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from detector.arrays import I64
 from detector.config.rules import ENDLESS
+from detector.detection.columns import flags_of
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, flags_of
+from detector.detection.table import SensorTable
 from detector.detection.windows import LATE_LIMIT, Arrivals, Block, Tally, WindowRows, admit, bridge_gaps
 
 

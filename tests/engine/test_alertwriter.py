@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from detector.arrays import F32
+from detector.detection.columns import NEVER
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model
 from detector.detection.signals import NEWEST_FIRST, WINDOW
-from detector.detection.table import NEVER, Episode
+from detector.detection.table import Episode
 from detector.engine.alertwriter import AlertWriter, Moment, critical_level
 from detector.wire.alerts import Alert, alert_id, decode_alert
 from tests import plant

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detector.config.settings import FalseAlarms, LimitsConfig
-from detector.detection.frameprofile import build_frame_profile
 from detector.detection.framesignal import score_frames
+from detector.detection.profile import build_frame_profile
 from detector.detection.table import StateError
 from detector.engine import framequeue
 from detector.engine import slices as snapshots
-from detector.engine.framealerts import heatmap
+from detector.engine.alertwriter import heatmap
 from detector.engine.frames import FramesPipeline
 from detector.engine.slices import provenance_of
 from detector.streams.base import Batch, Message, Record, pack_state
@@ -296,7 +296,7 @@ def test_rejects_and_outcomes_are_counted() -> None:
         more = pipeline.advance()
         if more.records:
             output = more
-    assert output.outcomes() == {"accepted": 10, "resized": 1, "late": 1, "duplicate": 1, "rejected": 2}
+    assert output.outcomes() == {"accepted": 10, "resized": 1, "late": 1, "duplicate": 1, "failed": 0, "rejected": 2}
     assert output.rejected == {"shape_mismatch": 1, "missing_sensor_id": 1}
     assert output.refused == [12, 13]
     assert [dict(letter.headers)["detector.reason"] for letter in output.dead_letters] == [

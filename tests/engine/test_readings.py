@@ -115,6 +115,19 @@ def test_a_budget_becomes_readings_by_the_sensors_median_interval(
     assert table["budget"][0] == pytest.approx(budget, rel=1e-9)
 
 
+def test_a_limited_budget_is_counted_when_a_sensor_gets_its_profile_and_not_at_a_restart() -> None:
+    config = plant.readings_config(false_alarms=FalseAlarms(per="1s"))
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    first, second = plant.batches_of(plant.records_of([[one] for one in plant.readings_of("a", healthy(160))]), [155])
+    assert pipeline.process(first).budgets_limited == 1
+    stored = pipeline.snapshot()
+    stricter = plant.readings_config(false_alarms=FalseAlarms(per="year"), warmup=155)
+    for other in (config, stricter):
+        restarted = plant.pipeline_of(other, plant.model_of())
+        restarted.restore(stored)
+        assert restarted.process(second).budgets_limited == 0
+
+
 def test_several_channels_are_judged_together() -> None:
     values = healthy(1500, channels=3)
     values[1000:1100, 1] += 20
@@ -192,7 +205,7 @@ def test_every_reading_is_accounted_for() -> None:
     ]
     output = pipeline.process(Batch(plant.PARTITION, records, 10_002))
     assert output.outcomes() == {
-        "accepted": 42, "missing": 1, "late": 19, "duplicate": 1, "excluded": 3, "rejected": 2,
+        "accepted": 42, "missing": 1, "late": 19, "duplicate": 1, "excluded": 3, "failed": 0, "rejected": 2,
     }  # fmt: skip
     assert output.tally.resets == 1
     assert (output.records, output.refused) == (len(records), [len(records) - 2, len(records) - 1])

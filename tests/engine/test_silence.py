@@ -13,8 +13,8 @@ import pytest
 
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Silence
-from detector.engine.journal import pack_entry
 from detector.engine.readings import ReadingsPipeline
+from detector.engine.slices import pack_entry
 from detector.streams.base import Message, pack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, alert_id, decode_alert
@@ -170,12 +170,13 @@ def test_who_does_not_come_back_with_the_others_is_missed_from_then_on() -> None
 
 def test_a_pause_of_a_day_and_more_counts_for_nobody() -> None:
     days = 3 * 86_400
-    pause = together(ticks("a", (0, 90), (days, days + 200)), ticks("b", (0, 50)), ticks("c", (0, 89)))
+    back = (ticks(sensor, (0, 90), (days, days + 200)) for sensor in "ad")
+    pause = together(*back, ticks("b", (0, 50)), ticks("c", (0, 89)))
     config = patient(critical_ratio=5.0)
     found = alerts(pause, config)
     # The clock moves with the twentieth reading after the pause. Before it b had been missed for 40 s and c for none.
     assert [(one.event, one.sensor_id, second(one.started_at)) for one in found] == [
-        ("opened", "b", 49), ("opened", "c", days + 19), ("updated", "b", 49), ("updated", "c", days + 19),
+        ("opened", "b", 49), ("opened", "c", days + 9), ("updated", "b", 49), ("updated", "c", days + 9),
     ]  # fmt: skip
     assert [(one.score, one.severity) for one in found] == [(1, "warning")] * 2 + [(5, "critical")] * 2
 
@@ -279,6 +280,19 @@ def test_what_the_journal_knows_of_goes_on_by_its_timers() -> None:
     found = [decode_alert(message.value) for message in plant.play(late, records[104:])]
     assert [(one.event, second(one.detected_at), one.score) for one in found] == [("updated", 40, round(50 / 30, 5))]
     assert found[0].source.last_offset == records[111].offset, "of the first record after second 60"
+
+
+def test_after_a_restart_the_time_when_all_were_silent_still_counts_for_nobody() -> None:
+    pause = together(ticks("a", (0, 50), (500, 560)), ticks("b", (0, 50)))
+    expected = messages(pause)
+    records = plant.records_of(pause)
+    before, after = (plant.pipeline_of(CONFIG, plant.model_of()) for _ in range(2))
+    assert plant.play(before, records[:110]) == []
+    assert before.clock == START + 509 * SECOND, "it stops soon after the plant has come back"
+    after.restore(before.snapshot())
+    found = plant.play(after, records[110:])
+    assert [second(decode_alert(message.value).started_at) for message in found] == [500]
+    assert found == expected
 
 
 def test_a_person_may_look_at_it() -> None:

@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry
 from detector.config.load import load_config
 from detector.config.settings import NewTopicsConfig, StateConfig
 from detector.errors import OperationError, UserError
-from detector.service.assemble import make_kafka_streams
+from detector.service.assemble import RunOptions, make_kafka_streams
 from detector.service.daemon import Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.streams.kafka.streams import KafkaStreams
+from tests.engines import engine_making
 from tests.kafka.broker import Cluster, free_ports
 from tests.kafka.plant import Plant
 
@@ -36,15 +37,15 @@ def test_a_broker_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
     config = load_config(None, ["streams.backend=kafka", f"streams.kafka={kafka}"])
     health = Health()
     reasons: list[dict[str, str]] = []
-    streams = make_kafka_streams(config, until_end=False, skip_to=[], health=health, pulse=lambda: None)
+    streams = make_kafka_streams(config, RunOptions(), health=health, pulse=lambda: None)
 
     def stop() -> bool:
         reasons.append(health.reasons)
         return False
 
     daemon = Daemon(
-        streams, lambda _: pytest.fail("nothing can be assigned"), metrics=Metrics(CollectorRegistry()),
-        health=health, guard=RejectGuard(0.5, 1000), stop=stop,
+        streams, engine_making(lambda _: pytest.fail("nothing can be assigned")),
+        metrics=Metrics(CollectorRegistry()), health=health, guard=RejectGuard(0.5, 1000), stop=stop,
     )  # fmt: skip
     with pytest.raises(OperationError, match="the broker has been away for 1 s: cannot reach the broker") as away:
         daemon.run()

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config.load import Config, ReadingsConfig
+from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
-from detector.service.assemble import Engine
 from detector.service.daemon import Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
@@ -23,6 +22,7 @@ from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready
 from detector.service.web.status import ModelStatus, Setup
 from detector.streams.base import Batch, Partition, Record
+from tests.engines import engine_making
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import Plant
 from tests.kafka.test_faults import committed
@@ -73,9 +73,8 @@ def successor(
         return pipeline_for(plant, model=model_of_some(), config=config)(partition)
 
     return Daemon(
-        streams, make or pipeline_for(plant, model=new_model(), config=new_config()),
-        metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-        make_replay=former, until_end=True,
+        streams, engine_making(make or pipeline_for(plant, model=new_model(), config=new_config()), former),
+        metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
     )  # fmt: skip
 
 
@@ -115,12 +114,8 @@ class Once:
 
     def __init__(self, plant: Plant, turn: int) -> None:
         self._turns = turn
-        config = Config()
-        self._ready: Ready | None = Ready(
-            Engine(config, Setup(), pipeline_for(plant, model=new_model(), config=new_config()), _no_former),
-            (),
-            "SIGHUP",
-        )
+        make = pipeline_for(plant, model=new_model(), config=new_config())
+        self._ready: Ready | None = Ready(engine_making(make, _no_former), (), "SIGHUP")
         self.taken_at: int | None = None
         self.turn = 0
 
@@ -150,10 +145,11 @@ def switch_and_die(plant: Plant, reloads: Once, later: int, **rolling: Any) -> N
             raise CrashError
         return False
 
+    setup = Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")})
     old = Daemon(
-        plant.streams(**rolling), pipeline_for(plant), metrics=Metrics(CollectorRegistry()), health=Health(),
-        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
-        setup=Setup(models={"readings": ModelStatus("readings", "1", "sha256:0")}), reloads=reloads,
+        plant.streams(**rolling), engine_making(pipeline_for(plant), setup=setup),
+        metrics=Metrics(CollectorRegistry()), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop, until_end=True,
+        reloads=reloads,
     )  # fmt: skip
     with pytest.raises(CrashError):
         old.run()

@@ -22,6 +22,7 @@ from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.streams.base import Batch, Partition, Record, Streams
 from detector.wire.json_readings import ReadingDecoder
+from tests.engines import engine_making
 from tests.kafka.plant import Plant
 from tests.plant import (
     healthy,
@@ -149,7 +150,7 @@ class Worker:
         self.health = Health()
         self.daemon = Daemon(
             streams,
-            pipeline_for(plant, keep_rows=scores is not None, **pipeline),
+            engine_making(pipeline_for(plant, keep_rows=scores is not None, **pipeline)),
             metrics=Metrics(self.registry),
             health=self.health,
             guard=RejectGuard(0.5, 1000),

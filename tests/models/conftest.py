@@ -18,7 +18,7 @@ from detector.models.runtime.onnx import OnnxRuntime
 from detector.models.training.architectures import save
 from detector.models.training.loop import TrainReport, train
 from detector.models.training.onnx_export import to_onnx
-from detector.models.training.sampling import Series
+from detector.models.training.sampling import Series, sample
 
 SECOND = 10**9
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -65,7 +65,8 @@ def dense() -> Trained:
 def _train(kind: str, channels: int) -> Trained:
     series = waves(3, 260, channels)
     spec = ModelSpec(kind, tuple("abc"[:channels]), units=8)
-    model, report = train(series, spec, TrainingConfig(epochs=1), minimum_steps=30)
+    chosen = sample(series, scaler=spec.scaler, limit=TrainingConfig().max_windows)
+    model, report = train(chosen, spec, TrainingConfig(epochs=1), minimum_steps=30)
     return Trained(spec, model, report, to_onnx(model, spec), series)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.engine.trace import ScoredRows
+from detector.engine.output import ScoredRows
 from detector.reports import curves as module
 from detector.reports.curves import POINTS, Curves, broken
 

@@ -10,7 +10,7 @@ import pytest
 
 from detector.config.load import Config, ReadingsConfig
 from detector.detection.scorer import Model
-from detector.engine.trace import ScoredRows, traced
+from detector.engine.output import ScoredRows, traced
 from detector.reports import page as module
 from detector.reports.backtest import BacktestResult, run_backtest
 from detector.reports.curves import Curves

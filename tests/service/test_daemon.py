@@ -15,14 +15,15 @@ from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError, UserError
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.systemd import Notifier
+from detector.service.systemd import Notifier, Pulse
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     SECOND,
@@ -113,18 +114,19 @@ class Process:
         self.registry = CollectorRegistry()
         self.health = Health(clock=lambda: self.now)
         self.supervisor = Supervisor()
+        self.pulse = Pulse(self.health, self.supervisor, lambda: self.now)
         self.pipelines: list[ReadingsPipeline] = []
         self.daemon = Daemon(
             self.streams,
-            self.make or self._make,
+            engine_making(self.make or self._make),
             metrics=Metrics(self.registry),
             health=self.health,
             guard=RejectGuard(0.5, 1000),
             stop=lambda: self.turn(),
             until_end=self.until_end,
             notifier=self.supervisor,
-            wall_clock=lambda: self.now + self.set_forward,
-            monotonic=lambda: self.now,
+            pulse=self.pulse,
+            clocks=Clocks(wall=lambda: self.now + self.set_forward, monotonic=lambda: self.now),
         )
 
     def _make(self, partition: Partition) -> ReadingsPipeline:
@@ -317,11 +319,12 @@ def test_a_partition_that_is_taken_away_is_forgotten_and_comes_back(
     process: Callable[..., Process], records: list[Record]
 ) -> None:
     streams = Streams(records)
-    seen: list[tuple[dict[str, str], float | None]] = []
+    seen: list[tuple[dict[str, str], list[float | None]]] = []
 
     def look() -> None:
-        lag = one.sample("detector_lag_records", stream=PARTITION.stream, partition="0")
-        seen.append((one.health.reasons, lag))
+        names = ("detector_lag_records", "detector_restore_progress_ratio")
+        series = [one.sample(name, stream=PARTITION.stream, partition="0") for name in names]
+        seen.append((one.health.reasons, series))
 
     one = process(
         streams,
@@ -331,9 +334,27 @@ def test_a_partition_that_is_taken_away_is_forgotten_and_comes_back(
         until_end=False,
     )
     published = one.run()
-    assert seen == [({"unassigned": "no partition is assigned"}, None), ({}, len(records) - 200)]
+    assert seen == [({"unassigned": "no partition is assigned"}, [None, None]), ({}, [len(records) - 200, 1])]
     assert len(one.pipelines) == 2
     assert published == process().run()
+
+
+def test_what_was_uncommitted_of_a_partition_goes_with_it(
+    process: Callable[..., Process], records: list[Record]
+) -> None:
+    stamped = [record._replace(timestamp=int(BEGIN - 5) * 1000) for record in records]
+    streams = Streams(stamped, durable_every=3)
+    commits: list[float | None] = []
+
+    def look() -> None:
+        commits.append(one.sample("detector_commit_latency_seconds_count"))
+
+    take, give = (lambda: streams.revoke(PARTITION)), (lambda: streams.assign(PARTITION))
+    # The third commit is the first durable one. By then the hundred records of the first turn are someone else's.
+    one = process(streams, turn=turns(nothing, take, nothing, look, give, *[nothing] * 6, look), until_end=False)
+    assert one.run() == process().run()
+    assert commits == [0, 2]
+    assert one.sample("detector_commit_latency_seconds_sum") == 3 * 5, "and the last one as it stops"
 
 
 def test_it_is_ready_from_the_first_partition_until_it_stops(process: Callable[..., Process]) -> None:
@@ -374,10 +395,10 @@ def test_what_happens_is_counted(process: Callable[..., Process], records: list[
     ]
     one = process(Streams([*records, *odd]))
     published = one.run()
-    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "rejected")
+    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "failed", "rejected")
     counted = {outcome: one.sample("detector_readings_total", outcome=outcome) for outcome in outcomes}
     assert counted == {
-        "accepted": ROWS, "missing": 1, "late": 1, "duplicate": 0, "excluded": 0, "rejected": 1,
+        "accepted": ROWS, "missing": 1, "late": 1, "duplicate": 0, "excluded": 0, "failed": 0, "rejected": 1,
     }  # fmt: skip
     assert one.sample("detector_rejects_total", reason="malformed") == 1
     assert one.sample("detector_windows_scored_total", kind="readings") == ROWS - 99
@@ -428,7 +449,7 @@ def test_long_work_in_a_pipeline_can_show_that_it_is_alive(process: Callable[...
     one = process()
     one.now += 100
     live = [one.health.live]
-    one.daemon.pulse()
+    one.pulse()
     live.append(one.health.live)
     assert live == [False, True]
     assert one.supervisor.told == ["alive"]

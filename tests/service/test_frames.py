@@ -11,8 +11,8 @@ from detector.engine.frames import FramesPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
 from detector.errors import UserError
-from detector.service.assemble import input_streams, kafka_topics, make_engine, make_streams, parse_skip
-from detector.service.frames import frame_replay_factory, load_frame_model
+from detector.service.assemble import RunOptions, input_streams, kafka_topics, make_streams
+from detector.service.pipelines import load_frame_model, make_engine
 from detector.streams.base import Partition
 from tests.tiny import tiny_bundle
 from tests.tinycam import SHAPE, tiny_frame_bundle
@@ -26,13 +26,13 @@ def config_of(tmp_path: Path, *settings: str) -> Config:
 
 
 def engine_of(config: Config) -> object:
-    return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+    return make_engine(config)
 
 
 def test_one_engine_makes_both(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     readings, frames = tiny_bundle(config.readings.model), tiny_frame_bundle(config.frames.model)
-    engine = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+    engine = make_engine(config)
     assert isinstance(engine.make_pipeline(READINGS), ReadingsPipeline)
     assert isinstance(engine.make_pipeline(FRAMES), FramesPipeline)
     assert {kind: model.version for kind, model in engine.setup.models.items()} == {
@@ -43,7 +43,7 @@ def test_one_engine_makes_both(tmp_path: Path) -> None:
 def test_either_alone_needs_only_its_own_model(tmp_path: Path) -> None:
     frames_alone = config_of(tmp_path, "readings.enabled=false")
     tiny_frame_bundle(frames_alone.frames.model)
-    engine = make_engine(frames_alone, sensor=None, interval=None, place=None, pulse=lambda: None)
+    engine = make_engine(frames_alone)
     assert list(engine.setup.models) == ["frames"]
     with pytest.raises(UserError, match="there is no trained model"):
         engine_of(config_of(tmp_path))
@@ -56,9 +56,8 @@ def test_streams_follow_what_is_enabled(tmp_path: Path) -> None:
         "sensor-readings": "detector-readings-state", "image-frames": "detector-frames-state",
     }  # fmt: skip
     assert kafka_topics(frames)[0] == {"image-frames": "detector-frames-state"}
-    streams = make_streams(both, input_option=None, output_option=None, until_end=False, fresh=False)
+    streams = make_streams(both, RunOptions())
     assert streams.inputs == {name: tmp_path / "data" / f"{name}.jsonl" for name in input_streams(both)}
-    assert parse_skip("image-frames:2:7", input_streams(both)) == (Partition("image-frames", 2), 7)
 
 
 def test_a_model_of_readings_is_none_of_frames(tmp_path: Path) -> None:
@@ -79,14 +78,16 @@ def test_a_former_model_and_its_settings_come_back(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     tiny_bundle(config.readings.model)
     old = tiny_frame_bundle(config.frames.model, day=21)
-    before = make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None).make_pipeline(FRAMES)
+    before = make_engine(config).make_pipeline(FRAMES)
     tiny_frame_bundle(config.frames.model, cameras=("door", "gate"))
     now = config_of(tmp_path, "frames.alerts.close_after=7")
-    model = load_frame_model(now)
-    assert (model.digest != old.digest, model.shape) == (True, SHAPE)
-    former = frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, before.provenance)
+    assert (load_frame_model(now).digest != old.digest, load_frame_model(now).shape) == (True, SHAPE)
+    replay = make_engine(now).make_replay
+    assert replay is not None
+    former = replay(FRAMES, before.provenance)
+    assert isinstance(former, FramesPipeline)
     assert former.provenance == before.provenance
     with pytest.raises(UserError, match="frames have to be run again with the model"):
-        frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, Provenance("0" * 64, before.provenance.settings))
-    with pytest.raises(UserError, match="settings this version does not know"):
-        frame_replay_factory(now, model, pulse=lambda: None)(FRAMES, Provenance(old.digest, b'{"odd": 1}'))
+        replay(FRAMES, Provenance("0" * 64, before.provenance.settings))
+    with pytest.raises(UserError, match="frames have to be run again with settings this version does not know"):
+        replay(FRAMES, Provenance(old.digest, b'{"odd": 1}'))

@@ -10,16 +10,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from detector.engine.output import Output
+from detector.engine.partition import PartitionPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
-from detector.service.pipelines import PartitionPipeline, by_stream, replays_by_stream
 from detector.service.rejects import RejectGuard
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import Kind
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     healthy,
@@ -35,6 +36,7 @@ from tests.plant import (
 )
 
 FRAMES = Partition("image-frames", 0)
+NOW = 1_000.0
 
 
 class Slow(ReadingsPipeline):
@@ -80,10 +82,10 @@ class Process:
     ) -> None:
         self.streams = streams
         self.registry = CollectorRegistry()
-        make = by_stream({PARTITION.stream: lambda _: readings, FRAMES.stream: lambda _: frames})
+        pipelines: dict[str, PartitionPipeline] = {PARTITION.stream: readings, FRAMES.stream: frames}
         self.daemon = Daemon(
-            streams, make, metrics=Metrics(self.registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-            until_end=True,
+            streams, engine_making(lambda partition: pipelines[partition.stream]), metrics=Metrics(self.registry),
+            health=Health(), guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(wall=lambda: NOW),
         )  # fmt: skip
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -149,19 +151,25 @@ def test_what_is_pending_at_a_stop_is_offered_again(pipeline: ReadingsPipeline) 
     assert [message.value for message in streams.read("alerts")] == [b"frame-%d" % i for i in range(6)]
 
 
+def test_a_commit_is_no_later_for_records_that_it_does_not_cover(pipeline: ReadingsPipeline) -> None:
+    """Three frames come at once and are handed on one a turn. Each turn has a durable commit."""
+    stamped = [record._replace(timestamp=int(NOW - 5) * 1000) for record in frames(3)]
+    streams = streams_of([], stamped)
+    told: list[tuple[int, float | None]] = []
+
+    def stop() -> bool:
+        told.append((len(streams.read("alerts")), process.sample("detector_commit_latency_seconds_count")))
+        return False
+
+    process = Process(streams, Slow(delay=1), pipeline, stop)
+    process.daemon.run()
+    assert told == [(0, 0), (0, 0), (1, 0), (2, 0)], "before each turn: frames published, commits timed"
+    assert process.sample("detector_commit_latency_seconds_count") == 1
+    assert process.sample("detector_commit_latency_seconds_sum") == 5
+
+
 def test_the_guard_judges_each_kind_by_itself(readings: list[Record], pipeline: ReadingsPipeline) -> None:
     streams = streams_of(readings, frames(120, b"bad"))
     with pytest.raises(OperationError, match="100 of the last 100 records") as stopped:
         Process(streams, Slow(delay=0), pipeline, lambda: False).daemon.run()
     assert "readings.fields" not in str(stopped.value)
-
-
-def test_each_stream_has_its_maker(pipeline: ReadingsPipeline) -> None:
-    slow = Slow(0)
-
-    def former(one: PartitionPipeline) -> Callable[..., PartitionPipeline]:
-        return lambda partition, provenance: one
-
-    makers = replays_by_stream({PARTITION.stream: former(pipeline), FRAMES.stream: former(slow)})
-    assert makers(FRAMES, slow.provenance) is slow
-    assert makers(PARTITION, slow.provenance) is pipeline

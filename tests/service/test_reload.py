@@ -18,15 +18,16 @@ from detector.detection.table import StateError
 from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import UserError
-from detector.service.assemble import Engine, make_engine
-from detector.service.daemon import NEVER_DURABLE_SECONDS, Daemon
+from detector.service.daemon import NEVER_DURABLE_SECONDS, Clocks, Daemon
 from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
+from detector.service.pipelines import Engine, make_engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
 from detector.service.web.status import Board, ModelStatus, Setup
 from detector.streams.base import Batch, Event, Message, Partition, Record, Snapshot
 from detector.streams.memory import MemoryStreams
+from tests.engines import engine_making
 from tests.plant import PARTITION
 from tests.service.test_switch import NEW, OLD, TURN, CrashError, Lagging, Made, faulty, pipeline_with
 from tests.tiny import tiny_bundle
@@ -62,7 +63,7 @@ class Place:
 
     def make(self, config: Config) -> Engine:
         self.made += 1
-        return make_engine(config, sensor=None, interval=None, place=None, pulse=lambda: None)
+        return make_engine(config)
 
     def look(self) -> Ready | Failed | None:
         self.reloader.look()
@@ -255,7 +256,7 @@ def engine_of(side: Made) -> Engine:
         raise AssertionError("nothing has to be run again")
 
     setup = Setup(models={"readings": ModelStatus(side[0].name, side[0].version, side[0].digest)})
-    return Engine(Config(), setup, make, former)
+    return engine_making(make, former, setup)
 
 
 def ready(side: Made, *changed: str) -> Ready:
@@ -277,9 +278,9 @@ class Life:
         engine = engine_of(self.side)
         with contextlib.suppress(CrashError):
             Daemon(
-                self.streams, engine.make_pipeline, metrics=Metrics(self.registry), health=Health(),
-                guard=RejectGuard(0.5, 1000), stop=self.stop, until_end=True, board=self.board, setup=engine.setup,
-                reloads=self.reloads, monotonic=self.clock,
+                self.streams, dataclasses.replace(engine, make_replay=None), metrics=Metrics(self.registry),
+                health=Health(), guard=RejectGuard(0.5, 1000), stop=self.stop, until_end=True, board=self.board,
+                reloads=self.reloads, clocks=Clocks(monotonic=self.clock),
             ).run()  # fmt: skip
         return self
 
@@ -515,8 +516,9 @@ def test_an_aborted_commit_while_nothing_more_is_taken_in(
 
     pauses: list[float] = []
     Daemon(
-        streams, make, metrics=Metrics(CollectorRegistry()), health=health, guard=RejectGuard(0.5, 1000),
-        stop=lambda: False, until_end=True, setup=engine_of(OLD).setup, reloads=reloads, pause=pauses.append,
+        streams, engine_making(make, setup=engine_of(OLD).setup), metrics=Metrics(CollectorRegistry()), health=health,
+        guard=RejectGuard(0.5, 1000), stop=lambda: False, until_end=True, reloads=reloads,
+        clocks=Clocks(pause=pauses.append),
     ).run()  # fmt: skip
     assert pauses, "it held what comes in back"
     assert reloads.outcomes == ["taken"]

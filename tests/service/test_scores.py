@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import ReadingsConfig
 from detector.detection.scorer import Model
+from detector.engine.output import ScoredRows, traced
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import MAX_NUMBERS, ScoreStream
-from detector.engine.trace import ScoredRows, traced
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
@@ -27,6 +27,7 @@ from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import rounded
 from detector.wire.json_readings import ReadingDecoder
 from tests import plant
+from tests.engines import engine_making
 from tests.plant import NAMES, PARTITION, SECOND, START
 from tests.reference_rules import Reading
 from tests.wire.test_alerts import validate
@@ -62,14 +63,14 @@ def life(
 
     daemon = Daemon(
         streams,
-        lambda _: pipeline(config, model),
+        engine_making(lambda _: pipeline(config, model)),
         metrics=Metrics(CollectorRegistry()),
         health=Health(),
         guard=RejectGuard(1.0, 1000),
         stop=stop,
         until_end=True,
         scores=ScoreStream("scores", config.channels),
-        monotonic=lambda: 0.0,
+        clocks=Clocks(monotonic=lambda: 0.0),
     )
     with contextlib.suppress(InterruptedError):
         daemon.run()

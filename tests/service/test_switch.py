@@ -24,11 +24,10 @@ from detector.engine.slices import (
     settings_of,
 )
 from detector.errors import UserError
-from detector.service.assemble import load_model, replay_factory
-from detector.service.daemon import Daemon
+from detector.service.daemon import Clocks, Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
-from detector.service.pipelines import MakeReplay
+from detector.service.pipelines import MakeReplay, load_model, make_engine
 from detector.service.rejects import RejectGuard
 from detector.streams.base import (
     Assigned,
@@ -45,6 +44,7 @@ from detector.streams.base import (
 )
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
+from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
     healthy,
@@ -124,8 +124,8 @@ def life(
 
     registry = CollectorRegistry()
     daemon = Daemon(
-        streams, make, metrics=Metrics(registry), health=Health(), guard=RejectGuard(0.5, 1000), stop=stop,
-        make_replay=former, until_end=True, monotonic=lambda: 0.0,
+        streams, engine_making(make, former), metrics=Metrics(registry), health=Health(),
+        guard=RejectGuard(0.5, 1000), stop=stop, until_end=True, clocks=Clocks(monotonic=lambda: 0.0),
     )  # fmt: skip
     with contextlib.suppress(CrashError):
         daemon.run()
@@ -213,6 +213,32 @@ def test_the_time_of_a_restore_contains_what_the_backend_took(records: list[Reco
     assert registry.get_sample_value("detector_restore_seconds_sum") == 3.5
 
 
+def test_a_partition_that_is_taken_away_while_it_is_restored(records: list[Record]) -> None:
+    streams = Lagging(records, fresh=False)
+    life(streams, maker(OLD), 5, None)
+    registry, health = CollectorRegistry(), Health()
+    seen: list[tuple[list[str], float | None]] = []
+
+    def stop() -> bool:
+        labels = {"stream": PARTITION.stream, "partition": "0"}
+        seen.append((list(health.reasons), registry.get_sample_value("detector_restore_progress_ratio", labels)))
+        if len(seen) == 3:
+            streams.revoke(PARTITION)
+        elif len(seen) == 5:
+            streams.assign(PARTITION)
+        return len(seen) == 15
+
+    Daemon(
+        streams, engine_making(maker(NEW), former), metrics=Metrics(registry), health=health,
+        guard=RejectGuard(0.5, 1000), stop=stop,
+    ).run()  # fmt: skip
+    nobodys = ["unassigned"], None
+    halfway = [(["restoring"], pytest.approx(share, abs=0.01)) for share in (0.25, 0.5)]
+    assert seen[:7] == [nobodys, *halfway, nobodys, nobodys, *halfway]
+    assert seen[-1] == ([], 1.0)
+    assert streams.read("alerts") == switched(records, 5 * TURN)
+
+
 def test_a_state_says_on_what_it_rests() -> None:
     pipeline = pipeline_of(OLD[1], OLD[0])
     pipeline.begin(0)
@@ -263,11 +289,17 @@ def config(tmp_path: Path) -> Config:
     return load_config(None, [f"readings.model={tmp_path / 'models'}"])
 
 
+def replays_of(config: Config) -> MakeReplay:
+    make = make_engine(config).make_replay
+    assert make is not None
+    return make
+
+
 def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
     old = load_model(config)
     new = tiny_bundle(config.readings.model, day=23)
     model = load_model(config)
-    make = replay_factory(config, model, sensor=None, interval=None)
+    make = replays_of(config)
     assert model.digest == new.digest
     provenance = Provenance(old.digest, settings_of(config.readings.model_copy(update={"warmup": 321})))
     assert make(PARTITION, provenance).provenance == provenance
@@ -277,13 +309,13 @@ def test_the_model_of_before_is_found_by_its_digest(config: Config) -> None:
 
 
 def test_a_model_of_before_that_is_gone_is_named(config: Config) -> None:
-    make = replay_factory(config, load_model(config), sensor=None, interval=None)
+    make = replays_of(config)
     with pytest.raises(UserError, match="the model 0123abcd, which is not there") as gone:
         make(PARTITION, Provenance("0123abcd", settings_of(config.readings)))
     assert str(config.readings.model) in str(gone.value)
 
 
 def test_settings_of_another_version_are_refused(config: Config) -> None:
-    make = replay_factory(config, load_model(config), sensor=None, interval=None)
-    with pytest.raises(UserError, match="settings this version does not know"):
+    make = replays_of(config)
+    with pytest.raises(UserError, match="readings have to be run again with settings this version does not know"):
         make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))

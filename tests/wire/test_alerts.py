@@ -227,6 +227,34 @@ class TestDeadLetters:
         )
         assert json.loads(dead_letter_line(cut))["truncated"] is True
 
+    def test_always_fit_into_a_record_of_a_topic(self) -> None:
+        headers = [("a" * 300, b"x" * 300), *((f"h{i}", b"y" * 50) for i in range(20_000)), ("z", b"1")]
+        for key, value in ((None, b"v" * 2_000_000), (b"k" * 900_000, b"v"), (b"k" * 500_000, b"v" * 500_000)):
+            letter = dead_letter("dead", PARTITION, Record(0, key, value, None, headers), REJECT)
+            size = len(letter.key or b"") + len(letter.value) + sum(len(n) + len(v) + 16 for n, v in letter.headers)
+            assert size < 1_000_000
+            assert dict(letter.headers)["detector.truncated"] == b"true"
+            assert dict(letter.headers)["detector.reason"] == b"bad_value"
+            validate(dead_letter_line(letter), "dead-letter")
+
+    def test_a_header_that_alone_is_too_large_is_cut(self) -> None:
+        record = Record(0, None, b"v", None, [("small", b"1"), ("large", b"x" * 100_000), ("later", b"2")])
+        headers = dict(dead_letter("dead", PARTITION, record, REJECT).headers)
+        assert headers["small"] == b"1"
+        assert 60_000 < len(headers["large"]) < 65_536
+        assert "later" not in headers
+
+    def test_a_header_without_a_value_gets_an_empty_one(self) -> None:
+        letter = dead_letter("dead", PARTITION, Record(0, None, b"v", None, [("trace", None)]), REJECT)
+        assert letter.headers[0] == ("trace", b"")
+        assert dict(letter.headers)["detector.truncated"] == b"false"
+
+    def test_of_a_tombstone_have_no_value(self) -> None:
+        letter = dead_letter("dead", PARTITION, Record(0, b"k", None), REJECT)
+        assert letter.null
+        assert json.loads(dead_letter_line(letter))["value_base64"] is None
+        assert not dead_letter("dead", PARTITION, Record(0, b"k", b""), REJECT).null
+
     def test_rejected_again_have_the_newest_reason_only(self) -> None:
         first = dead_letter("dead", PARTITION, Record(1, None, b"x", None, [("mine", b"1")]), REJECT)
         again = Record(5, None, first.value, None, first.headers)
@@ -258,7 +286,8 @@ class TestDeadLetters:
         line = dead_letter_line(dead_letter("dead", PARTITION, record, Reject(0, reason, text, elements)))
         validate(line, "dead-letter")
         read = json.loads(line)
-        assert base64.b64decode(read["value_base64"]) == (value or b"")
+        found = read["value_base64"]
+        assert (None if found is None else base64.b64decode(found)) == value
         assert (read["reason"], read["message"], read["timestamp"]) == (reason, text, timestamp)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from detector.arrays import U8
 from detector.config.settings import LimitsConfig
-from detector.wire.images import RawForm, Refused, decode
+from detector.wire.images import MAX_SCANS, PixelBudget, RawForm, Refused, decode
 from tests.pictures import bomb, grey, image_bytes, jpeg, png, smooth
 
 SHAPE = (28, 28)
@@ -231,3 +232,56 @@ def test_headers_that_say_nothing(shape: str | None, dtype: str | None) -> None:
     with pytest.raises(Refused) as refused:
         RawForm.of(shape, dtype)
     assert refused.value.reason == "malformed"
+
+
+# -- bounded -------------------------------------------------------------------------------------------------------
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
+    head = jpeg(smooth(), progressive=True)
+    scan = head[head.rindex(b"\xff\xda") : -2]
+    reason, message = refusal(head[:-2] + MAX_SCANS * scan + b"\xff\xd9")
+    assert (reason, "scans; some ten are usual" in message) == ("damaged", True)
+    ordinary, _ = decode(head, SHAPE, LIMITS)
+    assert np.abs(ordinary - smooth() / 255).max() < 0.05
+
+
+def test_many_scans_of_a_large_jpeg_are_refused() -> None:
+    large = jpeg(smooth(400, 400), progressive=True)
+    scan = large[large.rindex(b"\xff\xda") : -2]
+    many = large[:-2] + 20 * scan + b"\xff\xd9"
+    small = LimitsConfig(pixels=160_000, bytes=10_000_000)
+    assert refusal(many, limits=small)[0] == "damaged"
+    assert decode(many, SHAPE, LIMITS)[1]
+
+
+def test_a_large_transparent_image_is_laid_on_black_in_strips() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (150, 28, 4), dtype=np.uint8)
+    whole = Image.new("RGBA", (28, 150), (0, 0, 0, 255))
+    whole.alpha_composite(Image.fromarray(colours))
+    frame, _ = decode(png(colours), (150, 28), LIMITS)
+    assert frame.tobytes() == as_frame(np.asarray(whole.convert("L")))
+
+
+def test_a_transparent_grey_of_sixteen_bits_lies_on_black() -> None:
+    deep = (np.arange(784, dtype=np.uint32) * 83).astype(np.uint16).reshape(SHAPE)
+    frame, _ = decode(png(deep, transparency=int(deep[3, 4])), SHAPE, LIMITS)
+    expected = np.where(deep == deep[3, 4], 0, deep).astype(np.float32) / np.float32(65535)
+    assert np.array_equal(frame, expected)
+
+
+def test_threads_decode_no_more_pixels_together_than_the_budget_has() -> None:
+    budget, order = PixelBudget(100), []
+
+    def decode_one(pixels: int) -> None:
+        with budget.of(pixels):
+            order.append(pixels)
+
+    with ThreadPoolExecutor(2) as threads:
+        with budget.of(60):
+            fitting, too_large = threads.submit(decode_one, 40), threads.submit(decode_one, 1000)
+            fitting.result(10)
+            assert not too_large.done()
+            order.append(60)
+        too_large.result(10)
+    assert order == [40, 60, 1000]

@@ -160,6 +160,8 @@ class TestForms:
         assert_sound(decoder(default_sensor="a").decode(batch([], header=b"timestamp,value")), 0, 1)
 
 
+ELSEWHERE = {"internal", "too_many_sensors"}
+"""Reasons that the engine finds."""
 OK_READING = {"sensor_id": "a", "timestamp": MS, "value": 1.0}
 
 
@@ -213,6 +215,9 @@ class TestRejects:
             (b'{"sensor_id": "a", "timestamps": [1795341600], "values": {"x": [1]}}', "channel_mismatch", "`x`"),
             (b'{"sensor_id": "a", "timestamps": [1795341600], "values": [1, 2]}', "length_mismatch", "1 timestamps, 2"),
             (b'{"sensor_id": "a", "timestamps": [], "values": []}', "empty", "lists are empty"),
+            (b'{"sensor_id": "a", "timestamp": 1795341600, "value": 1.0001e150}', "value_out_of_range", "1e+150"),
+            (b'{"sensor_id": "a", "timestamp": 1795341600, "value": -1.797e308}', "value_out_of_range", "-1.797e+308"),
+            (b'[{"sensor_id": "a", "timestamp": 1795341600, "value": 1e151}]', "value_out_of_range", "1e+151"),
         ],
     )
     def test_reasons(self, value: bytes | None, reason: str, message: str) -> None:
@@ -226,7 +231,25 @@ class TestRejects:
 
     def test_every_reason_is_used(self) -> None:
         (reasons,) = (mark for mark in self.test_reasons.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
-        assert {case[1] for case in reasons.args[1]} | {"timestamp_in_future"} == REASONS
+        assert {case[1] for case in reasons.args[1]} | {"timestamp_in_future", *ELSEWHERE} == REASONS
+
+    def test_of_a_batch_of_values_only_those_out_of_range_are_rejected(self) -> None:
+        times = [MS, MS + 1, MS + 2, MS + 3]
+        readings = decode({"sensor_id": "a", "timestamps": times, "values": [1e150, -2e200, None, -1e150]})
+        assert [row[1] for row in rows(readings)] == [0, 2, 3]
+        assert [(one.reason, one.elements) for one in readings.rejects] == [("value_out_of_range", [1])]
+
+    def test_one_channel_out_of_range_rejects_the_reading(self) -> None:
+        document = {"sensor_id": "a", "timestamp": MS, "values": {"t": 1.0, "p": -1e300}}
+        (reject,) = decode(document, channels=("t", "p")).rejects
+        assert (reject.reason, "-1e+300" in reject.message) == ("value_out_of_range", True)
+
+    @pytest.mark.parametrize("stamp", [0, -1, 1_795_341_600, 946_684_799_999])
+    def test_an_implausible_time_of_the_record_limits_no_reading(self, stamp: int) -> None:
+        record = Record(0, None, json.dumps(OK_READING).encode(), stamp)
+        readings = decoder(max_future=10**9).decode(Batch(Partition("r", 0), [record], 1))
+        assert len(readings) == 1
+        assert not readings.rejects
 
     def test_one_channel_is_not_several(self) -> None:
         for document in ({"value": 1, "timestamp": MS}, {"values": [1], "timestamps": [MS]}):

@@ -29,7 +29,9 @@ import msgspec
 
 from detector import __version__
 from detector.detection.profile import Profile, load_profiles, save_profiles
-from detector.errors import UserError
+from detector.detection.usable import check_usable
+from detector.errors import UserError, in_brief
+from detector.models.bundle.profiles import read_profiles
 from detector.models.bundle.spec import READING_KINDS, FrameSpec, ModelSpec, check_pair
 from detector.models.bundle.versions import active_version, as_user_error, flush_directory, list_versions
 
@@ -130,13 +132,12 @@ class Bundle:
 
     def profiles(self) -> dict[str, Profile]:
         """Read the profiles by sensor id, anew at every call. Raises UserError if the file cannot be read."""
-        path = self.path / PROFILES_FILE
-        try:
-            return load_profiles(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"cannot read the profiles: {error}", where=str(path), todo="Train the model again"
-            ) from None
+        return read_profiles(self.path / PROFILES_FILE, self._load_profiles)
+
+    def _load_profiles(self, path: Path) -> dict[str, Profile]:
+        profiles = load_profiles(path)
+        check_usable(profiles, len(self.channels))
+        return profiles
 
 
 def write_bundle(
@@ -355,8 +356,10 @@ def _parse(path: Path, content: bytes) -> Manifest:
                 todo="Use the detector that wrote it, or train again",
             )
         return msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise UserError(f"this is no bundle manifest: {error}", where=str(path), todo="Train the model again") from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # bytes that are no UTF-8; lists in lists
+        raise UserError(
+            f"this is no bundle manifest: {in_brief(error)}", where=str(path), todo="Train the model again"
+        ) from None
 
 
 def _verify(path: Path, entry: FileEntry | None, todo: str) -> None:

@@ -146,6 +146,12 @@ def _history(directory: Path) -> list[str]:
         return (directory / HISTORY).read_text(encoding="utf-8").split()
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"cannot read which models were active before: {error}",
+            where=str(directory / HISTORY),
+            todo="Delete it: nothing but `rollback` needs it",
+        ) from None
 
 
 def _replace(path: Path, lines: Sequence[str]) -> None:

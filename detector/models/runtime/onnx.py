@@ -12,15 +12,16 @@ import onnxruntime
 
 from detector.arrays import F32
 from detector.detection.profile import Reconstruct
-from detector.errors import UserError
+from detector.errors import UserError, in_brief
 from detector.models.bundle.bundles import Bundle
+from detector.models.runtime.checks import check_output, check_shape, check_windows
 
 CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
 """Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""
 
 SELF_CHECK_WINDOWS: Final = 64
 _SELF_CHECK_GROUPS: Final = (7, 1)
-_QUIET: Final = 3  # errors only
+_QUIET: Final = 4  # nothing but what ends the process: an error is raised, too
 
 
 class Session(Protocol):
@@ -44,20 +45,25 @@ class OnnxRuntime:
     """
 
     def __init__(self, session: Session, kind: str) -> None:
+        """Raises ValueError for a model that gives something else than a reconstruction."""
         self._session = session
-        (description,) = session.get_inputs()
-        self._input = description.name
-        self.shape: tuple[int, ...] = tuple(int(size) for size in description.shape[1:])
+        self._input, self.shape = _input_of(session)
         self._padded = False
         self._chunk = CHUNK[kind]
+        check_output(self._run, self.shape)
         if not self._self_check():
             self._padded = True
             if not self._self_check():
                 self._chunk = 1
 
     @classmethod
-    def load(cls, model: Path | bytes, kind: str, *, threads: int = 1) -> OnnxRuntime:
-        """Open an ONNX file, or its content. Raises UserError if it is no model ONNX Runtime can run."""
+    def load(
+        cls, model: Path | bytes, kind: str, *, shape: tuple[int, ...] | None = None, threads: int = 1
+    ) -> OnnxRuntime:
+        """Open an ONNX file, or its content. `shape` is that of one window, or frame, where it is known.
+
+        Raises UserError if it is no model ONNX Runtime can run, or takes something else.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -65,16 +71,24 @@ class OnnxRuntime:
         # An idle pool spins by default and takes the core the stream's client needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _QUIET
-        source = model if isinstance(model, bytes) else str(model)
+        where = None if isinstance(model, bytes) else str(model)
         try:
-            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                where or model,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # a second try prints on standard output, where alerts may go
+            )
+            # First of all: a window of another shape may be larger than the memory.
+            check_shape(_input_of(session)[1], shape, where)
+            return cls(session, kind)
+        except UserError:
+            raise
         except Exception as error:
             # onnxruntime raises a dozen classes of its own that share no base but Exception.
-            where = None if isinstance(model, bytes) else str(model)
             raise UserError(
-                f"ONNX Runtime cannot run this model: {error}", where=where, todo="Train the model again"
+                f"ONNX Runtime cannot run this model: {in_brief(error)}", where=where, todo="Train the model again"
             ) from None
-        return cls(session, kind)
 
     @property
     def batching(self) -> str:
@@ -111,16 +125,6 @@ class OnnxRuntime:
         )
 
 
-def check_windows(windows: F32, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `windows` is float32 (n, *shape); the message names both shapes."""
-    if windows.shape[1:] != shape or windows.dtype != np.float32:
-        what = "windows" if len(shape) == 2 else "frames"
-        raise ValueError(
-            f"the model takes float32 {what} of shape (n, {', '.join(map(str, shape))}), "
-            f"these are {windows.dtype} of shape {windows.shape}"
-        )
-
-
 def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Reconstruct:
     """Open a bundle's model for scoring, with `onnx` or `tensorflow`.
 
@@ -129,17 +133,16 @@ def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Reconstruct:
     if runtime == "tensorflow":
         # By name, so that serving with ONNX Runtime holds no reference to TensorFlow, not even a lazy one.
         backend = importlib.import_module("detector.models.runtime.tensorflow")
-        loaded = backend.TensorFlowRuntime.load(bundle.path / "model.keras", bundle.kind)
+        loaded = backend.TensorFlowRuntime.load(bundle.path / "model.keras", bundle.kind, shape=bundle.shape)
     elif runtime == "onnx":
-        loaded = OnnxRuntime.load(bundle.path / "model.onnx", bundle.kind)
+        loaded = OnnxRuntime.load(bundle.path / "model.onnx", bundle.kind, shape=bundle.shape)
     else:
         raise UserError(f"there is no runtime {runtime!r}", where="readings.runtime", todo="Use onnx or tensorflow")
-    if loaded.shape != bundle.shape:
-        raise UserError(
-            f"the model takes {'windows' if bundle.image is None else 'frames'} of shape {loaded.shape}, "
-            f"its manifest says {bundle.shape}",
-            where=str(bundle.path),
-            todo="Train the model again",
-        )
     reconstruct: Reconstruct = loaded
     return reconstruct
+
+
+def _input_of(session: Session) -> tuple[str, tuple[int, ...]]:
+    """Name of the input, and the shape of one window, or frame. Raises ValueError or TypeError for other inputs."""
+    (description,) = session.get_inputs()
+    return description.name, tuple(int(size) for size in description.shape[1:])

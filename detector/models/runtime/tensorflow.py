@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from detector.arrays import F32
-from detector.errors import UserError
+from detector.errors import UserError, in_brief
 from detector.models.bundle.spec import FRAME_KINDS
-from detector.models.runtime.onnx import check_windows
+from detector.models.runtime.checks import check_output, check_shape, check_windows
 from detector.models.training.tensorflow_setup import load_tensorflow, require_tensorflow
 
 _CHUNK: Final = {"dense": 1000, "lstm": 64, "conv": 64}
@@ -25,7 +25,7 @@ class TensorFlowRuntime:
 
     def __init__(self, model: Any, kind: str) -> None:
         tf, _ = load_tensorflow()
-        self.shape: tuple[int, ...] = tuple(int(size) for size in model.input_shape[1:])
+        self.shape = _shape_of(model)
         self._chunk = _CHUNK[kind]
         signature = [tf.TensorSpec((None, *self.shape), tf.float32)]
         self._run = tf.function(
@@ -34,23 +34,28 @@ class TensorFlowRuntime:
             autograph=False,
             jit_compile=False,
         )
-        self(np.zeros((1, *self.shape), dtype=np.float32))  # traced now rather than on the first reading
+        # Traced now rather than on the first reading.
+        check_output(lambda windows: self._run(windows).numpy(), self.shape)
 
     @classmethod
-    def load(cls, path: Path, kind: str) -> TensorFlowRuntime:
-        """Open a `.keras` file; code inside it is refused.
+    def load(cls, path: Path, kind: str, *, shape: tuple[int, ...] | None = None) -> TensorFlowRuntime:
+        """Open a `.keras` file; code inside it is refused. `shape` is that of one window, or frame, where it is known.
 
-        Raises UserError if it is no such model, or TensorFlow is not installed.
+        Raises UserError if it is no such model, or takes something else, or TensorFlow is not installed.
         """
         require_tensorflow("frames.runtime" if kind in FRAME_KINDS else "readings.runtime")
         _, keras = load_tensorflow()
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, OSError, KeyError) as error:
+            check_shape(_shape_of(model), shape, str(path))
+            return cls(model, kind)
+        except UserError:
+            raise
+        except Exception as error:
+            # Keras, h5py, zipfile and TensorFlow each raise their own of a file that is damaged.
             raise UserError(
-                f"Keras cannot load this model: {error}", where=str(path), todo="Train the model again"
+                f"Keras cannot load this model: {in_brief(error)}", where=str(path), todo="Train the model again"
             ) from None
-        return cls(model, kind)
 
     def __call__(self, windows: F32) -> F32:
         """Reconstruct windows. Raises ValueError for another shape or dtype."""
@@ -60,3 +65,7 @@ class TensorFlowRuntime:
             part = slice(first, first + self._chunk)
             out[part] = self._run(windows[part]).numpy()
         return out
+
+
+def _shape_of(model: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in model.input_shape[1:])

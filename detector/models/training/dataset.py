@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools
-from detector.detection.windows import LATE_LIMIT
+from detector.arrays import F64, I64
+from detector.detection.columns import columns
+from detector.detection.table import SensorTable
+from detector.detection.windows import Arrivals, admit
 from detector.streams.base import Batch
 from detector.wire.json_readings import ReadingDecoder
 
 Columns = tuple[I64, I64, F64]
-"""Readings in order of arrival: number of the sensor (n,), time in ns (n,), values (n, C)."""
+"""Readings, or rows: number of the sensor (n,), time in ns (n,), values (n, C)."""
+
+_ORDER: Final = tuple(
+    column for column in columns(1, 1) if column.name in ("released", "newest", "late_run", "restart")
+)
+"""What `admit` remembers of a sensor; training needs nothing else of a table."""
+PORTION: Final = 100_000
+"""Readings admitted at once: those of a sensor out of order become Python objects meanwhile."""
 
 
 @dataclass(slots=True)
@@ -23,7 +33,8 @@ class Collected:
     `series`: by sensor id, times (L,) in ns and values (L, C), all finite; sensors in the order in which they appear.
     `records`, `refused`: how many records came, and how many of them were rejected in whole or in part;
     `first_refusal` says why. `excluded`: readings of sensors that are not watched; `outside`: readings cut off by
-    `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does.
+    `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `held`: readings held
+    back at the end for others that might be late; the daemon would make rows of them with the next ones.
     """
 
     series: dict[str, tuple[I64, F64]] = field(default_factory=dict)
@@ -37,6 +48,7 @@ class Collected:
     late: int = 0
     duplicate: int = 0
     resets: int = 0
+    held: int = 0
 
 
 def collect(
@@ -47,13 +59,14 @@ def collect(
     rows: int | None = None,
     since: int | None = None,
     until: int | None = None,
+    lateness: int = 0,
 ) -> Collected:
-    """Decode a recording and keep what the daemon, without allowed lateness, would make rows of.
+    """Decode a recording and keep what the daemon would make rows of.
 
     `until` (ns): only readings before it. `since` (ns): only readings at most so much older than the newest one left.
-    `rows`: of these the first so many of each sensor, as they came. Of the rest a missing value makes no row, nor does
-    a reading that is not newer than its sensor's last row. After 20 late readings in a row the sensor's clock was set
-    back: the rows go on from the new time, and those before it stay. Raises what decoding raises.
+    `rows`: of these the first so many of each sensor, as they came. The rest becomes rows as by `windows.admit` with
+    `lateness` (ns). Where a sensor's clock was set back, its rows go on from the new time, and those before it stay.
+    Gaps are not filled. Raises what decoding raises.
     """
     out = Collected()
     ids: list[str] = []
@@ -61,41 +74,48 @@ def collect(
     keep = np.ones(len(times), dtype=bool) if until is None else times < until
     if since is not None and keep.any():
         keep &= times >= times[keep].max() - since
-    kept = np.flatnonzero(keep)
-    order = kept[np.argsort(numbers[kept], kind="stable")]
-    bounds = np.searchsorted(numbers[order], np.arange(len(ids) + 1))
-    used = 0
+    if rows is not None:
+        kept = np.flatnonzero(keep)
+        order = kept[np.argsort(numbers[kept], kind="stable")]
+        rank = np.arange(len(order)) - np.searchsorted(numbers[order], numbers[order])
+        keep[order[rank >= rows]] = False
+    out.outside = len(times) - int(keep.sum())
+    numbers, times, values = _rows((numbers[keep], times[keep], values[keep]), lateness, out)
+    bounds = np.searchsorted(numbers, np.arange(len(ids) + 1))
     for number, sensor_id in enumerate(ids):
-        mine = order[bounds[number] : bounds[number + 1]][:rows]
-        used += len(mine)
-        present = mine[~np.isnan(values[mine]).any(axis=1)]
-        out.missing += len(mine) - len(present)
-        present = present[in_order(times[present], out)]
-        if len(present):
-            out.series[sensor_id] = times[present], values[present]
-    out.outside = len(times) - used
+        mine = slice(bounds[number], bounds[number + 1])
+        if mine.start < mine.stop:
+            out.series[sensor_id] = times[mine], values[mine]
     return out
 
 
-def in_order(times: I64, counts: Collected) -> Bools:
-    """Which of a sensor's readings, in order of arrival, become rows; the others are added to `counts`."""
-    if (np.diff(times) > 0).all():
-        return np.ones(len(times), dtype=bool)
-    accepted = []
-    newest, late_run = None, 0
-    for time in times.tolist():
-        accept = newest is None or time > newest
-        if not accept and time == newest:
-            counts.duplicate += 1
-        elif not accept:
-            late_run += 1
-            accept = late_run >= LATE_LIMIT
-            counts.resets += accept
-            counts.late += not accept
-        if accept:
-            newest, late_run = time, 0
-        accepted.append(accept)
-    return np.array(accepted, dtype=bool)
+def in_order(times: I64) -> I64:
+    """Which of a camera's frames, by times (n,) in order of arrival, become rows: their numbers, in order."""
+    numbers = np.arange(len(times), dtype=np.float64)[:, None]
+    _, _, rows = _rows((np.zeros(len(times), dtype=np.int64), times, numbers), 0, Collected())
+    return rows[:, 0].astype(np.int64)
+
+
+def _rows(readings: Columns, lateness: int, out: Collected) -> Columns:
+    """The rows that the daemon makes of readings, by sensor; what becomes of the others is added to `out`."""
+    numbers, times, values = readings
+    table = SensorTable(values.shape[1], last_scores=1, declared=_ORDER)
+    for number in range(int(numbers.max(initial=-1)) + 1):
+        table.add(str(number))
+    parts = [(numbers[:0], times[:0], values[:0])]
+    for begin in range(0, len(times), PORTION):
+        part = slice(begin, begin + PORTION)
+        unknown = np.zeros(len(times[part]), dtype=np.int64)
+        rows, tally = admit(table, Arrivals(numbers[part], times[part], values[part], unknown, unknown), lateness)
+        parts.append((np.repeat(rows.slots, rows.last - rows.first), rows.times, rows.values))
+        out.missing += tally.missing
+        out.late += tally.late
+        out.duplicate += tally.duplicate
+        out.resets += tally.resets
+    out.held += sum(map(len, table.held.values()))
+    numbers, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], times[order], values[order]
 
 
 def constant_sensors(collected: Collected) -> Iterator[tuple[str, int]]:

@@ -12,7 +12,7 @@ import numpy as np
 from detector.arrays import F32, I64
 from detector.config.settings import LimitsConfig
 from detector.errors import UserError
-from detector.models.training.dataset import Collected, in_order
+from detector.models.training.dataset import in_order
 from detector.models.training.idx import read_idx
 from detector.streams.base import Batch
 from detector.wire.frames import FrameDecoder, NoFrame
@@ -87,7 +87,7 @@ def collect_frames(
         chosen = np.flatnonzero(stamps >= newest - since) if since is not None else np.arange(len(stamps))
         out.outside += len(stamps) - len(chosen[:rows])
         chosen = chosen[:rows]
-        ordered = chosen[in_order(stamps[chosen], Collected())]
+        ordered = chosen[in_order(stamps[chosen])]
         out.late += len(chosen) - len(ordered)
         if len(ordered):
             mine = pictures[camera]

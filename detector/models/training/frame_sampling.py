@@ -23,11 +23,20 @@ SMALL_SHARE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class FrameSample:
-    """The training material: `frames` (N, h, w, 1) float32, scaled; `train`, `tail`: their numbers."""
+    """The training material: `frames` (N, h, w, 1) float32, scaled; `train`, `tail`: their numbers.
 
+    `sensors`: cameras with a name.
+    """
+
+    sensors: int
     frames: F32
     train: I64
     tail: I64
+
+    @property
+    def size(self) -> int:
+        """Frames of all cameras."""
+        return len(self.frames)
 
     def picker(self, tf: Any) -> Callable[[Any], Any]:
         """A function inside TensorFlow: numbers (n,) -> frames (n, h, w, 1)."""
@@ -90,4 +99,9 @@ def sample_frames(cameras: CameraFrames, *, scaler: str, limit: int) -> FrameSam
         train.append(numbers[kept])
         tail.append(numbers[~kept])
         offset += len(chosen)
-    return FrameSample(np.concatenate(blocks), np.concatenate(train), np.concatenate(tail))
+    return FrameSample(
+        sensors=sum(camera is not None for camera in cameras),
+        frames=np.concatenate(blocks),
+        train=np.concatenate(train),
+        tail=np.concatenate(tail),
+    )

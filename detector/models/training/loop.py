@@ -19,8 +19,6 @@ from detector.arrays import F64, I64
 from detector.config.load import TrainingConfig
 from detector.models.bundle.spec import FrameSpec, ModelSpec
 from detector.models.training.architectures import build
-from detector.models.training.frame_sampling import CameraFrames, sample_frames
-from detector.models.training.sampling import Series, sample
 from detector.models.training.tensorflow_setup import load_tensorflow
 
 MINIMUM_STEPS: Final = 600
@@ -81,44 +79,16 @@ class TrainReport:
     tail: Errors | None
 
 
-def train(
-    series: Series,
-    spec: ModelSpec,
-    settings: TrainingConfig,
-    *,
-    progress: Callable[[Progress], None] = lambda _: None,
-    minimum_steps: int = MINIMUM_STEPS,
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[Any, TrainReport]:
-    """Train a model of `spec` on `series`, every sensor with at least 150 rows; returns the Keras model and a report.
+class Sampled(Protocol):
+    """What is trained on: numbers of windows, or frames, to train on and of those held back."""
 
-    The learning rate falls along a cosine over the planned epochs: `settings.epochs`, or as many as `minimum_steps`
-    take. Then the weights are those of the planned end, unless further epochs at the lowest rate improve the held-back
-    tail: they go on until three in a row did not, at most half as many as were planned, and the best weights win.
-    Without a tail the planned end is the end. The same series, settings and machine give the same weights.
-    Raises ValueError for a shorter or an empty series.
-    """
-    chosen = sample(series, scaler=spec.scaler, limit=settings.max_windows)
-    return _fit(chosen, spec, settings, (len(series), len(chosen.rows)), progress, minimum_steps, clock)
+    @property
+    def sensors(self) -> int:
+        """How many sensors, or cameras with a name, it comes from."""
 
-
-def train_frames(
-    cameras: CameraFrames,
-    spec: FrameSpec,
-    settings: TrainingConfig,
-    *,
-    progress: Callable[[Progress], None] = lambda _: None,
-    minimum_steps: int = MINIMUM_STEPS,
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[Any, TrainReport]:
-    """The same on frames; what `frame_sampling` holds back chooses the weights."""
-    chosen = sample_frames(cameras, scaler=spec.scaler, limit=settings.max_windows)
-    counts = len([camera for camera in cameras if camera]), len(chosen.frames)
-    return _fit(chosen, spec, settings, counts, progress, minimum_steps, clock)
-
-
-class _Material(Protocol):
-    """What is trained on: numbers of windows or frames to train on and of those held back."""
+    @property
+    def size(self) -> int:
+        """How many rows, or frames, it has."""
 
     @property
     def train(self) -> I64:
@@ -132,30 +102,37 @@ class _Material(Protocol):
         """A function inside TensorFlow: numbers (n,) -> what the model takes (n, ...)."""
 
 
-def _fit(
-    chosen: _Material,
+def train(
+    sampled: Sampled,
     spec: ModelSpec | FrameSpec,
     settings: TrainingConfig,
-    counts: tuple[int, int],
-    progress: Callable[[Progress], None],
-    minimum_steps: int,
-    clock: Callable[[], float],
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    minimum_steps: int = MINIMUM_STEPS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Any, TrainReport]:
+    """Train a model of `spec` on what was sampled; returns the Keras model and a report.
+
+    The learning rate falls along a cosine over the planned epochs: `settings.epochs`, or as many as `minimum_steps`
+    take. Then the weights are those of the planned end, unless further epochs at the lowest rate improve the held-back
+    tail: they go on until three in a row did not, at most half as many as were planned, and the best weights win.
+    Without a tail the planned end is the end. The same sample, settings and machine give the same weights.
+    """
     tf, keras = load_tensorflow()
     began = clock()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     model = build(spec)
-    loop = _Loop(model, chosen, settings, minimum_steps, progress)
+    loop = _Loop(model, sampled, settings, minimum_steps, progress)
     loop.run()
     report = TrainReport(
-        sensors=counts[0],
-        rows=counts[1],
+        sensors=sampled.sensors,
+        rows=sampled.size,
         epochs=loop.epochs_done,
         steps=loop.steps_done,
         seconds=clock() - began,
-        train=Errors.of(loop.errors(chosen.train)),
-        tail=Errors.of(loop.errors(chosen.tail)) if len(chosen.tail) else None,
+        train=Errors.of(loop.errors(sampled.train)),
+        tail=Errors.of(loop.errors(sampled.tail)) if len(sampled.tail) else None,
     )
     return model, report
 
@@ -166,17 +143,17 @@ class _Loop:
     def __init__(
         self,
         model: Any,
-        chosen: _Material,
+        sampled: Sampled,
         settings: TrainingConfig,
         minimum_steps: int,
         progress: Callable[[Progress], None],
     ) -> None:
         self._model = model
-        self._sample = chosen
+        self._sample = sampled
         self._seed = settings.seed
         self._progress = progress
-        self._batch = min(settings.batch_size, len(chosen.train))
-        self._steps_per_epoch = len(chosen.train) // self._batch
+        self._batch = min(settings.batch_size, len(sampled.train))
+        self._steps_per_epoch = len(sampled.train) // self._batch
         self._epochs_planned = max(settings.epochs, math.ceil(minimum_steps / self._steps_per_epoch))
         self._steps_planned = self._epochs_planned * self._steps_per_epoch
         self._order = np.random.default_rng(settings.seed)

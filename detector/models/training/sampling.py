@@ -32,9 +32,15 @@ class Sample:
     `rows` (N, C) float32: standardised values of all sensors, one after another. `train`, `tail`: window starts.
     """
 
+    sensors: int
     rows: F32
     train: I64
     tail: I64
+
+    @property
+    def size(self) -> int:
+        """Rows of all sensors."""
+        return len(self.rows)
 
     def picker(self, tf: Any) -> Callable[[Any], Any]:
         """A function inside TensorFlow: window starts (n,) -> windows (n, 100, C)."""
@@ -77,4 +83,9 @@ def sample(series: Series, *, scaler: str, limit: int) -> Sample:
         offset += len(values)
     if sum(map(len, tail)) < TAIL_LEAST:
         train, tail = [np.concatenate(pair) for pair in zip(train, tail, strict=True)], []
-    return Sample(np.concatenate(blocks), np.concatenate(train), np.concatenate([*tail, np.empty(0, np.int64)]))
+    return Sample(
+        sensors=len(series),
+        rows=np.concatenate(blocks),
+        train=np.concatenate(train),
+        tail=np.concatenate([*tail, np.empty(0, np.int64)]),
+    )

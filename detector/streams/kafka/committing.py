@@ -60,7 +60,8 @@ class Composition:
                 book.left_out(self._slices(one, topic, snapshot, count, planned))
             one.planned = now
         self.records += [
-            Outgoing(message.stream, None, message.key, message.value, list(message.headers)) for message in messages
+            Outgoing(message.stream, None, message.key, None if message.null else message.value, list(message.headers))
+            for message in messages
         ]
 
     def offsets(self, written: Sequence[int]) -> dict[TopicPartition, OffsetAndMetadata]:

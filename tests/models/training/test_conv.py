@@ -12,19 +12,20 @@ import pytest
 
 from detector.arrays import F32
 from detector.config.load import TrainingConfig
-from detector.detection.frameprofile import FrameProfile, build_frame_profile
 from detector.detection.framesignal import FrameModel, examine, score_frames
+from detector.detection.profile import Calibration, build_frame_profile
 from detector.errors import OperationError, UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle, check_frames_fit, load_bundle, write_bundle
 from detector.models.bundle.frame_bundles import open_frame_model, save_frame_profiles
 from detector.models.bundle.spec import FRAME_KINDS, FrameSpec
 from detector.models.runtime.onnx import CHUNK, OnnxRuntime
 from detector.models.runtime.tensorflow import TensorFlowRuntime
-from detector.models.training import frame_building
+from detector.models.training import building
 from detector.models.training.architectures import build, save
-from detector.models.training.frame_building import build_frame_bundle
+from detector.models.training.building import build_bundle
+from detector.models.training.cameras import Cameras
 from detector.models.training.frame_sampling import CameraFrames, held_back, sample_frames, scale_of_frames
-from detector.models.training.loop import train_frames
+from detector.models.training.loop import TrainReport, train
 from detector.models.training.onnx_export import to_onnx
 from tests.framemodels import textured_frames
 from tests.models.conftest import NOON
@@ -163,10 +164,10 @@ def test_a_few_frames_are_not_trained_on() -> None:
 
 
 def test_it_learns_and_the_same_seed_gives_the_same_weights() -> None:
-    cameras = cameras_of(300)
-    first, report = train_frames(cameras, SMALL, QUICK, minimum_steps=60)
-    again, _ = train_frames(cameras, SMALL, QUICK, minimum_steps=60)
-    _, short = train_frames(cameras, SMALL, QUICK, minimum_steps=1)
+    chosen = Cameras(cameras_of(300), SMALL, (3, 5)).sample(1000)
+    first, report = train(chosen, SMALL, QUICK, minimum_steps=60)
+    again, _ = train(chosen, SMALL, QUICK, minimum_steps=60)
+    _, short = train(chosen, SMALL, QUICK, minimum_steps=1)
     assert b"".join(w.tobytes() for w in first.get_weights()) == b"".join(w.tobytes() for w in again.get_weights())
     assert report.tail is not None
     assert short.tail is not None
@@ -174,13 +175,14 @@ def test_it_learns_and_the_same_seed_gives_the_same_weights() -> None:
     assert (report.sensors, report.rows, report.train.windows, report.tail.windows) == (1, 300, 240, 60)
 
 
+def bundle_of(directory: Path, cameras: CameraFrames) -> tuple[Bundle, TrainReport]:
+    return build_bundle(directory, Cameras(cameras, SMALL, open_after=(3, 5)), QUICK, created=NOON)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of two cameras, of which one has too few frames for a profile."""
-    bundle, _ = build_frame_bundle(
-        tmp_path_factory.mktemp("models"), cameras_of(460, 120), SMALL, QUICK, open_after=(3, 5), created=NOON
-    )
-    return bundle
+    return bundle_of(tmp_path_factory.mktemp("models"), cameras_of(460, 120))[0]
 
 
 def test_a_bundle_is_opened_with_what_it_was_made_of(made: Bundle) -> None:
@@ -193,7 +195,7 @@ def test_a_bundle_is_opened_with_what_it_was_made_of(made: Bundle) -> None:
     assert list(model.profiles) == ["cam-0"]
     held = cameras_of(460)["cam-0"]
     again, _ = build_frame_profile(held[0][310:], score_frames(model, held[1][310:]), open_after=(3, 5))
-    for field in dataclasses.fields(FrameProfile):
+    for field in dataclasses.fields(Calibration):
         assert np.array_equal(getattr(model.profiles["cam-0"], field.name), getattr(again, field.name))
     together = np.concatenate([held[1][310:], cameras_of(460, 120)["cam-1"][1][96:]])
     assert max(examine(model, frame).heat.max() for frame in together) == pytest.approx(1.0, rel=1e-5)
@@ -222,9 +224,7 @@ def test_both_runtimes_score_alike(made: Bundle) -> None:
 
 def test_images_of_no_camera_make_no_profile(tmp_path: Path) -> None:
     (_, images) = cameras_of(500)["cam-0"]
-    bundle, report = build_frame_bundle(
-        tmp_path, {None: (np.zeros(500, np.int64), images)}, SMALL, QUICK, open_after=(3, 5), created=NOON
-    )
+    bundle, report = bundle_of(tmp_path, {None: (np.zeros(500, np.int64), images)})
     assert open_frame_model(bundle).profiles == {}
     assert report.sensors == 0
     assert bundle.manifest.training["from"] is None
@@ -233,15 +233,15 @@ def test_images_of_no_camera_make_no_profile(tmp_path: Path) -> None:
 def test_a_wrong_export_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxRuntime, "__call__", lambda self, windows: windows + np.float32(1))
     with pytest.raises(OperationError, match="the exported model differs"):
-        build_frame_bundle(tmp_path, cameras_of(100), SMALL, QUICK, open_after=(3, 5), created=NOON)
+        bundle_of(tmp_path, cameras_of(100))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_building, "train_frames", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr(building, "train", lambda *_, **__: pytest.fail("it was trained"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError):
-        build_frame_bundle(tmp_path / "file", cameras_of(100), SMALL, QUICK, open_after=(3, 5), created=NOON)
+        bundle_of(tmp_path / "file", cameras_of(100))
 
 
 def test_a_bundle_of_another_kind_is_refused(made: Bundle) -> None:
@@ -264,7 +264,7 @@ def test_profiles_and_models_of_other_frames_are_refused(spec: FrameSpec, made: 
         spec,
         save_keras=lambda path: save(other, path),
         onnx=to_onnx(other, FrameSpec((8, 8))),
-        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), model.calibration, {}),
+        profiles=lambda path: save_frame_profiles(path, (0.0, 1.0), model.normal, {}),
         open_after=(3, 5),
         created=NOON,
     )

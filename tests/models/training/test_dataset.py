@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.config.load import FieldsConfig
+from detector.models.training import dataset
 from detector.models.training.dataset import Collected, collect, constant_sensors, in_order
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.json_readings import ReadingDecoder
+from tests import plant
 
 SECOND = 10**9
 START = 1_700_000_000
@@ -124,14 +126,60 @@ def test_constant_sensors_are_found() -> None:
     assert list(constant_sensors(collected(messages))) == [("a", 5)]
 
 
+# -- the rows of `run` ---------------------------------------------------------------------------------------------
+
+STRETCHES = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(0, 99), st.integers(1, 40), st.sampled_from([-1, 1, 1, 2])), max_size=8
+)
+"""Sensor, first second, readings, seconds from one to the next: late by one or by many, and clocks set back."""
+
+
+@given(STRETCHES, st.sampled_from([0, 3, 45]), st.lists(st.integers(0, 200)), st.sampled_from([1, 7, 1000]))
+def test_training_sees_the_rows_that_run_admits(
+    stretches: list[tuple[str, int, int, int]], lateness: int, cuts: list[int], portion: int
+) -> None:
+    arrivals = [(sensor, first + step * i) for sensor, first, length, step in stretches for i in range(length)]
+    records = [
+        Record(i, None, json.dumps(reading(second, None if i % 11 == 9 else float(i), sensor)).encode())
+        for i, (sensor, second) in enumerate(arrivals)
+    ]
+    config = plant.readings_config(warmup=1000, window={"allowed_lateness": lateness * SECOND})
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    tallies = [pipeline.process(batch).tally for batch in plant.batches_of(records, cuts)]
+    table = plant.table_of(pipeline, config)
+    admitted = {
+        sensor: (rows.times.tobytes(), rows.values.tobytes())
+        for sensor, slot in table.slots.items()
+        if (rows := table.warming[slot]).count
+    }
+    with mock.patch.object(dataset, "PORTION", portion):
+        found = collect(
+            plant.batches_of(records), ReadingDecoder(FieldsConfig(), ("value",)), lateness=lateness * SECOND
+        )
+    assert {sensor: (times.tobytes(), values.tobytes()) for sensor, (times, values) in found.series.items()} == admitted
+    assert list(found.series) == list(admitted)
+    for name in ("missing", "late", "duplicate", "resets"):
+        assert getattr(found, name) == sum(getattr(tally, name) for tally in tallies)
+    used = sum(len(times) for times, _ in found.series.values())
+    assert used + found.held == sum(tally.accepted for tally in tallies)
+
+
 @given(st.lists(st.integers(0, 60), max_size=120))
-def test_rows_are_newer_than_the_last_but_after_twenty_late_ones(times: list[int]) -> None:
-    counts = Collected()
-    accepted = in_order(np.array(times, dtype=np.int64), counts).tolist()
-    assert len(accepted) == len(times)
-    assert sum(accepted) + counts.late + counts.duplicate == len(times)
-    rows = [time for time, accept in zip(times, accepted, strict=True) if accept]
-    assert sum(later <= earlier for earlier, later in itertools.pairwise(rows)) == counts.resets
-    assert counts.late >= 19 * counts.resets
-    if times:
-        assert accepted[0]
+def test_frames_follow_the_same_rule(times: list[int]) -> None:
+    stamps = np.array(times, dtype=np.int64)
+    found = collected([reading(second) for second in times])
+    assert [times[i] for i in in_order(stamps).tolist()] == (seconds(found) if times else [])
+
+
+def test_readings_within_the_allowed_lateness_are_sorted_in_and_the_newest_are_still_held_back() -> None:
+    messages = [reading(second, float(second)) for second in (0, 2, 1, 3, 5, 4, 6)]
+    strict, lenient = collected(messages), collected(messages, lateness=2 * SECOND)
+    assert (seconds(strict), strict.late, strict.held) == ([0, 2, 3, 5, 6], 2, 0)
+    assert (seconds(lenient), lenient.late, lenient.held) == ([0, 1, 2, 3, 4], 0, 2)
+    assert lenient.series["a"][1][:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_of_readings_out_of_order_the_first_are_taken_as_they_came() -> None:
+    messages = [reading(second, 1.0, sensor) for second in (0, 9, 1, 2) for sensor in "ab"]
+    found = collected(messages, rows=3, lateness=3 * SECOND)
+    assert (seconds(found), seconds(found, "b"), found.held, found.outside) == ([0, 1], [0, 1], 2, 2)

@@ -14,11 +14,15 @@ from detector.errors import UserError
 from detector.models.bundle.spec import ModelSpec
 from detector.models.training.architectures import build
 from detector.models.training.loop import Errors, Progress, train
-from detector.models.training.sampling import CLIP, sample
+from detector.models.training.sampling import CLIP, Sample, sample
 from detector.models.training.tensorflow_setup import load_tensorflow, native_stderr_held_back
 from tests.models.conftest import Trained, waves
 
 SPEC = ModelSpec("dense", ("value",), hidden=(8,))
+
+
+def sampled(sensors: int, rows: int) -> Sample:
+    return sample(waves(sensors, rows), scaler="standard", limit=20_000)
 
 
 def weights(model: Any) -> bytes:
@@ -26,18 +30,18 @@ def weights(model: Any) -> bytes:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    series = waves(2, 200)
+    chosen = sampled(2, 200)
     first, again, other = (
-        weights(train(series, SPEC, TrainingConfig(epochs=1, seed=seed), minimum_steps=12)[0]) for seed in (1, 1, 2)
+        weights(train(chosen, SPEC, TrainingConfig(epochs=1, seed=seed), minimum_steps=12)[0]) for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
 
 
 def test_it_learns() -> None:
-    series = waves(2, 400)
-    _, short = train(series, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
-    _, longer = train(series, SPEC, TrainingConfig(epochs=1), minimum_steps=400)
+    chosen = sampled(2, 400)
+    _, short = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
+    _, longer = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=400)
     assert longer.train.mean < 0.5 * short.train.mean
     assert longer.tail is not None
     assert short.tail is not None
@@ -47,9 +51,9 @@ def test_it_learns() -> None:
 def test_the_report_and_the_progress_add_up() -> None:
     seen: list[Progress] = []
     clock = iter([10.0, 12.5])
-    series = waves(2, 500)  # 2 x 361 windows to train on: 5 steps an epoch, and 80 held back
+    chosen = sampled(2, 500)  # 2 x 361 windows to train on: 5 steps an epoch, and 80 held back
     _, report = train(
-        series, SPEC, TrainingConfig(epochs=3), progress=seen.append, minimum_steps=20, clock=lambda: next(clock)
+        chosen, SPEC, TrainingConfig(epochs=3), progress=seen.append, minimum_steps=20, clock=lambda: next(clock)
     )
     assert (report.sensors, report.rows, report.seconds) == (2, 1000, 2.5)
     assert report.train.windows == 722
@@ -64,23 +68,22 @@ def test_the_report_and_the_progress_add_up() -> None:
 
 
 def test_epochs_count_where_they_are_more_than_the_minimum_of_steps() -> None:
-    _, report = train(waves(1, 200), SPEC, TrainingConfig(epochs=7), minimum_steps=3)
+    _, report = train(sampled(1, 200), SPEC, TrainingConfig(epochs=7), minimum_steps=3)
     assert (report.epochs, report.steps, report.tail) == (7, 7, None)
 
 
 def test_the_weights_kept_are_the_best_on_the_tail() -> None:
     seen: list[Progress] = []
-    series = waves(2, 500)
-    _, report = train(series, SPEC, TrainingConfig(epochs=4), progress=seen.append, minimum_steps=1)
+    chosen = sampled(2, 500)
+    _, report = train(chosen, SPEC, TrainingConfig(epochs=4), progress=seen.append, minimum_steps=1)
     assert report.tail is not None
     assert report.tail.mean == min(step.tail for step in seen if step.tail is not None)
 
 
 def test_errors_are_those_of_the_model_on_windows_without_noise() -> None:
-    series = waves(1, 160)
-    model, report = train(series, SPEC, TrainingConfig(epochs=1), minimum_steps=3)
-    rows = sample(series, scaler="standard", limit=1000).rows
-    windows = np.stack([rows[i : i + 100] for i in range(61)])
+    chosen = sampled(1, 160)
+    model, report = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=3)
+    windows = np.stack([chosen.rows[i : i + 100] for i in range(61)])
     errors = ((np.asarray(model(windows)) - windows) ** 2).mean(axis=(1, 2))
     assert report.train.mean == pytest.approx(errors.mean(), rel=1e-5)
     assert report.train.max == pytest.approx(errors.max(), rel=1e-5)
@@ -94,7 +97,8 @@ def test_errors_sum_up() -> None:
 
 def test_a_constant_sensor_can_be_trained_on() -> None:
     times, _ = waves(1, 200)["pump-0"]
-    _, report = train({"flat": (times, np.full((200, 1), 7.0))}, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
+    flat = sample({"flat": (times, np.full((200, 1), 7.0))}, scaler="standard", limit=1000)
+    _, report = train(flat, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
     assert np.isfinite(report.train.max)
 
 

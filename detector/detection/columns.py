@@ -1,0 +1,156 @@
+"""What is known of a partition's sensors, and of its cameras, between two rows: the columns of their `SensorTable`."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from detector.arrays import U8, Bools
+from detector.detection.signals import WINDOW, signal_count
+from detector.detection.threshold import RESERVOIR
+
+NEVER = np.iinfo(np.int64).min
+"""A timestamp before all others."""
+SIGNALS = 1
+"""A frame has one signal."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it.
+
+    `newest_last`: a cell holds so many of a sensor's newest rows; one of another length is taken over from its end.
+    `added`: state that was stored before there was the column is taken over without it. `early`: meant of a sensor
+    without a profile, too; its other cells are zero, so that their memory is not touched, and are not stored.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    empty: float | int | bool
+    newest_last: bool = False
+    added: bool = False
+    early: bool = False
+
+
+def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
+    """The declaration, for C channels and n-of-m over `last_scores` = m rows."""
+    signals = signal_count(channels)
+    return (
+        # the window: raw values as they came, newest last; `filled` of its rows are valid
+        Column("values", "f8", (WINDOW, channels), 0.0),
+        Column("times", "i8", (WINDOW,), 0),
+        Column("imputed", "u1", (-(-WINDOW // 8),), 0),  # bits, see `flags_of`
+        Column("filled", "i2", (), 0, early=True),
+        # order: newest released row, newest row at all, late rows in a row, a restart that waits for its first row
+        Column("released", "i8", (), NEVER, early=True),
+        Column("newest", "i8", (), NEVER, early=True),
+        Column("late_run", "i2", (), 0, early=True),
+        Column("restart", "?", (), False, early=True),
+        # partition clock at the last accepted reading, its record, and the record of the newest row
+        Column("clock", "i8", (), NEVER, early=True),
+        Column("heard", "i8", (), -1, added=True, early=True),
+        Column("offset", "i8", (), -1, early=True),
+        # a silent episode ended, and nothing was heard since (see silence.py)
+        Column("unheard", "?", (), False, added=True, early=True),
+        # records before this offset are contained already; matters while older state is brought up to date
+        Column("known", "i8", (), NEVER, early=True),
+        # which rules apply (see rules.py)
+        Column("rules", "i2", (), 0, early=True),
+        # the profile
+        Column("live", "?", (), False, early=True),
+        Column("center", "f8", (channels,), 0.0),
+        Column("scale", "f8", (channels,), 1.0),
+        Column("ridge", "f4", (channels, WINDOW - 1), 0.0),
+        Column("bias", "f8", (channels,), 0.0),
+        Column("median", "i8", (), 0),
+        Column("regular", "?", (), False),
+        Column("worst", "f8", (signals,), 1.0),
+        Column("worst_zz", "f8", (), 1.0),
+        Column("worst_zz_of_others", "f8", (), math.nan, added=True),
+        Column("open_after", "u1", (2,), 0),
+        # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
+        Column("prediction", "f8", (channels,), math.nan),
+        Column("level", "f8", (channels,), math.nan),
+        Column("held_error", "f8", (), math.nan),
+        Column("completions", "i8", (), 0),
+        Column("mean", "f8", (signals,), 0.0),
+        Column("variance", "f8", (signals,), 1.0),
+        Column("count", "f8", (), 0.0),
+        Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
+        Column("score", "f8", (), math.nan),
+        # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
+        Column("usual", "f8", (channels,), 0.0),
+        Column("lean", "f8", (channels,), math.nan),
+        # the adaptive scale as it was before a long fault (see faultmemory.py)
+        Column("high", "i2", (), 0),
+        Column("cold", "i2", (), 0),
+        Column("kept", "?", (), False),
+        Column("kept_rows", "i2", (), 0),
+        Column("calm", "i2", (), 0),
+        Column("kept_mean", "f4", (signals,), 0.0),
+        Column("kept_variance", "f4", (signals,), 1.0),
+        # threshold (see threshold.py)
+        Column("budget", "f8", (), math.inf),
+        Column("horizon", "f8", (), math.inf),
+        Column("rows", "f8", (), 0.0),
+        Column("credit", "f8", (), 0.0),
+        Column("peaks", "f8", (RESERVOIR,), -math.inf),
+        Column("peaks_kept", "i2", (), 0),
+        Column("peaks_seen", "i8", (), 0),
+        Column("forgotten", "f8", (), 0.0),
+        Column("pending", "f8", (), -math.inf),
+        Column("pending_age", "i2", (), 0),
+        # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
+        # `muted`: it lies in a maintenance window
+        Column("open", "?", (), False),
+        Column("muted", "?", (), False, added=True),
+        Column("hold", "?", (), False),
+        Column("quiet", "i4", (), 0),
+        Column("loud_time", "i8", (), NEVER),
+        Column("peak", "f8", (), 0.0),
+        Column("close_level", "f8", (), 0.0),
+        Column("ended", "i8", (), NEVER),
+    )
+
+
+CHANNEL_COLUMNS = frozenset(
+    (
+        "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
+        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+    )
+)  # fmt: skip
+"""What is only known of a sensor with windows of values; cameras have none of it."""
+
+
+def flags_of(bits: U8) -> Bools:
+    """A window's flags (..., 100) from the bits (..., 13) that a cell keeps of them."""
+    return np.unpackbits(bits, axis=-1, count=WINDOW).view(np.bool_)
+
+
+def bits_of(flags: Bools) -> U8:
+    """The bits (..., 13) that a cell keeps of a window's flags (..., 100)."""
+    return np.packbits(flags, axis=-1)
+
+
+def frame_columns(shape: tuple[int, int], last_scores: int) -> tuple[Column, ...]:
+    """The declaration, for frames of `shape` (h, w) and n-of-m over `last_scores` = m frames."""
+    shared = [column for column in columns(1, last_scores) if column.name not in CHANNEL_COLUMNS]
+    own = {
+        # the times of the last m frames, newest last, of which `filled` are valid, and the newest frame
+        "times": Column("times", "i8", (last_scores,), 0),
+        "worst": Column("worst", "f8", (SIGNALS,), 1.0),
+        "mean": Column("mean", "f8", (SIGNALS,), 0.0),
+        "variance": Column("variance", "f8", (SIGNALS,), 1.0),
+        "kept_mean": Column("kept_mean", "f4", (SIGNALS,), 0.0),
+        "kept_variance": Column("kept_variance", "f4", (SIGNALS,), 1.0),
+    }
+    return (
+        Column("frame", "f4", shape, 0.0, early=True),
+        *(own.get(column.name, column) for column in shared),
+    )
+
+
+FORGOTTEN = {"recent": math.nan, "pending": -math.inf, "pending_age": 0, "filled": 0}
+"""The cells of a camera that starts anew: last scores, the pending peak."""
