@@ -16,6 +16,7 @@ from detector.engine.scorestream import ScoreStream
 from detector.errors import UserError
 from detector.service.daemon import Daemon
 from detector.service.deadline import ShutdownDeadline
+from detector.service.health import WAITING, Health
 from detector.service.logs import RecentProblems, event
 from detector.service.metrics import Metrics
 from detector.service.pipelines import Engine, make_engine
@@ -25,7 +26,7 @@ from detector.service.signals import StopSignals
 from detector.service.supported import refuse_unsupported
 from detector.service.systemd import Notifier, Pulse
 from detector.service.web.page import page_routes
-from detector.service.web.server import WAITING, Health, HttpServer, standard_routes
+from detector.service.web.server import HttpServer, standard_routes
 from detector.service.web.status import Board
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams

@@ -14,9 +14,9 @@ from detector.engine.output import Output
 from detector.engine.overview import Overview
 from detector.engine.partition import PartitionPipeline
 from detector.errors import is_foreseen
+from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind

@@ -15,9 +15,9 @@ from detector.config.settings import NewTopicsConfig, StateConfig
 from detector.errors import OperationError, UserError
 from detector.service.assemble import RunOptions, make_kafka_streams
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.kafka.streams import KafkaStreams
 from tests.engines import engine_making
 from tests.kafka.broker import Cluster, free_ports

@@ -16,10 +16,10 @@ from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError, UserError
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier, Pulse
-from detector.service.web.server import WAITING, Health
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert

@@ -27,10 +27,10 @@ from detector.engine.slices import (
 )
 from detector.errors import UserError
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import MakeReplay, load_model, make_engine
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import (
     Assigned,
     Batch,
