@@ -56,8 +56,10 @@ class Assigned:
 class Batch:
     """Consecutive records of one partition.
 
-    `next_offset` is the position to commit once every record of the batch is dealt with. `header` is the first line
-    of a CSV file, None for JSON records; `row` counts the data rows of the file before the first record.
+    `next_offset` is the position to commit once every record of the batch is dealt with. A batch may have no records:
+    then what lies before `next_offset` holds none, such as blank lines, or there is more to look at before the next one
+    comes. `header` is the first line of a CSV file, None for JSON records. `row` counts the data rows of the file
+    before the first record.
     """
 
     partition: Partition

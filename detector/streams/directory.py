@@ -254,7 +254,7 @@ class DirectoryStreams:
             batch = entry.source.read(left) if left > 0 else None
             if batch is not None:
                 left -= len(batch.records)
-                entry.unsettled.append(batch)
+                entry.unsettled.append((batch, entry.source.reached))
                 events.append(batch)
         return events
 
@@ -294,7 +294,7 @@ class _Input:
         self.start = start
         self.state = state  # the last checkpoint's, kept until the consumer has one of its own to give
         self.touched = False
-        self.unsettled: deque[Batch] = deque()
+        self.unsettled: deque[tuple[Batch, Start]] = deque()  # with where reading goes on behind it
 
     def settle(self, position: int) -> bool:
         """Everything before `position` was dealt with; whether that is notifies.
@@ -302,11 +302,10 @@ class _Input:
         `position` is the `next_offset` of a batch or the offset of one of its records, and never goes back.
         """
         before = self.start
-        while self.unsettled and self.unsettled[0].next_offset <= position:
-            batch = self.unsettled.popleft()
-            self.start = Start(batch.next_offset, batch.row + len(batch.records), batch.header)
+        while self.unsettled and self.unsettled[0][0].next_offset <= position:
+            _, self.start = self.unsettled.popleft()
         if position > self.start.position and self.unsettled:
-            batch = self.unsettled[0]
+            batch, _ = self.unsettled[0]
             index = bisect_left(batch.records, position, key=lambda record: record.offset)
             if index < len(batch.records) and batch.records[index].offset == position:
                 self.start = Start(position, batch.row + index, batch.header)

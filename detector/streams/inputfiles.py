@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import BinaryIO
 from detector.errors import OperationError
 from detector.streams.base import Partition
 from detector.streams.files import failing_as, failure, size_of_regular
+from detector.streams.gzipped import GzipText
 from detector.streams.lines import Start
 from detector.streams.sources import CHUNK, Source
 
@@ -141,28 +141,28 @@ class TailedFile(_FileSource):
         self._identity = (status.st_dev, status.st_ino)
         return True
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         if self._file is None:
             if self._until_end or not self._attach(0, None):
-                return False
+                return 0
             _log.info("the input %s is there", self._path)
         if self._until_end and self._position >= self._end:
             return self._fill_last_line()
         text = self._next(min(self._chunk, self._end - self._position) if self._until_end else self._chunk)
         if not text:
-            return self._replaced()
+            return int(self._replaced())
         self._feed(text)
-        return True
+        return len(text)
 
-    def _fill_last_line(self) -> bool:
+    def _fill_last_line(self) -> int:
         """Read on to the end of a line that began before the end: whoever appends may have been within it."""
         if not self._lines.incomplete:
-            return False
+            return 0
         text, line_end, _ = self._next(self._chunk).partition(b"\n")
         if not text and not line_end:
             return self._finish()
         self._feed(text + line_end)
-        return True
+        return len(text + line_end)
 
     def _feed(self, text: bytes) -> None:
         self._position += len(text)
@@ -200,64 +200,75 @@ class TailedFile(_FileSource):
 
 
 class CompressedFile(_FileSource):
-    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text."""
+    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text.
+
+    A position can only be reached by uncompressing what lies before it, which is done a chunk a read, too.
+    """
 
     def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK) -> None:
         super().__init__(partition, path, chunk)
-        self._text: gzip.GzipFile | None = None
+        self._text: GzipText | None = None
         self._head = b""
+        self._reached = 0  # of the text
+        self._begin = 0  # where the first line begins that is ours
+        self._known: bytes | None = None  # the fingerprint of what lies before
         self._ended = False
 
     def at_end(self) -> bool:
         return self._absent or (self._ended and self._drained)
 
     def lag(self) -> int:
-        """Compressed bytes that were not read; how many they are uncompressed only reading tells."""
-        if self._file is None:
+        """Compressed bytes that are left; how many they are uncompressed only reading tells."""
+        if self._file is None or self._text is None:
             return 0
-        return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell())
+        return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell()) + self._text.held
 
     def fingerprint(self, position: int) -> bytes | None:
+        if self._reached < self._begin:
+            return self._known
         return _fingerprint(self._head[:position]) if position else None
-
-    def close(self) -> None:
-        if self._text is not None:
-            self._text.close()
-            self._text = None
-        super().close()
 
     def _attach(self, position: int, fingerprint: bytes | None) -> bool:
         self._file = self._open_file(position)
         if self._file is None:
             return False
-        self._text = gzip.GzipFile(fileobj=self._file, mode="rb")
+        self._text = GzipText(self._file)
         self._head = b""
         self._ended = False
-        reached = 0
-        while reached < position:
-            text = self._next(min(self._chunk, position - reached))
-            if not text:
-                raise self._shorter(reached, position)
-            reached += len(text)
-        if fingerprint is not None and self.fingerprint(position) != fingerprint:
-            raise self._changed(position)
+        self._reached, self._begin, self._known = 0, position, fingerprint
+        if position:
+            self._go_on()  # tells other files by their beginning, before anything else is opened
         return True
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         if self._file is None and not self._attach(0, None):
-            return False
-        text = b"" if self._ended else self._next(self._chunk)
+            return 0
+        if self._reached < self._begin:
+            return self._go_on()
+        text = self._next(self._chunk)
         if text:
             self._lines.feed(text)
-            return True
-        self._ended = True
-        return self._finish()
+        elif self._text is not None and self._text.ended:
+            self._ended = True
+            return self._finish()
+        return len(text) or self._chunk  # a file may be read for long and give no text
+
+    def _go_on(self) -> int:
+        """Uncompress a chunk of what was dealt with by an earlier process; how much work that was."""
+        assert self._text is not None  # noqa: S101
+        text = self._next(min(self._chunk, self._begin - self._reached))
+        head = self._head[: self._begin]
+        if len(head) >= min(_FINGERPRINT_BYTES, self._begin) and self._known not in (None, _fingerprint(head)):
+            raise self._changed(self._begin)
+        if self._reached < self._begin and self._text.ended:
+            raise self._shorter(self._reached, self._begin)
+        return len(text) or self._chunk
 
     def _next(self, length: int) -> bytes:
         assert self._text is not None  # noqa: S101
         try:
             text = self._text.read(length)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except (EOFError, zlib.error) as error:
             raise OperationError(
                 f"the compressed input is damaged or incomplete: {error}",
                 where=self._where,
@@ -267,6 +278,7 @@ class CompressedFile(_FileSource):
             raise failure("read the input", self._path, error) from error
         if len(self._head) < _FINGERPRINT_BYTES:
             self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
+        self._reached += len(text)
         return text
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, count, repeat
+from itertools import accumulate, count, repeat, takewhile
 from operator import add
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line that is taken: room for a camera frame in base64, and a bound on memory."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANK = frozenset({b"", b"\r"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,15 @@ class LineCutter:
         self._header = start.header
         self._row = start.row
         self._position = start.position  # of the next line that `take` has not passed yet
+        self._told = start.position  # the `next_offset` of the last batch
         self._max_line = max_line
-        self._at_head = start.position == 0  # the header, or the form of the text, is still to be seen
+        # The header, or the form of the text, is still to be seen; blank lines may have been passed.
+        self._at_head = start.row == 0 and start.header is None
         self._lines: list[bytes] = []
         self._taken = 0
         self._carriage_returns = False
         self._unended = 0  # 1 if the last of `_lines` has no line end
-        self._rest = b""
+        self._rest = bytearray()
         self._failure: OperationError | None = None
 
     @property
@@ -66,20 +69,28 @@ class LineCutter:
         return self._position
 
     @property
+    def reached(self) -> Start:
+        """Where reading goes on after the last batch."""
+        return Start(self._told, self._row, self._header)
+
+    @property
     def incomplete(self) -> bool:
         """Whether the text so far ends within a line."""
         return bool(self._rest)
 
     @property
     def pending(self) -> bool:
-        """Whether complete lines (or a failure) wait for `take`."""
-        return self._taken < len(self._lines) or self._failure is not None
+        """Whether complete lines (or a failure) wait for `take`, or blank ones for `passed`."""
+        return self._taken < len(self._lines) or self._position != self._told or self._failure is not None
 
     def feed(self, text: bytes) -> None:
         """Add the next piece of the text. Only once everything pending was taken."""
-        data = self._rest + text
+        if b"\n" not in text and len(self._rest) + len(text) <= self._max_line:
+            self._rest += text  # grows in place: a long line that comes in small pieces takes no time squared
+            return
+        data = bytes(self._rest) + text
         lines = data.split(b"\n")
-        self._rest = lines.pop()
+        self._rest[:] = lines.pop()
         if len(data) > self._max_line:
             lines = self._up_to_a_long_one(lines)
         self._offer(lines, b"\r" in data)
@@ -87,12 +98,13 @@ class LineCutter:
     def finish(self) -> None:
         """The text ends here: an incomplete last line is complete."""
         if self._rest:
-            rest, self._rest = self._rest, b""
+            rest = bytes(self._rest)
+            self._rest.clear()
             self._offer([rest], b"\r" in rest)
             self._unended = 1
 
     def take(self, limit: int) -> Batch | None:
-        """Hand out up to `limit` records; None if no complete line waits.
+        """Hand out up to `limit` records; None if no line waits but blank ones, which are passed over.
 
         Raises `OperationError` at a line longer than `max_line`, once everything before it was handed out.
         """
@@ -103,17 +115,27 @@ class LineCutter:
             lines, lengths = self._advance(limit)
             if self._carriage_returns:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+            if not any(lines):
+                continue
             offsets = map(add, accumulate(lengths, initial=offset), count())
             records = _records(offsets, lines)
             if not all(lines):
                 records = [record for record in records if record.value]
             if records:
-                batch = Batch(self._partition, records, self._position, self._header, self._row)
-                self._row += len(records)
-                return batch
+                return self._batch(records)
         if self._failure is not None:
             raise self._failure
         return None
+
+    def passed(self) -> Batch:
+        """A batch without records, up to where `take` has passed over blank lines."""
+        return self._batch(())
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        batch = Batch(self._partition, records, self._position, self._header, self._row)
+        self._row += len(records)
+        self._told = self._position
+        return batch
 
     def _offer(self, lines: list[bytes], carriage_returns: bool) -> None:
         if self._position == 0 and lines:
@@ -136,29 +158,28 @@ class LineCutter:
         return lines, lengths
 
     def _take_head(self) -> None:
-        while self._lines:
-            line = self._lines[self._taken].removesuffix(b"\r")
-            if line:
-                self._at_head = False
-                if self._csv is None:
-                    self._csv = not line.lstrip().startswith((b"{", b"["))
-                if not self._csv:
-                    return
-                self._header = line
+        if blank := sum(1 for _ in takewhile(_BLANK.__contains__, self._lines)):
+            self._advance(blank)
+        if not self._lines:
+            return
+        self._at_head = False
+        line = self._lines[self._taken].removesuffix(b"\r")
+        if self._csv is None:
+            self._csv = not line.lstrip().startswith((b"{", b"["))
+        if self._csv:
+            self._header = line
             self._advance(1)
-            if not self._at_head:
-                return
 
     def _up_to_a_long_one(self, lines: list[bytes]) -> list[bytes]:
         offset = self._position
-        for index, line in enumerate([*lines, self._rest]):
+        for index, line in enumerate([*lines, bytes(self._rest)]):
             if len(line) > self._max_line:
                 self._failure = OperationError(
                     f"a line is longer than {self._max_line} bytes",
                     where=f"{self._where}:byte {offset}",
                     todo="Shorten or remove the line",
                 )
-                self._rest = b""
+                self._rest.clear()
                 return lines[:index]
             offset += len(line) + 1
         return lines

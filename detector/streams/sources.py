@@ -15,7 +15,7 @@ from detector.streams.files import failure
 from detector.streams.lines import LineCutter, Start
 
 CHUNK = 1024 * 1024
-"""Bytes read at once, and so the bytes a poll may hold (plus one line)."""
+"""Bytes read at once, and so the bytes a poll may hold (plus one line) and the work it may do, blank lines or not."""
 
 
 class Source(ABC):
@@ -38,15 +38,28 @@ class Source(ABC):
         """
 
     def read(self, limit: int) -> Batch | None:
-        """The next batch of up to `limit` records, or None if there is none now. Raises `OperationError`."""
-        while True:
-            batch = self._lines.take(limit) if self._lines.pending else None
-            if batch is not None or not self._fill():
-                return batch
+        """The next batch of up to `limit` records, or None if there is none now. Raises `DetectorError`.
+
+        It looks at one chunk of text, or little more. A batch without records says that there may be more to look at.
+        """
+        room = self._chunk
+        while (batch := self._lines.take(limit)) is None:
+            if room <= 0:
+                return self._lines.passed()
+            filled = self._fill()
+            if not filled:
+                return self._lines.passed() if self._lines.pending else None
+            room -= filled
+        return batch
 
     @abstractmethod
     def at_end(self) -> bool:
         """Whether all that was there at `open` has been handed out."""
+
+    @property
+    def reached(self) -> Start:
+        """Where reading goes on after the last batch."""
+        return self._lines.reached
 
     @abstractmethod
     def lag(self) -> int:
@@ -61,14 +74,17 @@ class Source(ABC):
         """Let go of the file. Never raises."""
 
     @abstractmethod
-    def _fill(self) -> bool:
-        """Give the next piece of text to the cutter, which has nothing pending; whether there was one."""
+    def _fill(self) -> int:
+        """Give the next piece of text to the cutter, of which no line waits; how much work that was, 0 if none is left.
 
-    def _finish(self) -> bool:
-        """The text has ended: hand out what it has of a last line without a line end; whether there was one."""
+        Work is counted in bytes, and at most one chunk at once.
+        """
+
+    def _finish(self) -> int:
+        """The text has ended: hand out what it has of a last line without a line end; 0 if it has none."""
         incomplete = self._lines.incomplete
         self._lines.finish()
-        return incomplete
+        return int(incomplete)
 
     @property
     def _drained(self) -> bool:
@@ -119,7 +135,7 @@ class StandardInput(Source):
     def close(self) -> None:
         """Leaves the handle open: it is not ours."""
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         """Gather what is there, up to a chunk: a pipe gives 64 KB at a time, too few for a good batch."""
         pieces: list[bytes] = []
         room = self._chunk
@@ -135,8 +151,8 @@ class StandardInput(Source):
         text = b"".join(pieces)
         if text:
             self._lines.feed(text)
-            return True
-        return self._ended and self._finish()
+            return len(text)
+        return self._finish() if self._ended else 0
 
     def _ready(self, seconds: float) -> bool:
         if self._fd is None:

@@ -18,6 +18,7 @@ import pytest
 
 from detector.cli.main import main
 from detector.models.bundle.versions import activate
+from detector.service.daemon import Daemon
 from detector.streams.files import DirectoryLock
 from tests.tiny import ROWS, SENSORS, START, csv_lines, json_lines, tiny_bundle
 
@@ -133,6 +134,40 @@ def test_a_second_run_goes_on_where_the_first_ended(expected: bytes, capfd: pyte
     events = logged(capfd)
     assert events["partition_assigned"]["position"] == middle
     assert events["stopped"]["readings"] == content[middle:].count(b"\n")
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_blank_lines_cost_time_and_nothing_else(
+    expected: bytes, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *rest = json_lines().splitlines(keepends=True)
+    blank = b"\n" * 3_000_000
+    text = blank + first + blank + b"".join(rest) + blank
+    Path(name).write_bytes(gzip.compress(text, 1) if name.endswith(".gz") else text)
+    turns: list[float] = []
+    pulse = Daemon.pulse
+
+    def counted(daemon: Daemon) -> None:
+        turns.append(0.0)
+        pulse(daemon)
+
+    monkeypatch.setattr(Daemon, "pulse", counted)
+    assert run(source=name) == 0
+    assert len(turns) > len(text) / 2**20, "the loop turns at least once a chunk"
+    assert alerts()[0]["source"]["opened_offset"] > 2 * len(blank)
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+    capfd.readouterr()
+    assert run(source=name) == 0
+    assert logged(capfd)["partition_assigned"]["position"] == len(text)
+
+
+def strip_source(line: bytes) -> dict[str, Any]:
+    """An alert without the offsets it came from."""
+    alert: dict[str, Any] = json.loads(line)
+    del alert["source"]
+    return alert
 
 
 def test_scores_lie_beside_the_alerts(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:

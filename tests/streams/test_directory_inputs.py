@@ -331,3 +331,47 @@ def test_another_compressed_file_is_named(tmp_path: Path, opened: Open, text: by
         path.write_bytes(gzip.compress(text))
     with pytest.raises(OperationError, match=rf"{message}.*pump\.jsonl\.gz.*--fresh"):
         opened(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
+def test_blank_lines_are_read_piece_by_piece_and_left_behind(
+    tmp_path: Path, opened: Open, blank: bytes, compressed: bool
+) -> None:
+    text = blank * 100_000 + b"{}\n" + blank * 100_000
+    path = tmp_path / ("in.jsonl.gz" if compressed else "in.jsonl")
+    path.write_bytes(gzip.compress(text) if compressed else text)
+    found: list[tuple[int, bytes | None]] = []
+    position = 0
+    for _ in range(20):
+        streams = opened(path, max_bytes=10_000, until_end=True)
+        assigned, *events = [event for _ in range(60) for event in streams.poll(0.0)]
+        assert isinstance(assigned, Assigned)
+        assert assigned.position == position
+        for batch in events:
+            assert isinstance(batch, Batch)
+            assert batch.next_offset - position <= 20_000
+            position = batch.next_offset
+            found += [(record.offset, record.value) for record in batch.records]
+        streams.commit({READINGS: position}, lambda _: b"", final=True)
+        at_end = streams.at_end()
+        streams.close()
+        if at_end:
+            break
+    assert found == [(100_000 * len(blank), b"{}")]
+    assert position == len(text)
+
+
+def test_a_compressed_file_is_gone_through_again_piece_by_piece(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{}\n" * 30_000 + b"[]\n"))
+    streams = opened(path)
+    commit_all(streams, read_all(streams)[:6], b"state")
+    streams.close()
+    streams = opened(path, max_bytes=10_000)
+    assigned, *events = [event for _ in range(8) for event in streams.poll(0.0)]
+    assert assigned == Assigned(READINGS, 90_000, b"state")
+    assert events == [Batch(READINGS, (), 90_000, row=30_000)] * 8
+    commit_all(streams, [], b"state")  # before it has come to where it goes on
+    assert values(read_all(streams)) == [b"[]"]
+    assert streams.at_end()

@@ -33,8 +33,9 @@ def cut(
 def drain(cutter: LineCutter, limit: int) -> list[Batch]:
     batches = []
     while cutter.pending:
-        if (batch := cutter.take(limit)) is not None:
-            batches.append(batch)
+        batch = cutter.take(limit) or cutter.passed()
+        assert batch.next_offset == cutter.reached.position
+        batches.append(batch)
     return batches
 
 
@@ -75,14 +76,16 @@ def test_any_pieces_give_the_same_records(text: bytes, bom: bool, csv: bool, siz
     assert not cutter.incomplete
     row = 0
     for batch in batches:
-        assert (batch.header, batch.row) == (header, row)
+        assert batch.row == row
+        assert batch.header == header or not batch.records
         assert len(batch.records) <= limit
         row += len(batch.records)
+    assert not batches or batches[-1].next_offset == len(text)
 
 
 @given(text=texts, csv=st.booleans(), limit=st.integers(1, 4))
 def test_reading_can_go_on_behind_any_batch(text: bytes, csv: bool, limit: int) -> None:
-    batches, _ = cut(text, csv=csv, limit=limit)
+    batches, _ = cut(text, csv=csv, sizes=iter([7] * len(text)), limit=limit)
     for number, batch in enumerate(batches):
         start = Start(batch.next_offset, batch.row + len(batch.records), batch.header)
         cutter = LineCutter(P, "file", csv=csv, start=start)
@@ -130,8 +133,21 @@ def test_a_last_line_without_a_line_end_ends_where_the_text_does() -> None:
 
 def test_a_header_alone_gives_nothing() -> None:
     batches, cutter = cut(b"timestamp,value", csv=True)
-    assert batches == []
-    assert cutter.position == 15
+    assert batches == [Batch(P, (), 15, b"timestamp,value")]
+    assert cutter.reached == Start(15, 0, b"timestamp,value")
+
+
+@pytest.mark.parametrize("rest", [b"timestamp,value\n1,2\n", b'{"a": 1}\n'])
+def test_blank_lines_before_the_head_are_passed_and_it_is_still_the_head(rest: bytes) -> None:
+    blank = b"\xef\xbb\xbf" + b"\n" * 100 + b"\r\n" * 100
+    (passed,), cutter = cut(blank, csv=None)
+    assert passed == Batch(P, (), 303)
+    again = LineCutter(P, "file", csv=None, start=cutter.reached)
+    again.feed(rest)
+    (batch,) = drain(again, 10)
+    header = rest.splitlines()[0] if rest.startswith(b"t") else None
+    assert (batch.header, batch.row, len(batch.records)) == (header, 0, 1)
+    assert batch.records[0].offset == 303 + (0 if header is None else 16)
 
 
 @pytest.mark.parametrize("rest", [b"\n{}\n", b""])
