@@ -36,6 +36,12 @@ class Record(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+class LongLine(Record):
+    """The beginning of a line that is longer than a backend takes. It stands in a batch of its own."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Assigned:
     """The partition is ours from here on, and its next batch begins at `position`.

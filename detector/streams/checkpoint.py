@@ -44,7 +44,7 @@ class Checkpoint:
     outputs: Mapping[str, int] = field(default_factory=dict)
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     stream: str
     number: int
     place: str
@@ -53,6 +53,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     header: bytes | None
     fingerprint: bytes | None
     state_length: int | None
+    within_line: bool = False
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,7 +137,7 @@ class CheckpointFile:
             raise _DamagedError
         partitions = {
             Partition(row.stream, row.number): PartitionCheckpoint(
-                row.place, Start(row.position, row.row, row.header), row.fingerprint, state
+                row.place, Start(row.position, row.row, row.header, row.within_line), row.fingerprint, state
             )
             for row, state in zip(table.partitions, states, strict=True)
         }
@@ -160,6 +161,7 @@ def _write(fd: int, checkpoint: Checkpoint) -> None:
             entry.start.header,
             entry.fingerprint,
             None if entry.state is None else len(entry.state),
+            entry.start.within_line,
         )
         for partition, entry in checkpoint.partitions.items()
     ]

@@ -24,7 +24,7 @@ from detector.streams.base import Assigned, Batch, Deferred, Event, Message, Par
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.inputfiles import source_for
-from detector.streams.lines import Start
+from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sinks import FileSink, LogSink, Sink, StandardOutput
 from detector.streams.sources import CHUNK, Source, StandardInput
 
@@ -49,7 +49,8 @@ class DirectoryStreams:
     not be cut back): then `commit` only passes on and returns False, and an output file has to be new.
     `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
     checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default.
-    A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input.
+    A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above
+    `max_line` bytes only its beginning is handed out.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class DirectoryStreams:
         clock: Callable[[], float] = time.monotonic,
         max_records: int = 5000,
         max_bytes: int = CHUNK,
+        max_line: int = MAX_LINE,
         until_end: bool = False,
         fresh: bool = False,
         *,
@@ -79,7 +81,7 @@ class DirectoryStreams:
         self._clock = clock
         self._sleep = sleep
         self._max_records = max_records
-        self._max_bytes = max_bytes
+        self._sizes = {"chunk": max_bytes, "max_line": max_line}
         self._fresh = fresh
         self._encoders = dict(encoders or {})
         self._stdin = stdin
@@ -231,8 +233,8 @@ class DirectoryStreams:
 
     def _source(self, partition: Partition, place: InputPlace) -> Source:
         if isinstance(place, Path):
-            return source_for(partition, place, until_end=self.until_end, chunk=self._max_bytes)
-        return StandardInput(partition, self._stdin or _standard_input(), chunk=self._max_bytes)
+            return source_for(partition, place, until_end=self.until_end, **self._sizes)
+        return StandardInput(partition, self._stdin or _standard_input(), **self._sizes)
 
     def _sink(self, stream: str, place: OutputPlace) -> Sink:
         if isinstance(place, Path):

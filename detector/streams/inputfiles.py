@@ -14,7 +14,7 @@ from detector.errors import OperationError
 from detector.streams.base import Partition
 from detector.streams.files import failing_as, failure, size_of_regular
 from detector.streams.gzipped import GzipText
-from detector.streams.lines import Start
+from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sources import CHUNK, Source
 
 _FINGERPRINT_BYTES = 4096
@@ -33,16 +33,18 @@ def is_csv(path: Path) -> bool | None:
     return False if kind in {".jsonl", ".ndjson", ".json"} else None
 
 
-def source_for(partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> Source:
+def source_for(
+    partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+) -> Source:
     """The source that reads the file `path`, by its name."""
     if path.suffix.lower() == ".gz":
-        return CompressedFile(partition, path, chunk=chunk)
-    return TailedFile(partition, path, until_end=until_end, chunk=chunk)
+        return CompressedFile(partition, path, chunk=chunk, max_line=max_line)
+    return TailedFile(partition, path, until_end=until_end, chunk=chunk, max_line=max_line)
 
 
 class _FileSource(Source):
-    def __init__(self, partition: Partition, path: Path, chunk: int) -> None:
-        super().__init__(partition, str(path), path.name, is_csv(path), chunk)
+    def __init__(self, partition: Partition, path: Path, chunk: int, max_line: int) -> None:
+        super().__init__(partition, str(path), path.name, is_csv(path), chunk, max_line)
         self._path = path
         self._file: BinaryIO | None = None
         self._absent = False  # at `open`
@@ -96,8 +98,10 @@ class TailedFile(_FileSource):
     is how editors and copying programs append.
     """
 
-    def __init__(self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> None:
-        super().__init__(partition, path, chunk)
+    def __init__(
+        self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+    ) -> None:
+        super().__init__(partition, path, chunk, max_line)
         self._until_end = until_end
         self._position = 0  # of the next byte to read
         self._end = 0  # of the file when it was opened
@@ -205,8 +209,8 @@ class CompressedFile(_FileSource):
     A position can only be reached by uncompressing what lies before it, which is done a chunk a read, too.
     """
 
-    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK) -> None:
-        super().__init__(partition, path, chunk)
+    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK, max_line: int = MAX_LINE) -> None:
+        super().__init__(partition, path, chunk, max_line)
         self._text: GzipText | None = None
         self._head = b""
         self._reached = 0  # of the text

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, count, repeat, takewhile
+from itertools import accumulate, count, islice, repeat, takewhile
 from operator import add
 from typing import Any, cast
 
-from detector.errors import OperationError
-from detector.streams.base import Batch, Partition, Record
+from detector.errors import UserError
+from detector.streams.base import Batch, LongLine, Partition, Record
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line that is taken: room for a camera frame in base64, and a bound on memory."""
+
+KEPT = 1024 * 1024
+"""Bytes that are handed out of a longer one: more than a dead letter holds."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = frozenset({b"", b"\r"})
@@ -20,11 +24,15 @@ _BLANK = frozenset({b"", b"\r"})
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the reading of a text goes on: byte position of a line's start, data rows before it, CSV header."""
+    """Where the reading of a text goes on: byte position of a line's start, data rows before it, CSV header.
+
+    `within_line`: the position lies within a line that is too long and was handed out; what is left of it is skipped.
+    """
 
     position: int = 0
     row: int = 0
     header: bytes | None = None
+    within_line: bool = False
 
 
 class LineCutter:
@@ -33,7 +41,8 @@ class LineCutter:
     A record is a line without its line end (`\\n` or `\\r\\n`); its offset is the byte position of the line's start.
     Empty lines and a byte order mark at the start of the text are skipped. With `csv` the first line is the header
     and no record; `csv=None` decides by it: JSON lines begin with ``{`` or ``[``. A quoted CSV field cannot contain a
-    line break. Text that ends without a line end waits for more, until `finish`.
+    line break. Text that ends without a line end waits for more, until `finish`. Of a line above `max_line` bytes a
+    `LongLine` is handed out as soon as it is known to be one, and the rest of it is skipped as it comes.
     """
 
     def __init__(
@@ -60,8 +69,9 @@ class LineCutter:
         self._taken = 0
         self._carriage_returns = False
         self._unended = 0  # 1 if the last of `_lines` has no line end
+        self._long: deque[int] = deque()  # which of `_lines` are too long
         self._rest = bytearray()
-        self._failure: OperationError | None = None
+        self._within_line = start.within_line  # all of the text so far ends within a line that is too long
 
     @property
     def position(self) -> int:
@@ -71,48 +81,53 @@ class LineCutter:
     @property
     def reached(self) -> Start:
         """Where reading goes on after the last batch."""
-        return Start(self._told, self._row, self._header)
+        return Start(self._told, self._row, self._header, self._within_line and not self._lines)
 
     @property
     def incomplete(self) -> bool:
-        """Whether the text so far ends within a line."""
+        """Whether the text so far ends within a line that was not handed out."""
         return bool(self._rest)
 
     @property
     def pending(self) -> bool:
-        """Whether complete lines (or a failure) wait for `take`, or blank ones for `passed`."""
-        return self._taken < len(self._lines) or self._position != self._told or self._failure is not None
+        """Whether complete lines wait for `take`, or for `passed` what was passed over."""
+        return self._taken < len(self._lines) or self._position != self._told
 
     def feed(self, text: bytes) -> None:
         """Add the next piece of the text. Only once everything pending was taken."""
-        if b"\n" not in text and len(self._rest) + len(text) <= self._max_line:
+        if self._within_line:
+            skipped, line_end, text = text.partition(b"\n")
+            self._position += len(skipped + line_end)
+            self._within_line = not line_end
+        if b"\n" not in text:
             self._rest += text  # grows in place: a long line that comes in small pieces takes no time squared
+            if len(self._rest) > self._max_line:
+                self._offer([], b"")
             return
         data = bytes(self._rest) + text
         lines = data.split(b"\n")
         self._rest[:] = lines.pop()
-        if len(data) > self._max_line:
-            lines = self._up_to_a_long_one(lines)
-        self._offer(lines, b"\r" in data)
+        self._offer(lines, data)
 
     def finish(self) -> None:
         """The text ends here: an incomplete last line is complete."""
         if self._rest:
-            rest = bytes(self._rest)
-            self._rest.clear()
-            self._offer([rest], b"\r" in rest)
-            self._unended = 1
+            self._offer([], bytes(self._rest), end=True)
 
     def take(self, limit: int) -> Batch | None:
         """Hand out up to `limit` records; None if no line waits but blank ones, which are passed over.
 
-        Raises `OperationError` at a line longer than `max_line`, once everything before it was handed out.
+        Raises `UserError` if the line that should be a CSV header is too long for one.
         """
         if self._at_head:
             self._take_head()
         while self._taken < len(self._lines):
             offset = self._position
-            lines, lengths = self._advance(limit)
+            if self._long and self._long[0] == self._taken:
+                self._long.popleft()
+                (line,), _ = self._advance(1)
+                return self._batch([LongLine(offset, None, line[:KEPT])])
+            lines, lengths = self._advance(min(limit, self._long[0] - self._taken) if self._long else limit)
             if self._carriage_returns:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
             if not any(lines):
@@ -123,12 +138,10 @@ class LineCutter:
                 records = [record for record in records if record.value]
             if records:
                 return self._batch(records)
-        if self._failure is not None:
-            raise self._failure
         return None
 
     def passed(self) -> Batch:
-        """A batch without records, up to where `take` has passed over blank lines."""
+        """A batch without records, up to where blank lines and the rest of a long one were passed over."""
         return self._batch(())
 
     def _batch(self, records: Sequence[Record]) -> Batch:
@@ -137,13 +150,22 @@ class LineCutter:
         self._told = self._position
         return batch
 
-    def _offer(self, lines: list[bytes], carriage_returns: bool) -> None:
+    def _offer(self, lines: list[bytes], data: bytes, *, end: bool = False) -> None:
+        """Let the `lines` of `data` wait, and the rest, if it is too long or this is the `end`."""
+        too_long = len(self._rest) > self._max_line
+        if end or too_long:
+            lines.append(bytes(self._rest))
+            self._rest.clear()
+            self._unended = 1
+            self._within_line = too_long
+        if too_long or len(data) > self._max_line:
+            self._long.extend(index for index, line in enumerate(lines) if len(line) > self._max_line)
         if self._position == 0 and lines:
             self._position = len(_BYTE_ORDER_MARK) if lines[0].startswith(_BYTE_ORDER_MARK) else 0
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         self._lines = lines
         self._taken = 0
-        self._carriage_returns = carriage_returns
+        self._carriage_returns = b"\r" in data
 
     def _advance(self, limit: int) -> tuple[list[bytes], list[int]]:
         lines = self._lines[self._taken : self._taken + limit]
@@ -158,31 +180,23 @@ class LineCutter:
         return lines, lengths
 
     def _take_head(self) -> None:
-        if blank := sum(1 for _ in takewhile(_BLANK.__contains__, self._lines)):
+        if blank := sum(1 for _ in takewhile(_BLANK.__contains__, islice(self._lines, self._taken, None))):
             self._advance(blank)
         if not self._lines:
             return
-        self._at_head = False
         line = self._lines[self._taken].removesuffix(b"\r")
         if self._csv is None:
             self._csv = not line.lstrip().startswith((b"{", b"["))
         if self._csv:
+            if self._long and self._long[0] == self._taken:
+                raise UserError(
+                    f"the first line is longer than {self._max_line} bytes, which is no CSV header",
+                    where=f"{self._where}:1",
+                    todo="Give a file of lines, CSV or JSON",
+                )
             self._header = line
             self._advance(1)
-
-    def _up_to_a_long_one(self, lines: list[bytes]) -> list[bytes]:
-        offset = self._position
-        for index, line in enumerate([*lines, bytes(self._rest)]):
-            if len(line) > self._max_line:
-                self._failure = OperationError(
-                    f"a line is longer than {self._max_line} bytes",
-                    where=f"{self._where}:byte {offset}",
-                    todo="Shorten or remove the line",
-                )
-                self._rest.clear()
-                return lines[:index]
-            offset += len(line) + 1
-        return lines
+        self._at_head = False
 
 
 def _records(offsets: Iterable[int], lines: list[bytes]) -> list[Record]:

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from detector.arrays import F64
-from detector.streams.base import Message, Partition, Record
+from detector.streams.base import LongLine, Message, Partition, Record
 from detector.wire.readings import Reject
 
 Event = Literal["opened", "updated", "closed"]
@@ -237,7 +237,7 @@ def dead_letter(stream: str, partition: Partition, record: Record, reject: Rejec
     Headers of that name from an earlier rejection are replaced. A value above 900 kB is cut.
     """
     value = record.value or b""
-    truncated = len(value) > MAX_DEAD_VALUE
+    truncated = len(value) > MAX_DEAD_VALUE or isinstance(record, LongLine)
     details = {
         "reason": reject.reason,
         "message": reject.message,

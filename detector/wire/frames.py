@@ -10,10 +10,10 @@ import msgspec
 
 from detector.arrays import F32
 from detector.config.settings import LimitsConfig
-from detector.streams.base import Record
+from detector.streams.base import LongLine, Record
 from detector.times import EARLIEST, LATEST, OK, instants, rfc3339
 from detector.wire.images import RawForm, Refused, decode
-from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, show
+from detector.wire.readings import LINE_TOO_LONG, MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, show
 
 _MILLISECOND: Final = 1_000_000
 _NUMBER: Final = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
@@ -77,6 +77,8 @@ class FrameDecoder:
             return NoFrame(refused.reason, refused.message)
 
     def _frame(self, record: Record) -> Frame:
+        if isinstance(record, LongLine):
+            raise Refused("line_too_long", LINE_TOO_LONG)
         value = record.value or b""
         headers = {name.lower(): text.decode("latin-1").strip() for name, text in record.headers}
         key = record.key.decode(errors="surrogateescape") if record.key else None

@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.arrays import F64, I64, Bools
 from detector.streams.base import Record
+from detector.streams.lines import MAX_LINE
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
 
 Reason = Literal[
@@ -24,6 +25,7 @@ Reason = Literal[
     "bad_value",  # neither a finite number nor null
     "channel_mismatch",  # other channels than the configured ones
     "length_mismatch",  # lists of unequal length
+    "line_too_long",  # a line of a file of which only the beginning was handed out
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
@@ -35,6 +37,7 @@ FrameReason = Literal[
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 MAX_SENSOR_ID: Final = 256
+LINE_TOO_LONG: Final = f"the line has more than {MAX_LINE} bytes"
 PORTION: Final = 4_000
 _MILLISECOND: Final = 1_000_000
 

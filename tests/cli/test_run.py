@@ -163,6 +163,19 @@ def test_blank_lines_cost_time_and_nothing_else(
     assert logged(capfd)["partition_assigned"]["position"] == len(text)
 
 
+def test_a_line_of_17_megabytes_is_a_dead_letter(expected: bytes) -> None:
+    first, *rest = json_lines().splitlines(keepends=True)
+    Path("in.jsonl").write_bytes(first + b'{"sensor_id": "' + b"x" * 17_000_000 + b'"}\n' + b"".join(rest))
+    assert run() == 0
+    (letter,) = dead_letters()
+    assert (letter["reason"], letter["offset"], letter["truncated"]) == ("line_too_long", len(first), True)
+    assert base64.b64decode(letter["value_base64"]) == (b'{"sensor_id": "' + b"x" * 900_000)[:900_000]
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+    assert alerts()[0]["source"]["opened_offset"] > 17_000_000
+
+
 def strip_source(line: bytes) -> dict[str, Any]:
     """An alert without the offsets it came from."""
     alert: dict[str, Any] = json.loads(line)

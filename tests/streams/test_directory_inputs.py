@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from detector.errors import OperationError, UserError
-from detector.streams.base import Assigned, Batch, Partition
+from detector.streams.base import Assigned, Batch, LongLine, Partition, Record
+from detector.streams.checkpoint import CheckpointFile
 from tests.streams.contract import numbered
 from tests.streams.files import (
     INPUT,
@@ -375,3 +377,48 @@ def test_a_compressed_file_is_gone_through_again_piece_by_piece(tmp_path: Path, 
     commit_all(streams, [], b"state")  # before it has come to where it goes on
     assert values(read_all(streams)) == [b"[]"]
     assert streams.at_end()
+
+
+LONG = b"{" + b"x" * 500
+
+
+def test_a_line_that_is_too_long_is_cut_and_the_rest_goes_on_over_kills(tmp_path: Path, opened: Open) -> None:
+    text = b"{}\n" + LONG + b"\n[1]\n" + LONG + b"\r\n[2]\n" + LONG
+    for name in ("in.jsonl", "in.jsonl.gz"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        found: list[Record] = []
+        within = 0
+        for _ in range(200):
+            streams = opened(path, max_bytes=40, max_line=100, until_end=True, state_dir=tmp_path / f"{name}.state")
+            assigned, *events = [event for _ in range(60) for event in streams.poll(0.0)]
+            assert isinstance(assigned, Assigned)
+            batches = [event for event in events if isinstance(event, Batch)]
+            batches = [batch for batch in batches if batch.next_offset > assigned.position][:4]
+            found += records(batches)
+            commit_all(streams, batches)
+            at_end = streams.at_end()
+            streams.close()
+            checkpoint = CheckpointFile(tmp_path / f"{name}.state").load()
+            assert checkpoint is not None
+            within += checkpoint.partitions[READINGS].start.within_line
+            if at_end and not batches:
+                break
+        assert [(type(record), record.offset) for record in found] == [
+            (Record, 0), (LongLine, 3), (Record, 505), (LongLine, 509), (Record, 1012), (LongLine, 1016),
+        ]  # fmt: skip
+        assert all(record.value in (b"{}", b"[1]", b"[2]") or LONG.startswith(record.value or b"-") for record in found)
+        assert within > 4, "some lives ended within a long line"
+
+
+def test_a_long_line_that_nobody_ends_is_told_and_holds_no_memory(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{" + b"x" * 30_000_000))
+    streams = opened(path, max_bytes=10_000, max_line=100_000)
+    tracemalloc.start()
+    batches = read_all(streams)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [(type(record), len(record.value or b"")) for record in records(batches)] == [(LongLine, 100_000 + 10_000)]
+    assert batches[-1].next_offset == 30_000_001
+    assert peak < 5_000_000

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.errors import OperationError
-from detector.streams.base import Batch, Partition, Record
+from detector.errors import UserError
+from detector.streams.base import Batch, LongLine, Partition, Record
 from detector.streams.lines import LineCutter, Start
 
 P = Partition("s", 0)
@@ -150,17 +150,88 @@ def test_blank_lines_before_the_head_are_passed_and_it_is_still_the_head(rest: b
     assert batch.records[0].offset == 303 + (0 if header is None else 16)
 
 
-@pytest.mark.parametrize("rest", [b"\n{}\n", b""])
-def test_a_line_that_is_too_long_stops_after_all_before_it(rest: bytes) -> None:
-    cutter = LineCutter(P, "input.jsonl", csv=False, max_line=10)
-    cutter.feed(b"{}\n{}\n" + b"x" * 11 + rest)
-    batch = cutter.take(10)
-    assert batch is not None
-    assert len(batch.records) == 2
-    assert cutter.pending
+@given(
+    lines=st.lists(st.tuples(st.sampled_from([0, 2, 9, 10, 11, 30, 100]), st.sampled_from([b"\n", b"\r\n"]))),
+    bom=st.booleans(),
+    unended=st.sampled_from([0, 2, 11, 30]),
+    sizes=st.lists(st.integers(1, 15)),
+    limit=st.integers(1, 4),
+    data=st.data(),
+)
+def test_of_a_line_that_is_too_long_the_beginning_comes_whatever_the_pieces(
+    lines: list[tuple[int, bytes]],
+    bom: bool,
+    unended: int,
+    sizes: list[int],
+    limit: int,
+    data: st.DataObject,
+) -> None:
+    text = b"\xef\xbb\xbf" * bom + b"".join(b"x" * length + end for length, end in lines) + b"x" * unended
+    expected, _ = obvious(text, csv=False)
+    cutter = LineCutter(P, "file", csv=False, max_line=10)
+    found: list[Record] = []
+    fed = 0
+    for size in [*sizes, *[15] * len(text)]:
+        if size < 15 and data.draw(st.booleans()):  # a new process goes on behind what was handed out
+            cutter = LineCutter(P, "file", csv=False, max_line=10, start=cutter.reached)
+            fed = cutter.position
+        if fed == len(text):
+            break
+        cutter.feed(text[fed : fed + size])
+        fed += len(text[fed : fed + size])
+        for batch in drain(cutter, limit):
+            assert len(batch.records) == 1 or not any(isinstance(record, LongLine) for record in batch.records)
+            assert batch.row == len(found)
+            found += batch.records
+    cutter.finish()
+    found += [record for batch in drain(cutter, limit) for record in batch.records]
+    assert [record.offset for record in found] == [record.offset for record in expected]
+    for record, whole in zip(found, expected, strict=True):
+        assert record.value is not None
+        assert whole.value is not None
+        raw = text[whole.offset :].partition(b"\n")[0]
+        bom_too = 3 if whole.offset == 3 and bom else 0
+        assert isinstance(record, LongLine) == (len(raw) + bom_too > 10)
+        if isinstance(record, LongLine):
+            assert whole.value.startswith(record.value.removesuffix(b"\r"))
+            assert len(record.value) > 7
+        else:
+            assert record.value == whole.value
+    assert cutter.reached.position == len(text)
+
+
+def test_the_rest_of_a_long_line_is_skipped_as_it_comes() -> None:
+    cutter = LineCutter(P, "file", csv=False, max_line=10)
+    cutter.feed(b"{}\n" + b"x" * 11)
+    first, long = drain(cutter, 10)
+    assert [record.value for record in first.records] == [b"{}"]
+    assert long == Batch(P, [LongLine(3, None, b"x" * 11)], 14, None, 1)
+    assert cutter.reached == Start(14, 2, None, within_line=True)
+    assert not cutter.incomplete
+    for position in (114, 214):
+        cutter.feed(b"x" * 100)
+        assert drain(cutter, 10) == [Batch(P, (), position, None, 2)]
+    cutter.feed(b"x\n[]\n")
+    assert drain(cutter, 10) == [Batch(P, [Record(216, None, b"[]")], 219, None, 2)]
+    assert cutter.reached == Start(219, 3)
+
+
+@pytest.mark.parametrize("csv", [True, None])
+def test_a_header_that_is_too_long_is_none(csv: bool | None) -> None:
+    cutter = LineCutter(P, "input", csv=csv, max_line=10)
+    cutter.feed(b"\n" + b"x" * 11)
     for _ in range(2):
-        with pytest.raises(OperationError, match=r"longer than 10 bytes \(input.jsonl:byte 6\)"):
+        with pytest.raises(UserError, match=r"first line is longer than 10 bytes, which is no CSV header \(input:1\)"):
             cutter.take(10)
+
+
+def test_a_first_line_of_json_may_be_too_long() -> None:
+    cutter = LineCutter(P, "input", csv=None, max_line=10)
+    cutter.feed(b" {" + b"x" * 11 + b"\n{}\n")
+    assert [type(batch.records[0]) for batch in drain(cutter, 10)] == [LongLine, Record]
+    again = LineCutter(P, "input", csv=None, start=cutter.reached)
+    again.feed(b"1,2\n")
+    assert drain(again, 10) == [Batch(P, [Record(17, None, b"1,2")], 21, None, 2)]
 
 
 def test_a_long_line_that_is_not_too_long_is_taken() -> None:
