@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ KEPT = 1024 * 1024
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = frozenset({b"", b"\r"})
+_BARE_RETURN = re.compile(rb"\r[^\r\n]")
+_LOOKED_THROUGH = 65_536  # bytes of a first line that should show a bare carriage return, if there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class LineCutter:
     def take(self, limit: int) -> Batch | None:
         """Hand out up to `limit` records; None if no line waits but blank ones, which are passed over.
 
-        Raises `UserError` if the line that should be a CSV header is too long for one.
+        Raises `UserError` if the line that should be a CSV header is too long for one, and as `refuse_bare_returns`.
         """
         if self._at_head:
             self._take_head()
@@ -139,6 +142,22 @@ class LineCutter:
             if records:
                 return self._batch(records)
         return None
+
+    def refuse_bare_returns(self) -> None:
+        """Raise `UserError` if all there is of the text is a first line that has carriage returns within.
+
+        Whoever writes lines so would wait for ever to see one read.
+        """
+        if self._at_head:
+            self._refuse_bare_returns(self._rest)
+
+    def _refuse_bare_returns(self, line: bytes | bytearray) -> None:
+        if _BARE_RETURN.search(line, 0, _LOOKED_THROUGH):
+            raise UserError(
+                "the lines end with carriage returns alone",
+                where=self._where,
+                todo="Let them end with line feeds, as `tr '\\r' '\\n'` does",
+            )
 
     def passed(self) -> Batch:
         """A batch without records, up to where blank lines and the rest of a long one were passed over."""
@@ -185,6 +204,8 @@ class LineCutter:
         if not self._lines:
             return
         line = self._lines[self._taken].removesuffix(b"\r")
+        if self._unended and self._taken + 1 == len(self._lines):
+            self._refuse_bare_returns(line)
         if self._csv is None:
             self._csv = not line.lstrip().startswith((b"{", b"["))
         if self._csv:

@@ -51,6 +51,7 @@ class Source(ABC):
                 return self._lines.passed()
             filled = self._fill()
             if not filled:
+                self._lines.refuse_bare_returns()
                 return self._lines.passed() if self._lines.pending else None
             room -= filled
         return batch

@@ -383,6 +383,29 @@ def test_a_changed_byte_in_the_model_is_noticed(capfd: pytest.CaptureFixture[str
     assert not Path("out.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.jsonl.gz", "in.txt"])
+@pytest.mark.parametrize("follow", [False, True])
+def test_lines_that_end_with_carriage_returns_alone_are_refused(
+    name: str, follow: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = (csv_lines() if name.endswith(("csv", "txt")) else json_lines(300)).replace(b"\n", b"\r")
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    words = ["run", "--input", name, "--output", "out.jsonl", *OPTIONS]
+    assert main(words if follow else [*words, "--until-end"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"detector: error: the lines end with carriage returns alone ({name}). "
+        "Let them end with line feeds, as `tr '\\r' '\\n'` does."
+    )
+
+
+def test_windows_line_ends_are_line_ends(expected: bytes) -> None:
+    Path("in.jsonl").write_bytes(json_lines().replace(b"\n", b"\r\n"))
+    assert run() == 0
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+
+
 def test_a_file_without_the_columns_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     Path("in.csv").write_text("a,b\n1,2\n")
     assert refused(capfd, 2, source="in.csv").startswith("no column `value`; the columns are a, b (")

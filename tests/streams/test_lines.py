@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from detector.errors import UserError
@@ -54,6 +54,12 @@ def obvious(text: bytes, csv: bool) -> tuple[list[Record], bytes | None]:
     return records, header
 
 
+def only_bare_returns(text: bytes) -> bool:
+    """Whether the text is one line, with carriage returns within, which is refused."""
+    *before, last = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return set(before) <= {b"", b"\r"} and b"\r" in last.rstrip(b"\r")
+
+
 def _lines(text: bytes) -> list[bytes]:
     pieces = text.split(b"\n")
     return [piece + b"\n" for piece in pieces[:-1]] + pieces[-1:]
@@ -67,6 +73,7 @@ texts = st.lists(st.sampled_from([b"a", b"{}", b"1,2", b"\n", b"\r\n", b"\n\n", 
 @given(text=texts, bom=st.booleans(), csv=st.booleans(), sizes=st.lists(st.integers(1, 5)), limit=st.integers(1, 4))
 def test_any_pieces_give_the_same_records(text: bytes, bom: bool, csv: bool, sizes: list[int], limit: int) -> None:
     text = b"\xef\xbb\xbf" * bom + text
+    assume(not only_bare_returns(text))
     expected, header = obvious(text, csv)
     batches, cutter = cut(text, csv=csv, sizes=iter([*sizes, *[len(text)] * (len(text) + 1)]), limit=limit)
     records = [record for batch in batches for record in batch.records]
@@ -85,6 +92,7 @@ def test_any_pieces_give_the_same_records(text: bytes, bom: bool, csv: bool, siz
 
 @given(text=texts, csv=st.booleans(), limit=st.integers(1, 4))
 def test_reading_can_go_on_behind_any_batch(text: bytes, csv: bool, limit: int) -> None:
+    assume(not only_bare_returns(text))
     batches, _ = cut(text, csv=csv, sizes=iter([7] * len(text)), limit=limit)
     for number, batch in enumerate(batches):
         start = Start(batch.next_offset, batch.row + len(batch.records), batch.header)
@@ -214,6 +222,37 @@ def test_the_rest_of_a_long_line_is_skipped_as_it_comes() -> None:
     cutter.feed(b"x\n[]\n")
     assert drain(cutter, 10) == [Batch(P, [Record(216, None, b"[]")], 219, None, 2)]
     assert cutter.reached == Start(219, 3)
+
+
+@pytest.mark.parametrize("csv", [True, False, None])
+@pytest.mark.parametrize("text", [b"a,b\r1,2\r", b'\r\n{"a": 1}\r{"a": 2}', b"\xef\xbb\xbfa\rb", b"{\r" + b"x" * 100])
+def test_lines_that_end_with_carriage_returns_alone_are_refused(csv: bool | None, text: bytes) -> None:
+    told = (
+        r"the lines end with carriage returns alone \(input\)\. Let them end with line feeds, as `tr '\\r' '\\n'` does"
+    )
+    waiting = LineCutter(P, "input", csv=csv, max_line=50)
+    waiting.feed(text)
+    ended = LineCutter(P, "input", csv=csv, max_line=50)
+    ended.feed(text)
+    ended.finish()
+    with pytest.raises(UserError, match=told):
+        waiting.refuse_bare_returns() if waiting.incomplete else drain(waiting, 10)
+    for _ in range(2):
+        with pytest.raises(UserError, match=told):
+            drain(ended, 10)
+
+
+@pytest.mark.parametrize("text", [b"a\r\nb\rc", b"a\r\rb\nc", b"{}\r", b"{}\r\r", b"a\r\r\n"])
+def test_other_carriage_returns_are_part_of_their_line(text: bytes) -> None:
+    for at in range(len(text)):
+        cutter = LineCutter(P, "input", csv=False)
+        cutter.feed(text[: at + 1])
+        if b"\n" in text[: at + 1] or at + 1 == len(text):
+            drain(cutter, 10)
+            cutter.refuse_bare_returns()
+    batches, _ = cut(text)
+    values = [record.value for batch in batches for record in batch.records]
+    assert values == [line.removesuffix(b"\r") for line in text.split(b"\n") if line]
 
 
 @pytest.mark.parametrize("csv", [True, None])
