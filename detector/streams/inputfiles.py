@@ -95,7 +95,9 @@ class TailedFile(_FileSource):
 
     With `until_end` a last line without a line end is taken as it is: what is appended to it later is another line.
     A file that is replaced by another while it is read goes on if the new one has the same bytes up to here, which
-    is how editors and copying programs append.
+    is how editors and copying programs append. At each read the first bytes of the file and those just before the
+    position are compared with what was read: a file that was written anew, or cut and grown beyond the position since,
+    would lose what lies before the position.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class TailedFile(_FileSource):
         self._position = 0  # of the next byte to read
         self._end = 0  # of the file when it was opened
         self._identity = (0, 0)
+        self._head = b""  # the first bytes as they were read
+        self._tail = b""  # the last ones before the position
 
     def open(self, start: Start, fingerprint: bytes | None) -> None:
         self._position = start.position
@@ -124,7 +128,9 @@ class TailedFile(_FileSource):
         if self._file is None or not position:
             return None
         with failing_as("read the input", self._path):
-            return _fingerprint_at(self._file.fileno(), position)
+            found = _fingerprint(*_evidence(self._file.fileno(), position))
+        self._refuse_another()  # of which the fingerprint would be, and be believed by the next process
+        return found
 
     def _attach(self, position: int, fingerprint: bytes | None) -> bool:
         file = self._open_file(position)
@@ -135,7 +141,8 @@ class TailedFile(_FileSource):
                 status = os.fstat(file.fileno())
                 if status.st_size < position:
                     raise self._shorter(status.st_size, position)
-                if fingerprint is not None and _fingerprint_at(file.fileno(), position) != fingerprint:
+                head, tail = _evidence(file.fileno(), position)
+                if fingerprint is not None and _fingerprint(head, tail) != fingerprint:
                     raise self._changed(position)
         except BaseException:
             file.close()
@@ -143,6 +150,7 @@ class TailedFile(_FileSource):
         self.close()
         self._file = file
         self._identity = (status.st_dev, status.st_ino)
+        self._head, self._tail = head, tail
         return True
 
     def _fill(self) -> int:
@@ -170,24 +178,36 @@ class TailedFile(_FileSource):
 
     def _feed(self, text: bytes) -> None:
         self._position += len(text)
+        self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
+        self._tail = (self._tail + text[-_FINGERPRINT_BYTES:])[-_FINGERPRINT_BYTES:]
         self._lines.feed(text)
 
     def _next(self, length: int) -> bytes:
         assert self._file is not None  # noqa: S101
         with failing_as("read the input", self._path):
-            return os.pread(self._file.fileno(), length, self._position)
+            text = os.pread(self._file.fileno(), length, self._position)
+        self._refuse_another()  # afterwards: what comes in between is seen, too
+        return text
+
+    def _refuse_another(self) -> None:
+        """Raise unless what lies before the position is what was read."""
+        assert self._file is not None  # noqa: S101
+        size = self._size()
+        if size < self._position:
+            raise self._shorter(size, self._position)
+        with failing_as("read the input", self._path):
+            found = _evidence(self._file.fileno(), self._position)
+        if found != (self._head, self._tail):
+            raise self._changed(self._position)
 
     def _size(self) -> int:
         return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def _replaced(self) -> bool:
         """Nothing more to read: is this still the file it was? Whether another took its place and goes on."""
-        size = self._size()
-        if size < self._position:
-            raise self._shorter(size, self._position)
         if self._until_end:
             raise OperationError(
-                f"the input was cut from {self._end} to {size} bytes while it was read",
+                f"the input was cut from {self._end} to {self._size()} bytes while it was read",
                 where=self._where,
                 todo="Put the file back and start again",
             )
@@ -200,7 +220,7 @@ class TailedFile(_FileSource):
                 return False
         if (status.st_dev, status.st_ino) == self._identity:
             return False
-        return self._attach(self._position, self.fingerprint(self._position))
+        return self._attach(self._position, _fingerprint(self._head, self._tail))
 
 
 class CompressedFile(_FileSource):
@@ -286,10 +306,10 @@ class CompressedFile(_FileSource):
         return text
 
 
-def _fingerprint_at(fd: int, position: int) -> bytes:
-    """Digest of the first bytes and of the last ones before `position`."""
+def _evidence(fd: int, position: int) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and the last ones before `position`."""
     length = min(_FINGERPRINT_BYTES, position)
-    return _fingerprint(os.pread(fd, length, 0), os.pread(fd, length, position - length))
+    return os.pread(fd, length, 0), os.pread(fd, length, position - length)
 
 
 def _fingerprint(*pieces: bytes) -> bytes:

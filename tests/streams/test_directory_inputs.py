@@ -19,6 +19,7 @@ from tests.streams.files import (
     READINGS,
     Clock,
     Open,
+    alert,
     commit_all,
     read_all,
     records,
@@ -242,6 +243,73 @@ def test_another_file_under_the_name_is_seen_between_runs(
     source.write_bytes(changed)
     with pytest.raises(OperationError, match=r"content differs before that byte.*--fresh"):
         opened()
+
+
+def rewritten(source: Path, text: bytes) -> None:
+    """The same file, with other content."""
+    with open(source, "r+b") as file:
+        file.truncate(0)
+        file.write(text)
+
+
+def lines_of(values: list[bytes]) -> bytes:
+    return b"".join(value + b"\n" for value in values)
+
+
+OTHERS = {
+    "grown beyond the position": lines_of(numbered(5000, 3000)),
+    "of the same size": lines_of(numbered(1000, 10)).replace(b"1", b"2"),
+    "the same but for the beginning": b"[]" + lines_of(numbered(1000, 2000))[2:],
+    "the same but for what was read last": lines_of([*numbered(1000, 999), b'{"n": 1998}', *numbered(2000, 10)]),
+    "sparse up to where its writer was": bytes(12_000) + lines_of(numbered(5000, 10)),
+}
+
+
+@pytest.mark.parametrize("until_end", [False, True])
+@pytest.mark.parametrize("unread", [0, 5], ids=["all was read", "some was not"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_file_that_was_written_anew_between_two_looks_is_seen(
+    source: Path, opened: Open, other: str, unread: int, until_end: bool
+) -> None:
+    if other == "of the same size":
+        source.write_bytes(lines_of(numbered(1000, 10)))
+        chunk = source.stat().st_size - 10 * unread
+    else:
+        source.write_bytes(lines_of(numbered(1000, 1000 + unread)))
+        chunk = 12_000
+    streams = opened(max_bytes=chunk, until_end=until_end)
+    assert len(values([event for event in streams.poll(0.0) if isinstance(event, Batch)])) > 4
+    rewritten(source, OTHERS[other])
+    if until_end and not unread:
+        assert read_all(streams) == []  # all that was there was read
+    else:
+        with pytest.raises(OperationError, match=r"content differs before that byte|was cut or replaced"):
+            read_all(streams)
+
+
+def test_what_is_written_anew_between_a_read_and_its_commit_is_not_taken_for_what_was_read(
+    tmp_path: Path, source: Path, opened: Open
+) -> None:
+    streams = opened(max_records=4)
+    first = [event for event in streams.poll(0.0) if isinstance(event, Batch)]
+    commit_all(streams, first, b"state")
+    second = [event for event in streams.poll(0.0) if isinstance(event, Batch)]
+    before = source.read_bytes()
+    rewritten(source, lines_of(numbered(5000, 20)))
+    streams.write(alert(b"1"))
+    with pytest.raises(OperationError, match="content differs before that byte"):
+        commit_all(streams, second, b"new state")
+    streams.close()
+    with pytest.raises(OperationError, match="content differs before that byte"):
+        opened()
+    # What was before it, put back before it, is a remedy that loses nothing.
+    rewritten(source, before + lines_of(numbered(5000, 20)))
+    streams = opened()
+    assert streams.poll(0.0)[0] == Assigned(READINGS, first[0].next_offset, b"state")
+    streams.close()
+    streams = opened()
+    assert values(read_all(streams)) == numbered(0, 10)[4:] + numbered(5000, 20)
+    assert (tmp_path / "anomaly-alerts.jsonl").read_bytes() == b""
 
 
 def test_another_input_needs_another_output(tmp_path: Path, source: Path, opened: Open) -> None:
