@@ -10,7 +10,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import BinaryIO
 
-from detector.errors import OperationError
+from detector.errors import UserError
 from detector.streams.base import Partition
 from detector.streams.files import failing_as, failure, size_of_regular
 from detector.streams.gzipped import GzipText
@@ -18,6 +18,7 @@ from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sources import CHUNK, Source
 
 _FINGERPRINT_BYTES = 4096
+_PUT_BACK = "Put the file back, with what is new behind what was read, or start over with --fresh"
 
 _log = logging.getLogger(__name__)
 
@@ -75,18 +76,18 @@ class _FileSource(Source):
         except OSError as error:
             raise failure("read the input", self._path, error) from error
 
-    def _shorter(self, size: int, position: int) -> OperationError:
-        return OperationError(
+    def _shorter(self, size: int, position: int) -> UserError:
+        return UserError(
             f"the input has {size} bytes and was already read up to byte {position}: it was cut or replaced",
             where=self._where,
-            todo="Put the file back, or start over with --fresh",
+            todo=_PUT_BACK,
         )
 
-    def _changed(self, position: int) -> OperationError:
-        return OperationError(
+    def _changed(self, position: int) -> UserError:
+        return UserError(
             f"the input is not the file that was read up to byte {position}: its content differs before that byte",
             where=self._where,
-            todo="Put the file back, or start over with --fresh",
+            todo=_PUT_BACK,
         )
 
 
@@ -206,7 +207,7 @@ class TailedFile(_FileSource):
     def _replaced(self) -> bool:
         """Nothing more to read: is this still the file it was? Whether another took its place and goes on."""
         if self._until_end:
-            raise OperationError(
+            raise UserError(
                 f"the input was cut from {self._end} to {self._size()} bytes while it was read",
                 where=self._where,
                 todo="Put the file back and start again",
@@ -293,7 +294,7 @@ class CompressedFile(_FileSource):
         try:
             text = self._text.read(length)
         except (EOFError, zlib.error) as error:
-            raise OperationError(
+            raise UserError(
                 f"the compressed input is damaged or incomplete: {error}",
                 where=self._where,
                 todo="Copy or compress it again",

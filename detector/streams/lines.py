@@ -154,7 +154,7 @@ class LineCutter:
     def _refuse_bare_returns(self, line: bytes | bytearray) -> None:
         if _BARE_RETURN.search(line, 0, _LOOKED_THROUGH):
             raise UserError(
-                "the lines end with carriage returns alone",
+                "the lines of the input end with carriage returns alone",
                 where=self._where,
                 todo="Let them end with line feeds, as `tr '\\r' '\\n'` does",
             )

@@ -36,8 +36,8 @@ class Source(ABC):
     def open(self, start: Start, fingerprint: bytes | None) -> None:
         """Begin to read at `start`. `fingerprint` is what `fingerprint` gave for that position, None if unknown.
 
-        A file that does not exist yet is waited for. Raises `OperationError` if the text is shorter than the
-        position or is another one, `UserError` if it may not be read.
+        A file that does not exist yet is waited for. Raises `UserError` if the text is shorter than the position, is
+        another one, or may not be read.
         """
 
     def read(self, limit: int) -> Batch | None:

@@ -393,7 +393,7 @@ def test_lines_that_end_with_carriage_returns_alone_are_refused(
     words = ["run", "--input", name, "--output", "out.jsonl", *OPTIONS]
     assert main(words if follow else [*words, "--until-end"]) == 2
     assert capfd.readouterr().err.splitlines()[-1] == (
-        f"detector: error: the lines end with carriage returns alone ({name}). "
+        f"detector: error: the lines of the input end with carriage returns alone ({name}). "
         "Let them end with line feeds, as `tr '\\r' '\\n'` does."
     )
 
@@ -456,9 +456,9 @@ def test_an_input_that_shrank_is_told(expected: bytes, capfd: pytest.CaptureFixt
     assert run() == 0
     Path("in.jsonl").write_bytes(json_lines(10))
     capfd.readouterr()
-    told = refused(capfd, 1)
+    told = refused(capfd, 2)
     assert told.startswith(f"the input has {len(json_lines(10))} bytes and was already read up to byte ")
-    assert "(in.jsonl). Put the file back, or start over with --fresh." in told
+    assert "(in.jsonl). Put the file back, with what is new behind what was read, or start over with --fresh." in told
     Path("in.jsonl").write_bytes(json_lines())
     assert run() == 0
     assert Path("out.jsonl").read_bytes() == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import OperationError, UserError
+from detector.errors import UserError
 from detector.streams.base import Assigned, Batch, LongLine, Partition, Record
 from detector.streams.checkpoint import CheckpointFile
 from tests.streams.contract import numbered
@@ -203,10 +203,10 @@ def test_an_input_that_shrank_between_runs_is_named_with_both_numbers(source: Pa
     streams.close()
     size = source.stat().st_size
     os.truncate(source, 9)
-    with pytest.raises(OperationError, match=rf"has 9 bytes and was already read up to byte {size}.*{source.name}"):
+    with pytest.raises(UserError, match=rf"has 9 bytes and was already read up to byte {size}.*{source.name}"):
         opened()
     source.unlink()
-    with pytest.raises(OperationError, match="has 0 bytes"):
+    with pytest.raises(UserError, match="has 0 bytes"):
         opened()
 
 
@@ -215,7 +215,7 @@ def test_an_input_that_shrinks_while_it_is_read_is_named(source: Path, opened: O
     streams = opened(max_bytes=30, until_end=until_end)
     streams.poll(0.0)
     os.truncate(source, 5)
-    with pytest.raises(OperationError, match=r"has 5 bytes.*already read up to byte 30"):
+    with pytest.raises(UserError, match=r"has 5 bytes.*already read up to byte 30"):
         read_all(streams)
 
 
@@ -223,7 +223,7 @@ def test_an_input_cut_where_it_was_read_to_does_not_reach_its_end(source: Path, 
     streams = opened(max_bytes=30, until_end=True)
     streams.poll(0.0)
     os.truncate(source, 30)
-    with pytest.raises(OperationError, match=r"was cut from 90 to 30 bytes while it was read"):
+    with pytest.raises(UserError, match=r"was cut from 90 to 30 bytes while it was read"):
         read_all(streams)
 
 
@@ -241,7 +241,7 @@ def test_another_file_under_the_name_is_seen_between_runs(
     changed = bytearray(source.read_bytes())
     changed[where + 6] ^= 1
     source.write_bytes(changed)
-    with pytest.raises(OperationError, match=r"content differs before that byte.*--fresh"):
+    with pytest.raises(UserError, match=r"content differs before that byte.*--fresh"):
         opened()
 
 
@@ -283,7 +283,7 @@ def test_a_file_that_was_written_anew_between_two_looks_is_seen(
     if until_end and not unread:
         assert read_all(streams) == []  # all that was there was read
     else:
-        with pytest.raises(OperationError, match=r"content differs before that byte|was cut or replaced"):
+        with pytest.raises(UserError, match=r"content differs before that byte|was cut or replaced"):
             read_all(streams)
 
 
@@ -297,10 +297,10 @@ def test_what_is_written_anew_between_a_read_and_its_commit_is_not_taken_for_wha
     before = source.read_bytes()
     rewritten(source, lines_of(numbered(5000, 20)))
     streams.write(alert(b"1"))
-    with pytest.raises(OperationError, match="content differs before that byte"):
+    with pytest.raises(UserError, match="content differs before that byte"):
         commit_all(streams, second, b"new state")
     streams.close()
-    with pytest.raises(OperationError, match="content differs before that byte"):
+    with pytest.raises(UserError, match="content differs before that byte"):
         opened()
     # What was before it, put back before it, is a remedy that loses nothing.
     rewritten(source, before + lines_of(numbered(5000, 20)))
@@ -310,6 +310,31 @@ def test_what_is_written_anew_between_a_read_and_its_commit_is_not_taken_for_wha
     streams = opened()
     assert values(read_all(streams)) == numbered(0, 10)[4:] + numbered(5000, 20)
     assert (tmp_path / "anomaly-alerts.jsonl").read_bytes() == b""
+
+
+def test_a_rotated_file_is_read_to_its_end_before_the_new_one_is_refused(
+    tmp_path: Path, source: Path, opened: Open
+) -> None:
+    streams = opened(max_bytes=30)
+    first = [event for event in streams.poll(0.0) if isinstance(event, Batch)]
+    old = source.rename(tmp_path / "old")
+    source.write_bytes(lines_of(numbered(10, 5)))
+    with open(old, "ab") as file:
+        file.write(lines_of([b"[]"]))
+    found = values(first)
+
+    def go_on() -> None:
+        while True:
+            batches = [event for event in streams.poll(0.0) if isinstance(event, Batch)]
+            commit_all(streams, batches)
+            found.extend(values(batches))
+
+    with pytest.raises(UserError, match=r"cut or replaced.*what is new behind what was read"):
+        go_on()
+    streams.close()
+    assert found == [*numbered(0, 10), b"[]"]
+    source.write_bytes(old.read_bytes() + source.read_bytes())
+    assert values(read_all(opened())) == numbered(10, 5)
 
 
 def test_another_input_needs_another_output(tmp_path: Path, source: Path, opened: Open) -> None:
@@ -342,7 +367,7 @@ def test_a_file_replaced_by_another_is_named(
     source.unlink()
     if content is not None:
         source.write_bytes(content)
-    with pytest.raises(OperationError, match=message):
+    with pytest.raises(UserError, match=message):
         streams.poll(0.0)
 
 
@@ -399,7 +424,7 @@ def test_another_compressed_file_is_named(tmp_path: Path, opened: Open, text: by
     path.unlink()
     if text is not None:
         path.write_bytes(gzip.compress(text))
-    with pytest.raises(OperationError, match=rf"{message}.*pump\.jsonl\.gz.*--fresh"):
+    with pytest.raises(UserError, match=rf"{message}.*pump\.jsonl\.gz.*--fresh"):
         opened(path)
 
 

@@ -227,9 +227,7 @@ def test_the_rest_of_a_long_line_is_skipped_as_it_comes() -> None:
 @pytest.mark.parametrize("csv", [True, False, None])
 @pytest.mark.parametrize("text", [b"a,b\r1,2\r", b'\r\n{"a": 1}\r{"a": 2}', b"\xef\xbb\xbfa\rb", b"{\r" + b"x" * 100])
 def test_lines_that_end_with_carriage_returns_alone_are_refused(csv: bool | None, text: bytes) -> None:
-    told = (
-        r"the lines end with carriage returns alone \(input\)\. Let them end with line feeds, as `tr '\\r' '\\n'` does"
-    )
+    told = r"the lines of the input end with carriage returns alone \(input\)\. Let them end with line feeds, as `tr "
     waiting = LineCutter(P, "input", csv=csv, max_line=50)
     waiting.feed(text)
     ended = LineCutter(P, "input", csv=csv, max_line=50)

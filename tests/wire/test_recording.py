@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import OperationError, UserError
+from detector.errors import UserError
 from detector.streams.base import Partition
 from detector.wire.recording import read_recording
 
@@ -54,10 +54,10 @@ def test_a_missing_file_is_said_at_once(tmp_path: Path) -> None:
 def test_a_damaged_compressed_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv.gz"
     path.write_bytes(gzip.compress(b"t,v\n" + b"1,2\n" * 1000)[:-12])
-    with pytest.raises(OperationError, match=r"damaged or incomplete.*x\.csv\.gz"):
+    with pytest.raises(UserError, match=r"damaged or incomplete.*x\.csv\.gz"):
         list(read_recording(path, "s"))
     path.write_bytes(b"this is no gzip file")
-    with pytest.raises(OperationError, match="damaged or incomplete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         list(read_recording(path, "s"))
 
 
