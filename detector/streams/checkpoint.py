@@ -38,10 +38,14 @@ class PartitionCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Positions and states of the inputs, and the bytes of each output (by stream) that are final."""
+    """Positions and states of the inputs, and the bytes of each output (by stream) that are final.
+
+    `endings` are digests of the last of those bytes, which tell the file they were written to from another.
+    """
 
     partitions: Mapping[Partition, PartitionCheckpoint] = field(default_factory=dict)
     outputs: Mapping[str, int] = field(default_factory=dict)
+    endings: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -56,9 +60,10 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     within_line: bool = False
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
+class _Table(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     partitions: list[_Row]
     outputs: dict[str, int]
+    endings: dict[str, bytes] = {}
 
 
 class _DamagedError(Exception):
@@ -141,7 +146,7 @@ class CheckpointFile:
             )
             for row, state in zip(table.partitions, states, strict=True)
         }
-        return Checkpoint(partitions, table.outputs)
+        return Checkpoint(partitions, table.outputs, table.endings)
 
 
 def _write(fd: int, checkpoint: Checkpoint) -> None:
@@ -165,7 +170,7 @@ def _write(fd: int, checkpoint: Checkpoint) -> None:
         )
         for partition, entry in checkpoint.partitions.items()
     ]
-    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs)))
+    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs), dict(checkpoint.endings)))
     put(_NAME + _VERSION + b"\n" + _LENGTH.pack(len(table)) + table)
     for entry in checkpoint.partitions.values():
         if entry.state is not None:

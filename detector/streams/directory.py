@@ -138,6 +138,7 @@ class DirectoryStreams:
         for partition, position in positions.items():
             self._changed |= entries[partition].settle(position)
         self.write(deferred())
+        moved = [sink.reopen() for sink in self._sinks.values()]
         for sink in self._sinks.values():
             self._changed |= sink.flush()
         if self._store is None:
@@ -145,7 +146,8 @@ class DirectoryStreams:
                 self._sync()
             return False
         began = self._clock()
-        if not final and (not self._changed or began < self._due):
+        # Where an output goes on in another place the checkpoint has to know it before anything else happens.
+        if not final and not any(moved) and (not self._changed or began < self._due):
             return False
         self._sync()
         self._store.save(self._checkpoint(snapshot))
@@ -198,7 +200,7 @@ class DirectoryStreams:
         self._store = CheckpointFile(self.state_dir)
         checkpoint = (None if self._fresh else self._store.load()) or Checkpoint()
         for stream, sink in files.items():
-            sink.check(0 if self._fresh else checkpoint.outputs.get(stream))
+            sink.check(0 if self._fresh else checkpoint.outputs.get(stream), checkpoint.endings.get(stream))
         if self._fresh or not files.keys() <= checkpoint.outputs.keys():
             # Outputs are named in a checkpoint before anything is written to them, and (with `fresh`) before they
             # are emptied: a crash leaves none that no checkpoint knows.
@@ -221,8 +223,12 @@ class DirectoryStreams:
             self._close.callback(source.close)
             source.open(known.start, known.fingerprint)
             self._inputs.append(_Input(source, known.start, known.state))
-        unused = {stream: length for stream, length in checkpoint.outputs.items() if stream not in self.outputs}
-        self._unused = Checkpoint(partitions, unused)
+        unused = checkpoint.outputs.keys() - self.outputs.keys()
+        self._unused = Checkpoint(
+            partitions,
+            {stream: checkpoint.outputs[stream] for stream in unused},
+            {stream: ending for stream, ending in checkpoint.endings.items() if stream in unused},
+        )
 
     def _open_outputs(self, checkpoint: Checkpoint) -> None:
         for stream, place in self.outputs.items():
@@ -280,11 +286,13 @@ class DirectoryStreams:
                 entry.source.fingerprint(entry.start.position),
                 snapshot(entry.partition) if entry.touched else entry.state,
             )
-        outputs = dict(self._unused.outputs)
+        outputs, endings = dict(self._unused.outputs), dict(self._unused.endings)
         for stream, sink in self._sinks.items():
             if sink.length is not None:
                 outputs[stream] = sink.length
-        return Checkpoint(partitions, outputs)
+            if sink.ending is not None:
+                endings[stream] = sink.ending
+        return Checkpoint(partitions, outputs, endings)
 
 
 class _Input:

@@ -20,6 +20,7 @@ SAMPLE = Checkpoint(
         Partition("d", 0): PartitionCheckpoint("d.jsonl", Start(9, 1, within_line=True), b"g", b""),
     },
     {"alerts": 123, "letters": 0},
+    {"alerts": b"e" * 32},
 )
 
 
