@@ -18,7 +18,7 @@ import msgspec
 
 from detector.errors import UserError
 from detector.streams.base import Partition
-from detector.streams.files import failing_as, sync_directory, write_all
+from detector.streams.files import failing_as, open_anew, refuse_link, size_of_regular, sync_directory, write_all
 from detector.streams.lines import Start
 
 _NAME: Final = b"detector checkpoint "
@@ -79,18 +79,16 @@ class CheckpointFile:
 
     def load(self) -> Checkpoint | None:
         """Read it; None if there is none. Raises `UserError` if it is damaged or of another version."""
-        with failing_as("read the checkpoint", self.path):
+        refuse_link(self.path)
+        if size_of_regular(self.path) is None:
+            return None
+        with failing_as("read the checkpoint", self.path), open(self.path, "rb") as file:
             try:
-                file = open(self.path, "rb")  # noqa: SIM115 - closed by the next line
-            except FileNotFoundError:
-                return None
-            with file:
-                try:
-                    return self._read(file, os.fstat(file.fileno()).st_size)
-                except (_DamagedError, ValueError, struct.error) as error:
-                    raise UserError(
-                        "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
-                    ) from error
+                return self._read(file, os.fstat(file.fileno()).st_size)
+            except (_DamagedError, ValueError, struct.error) as error:
+                raise UserError(
+                    "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
+                ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace it, durably: after a crash at any moment there is the old one or the new one.
@@ -100,7 +98,7 @@ class CheckpointFile:
         temporary = self.path.with_name("checkpoint.tmp")
         with failing_as("write the checkpoint", self.path):
             try:
-                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                fd = open_anew(temporary)
                 try:
                     _write(fd, checkpoint)
                     os.fsync(fd)

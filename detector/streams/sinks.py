@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detector.errors import OperationError, UserError
-from detector.streams.files import failing_as, failure, make_directory, size_of_regular, sync_directory, write_all
+from detector.streams.files import (
+    failing_as,
+    failure,
+    make_directory,
+    refuse_link,
+    size_of_regular,
+    sync_directory,
+    write_all,
+)
 
 _TAIL_BYTES = 4096
 _PUT_BACK = "Put the file back, or start over with --fresh"
@@ -101,6 +109,7 @@ class FileSink(Sink):
         return hashlib.sha256(self._tail).digest() if self._length else None
 
     def check(self, length: int | None, ending: bytes | None = None) -> None:
+        refuse_link(self._path)
         size = size_of_regular(self._path) or 0
         if length is None and size:
             raise UserError(
@@ -127,7 +136,8 @@ class FileSink(Sink):
     def open(self, length: int) -> None:
         make_directory(self._path.parent)
         with failing_as("write the output", self._path):
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o644)
             if os.fstat(self._fd).st_size > length:
                 os.ftruncate(self._fd, length)
             os.fsync(self._fd)
@@ -140,7 +150,7 @@ class FileSink(Sink):
         with failing_as("look at the output", self._path):
             ours = os.fstat(self._fd)
             try:
-                there = os.stat(self._path)
+                there = os.lstat(self._path)
             except FileNotFoundError:
                 there = None
         if there is None or not os.path.samestat(there, ours):
@@ -153,6 +163,7 @@ class FileSink(Sink):
 
     def _begin_anew(self) -> None:
         """Another file, or none, has the name: what was written stays where it is, and the rest goes to a new one."""
+        refuse_link(self._path)
         if size_of_regular(self._path):
             raise UserError(
                 "the output was replaced by a file with something in it while it was written to",
