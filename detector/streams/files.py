@@ -36,6 +36,11 @@ def failing_as(doing: str, path: Path) -> Iterator[None]:
         raise failure(doing, path, error) from error
 
 
+def legible(name: str) -> str:
+    """The name of a file as text that can be stored: bytes of it that are no UTF-8 are written as `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write everything, however often the system takes only a part. Raises `OSError`."""
     view = memoryview(data)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from detector.errors import UserError
 from detector.streams.base import Partition
-from detector.streams.files import failing_as, failure, size_of_regular
+from detector.streams.files import failing_as, failure, legible, size_of_regular
 from detector.streams.gzipped import GzipText
 from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sources import CHUNK, Source
@@ -45,7 +45,7 @@ def source_for(
 
 class _FileSource(Source):
     def __init__(self, partition: Partition, path: Path, chunk: int, max_line: int) -> None:
-        super().__init__(partition, str(path), path.name, is_csv(path), chunk, max_line)
+        super().__init__(partition, str(path), legible(path.name), is_csv(path), chunk, max_line)
         self._path = path
         self._file: BinaryIO | None = None
         self._absent = False  # at `open`

@@ -106,6 +106,40 @@ def test_rows_without_timestamps_are_an_interval_apart() -> None:
     assert alerts()[0]["detected_at"].startswith("2000-01-01T00:0")
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_files_may_have_names_that_are_no_utf_8(expected: bytes, form: str) -> None:
+    names = [os.fsdecode(name) for name in (b"p\xfcmp.csv", b"d\xefr", b"al\xe4rm.jsonl")]
+    source, directory, output = names
+    Path(directory).mkdir()
+    Path(source).write_bytes(csv_lines() + b"nonsense\n")
+    Path("in.jsonl").rename(f"{directory}/sensor-readings.jsonl")
+
+    def told(*words: str) -> list[bytes]:
+        done = subprocess.run(
+            [sys.executable, "-m", "detector", "run", "--until-end", *OPTIONS, "--log-format", form, *words],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode in (0, 2), done.stderr
+        assert b"internal error" not in done.stderr
+        assert b"Traceback" not in done.stderr
+        return done.stderr.splitlines()
+
+    for _ in range(2):
+        told("--input", source, "--output", output)
+    assert {alert["sensor_id"] for alert in alerts(output)} == set()
+    (letter,) = dead_letters(f"{output}.state")
+    assert letter["message"].startswith("row 802: ")
+    told("--input", source, "--output", "-")
+    told("--input", directory, "--output", directory)
+    assert Path(directory, "anomaly-alerts.jsonl").read_bytes() == expected
+    lines = told("--input", f"{directory}/sensor-readings.jsonl", "--output", output)
+    assert lines[-1].startswith(b"detector: error: the checkpoint is that of the input p\\xfcmp.csv (d\\udcefr/")
+    assert told("--input", "\udcfc", "--output", output)[-1] == (
+        b"detector: error: the input does not exist (\\udcfc). Name an existing file or directory."
+    )
+
+
 def test_a_directory_of_streams_and_the_configured_one(expected: bytes) -> None:
     Path("plant").mkdir()
     Path("in.jsonl").rename("plant/sensor-readings.jsonl")
