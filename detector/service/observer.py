@@ -95,7 +95,7 @@ class Observer:
             metrics.inputs[kind][outcome].inc(count)
             self.inputs[kind] += count
         for reason, count in output.rejected.items():
-            metrics.rejected(reason, count)
+            metrics.rejects[reason].inc(count)
         if output.rejected:
             records, reasons = len(output.refused), output.rejected
             if kind == "frames":
