@@ -100,7 +100,7 @@ class Observer:
             metrics.inputs[kind][outcome].inc(count)
             self.inputs[kind] += count
         for reason, count in output.rejected.items():
-            metrics.rejected(reason, count)
+            metrics.rejects[reason].inc(count)
         if output.rejected.get("too_many_sensors") and kind not in self._full:
             self._full.add(kind)
             event(

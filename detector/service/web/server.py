@@ -51,6 +51,7 @@ TELL_SECONDS: Final = 10.0
 """How often the log says that connections are turned away, at most."""
 
 _NO_WAIT: Final = socket.MSG_DONTWAIT
+_OPENMETRICS: Final = "application/openmetrics-text"
 _END: Final = re.compile(rb"\r?\n\r?\n")
 _TOO_SLOW: Final = json_response(408, {"error": "the request did not come in time"})
 _TOO_LONG: Final = json_response(431, {"error": f"a request may have {HEAD_BYTES} bytes"})
@@ -63,13 +64,10 @@ def standard_routes(
     registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time.monotonic
 ) -> dict[str, Route]:
     """Return the routes every daemon has. A scrape takes no lock of the main loop."""
-    made: dict[str, Callable[[], Response]] = {}
+    texts = [_exposition(registry, accept, clock) for accept in ("", _OPENMETRICS)]
 
     def metrics(accept: str) -> Response:
-        encode, content_type = choose_encoder(accept)
-        if content_type not in made:
-            made[content_type] = kept(lambda: Response(200, content_type, encode(registry)), clock)
-        return made[content_type]()
+        return texts[takes_openmetrics(accept)]()
 
     def healthz(accept: str) -> Response:
         live = health.live
@@ -82,6 +80,24 @@ def standard_routes(
         return json_response(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
     return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+
+
+def _exposition(registry: CollectorRegistry, accept: str, clock: Callable[[], float]) -> Callable[[], Response]:
+    encode, content_type = choose_encoder(accept)
+    return kept(lambda: Response(200, content_type, encode(registry)), clock)
+
+
+def takes_openmetrics(accept: str) -> bool:
+    """Whether an `Accept` header, however it is made, names the version of OpenMetrics that is written here.
+
+    The client library fails on other versions, and repeats in its answer what it was sent.
+    """
+    for one in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in one.split(";"))
+        versions = [part for part in parameters if part.startswith("version")]
+        if kind == _OPENMETRICS and all(re.fullmatch(r'version\s*=\s*"?1\.0\.0"?', part) for part in versions):
+            return True
+    return False
 
 
 class HttpServer:

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.client import HTTPConnection
 
 import pytest
@@ -15,9 +16,9 @@ from prometheus_client import CollectorRegistry, Counter
 from detector.errors import OperationError, UserError
 from detector.service import logs
 from detector.service.health import WAITING, Health
-from detector.service.web.answers import FRESH_SECONDS, Response
+from detector.service.web.answers import FRESH_SECONDS, HEADERS, Response
 from detector.service.web.server import HttpServer, standard_routes
-from tests.service.web.serving import Clock, request, serving
+from tests.service.web.serving import Clock, client, everything, request, serving
 
 
 @pytest.fixture
@@ -189,3 +190,60 @@ def test_ipv6() -> None:
     with socket.create_connection(("::1", server.port), timeout=10):
         pass
     server.stop()
+
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/openmetrics-text; version=x", PLAIN),
+        ("application/openmetrics-text; version=2.0.0", PLAIN),
+        ("text/plain; version=x; q=abc", PLAIN),
+        ("\xe9\xff", PLAIN),
+        ("a" * 20_000, PLAIN),
+        ("application/openmetrics-text", OPENMETRICS),
+        ('text/plain;version=x, Application/OpenMetrics-Text; Version="1.0.0"; q=abc', OPENMETRICS),
+        # What Prometheus sends.
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+            "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;q=0.3,*/*;q=0.1",
+            OPENMETRICS,
+        ),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_whatever_a_client_accepts_there_are_metrics(health: Health, accept: str, kind: str) -> None:
+    sent = b"GET /metrics HTTP/1.1\r\nAccept: %s\r\n\r\n" % accept.encode("latin-1")
+    with serving(standard_routes(CollectorRegistry(), health)) as server, closing(client(server, sent)) as one:
+        answered = everything(one)
+    assert answered.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert f"\r\nContent-Type: {kind}\r\n".encode() in answered
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"200"),
+        (b"HEAD / HTTP/1.1\r\n\r\n", b"404"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /nowhere HTTP/1.1\r\n\r\n", b"404"),
+        (b"PUT /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /broken HTTP/1.1\r\n\r\n", b"500"),
+        (b"GET / HTTP/1.1\r\nCookie: " + b"x" * 40_000, b"431"),
+    ],
+    ids=lambda value: value[:20].decode(),
+)
+def test_every_answer_has_the_same_headers_errors_too(health: Health, sent: bytes, status: bytes) -> None:
+    def broken(accept: str) -> Response:
+        raise ZeroDivisionError
+
+    routes = standard_routes(CollectorRegistry(), health) | {"/broken": broken}
+    with serving(routes) as server, closing(client(server, sent)) as one:
+        answered = everything(one)
+    assert answered.startswith(b"HTTP/1.0 " + status)
+    for name, value in HEADERS:
+        assert f"\r\n{name}: {value}\r\n".encode() in answered
