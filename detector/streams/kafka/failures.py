@@ -6,6 +6,7 @@ transaction whose outcome is in doubt is given up, and the partitions are restor
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -72,10 +73,20 @@ RULES: Final = (
         "Raise max.message.bytes of the output and state topics to 1 MiB",
     ),
     Rule(
+        (errors.InvalidTransactionTimeoutError,), Reaction.EXIT_2, Reaction.EXIT_2,
+        "the broker does not allow transactions to take so long",
+        "Lower streams.kafka.transaction_timeout, or raise transaction.max.timeout.ms of the brokers",
+    ),
+    Rule(
+        (errors.InvalidSessionTimeoutError,), Reaction.EXIT_2, Reaction.EXIT_2,
+        "the broker does not allow a session timeout like this",
+        "Set streams.kafka.session_timeout between group.min.session.timeout.ms and group.max.session.timeout.ms of "
+        "the brokers",
+    ),
+    Rule(
         (
-            errors.InvalidTransactionTimeoutError, errors.InvalidSessionTimeoutError, errors.InvalidGroupIdError,
-            errors.InconsistentGroupProtocolError, errors.UnsupportedVersionError, errors.KafkaConfigurationError,
-            errors.InvalidTopicError, errors.SecurityDisabledError,
+            errors.InvalidGroupIdError, errors.InconsistentGroupProtocolError, errors.UnsupportedVersionError,
+            errors.KafkaConfigurationError, errors.InvalidTopicError, errors.SecurityDisabledError,
         ),
         Reaction.EXIT_2, Reaction.EXIT_2,
         "broker and configuration do not agree",
@@ -129,9 +140,19 @@ RULES: Final = (
 )  # fmt: skip
 
 
+_CODE: Final = re.compile(r"\[Error (\d+)\]")
+
+
 def rule_for(error: BaseException) -> Rule:
     """The row of an error."""
-    return next((rule for rule in RULES if isinstance(error, rule.errors)), RULES[-1])
+    kind = _kind_of(error)
+    return next((rule for rule in RULES if issubclass(kind, rule.errors)), RULES[-1])
+
+
+def _kind_of(error: BaseException) -> type[BaseException]:
+    """The class of an error; where the client only quotes what the broker answered, the class of that answer."""
+    quoted = _CODE.findall(str(error)) if type(error) is errors.KafkaError else []
+    return errors.for_code(int(quoted[-1])) if quoted else type(error)
 
 
 def as_failure(error: BaseException, doing: str) -> DetectorError:
