@@ -155,12 +155,21 @@ def _kind_of(error: BaseException) -> type[BaseException]:
     return errors.for_code(int(quoted[-1])) if quoted else type(error)
 
 
+def is_fenced(error: BaseException) -> bool:
+    """Whether another process took over this one's name."""
+    return rule_for(error).errors is FENCED
+
+
+def told(error: BaseException) -> str:
+    """What an error means, with the client's words."""
+    return f"{rule_for(error).meaning} [{type(error).__name__}: {_short(error)}]"
+
+
 def as_failure(error: BaseException, doing: str) -> DetectorError:
     """The error that ends the process; `doing` names what was tried ("read from sensor-readings")."""
     rule = rule_for(error)
     kind = UserError if Reaction.EXIT_2 in (rule.reading, rule.writing) else OperationError
-    what = f"cannot {doing}: {rule.meaning} [{type(error).__name__}: {_short(error)}]"
-    return kind(what, where="streams.kafka", todo=rule.todo)
+    return kind(f"cannot {doing}: {told(error)}", where="streams.kafka", todo=rule.todo)
 
 
 def _short(error: BaseException) -> str:

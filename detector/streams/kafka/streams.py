@@ -31,7 +31,7 @@ from detector.streams.base import (
 )
 from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
-from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
+from detector.streams.kafka.failures import CORRUPT, Reaction, as_failure, is_fenced, rule_for, told
 from detector.streams.kafka.held import Held
 from detector.streams.kafka.membership import Change, at_work, broker_away, hold
 from detector.streams.kafka.outage import Outage
@@ -192,9 +192,10 @@ class KafkaStreams:
         except DetectorError:
             raise
         except Exception as error:
-            if rule_for(error).reading is not Reaction.RETRY and not isinstance(error, FENCED):
+            away = rule_for(error).reading is Reaction.RETRY
+            if not away and not is_fenced(error):
                 raise as_failure(error, "connect") from error
-            self._outage.attempt_failed(f"cannot reach the broker: {error}")
+            self._outage.attempt_failed(f"cannot reach the broker: {error}" if away else told(error), away=away)
             return
         self._restorer = Restorer(self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to)
         for tp in self._held:
@@ -448,7 +449,7 @@ class KafkaStreams:
     def _recover(self, error: BaseException) -> None:
         """The one way out of trouble: a new producer, and every partition from what was committed."""
         self._judge(error)
-        _log.warning("starting over from the last commit: %s: %s", type(error).__name__, error)
+        _log.warning("starting over from the last commit: %s", told(error))
         self._link.transactions.close()
         self._staged, self._written = [], []
         self._records = 0
@@ -462,12 +463,12 @@ class KafkaStreams:
             hold(consumer, owned)
             self._held = {tp: Held(tp, self._clock()) for tp in owned}
         self._outage.next_attempt = self._clock()
-        self._outage.begin(str(error) or type(error).__name__)
+        self._outage.begin(told(error), away=rule_for(error).reading is Reaction.RETRY)
 
     def _judge(self, error: BaseException) -> None:
         """Raise what ends the process."""
         rule = rule_for(error)
         if rule.writing in (Reaction.EXIT_1, Reaction.EXIT_2):
             raise as_failure(error, f"write to {', '.join(self._outputs)}") from error
-        if isinstance(error, FENCED):
+        if is_fenced(error):
             self._link.fenced(error)
