@@ -297,7 +297,7 @@ class _Input:
         self.unsettled: deque[Batch] = deque()
 
     def settle(self, position: int) -> bool:
-        """Everything before `position` was dealt with; whether that is notifies.
+        """Everything before `position` was dealt with; whether that moves the position on.
 
         `position` is the `next_offset` of a batch or the offset of one of its records, and never goes back.
         """

@@ -1,0 +1,39 @@
+"""What is published of frozen inputs by frozen models is what an earlier release published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden.cases import ALERTS, CASES, LETTERS, MACHINES, PLANT, Case, parsed, run
+from tests.golden.compare import expect_alerts, expect_letters
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_run_publishes_what_was_recorded(case: Case, tmp_path: Path) -> None:
+    place = case.lay(tmp_path / "place")
+    run(place, "run", "--until-end")
+    expect_alerts(case.recorded(ALERTS), parsed((place / ALERTS).read_bytes()))
+    expect_letters(case.recorded(LETTERS), parsed((place / LETTERS).read_bytes()))
+
+
+@pytest.mark.parametrize("case", [PLANT, MACHINES], ids=[PLANT.name, MACHINES.name])
+def test_a_backtest_finds_what_was_recorded(case: Case, tmp_path: Path) -> None:
+    place = case.lay(tmp_path / "place")
+    run(place, "backtest", "--data", case.input, "--out", "report")
+    expect_alerts(case.recorded(ALERTS), parsed((place / "report" / "alerts.jsonl").read_bytes()))
+
+
+def test_what_was_recorded_has_everything_that_can_happen() -> None:
+    alerts = [alert for case in CASES for alert in case.recorded(ALERTS)]
+    assert {alert["event"] for alert in alerts} == {"opened", "updated", "closed"}
+    assert {alert["close_reason"] for alert in alerts} == {None, "recovered", "gap", "evicted", "max_duration"}
+    assert {(alert["reason"], alert["severity"]) for alert in alerts} == {
+        (reason, severity) for reason in ("anomaly", "silent") for severity in ("warning", "critical")
+    }
+    muted = {alert["alert_id"] for alert in alerts if alert["muted"]}
+    assert any(alert["alert_id"] in muted and not alert["muted"] for alert in alerts), "none outlives its maintenance"
+    letters = [letter for case in CASES for letter in case.recorded(LETTERS)]
+    assert any(letter["elements"] for letter in letters)
+    assert len({letter["reason"] for letter in letters}) >= 11
