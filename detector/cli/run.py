@@ -12,6 +12,7 @@ from detector.errors import UserError
 if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.service.assemble import Engine
+    from detector.service.metrics import Metrics
     from detector.service.signals import StopSignals
     from detector.service.web.server import Health
     from detector.streams.base import Streams
@@ -97,7 +98,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
             if sensor is None and input_option is not None:
                 sensor = default_sensor(next(iter(files.inputs.values())))
         else:
-            streams = topics = _topics(args, config, health, lambda: daemon.pulse())
+            streams = topics = _topics(args, config, health, metrics, lambda: daemon.pulse())
             until_end = args.until_end
 
         def pulse() -> None:
@@ -152,11 +153,16 @@ def _files(
     )
 
 
-def _topics(args: argparse.Namespace, config: Config, health: Health, pulse: Callable[[], None]) -> KafkaStreams:
+def _topics(
+    args: argparse.Namespace, config: Config, health: Health, metrics: Metrics, pulse: Callable[[], None]
+) -> KafkaStreams:
     from detector.service.assemble import make_kafka_streams
 
     if args.fresh:
         raise UserError(
             "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
         )
-    return make_kafka_streams(config, until_end=args.until_end, skip_to=args.skip_to, health=health, pulse=pulse)
+    return make_kafka_streams(
+        config, until_end=args.until_end, skip_to=args.skip_to, health=health, pulse=pulse,
+        on_forgotten=metrics.errors["offsets"].inc,
+    )  # fmt: skip

@@ -83,11 +83,18 @@ def make_streams(
 
 
 def make_kafka_streams(
-    config: Config, *, until_end: bool, skip_to: Sequence[str], health: Health, pulse: Callable[[], None]
+    config: Config,
+    *,
+    until_end: bool,
+    skip_to: Sequence[str],
+    health: Health,
+    pulse: Callable[[], None],
+    on_forgotten: Callable[[], None] = lambda: None,
 ) -> KafkaStreams:
     """The streams of a daemon that runs on Kafka. `skip_to`: TOPIC:PARTITION:OFFSET. Opens nothing.
 
-    `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
+    `health` is told while the broker is waited for; `pulse` is called while something takes long; `on_forgotten` where
+    the broker has forgotten an offset. Raises UserError.
     """
     # Here, because a daemon that runs on files needs no Kafka client.
     from detector.streams.kafka.streams import KafkaStreams
@@ -107,6 +114,7 @@ def make_kafka_streams(
         skip_to=dict(parse_skip(text, list(state_topics)) for text in skip_to),
         until_end=until_end,
         on_waiting=waiting,
+        on_forgotten=on_forgotten,
         tick=pulse,
     )
 

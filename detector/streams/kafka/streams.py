@@ -52,7 +52,8 @@ class KafkaStreams:
 
     Settings are those of the configuration. `skip_to` gives partitions the offset at which to go on if they are not
     beyond it. A poll hands out at most `max_records`. `on_waiting` is told why the broker is waited for, and None when
-    that is over; `tick` is called about once a second while something takes long.
+    that is over; `on_forgotten` is called when the broker knows no offset of a partition and its state does; `tick` is
+    called about once a second while something takes long.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class KafkaStreams:
         until_end: bool = False,
         max_records: int = 5000,
         on_waiting: Callable[[str | None], None] = lambda _: None,
+        on_forgotten: Callable[[], None] = lambda: None,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -76,6 +78,7 @@ class KafkaStreams:
         self._state_topics = dict(state_topics)
         self._outputs = list(outputs)
         self._skip_to = {TopicPartition(*partition): offset for partition, offset in (skip_to or {}).items()}
+        self._on_forgotten = on_forgotten
         self._clock = clock
         self._sleep = sleep
         self._link = Connection(
@@ -197,7 +200,10 @@ class KafkaStreams:
                 raise as_failure(error, "connect") from error
             self._outage.attempt_failed(f"cannot reach the broker: {error}" if away else told(error), away=away)
             return
-        self._restorer = Restorer(self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to)
+        self._restorer = Restorer(
+            self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to,
+            written=self._link.written, topic_id=self._link.topic_id, on_forgotten=self._on_forgotten,
+        )  # fmt: skip
         for tp in self._held:
             self._restores[tp] = self._restorer.restore(tp)
         self._outage.connected()
