@@ -215,6 +215,15 @@ def test_a_forgotten_offset_is_found_in_the_state(plant: Plant, caplog: pytest.L
     assert committed(plant)[0] >= len(values)
 
 
+def test_a_forgotten_offset_is_given_back_though_nothing_comes(plant: Plant) -> None:
+    """Whoever watches the group's lag sees where it is."""
+    plant.append(0, values_of(0)[:500])
+    Worker(plant, plant.streams(**SLOW)).run()
+    forget_offset(plant)
+    Worker(plant, plant.streams(**SLOW)).run()
+    assert committed(plant)[0] == 500
+
+
 def test_a_person_may_say_where_to_go_on(plant: Plant) -> None:
     values = values_of(0)
     plant.append(0, values[:1500])

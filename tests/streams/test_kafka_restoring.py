@@ -132,6 +132,7 @@ def test_a_forgotten_offset_is_the_position_in_the_state(
     found = begun(broker, told=told, on_offset_out_of_range=policy)
     assert (found.position, found.live_from, found.state) == (POSITION, POSITION, b"the state")
     assert found.committed == POSITION, "what is written ahead repeats it, so that a fenced member is refused"
+    assert found.forgotten
     assert found.point is not None
     assert found.topic_id == "one"
     assert told == ["forgotten"]

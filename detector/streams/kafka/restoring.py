@@ -44,6 +44,8 @@ class Restored:
     skips: tuple[tuple[int, int], ...] = ()
     committed: int | None = None
     """The last committed offset; None if there is none, or none that counts."""
+    forgotten: bool = False
+    """Whether the broker does not know that offset, so that it has to be given to it."""
     end: int = 0
     """The end of the input when the restore began."""
     topic_id: str = ""
@@ -129,6 +131,7 @@ class Restorer:
             else:
                 found = self._out_of_range(tp, position, start, end)
             if last is not None:
+                found.forgotten = True
                 self._tell_forgotten(tp, found)
             return self._skipped(tp, self._done(found, tp, end))
 

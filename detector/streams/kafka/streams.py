@@ -354,7 +354,7 @@ class KafkaStreams:
         return self._last_commit + self._kafka.commit_interval / _NANOSECONDS
 
     def _commit(self, named: Sequence[Held], snapshot: Snapshot, *, final: bool) -> bool:
-        changed = [held for held in named if held.position != held.committed or (final and self._lags(held, snapshot))]
+        changed = [held for held in named if held.moved or (final and self._lags(held, snapshot))]
         if not changed and not self._staged:
             untold, self._durable_untold = self._durable_untold, False
             return final or untold
@@ -394,6 +394,7 @@ class KafkaStreams:
         left = self._transact_once(self._staged, changed, snapshot, lagging=final)
         for held in changed:
             held.committed = held.position
+            held.forgotten = False
         self._staged = []
         self._records = 0
         while final and left:
@@ -443,7 +444,7 @@ class KafkaStreams:
         if self._snapshot is None or not self._link.transactions.ready or self._broken is not None:
             return
         named = [held for held in self._held.values() if held.announced and not held.replaying]
-        changed = [held for held in named if held.position != held.committed]
+        changed = [held for held in named if held.moved]
         if not changed and not self._staged:
             return
         try:
