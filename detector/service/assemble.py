@@ -93,7 +93,8 @@ def serve(
             if sensor is None and options.input is not None:
                 sensor = default_sensor(next(iter(files.inputs.values())))
         else:
-            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse)
+            forgotten = metrics.errors["offsets"].inc
+            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse, on_forgotten=forgotten)
             until_end, sensor = options.until_end, options.sensor
             alive.append(topics.at_work)
 
@@ -149,11 +150,17 @@ def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
 
 
 def make_kafka_streams(
-    config: Config, options: RunOptions, *, health: Health, pulse: Callable[[], None]
+    config: Config,
+    options: RunOptions,
+    *,
+    health: Health,
+    pulse: Callable[[], None],
+    on_forgotten: Callable[[], None] = lambda: None,
 ) -> KafkaStreams:
     """The streams of a daemon that runs on Kafka. Opens nothing.
 
-    `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
+    `health` is told while the broker is waited for; `pulse` is called while something takes long; `on_forgotten` where
+    the broker has forgotten an offset. Raises UserError.
     """
     # Here, because a daemon that runs on files needs no Kafka client.
     from detector.streams.kafka.streams import KafkaStreams
@@ -184,6 +191,7 @@ def make_kafka_streams(
         skip_to=options.skip_to,
         until_end=options.until_end,
         on_waiting=waiting,
+        on_forgotten=on_forgotten,
         tick=pulse,
     )
 

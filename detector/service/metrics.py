@@ -48,8 +48,9 @@ FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected",
 REJECT_REASONS: Final[tuple[Reason | FrameReason, ...]] = (*get_args(Reason), *get_args(FrameReason))
 
 # Where an error was met and survived: everything was begun anew from the last commit, or the broker had to be waited
-# for; a page could not be made; a reload was refused; a sensor was set aside; a record could not be dealt with.
-STAGES: Final = ("commit", "http", "reload", "sensor", "record")
+# for; a page could not be made; the broker had forgotten a committed offset; a reload was refused; a sensor was set
+# aside; a record could not be dealt with.
+STAGES: Final = ("commit", "http", "offsets", "reload", "sensor", "record")
 
 _LATENCY: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Event time runs from live (milliseconds) to a backlog of days.
