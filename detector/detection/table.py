@@ -6,7 +6,7 @@ has no fixed size (readings held back, a warm-up, an open episode) exists for fe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -203,7 +203,7 @@ class SensorTable:
         for name, value in cells.items():
             self._arrays[name][slots] = value
 
-    def set(self, slot: int, cells: dict[str, Any]) -> None:
+    def set(self, slot: int, cells: Mapping[str, Any]) -> None:
         """Write some cells of one sensor."""
         for name, value in cells.items():
             self._arrays[name][slot] = value

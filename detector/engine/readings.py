@@ -7,18 +7,19 @@ duration); inside a segment sensors are independent of one another and are score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
+from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.table import SensorTable, WarmUp
 from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
@@ -50,6 +51,7 @@ class ReadingsPipeline(PartitionPipeline):
     """
 
     kind: ClassVar[Kind] = "readings"
+    _forgotten = FORGOTTEN
     pending = False
     """A batch is dealt with at once, and nothing waits for `advance`."""
 
@@ -75,11 +77,13 @@ class ReadingsPipeline(PartitionPipeline):
         silences = Silences(table, announcer, book.silence_after, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
         provenance = Provenance(model.digest, settings_of(config, maintenance))
-        super().__init__(partition, provenance, table, announcer, timers, dead_letters=dead_letters)
+        super().__init__(
+            partition, provenance, table, announcer, timers,
+            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+        )  # fmt: skip
         self._config = config
         self._model = model
         self._decoder = decoder
-        self._pulse = pulse
         self._score = explained if keep_rows else score
         self._keep_rows = keep_rows
         self._book = book
@@ -132,97 +136,53 @@ class ReadingsPipeline(PartitionPipeline):
         owned = slice(*np.searchsorted(readings.records, (records.start, records.stop)).tolist())
         slots = np.repeat(self._slots(run, readings.ids[owned]), readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
-        if self.restoring:
-            new = self._table["known"][slots] <= run.offsets[arrivals.records]
-            arrivals = arrivals if new.all() else arrivals.only(new)
-        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        arrivals = self._unseen(run, arrivals)
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
-        total = run.output.tally
-        for name in ("accepted", "missing", "late", "duplicate", "resets"):
-            setattr(total, name, getattr(total, name) + getattr(tally, name))
-        self._judge(run, self._warm_up(run, rows))
-
-    def _slots(self, run: Run, ids: Sequence[str]) -> Slots:
-        known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(run, i) for i in ids], dtype=np.intp)
-
-    def _meet(self, run: Run, sensor_id: str) -> int:
-        """A slot for a sensor not known so far, with its profile if the model has one."""
-        slot = self._table.add(sensor_id)
-        run.output.new_sensors.append(sensor_id)
-        self._table["rules"][slot] = self._book.number(sensor_id)
-        self._timers.forget()
-        profile = self._model.profiles.get(sensor_id)
-        if profile is None:
-            self._table.warming[slot] = WarmUp(self._table.channels)
-        else:
-            self._table.set(slot, self._cells_of(slot, profile))
-            self._count_limited(run, slot, profile)
-        return slot
+        run.output.tally.add(tally)
+        self._judge(run, self._without_warm_ups(run, rows))
 
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
         return self._book[max(int(self._table["rules"][slot]), 0)]
 
-    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
-        return {
-            "center": profile.center,
-            "scale": profile.scale,
-            "ridge": profile.ridge,
-            "bias": profile.bias,
-            "usual": profile.center,
-            "open_after": profile.open_after,
-            "worst_zz_of_others": profile.worst_zz_of_others,
-            **self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows),
-        }
+    def _introduce(self, slot: int, sensor_id: str) -> Mapping[str, Any] | None:
+        self._table["rules"][slot] = self._book.number(sensor_id)
+        profile = self._model.profiles.get(sensor_id)
+        return None if profile is None else self._cells_of(slot, profile)
 
-    def _warm_up(self, run: Run, rows: WindowRows) -> WindowRows:
+    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
+        return profile_cells(profile, self._budget(slot, profile.median_interval).rows)
+
+    def _without_warm_ups(self, run: Run, rows: WindowRows) -> WindowRows:
         """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
         cold = np.flatnonzero(~self._table["live"][rows.slots])
         if not len(cold):
             return rows
         keep = np.ones(len(rows.times), dtype=bool)
         for group in cold.tolist():
-            slot, first, last = int(rows.slots[group]), int(rows.first[group]), int(rows.last[group])
-            warming = self._table.warming[slot]
-            # A reload may ask for fewer readings than were collected by then.
-            used = min(last, first + max(self._config.warmup - warming.count, 0))
-            warming.extend(rows.times[first:used], rows.values[first:used])
-            keep[first:used] = False
-            if used > first:
-                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
-            if warming.count >= self._config.warmup:
-                self._complete(run, slot, warming)
-                self._pulse()
+            span = slice(int(rows.first[group]), int(rows.last[group]))
+            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.values)
+            keep[span.start : used] = False
         return rows.only(keep)
 
-    def _complete(self, run: Run, slot: int, warming: WarmUp) -> None:
-        """The warm-up is over: judge it as training would, and carry on from its end."""
+    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        profile, carry = self._built(slot, collected)
         window = {
-            "values": warming.values[-WINDOW:],
-            "times": warming.times[-WINDOW:],
+            "values": collected.values[-WINDOW:],
+            "times": collected.times[-WINDOW:],
             "imputed": 0,
             "filled": WINDOW,
         }
-        profile, carry = self._built(slot, warming)
-        self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
-        self._count_limited(run, slot, profile)
-        del self._table.warming[slot]
-        self._timers.forget()
+        return self._cells_of(slot, profile) | window | self._carried(slot, carry)
 
     def _relearn(self, run: Run, slots: Sequence[int]) -> None:
         """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
         for slot in slots:
             readings = self._table.relearning.pop(slot)
             profile, carry = self._built(slot, readings)
-            if unbroken(self._table, slot, readings):
-                self._table.set(slot, self._carried(slot, carry))
-            else:
-                self._forget_scores(slot)
-            self._table.set(slot, self._cells_of(slot, profile))
-            self._count_limited(run, slot, profile)
-            self._timers.forget()
+            moving = self._carried(slot, carry) if unbroken(self._table, slot, readings) else self._forgotten
+            self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
 
     def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
@@ -297,25 +257,3 @@ class ReadingsPipeline(PartitionPipeline):
     def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
         if self._table.relearning:
             collect(self._table, block, transitions)
-
-    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
-        """Empty what must not span a gap; close an open episode with `gap`."""
-        if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
-            self._announcer.end(slot, "gap", (int(rows.records[row]), 1, int(rows.elements[row]), ""))
-        self._table["filled"][slot] = 0
-        self._forget_scores(slot)
-
-    def _forget_scores(self, slot: int) -> None:
-        """Moving averages, last scores and the pending peak start anew."""
-        nothing = {
-            "prediction": np.nan,
-            "level": np.nan,
-            "lean": np.nan,
-            "held_error": np.nan,
-            "completions": 0,
-            "recent": np.nan,
-            "pending": -np.inf,
-            "pending_age": 0,
-        }
-        self._table.set(slot, nothing)
