@@ -47,6 +47,11 @@ class UserError(DetectorError):
     exit_code = 2
 
 
+def is_foreseen(error: Exception) -> bool:
+    """Whether a failure is of the place, the memory or a limit that a person set: no record or sensor is to blame."""
+    return isinstance(error, DetectorError | OSError | MemoryError)
+
+
 def in_brief(error: Exception) -> str:
     """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal."""
     text = " ".join(str(error).split()) or type(error).__name__

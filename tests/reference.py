@@ -474,7 +474,9 @@ class Reference:
         self.events: list[Event] = []
         self.clock: int | None = None
         self.resumed: dict[int, int] = {}
-        self._ahead = 0
+        self._ahead: list[tuple[str, int]] = []  # readings in a row beyond a day ahead, or behind
+        self._behind: list[tuple[str, int]] = []
+        self._heard: dict[str, int] = {}
 
     def settings_of(self, sensor: str) -> tuple[AlertsConfig, WindowConfig]:
         """The settings of a sensor: those of all, changed by the first override that matches it."""
@@ -494,7 +496,9 @@ class Reference:
         """Take in one record. Readings of sensors that are left out are as if they had never come."""
         readings = [reading for reading in readings if self._watched(reading.sensor)]
         before = self.clock
-        jump = sum(self._advance(reading.time) for reading in readings)
+        jump = sum(self._advance(reading.sensor, reading.time) for reading in readings)
+        if jump < 0:
+            self.resumed = {length: at + jump for length, at in self.resumed.items()}
         for sensor in self.sensors.values():
             sensor.postpone(jump)
         if before is not None and self.clock is not None:
@@ -542,19 +546,43 @@ class Reference:
         assert self.clock is not None
         return math.inf if duration is None else self.clock + duration
 
-    def _advance(self, time: int) -> int:
+    def _advance(self, sensor: str, time: int) -> int:
         """Move the partition clock; returns by how much it jumped, if it did."""
+        jump = 0
         if self.clock is None:
             self.clock = time
-        elif time <= self.clock + DAY:
-            self.clock, self._ahead = max(self.clock, time), 0
-        else:
-            self._ahead += 1
-            if self._ahead == 20:
+        elif time > self.clock + DAY:
+            self._behind = []
+            self._ahead.append((sensor, time))
+            if self._believes(self._ahead):
                 jump = time - self.clock
-                self.clock, self._ahead = time, 0
-                return jump
-        return 0
+        elif time < self.clock - DAY:
+            self._ahead = []
+            self._behind.append((sensor, time))
+            if len(self._behind) >= 20 and _is_looked_at(len(self._behind)) and self._are_all(self._behind):
+                jump = max(time for _, time in self._behind) - self.clock
+        else:
+            self.clock, self._ahead, self._behind = max(self.clock, time), [], []
+        if jump:
+            self.clock, self._ahead, self._behind = self.clock + jump, [], []
+            self._heard = {name: at + jump for name, at in self._heard.items()}
+        self._heard[sensor] = self.clock
+        return jump
+
+    def _believes(self, ahead: list[tuple[str, int]]) -> bool:
+        if len(ahead) < 20:
+            return False
+        span = ahead[-1][1] - min(time for _, time in ahead)
+        if len({sensor for sensor, _ in ahead}) > 1 or span >= DAY:
+            return True
+        return _is_looked_at(len(ahead)) and self._are_all(ahead)
+
+    def _are_all(self, readings: list[tuple[str, int]]) -> bool:
+        """Whether nobody else was heard within a day of the clock, or the time after which sensors are forgotten."""
+        assert self.clock is not None
+        within = min(DAY, self.config.idle_eviction or DAY)
+        of_late = {name for name, at in self._heard.items() if at > self.clock - within}
+        return of_late <= {sensor for sensor, _ in readings}
 
     def _fire(self, offset: int) -> None:
         now = self.clock
@@ -586,6 +614,10 @@ class Reference:
         return any(fnmatchcase(sensor, pattern) for pattern in rules.include) and not any(
             fnmatchcase(sensor, pattern) for pattern in rules.exclude
         )
+
+
+def _is_looked_at(count: int) -> bool:
+    return count == 20 or count & (count - 1) == 0
 
 
 def budget_of(alerts: AlertsConfig, median_interval: int) -> float | None:

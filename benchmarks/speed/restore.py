@@ -89,6 +89,13 @@ class Watched:
     def at_end(self) -> bool:
         return self.streams.at_end()
 
+    @property
+    def repeatable(self) -> bool:
+        return self.streams.repeatable
+
+    def roll_back(self) -> None:
+        self.streams.roll_back()
+
     def lag(self) -> Mapping[Partition, int]:
         return self.streams.lag()
 

@@ -25,7 +25,8 @@ class Column(msgspec.Struct, frozen=True):
     """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it.
 
     `newest_last`: a cell holds so many of a sensor's newest rows; one of another length is taken over from its end.
-    `added`: state that was stored before there was the column is taken over without it.
+    `added`: state that was stored before there was the column is taken over without it. `early`: meant of a sensor
+    without a profile, too; its other cells are zero, so that their memory is not touched, and are not stored.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column(msgspec.Struct, frozen=True):
     empty: float | int | bool
     newest_last: bool = False
     added: bool = False
+    early: bool = False
 
 
 def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
@@ -44,23 +46,24 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("values", "f8", (WINDOW, channels), 0.0),
         Column("times", "i8", (WINDOW,), 0),
         Column("imputed", "u1", (-(-WINDOW // 8),), 0),  # bits, see `flags_of`
-        Column("filled", "i2", (), 0),
+        Column("filled", "i2", (), 0, early=True),
         # order: newest released row, newest row at all, late rows in a row, a restart that waits for its first row
-        Column("released", "i8", (), NEVER),
-        Column("newest", "i8", (), NEVER),
-        Column("late_run", "i2", (), 0),
-        Column("restart", "?", (), False),
-        # partition clock at the last accepted reading, and the record of the newest row
-        Column("clock", "i8", (), NEVER),
-        Column("offset", "i8", (), -1),
+        Column("released", "i8", (), NEVER, early=True),
+        Column("newest", "i8", (), NEVER, early=True),
+        Column("late_run", "i2", (), 0, early=True),
+        Column("restart", "?", (), False, early=True),
+        # partition clock at the last accepted reading, its record, and the record of the newest row
+        Column("clock", "i8", (), NEVER, early=True),
+        Column("heard", "i8", (), -1, added=True, early=True),
+        Column("offset", "i8", (), -1, early=True),
         # a silent episode ended, and nothing was heard since (see silence.py)
-        Column("unheard", "?", (), False, added=True),
+        Column("unheard", "?", (), False, added=True, early=True),
         # records before this offset are contained already; matters while older state is brought up to date
-        Column("known", "i8", (), NEVER),
+        Column("known", "i8", (), NEVER, early=True),
         # which rules apply (see rules.py)
-        Column("rules", "i2", (), 0),
+        Column("rules", "i2", (), 0, early=True),
         # the profile
-        Column("live", "?", (), False),
+        Column("live", "?", (), False, early=True),
         Column("center", "f8", (channels,), 0.0),
         Column("scale", "f8", (channels,), 1.0),
         Column("ridge", "f4", (channels, WINDOW - 1), 0.0),
@@ -148,7 +151,7 @@ def frame_columns(shape: tuple[int, int], last_scores: int) -> tuple[Column, ...
         "kept_variance": Column("kept_variance", "f4", (SIGNALS,), 1.0),
     }
     return (
-        Column("frame", "f4", shape, 0.0),
+        Column("frame", "f4", shape, 0.0, early=True),
         *(own.get(column.name, column) for column in shared),
     )
 

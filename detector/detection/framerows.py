@@ -83,11 +83,12 @@ class FrameBlock:
 
 
 def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[int, int], close_after: int) -> Scored:
-    """Score every frame of a block by its signal, and write the moving state back."""
+    """Score every frame of a block by its signal. Writes nothing: see `Scored.cells`."""
     frozen = table.take(block.slots, _FROZEN)
     moving = table.take(block.slots, _MOVING)
     signal = block.by_tick(block.signal)
     u = scores_of(block, signal[:, None], frozen, moving)
-    table.put(block.slots, moving)
     n = len(block.slots)
-    return judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), eligible=u)
+    scored = judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), eligible=u)
+    scored.cells.update(moving)
+    return scored

@@ -54,7 +54,7 @@ class Scored:
     the threshold.
     `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each real row's window, in the unit of the values, NaN where a stride
-    left the row out.
+    left the row out. `cells`: the state after the block, for `SensorTable.put`.
     """
 
     u: F64
@@ -65,6 +65,7 @@ class Scored:
     transitions: list[Opening | Closing]
     earlier_score: F64
     earlier_peak: F64
+    cells: dict[str, NDArray[Any]]
     expected: F64 | None = None
 
 
@@ -72,12 +73,12 @@ class ScoreBlock(Protocol):
     """Scores the real rows of a block: `score_block`, or what stands in for it or listens to it."""
 
     def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
-        """Score every real row of a block whose windows are complete, and write the moving state back."""
+        """Score every real row of a block whose windows are complete. Writes nothing: see `Scored.cells`."""
         ...
 
 
 def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, *, explain: bool = False) -> Scored:
-    """Score every real row of a block whose windows are complete, and write the moving state back.
+    """Score every real row of a block whose windows are complete. Writes nothing: see `Scored.cells`.
 
     `explain` asks for `Scored.expected`.
     """
@@ -87,12 +88,13 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     newest = np.full((len(block.sensor), z.shape[2]), np.nan) if explain else None
     raw, errors = _window_errors(block, model, z, frozen, moving, newest)
     u = scores_of(block, _averages(block, raw, errors, moving), frozen, moving)
-    table.put(block.slots, moving)
-    eligible = _eligible(table, block, u, frozen["scale"], book)
+    eligible, levels = _eligible(table, block, u, frozen["scale"], book)
     expected = None if newest is None else newest * frozen["scale"][block.sensor] + frozen["center"][block.sensor]
     rules = table["rules"][block.slots]
     open_after, close_after = book.open_after[rules], book.close_after[rules]
-    return judge_block(table, block, u, errors, open_after, close_after, eligible=eligible, expected=expected)
+    scored = judge_block(table, block, u, errors, open_after, close_after, eligible=eligible, expected=expected)
+    scored.cells.update(moving | levels)
+    return scored
 
 
 def judge_block(
@@ -106,7 +108,7 @@ def judge_block(
     eligible: F64,
     expected: F64 | None = None,
 ) -> Scored:
-    """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes their state back.
+    """What follows from the scores u (T, n) of a block: thresholds, openings, closings. Writes nothing.
 
     `open_after` (n, 2): n and m of n of m; `close_after` (n,); `eligible` (T, n): what of the scores counts towards it.
     """
@@ -116,8 +118,7 @@ def judge_block(
     v = _smallest_of_recent(block, eligible, judged, open_after)
     times = block.by_tick(block.times[block.sensor, block.newest])
     transitions, limits = follow(judged, v, times, block.active, close_after, block.inside)
-    table.put(block.slots, judged)
-    return Scored(u, eligible, v, limits, errors, transitions, earlier_score, earlier_peak, expected)
+    return Scored(u, eligible, v, limits, errors, transitions, earlier_score, earlier_peak, judged, expected)
 
 
 def fill_block(table: SensorTable, block: Block) -> None:
@@ -191,24 +192,28 @@ def _window_errors(
     return raw, errors
 
 
-def _eligible(table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBook) -> F64:
-    """The scores (T, n), 0 where a row deviates too little, or to the side nobody asked for. Levels learn the rows."""
+def _eligible(
+    table: SensorTable, block: Block, u: F64, scale: F64, book: RuleBook
+) -> tuple[F64, dict[str, NDArray[Any]]]:
+    """The scores (T, n), 0 where a row deviates too little, or to the side nobody asked for; and the levels after."""
     rules = table["rules"][block.slots]
     asked = np.flatnonzero(book.need_deviation[rules])
     if not len(asked):
-        return u
-    slots, own = block.slots[asked], rules[asked]
+        return u, {}
+    own = rules[asked]
     newest = block.values[block.sensor, block.newest]
     values = np.stack([block.by_tick(column)[:, asked] for column in newest.T], axis=2)
     active = np.searchsorted(asked, block.active).tolist()
-    moving = table.take(slots, ("usual", "lean"))
+    levels = table.take(block.slots, ("usual", "lean"))
+    moving = {name: cells[asked] for name, cells in levels.items()}
     unlearnt = None if block.inside is None else (block.inside & (u >= 1.0))[:, asked]
     off, leaning = deviations(values, active, moving["usual"], moving["lean"], scale[asked], unlearnt)
-    table.put(slots, moving)
+    for name, cells in moving.items():
+        levels[name][asked] = cells
     enough = matters(values, off, leaning, scale[asked], book.direction[own], book.absolute[own], book.relative[own])
     eligible = u.copy()
     eligible[:, asked] *= enough
-    return eligible
+    return eligible, levels
 
 
 def _averages(block: Block, raw: F64, errors: F64, moving: dict[str, NDArray[Any]]) -> F64:

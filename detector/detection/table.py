@@ -6,8 +6,10 @@ has no fixed size (readings held back, a warm-up, an open episode) exists for fe
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,7 +26,12 @@ SLICE_BYTES = 200_000
 CAMERA_BYTES = 9_000
 """What a camera takes beside its newest frame, at most: while it warms up."""
 Slots = NDArray[np.intp]
-_FORMAT = 1
+T = TypeVar("T")
+_FORMAT = 2
+_WHOLE_FORMAT = 1
+"""Of the release before: every cell of every sensor."""
+_FEW = 8
+"""Rows that a warm-up keeps in as little memory as there is."""
 
 
 class Episode(msgspec.Struct):
@@ -61,46 +68,83 @@ class Silence(msgspec.Struct):
     muted: bool
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why a sensor is set aside: its rows from the record at `offset` on are left out by this release."""
+
+    offset: int
+    stage: str
+    release: str
+
+
 class WarmUp:
-    """Readings of which a profile will be made: `times` and `values`, the first `count` rows of them."""
+    """Readings of which a profile will be made: `times` (n,) and `values` (n, C).
+
+    Thousands of ids may come that say one thing each. So the first rows are packed into one piece of bytes: a row of
+    one channel takes some 110 bytes, and would take 400 in arrays.
+    """
+
+    __slots__ = ("_channels", "_rows")
 
     def __init__(self, channels: int) -> None:
-        self.count = 0
-        self._times = np.empty(64, dtype=np.int64)
-        self._values = np.empty((64, channels))
+        self._channels = channels
+        self._rows: bytes | _Rows = b""
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        rows = self._rows
+        return len(rows) // (8 + 8 * self._channels) if isinstance(rows, bytes) else rows.count
 
     @property
     def times(self) -> I64:
-        return self._times[: self.count]
+        return self._unpacked().times[: self.count]
 
     @property
     def values(self) -> F64:
-        return self._values[: self.count]
+        return self._unpacked().values[: self.count]
 
     def extend(self, times: I64, values: F64) -> None:
         """Append rows (n,), (n, C)."""
-        end = self.count + len(times)
-        if end > len(self._times):
-            self._grow(end)
-        self._times[self.count : end], self._values[self.count : end] = times, values
-        self.count = end
+        if isinstance(self._rows, bytes) and self.count + len(times) <= _FEW:
+            words = np.empty((len(times), 1 + self._channels), dtype=np.int64)
+            words[:, 0] = times
+            words.view(np.float64)[:, 1:] = values
+            self._rows += words.tobytes()
+        else:
+            self._rows = rows = self._unpacked()
+            rows.extend(times, values)
 
     def append(self, time: int, values: F64) -> None:
         """Append one row, its values (C,)."""
-        if self.count == len(self._times):
-            self._grow(self.count + 1)
-        self._times[self.count], self._values[self.count] = time, values
-        self.count += 1
-
-    def _grow(self, rows: int) -> None:
-        size = max(rows, 2 * len(self._times))
-        grown_times, grown_values = np.empty(size, dtype=np.int64), np.empty((size, self._values.shape[1]))
-        grown_times[: self.count], grown_values[: self.count] = self.times, self.values
-        self._times, self._values = grown_times, grown_values
+        self.extend(np.array([time]), values[None])
 
     def drop_last(self, rows: int) -> None:
-        """Forget the newest rows, as many as there are of so many."""
-        self.count = max(self.count - rows, 0)
+        """Forget the newest rows, all if there are fewer."""
+        self._rows = kept = self._unpacked()
+        kept.count = max(kept.count - rows, 0)
+
+    def _unpacked(self) -> _Rows:
+        if not isinstance(self._rows, bytes):
+            return self._rows
+        words = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 1 + self._channels)
+        return _Rows(words[:, 0].copy(), words[:, 1:].copy().view(np.float64))
+
+
+class _Rows:
+    """Arrays that grow: the first `count` rows of them are there."""
+
+    def __init__(self, times: I64, values: F64) -> None:
+        self.times, self.values, self.count = times, values, len(times)
+
+    def extend(self, times: I64, values: F64) -> None:
+        end = self.count + len(times)
+        if end > len(self.times):
+            size = max(end, 64, 2 * len(self.times))
+            grown = np.empty(size, dtype=np.int64), np.empty((size, self.values.shape[1]))
+            grown[0][: self.count], grown[1][: self.count] = self.times[: self.count], self.values[: self.count]
+            self.times, self.values = grown
+        self.times[self.count : end], self.values[self.count : end] = times, values
+        self.count = end
 
 
 Held = list[tuple[int, tuple[float, ...]]]
@@ -117,10 +161,19 @@ class _Packed(msgspec.Struct):
     episodes: dict[str, Episode]
     relearning: dict[str, tuple[bytes, bytes]] = {}
     silences: dict[str, Silence] = {}
+    failed: dict[str, Failure] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
-    return {names[slot]: (one.times.tobytes(), one.values.tobytes()) for slot, one in readings.items() if slot in names}
+    chosen = _of(readings, names)
+    return {sensor_id: (one.times.tobytes(), one.values.tobytes()) for sensor_id, one in chosen.items()}
+
+
+def _of(beside: dict[int, T], names: dict[int, str]) -> dict[str, T]:
+    """What hangs beside some slots, by sensor id. A slice names few slots of many, or all of few."""
+    if len(names) < len(beside):
+        return {name: beside[slot] for slot, name in names.items() if slot in beside}
+    return {names[slot]: one for slot, one in beside.items() if slot in names}
 
 
 class StateError(ValueError):
@@ -147,11 +200,15 @@ class SensorTable:
         self.silences: dict[int, Silence] = {}
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than so many ns the last time (see silence.py)."""
+        self.failed: dict[int, Failure] = {}
+        """Sensors that are set aside."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
         self._capacity = 0
         self._arrays: dict[str, NDArray[Any]] = {c.name: np.empty((0, *c.shape), dtype=c.dtype) for c in self.columns}
+        self._early = [column for column in self.columns if column.early]
+        self._profiled = [column for column in self.columns if not column.early]
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -171,7 +228,7 @@ class SensorTable:
             if slot >= self._capacity:
                 self._grow()
         self.slots[sensor_id] = slot
-        for column in self.columns:
+        for column in self._early:
             self._arrays[column.name][slot] = column.empty
         return slot
 
@@ -184,8 +241,18 @@ class SensorTable:
         self.ids[slot] = None
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
-        self._arrays["live"][slot] = False
+        self.failed.pop(slot, None)
+        self.set(slot, {"live": False})
         self._free.append(slot)
+
+    def fail(self, slot: int, failure: Failure) -> None:
+        """Set a sensor aside: nothing is kept of it but the failure."""
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+            beside.pop(slot, None)
+        known = {name: self._arrays[name][slot] for name in ("known", "rules")}
+        empty = {column.name: column.empty for column in self._early}
+        self.set(slot, empty | known | {"heard": failure.offset})
+        self.failed[slot] = failure
 
     def name(self, slot: int) -> str:
         """The sensor id of an occupied slot."""
@@ -204,7 +271,10 @@ class SensorTable:
             self._arrays[name][slots] = value
 
     def set(self, slot: int, cells: Mapping[str, Any]) -> None:
-        """Write some cells of one sensor."""
+        """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none."""
+        if bool(cells.get("live", was_live := bool(self._arrays["live"][slot]))) != was_live:
+            for column in self._profiled:
+                self._arrays[column.name][slot] = 0 if was_live else column.empty
         for name, value in cells.items():
             self._arrays[name][slot] = value
 
@@ -214,17 +284,19 @@ class SensorTable:
 
     def pack(self, slots: Slots) -> bytes:
         """Everything about these sensors as bytes; `unpack` on an equal declaration restores it bit by bit."""
-        names = {int(slot): self.name(int(slot)) for slot in slots}
+        names = {slot: self.name(slot) for slot in slots.tolist()}
+        live = slots[self._arrays["live"][slots]]
         packed = _Packed(
             format=_FORMAT,
             layout=self._layout(),
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][slots].tobytes() for c in self.columns},
-            held={names[s]: held for s, held in self.held.items() if s in names and held},
+            cells={c.name: self._arrays[c.name][slots if c.early else live].tobytes() for c in self.columns},
+            held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
-            episodes={names[s]: episode for s, episode in self.episodes.items() if s in names},
-            silences={names[s]: silence for s, silence in self.silences.items() if s in names},
+            episodes=_of(self.episodes, names),
+            silences=_of(self.silences, names),
+            failed=_of(self.failed, names),
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -234,26 +306,36 @@ class SensorTable:
             packed = msgspec.msgpack.decode(data, type=_Packed)
         except msgspec.MsgspecError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        if packed.format != _FORMAT or not self._takes(packed.layout):
+        if packed.format not in (_FORMAT, _WHOLE_FORMAT) or not self._takes(packed.layout):
             raise StateError("the stored state was written with another configuration or version")
         slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
+        live = np.frombuffer(packed.cells["live"], dtype=np.bool_)
+        for slot in slots[self._arrays["live"][slots] & ~live].tolist():
+            self.set(slot, {"live": False})
         stored = {name: shape for name, _, shape in packed.layout}
         for column in self.columns:
+            chosen = np.ones_like(live) if column.early else live
             if column.name not in stored:
-                self._arrays[column.name][slots] = column.empty
+                self._arrays[column.name][slots[chosen]] = column.empty
                 continue
             shape = stored[column.name]
-            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype).reshape(len(slots), *shape)
+            whole = packed.format == _WHOLE_FORMAT
+            cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype)
+            cells = cells.reshape(len(slots) if whole else int(chosen.sum()), *shape)
+            if whole:
+                cells = cells[chosen]
             if tuple(shape) != column.shape:
-                wider = np.full((len(slots), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
+                wider = np.full((len(cells), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
                 wider[:, column.shape[0] :] = cells
                 cells = wider[:, shape[0] :]
-            self._arrays[column.name][slots] = cells
+            self._arrays[column.name][slots[chosen]] = cells
         for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
                 beside.pop(slot, None)
+            if sensor_id in packed.failed:
+                self.failed[slot] = packed.failed[sensor_id]
             if sensor_id in packed.silences:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
@@ -290,9 +372,21 @@ class SensorTable:
         self._capacity += max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
         for column in self.columns:
             old = self._arrays[column.name]
-            new = np.zeros((self._capacity, *column.shape), dtype=column.dtype)
-            new[: len(old)] = old
+            new = _untouched((self._capacity, *column.shape), column.dtype)
+            for begin in range(0, len(old), CHUNK):
+                part = old[begin : begin + CHUNK]
+                if column.early or part.view(np.uint8).any():
+                    new[begin : begin + CHUNK] = part
             self._arrays[column.name] = new
+
+
+def _untouched(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Zeros in memory that takes no room before something else is written. (`np.zeros` may reuse some that does.)"""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 
 def camera_table(shape: tuple[int, int], last_scores: int) -> SensorTable:

@@ -148,6 +148,16 @@ class EpisodeWriter(ABC, Generic[M, B]):
         episode.sequence += 1
         return self._message(sensor_id, episode, moment, peak, "closed", ended=ended, reason=reason)
 
+    def abandoned(self, sensor_id: str, episode: Episode, now: int, offset: int) -> Message:
+        """The last message of an episode whose sensor is set aside at the partition clock `now`."""
+        episode.sequence += 1
+        threshold = math.exp(episode.ln_threshold)
+        return self._write(
+            sensor_id, episode, "closed", offset,
+            reason="anomaly", ended=now, close_reason="evicted",
+            score=threshold, peak_score=threshold, threshold=threshold, channels={},
+        )  # fmt: skip
+
     def silent(
         self, sensor_id: str, silence: Silence, event: Event, now: int, offset: int, reason: CloseReason | None
     ) -> Message:

@@ -7,6 +7,7 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
 
 Key = tuple[int, int, int, str]
+Saved = tuple[int, dict[int, Episode]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,37 @@ class Announcer:
         self._announcements: list[Announcement] = []
         self.offsets: I64 = np.empty(0, dtype=np.int64)
         self.clocks: I64 = np.empty(0, dtype=np.int64)
+        self._begin = self._end = 0
 
     def begin_batch(self, offsets: I64, clocks: I64) -> None:
         """Start collecting for a batch."""
+        self.begin_run(0, len(offsets))
         self.offsets, self.clocks, self._announcements = offsets, clocks, []
+
+    def begin_run(self, begin: int, end: int) -> None:
+        """Go on with the records begin .. end - 1, through which the clock only rises."""
+        self._begin, self._end = begin, end
+
+    def passing(self, deadline: int) -> int:
+        """The first record of the run after which the clock is beyond the deadline."""
+        return self._begin + int(np.searchsorted(self.clocks[self._begin : self._end], deadline, side="right"))
+
+    def save(self) -> Saved:
+        """What `undo` goes back to."""
+        open_now = self.table.episodes
+        return len(self._announcements), {slot: copy(episode) for slot, episode in open_now.items()}
+
+    def undo(self, saved: Saved) -> None:
+        """Take back what was announced since."""
+        count, self.table.episodes = saved
+        del self._announcements[count:]
+
+    def abandon(self, slot: int, key: Key) -> None:
+        """Close the episode of a sensor that is set aside, with a message that shows nothing of it."""
+        episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
+        offset, now = int(self.offsets[key[0]]), int(self.clocks[key[0]])
+        message = self.writer.abandoned(sensor_id, episode, now, offset)
+        self.publish(key, sensor_id, message, "closed", episode)
 
     def collected(self) -> list[Announcement]:
         """What the batch led to, in order."""
@@ -99,7 +128,7 @@ class Announcer:
         """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
         episode = self.table.episodes[slot]
         while episode.update_at is not None and now > episode.update_at:
-            self.update(slot, int(np.searchsorted(self.clocks, episode.update_at, side="right")))
+            self.update(slot, self.passing(episode.update_at))
 
     def end(self, slot: int, reason: CloseReason, key: Key) -> None:
         """Close an episode from outside: gap, eviction, longest duration."""
@@ -199,7 +228,7 @@ class _Sensor:
             tick = timer - 1 if on_time else event
             peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
             if on_time:
-                record = int(np.searchsorted(owner.clocks, episode.update_at or 0, side="right"))
+                record = owner.passing(episode.update_at or 0)
                 key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
             else:
                 record, key = int(self._records[tick]), self._key(tick)

@@ -2,57 +2,169 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from detector.arrays import I64
 from detector.detection.columns import NEVER
 
 DAY = 86_400 * 10**9
-AHEAD_LIMIT = 20
-"""So many readings in a row beyond a day ahead are believed."""
+RUN_LIMIT = 20
+"""This many readings in a row beyond a day ahead, or behind, are believed."""
+
+
+class Heard:
+    """Who was heard on a partition, as the clock has to know it.
+
+    `name` gives the sensor of a reading of the batch, by its index. `after` gives the ids of the sensors whose last
+    reading before the batch came when the clock was beyond a time. `since` gives those whose last reading before the
+    batch has an offset from the one given on. `within`: how long ago counts as heard, ns; nobody is forgotten so soon.
+    """
+
+    def __init__(
+        self,
+        name: Callable[[int], str],
+        after: Callable[[int], set[str]] = lambda _: set(),
+        since: Callable[[int], set[str]] = lambda _: set(),
+        within: int = DAY,
+    ) -> None:
+        self.name, self.after, self.since, self.within = name, after, since, within
+
+
+def _is_looked_at(count: int) -> bool:
+    """Whether everybody is asked after this many readings in a row: it is dear, so seldom in a long run."""
+    return count == RUN_LIMIT or count & (count - 1) == 0
+
+
+def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64) -> set[str]:
+    """Who was heard shortly before the i-th reading of a batch, by the clock `now`; see `_one_by_one`."""
+    # A jump moves everybody's last reading along.
+    at = after[1 : i + 1] + drifts[i] - drifts[1 : i + 1]
+    return heard.after(now - int(drifts[i]) - heard.within) | {
+        heard.name(j) for j in np.flatnonzero(at > now - heard.within).tolist()
+    }
 
 
 class PartitionClock:
     """The largest timestamp accepted so far, ns.
 
-    A timestamp more than a day ahead is first taken for a broken sensor clock; only the 20th reading in a row beyond
-    that day moves the clock. Such a jump is a time in which the whole partition was silent: it counts for no timer.
+    A timestamp more than a day ahead is first taken for a broken sensor clock. Only the 20th reading in a row beyond
+    that day moves the clock, and they have to come from two sensors where more than one was heard within a day, or go
+    through a day by themselves. Such a jump is a time in which the whole partition was silent: it counts for no timer.
+
+    The clock goes back only where every sensor that is heard lies more than a day behind it: at least 20 readings in a
+    row, from all sensors that were heard within the last day of the clock. Timers do not notice this either.
     """
 
     def __init__(self, now: int = NEVER, ahead: int = 0) -> None:
         self.now = now
         self.ahead = ahead
+        """Readings in a row beyond a day ahead."""
+        self.ahead_from = NEVER
+        """The earliest of their times, ns."""
+        self.ahead_of: str | None = None
+        """The sensor that all of them are from; None: there is none, or there are several."""
+        self.behind = 0
+        """Readings in a row beyond a day behind."""
+        self.behind_since = -1
+        """The offset of the first of them."""
+        self.behind_newest = NEVER
+        """The latest of their times, ns."""
 
-    def advance(self, times: I64, records: I64, count: int) -> tuple[I64, list[tuple[int, int]]]:
-        """Take in the readings' times (n,) of records (n,) ascending, in order of arrival.
+    def advance(self, times: I64, owners: I64, offsets: I64, heard: Heard) -> tuple[I64, list[tuple[int, int]]]:
+        """Take in the readings' times (N,) of the records `owners` (N,) ascending, in order of arrival.
 
-        Returns the clock after each of the `count` records, and the jumps as (record, by how much).
+        `offsets` (R,): of the records. Returns the clock after each record, and the jumps as (record, by how much): a
+        record with a jump begins a stretch through which the clock only rises.
         """
         after = np.empty(len(times) + 1, dtype=np.int64)
         after[0] = self.now
         after[1:] = times
         np.maximum.accumulate(after, out=after)
         jumps: list[tuple[int, int]] = []
-        if len(times) and (self.now == NEVER or (times > after[:-1] + DAY).any()):
-            jumps = self._one_by_one(times, records, after)
+        before = after[:-1]
+        if len(times) and (
+            self.now == NEVER or self.ahead or (times > before + DAY).any() or (times < before - DAY).any()
+        ):
+            jumps = self._one_by_one(times, owners, offsets, heard, after)
         elif len(times):
-            self.ahead = 0
+            self._forget_behind()
         self.now = int(after[-1])
-        return after[np.searchsorted(records, np.arange(count), side="right")], jumps
+        return after[np.searchsorted(owners, np.arange(len(offsets)), side="right")], jumps
 
-    def _one_by_one(self, times: I64, records: I64, after: I64) -> list[tuple[int, int]]:
-        jumps = []
-        now, ahead = self.now, self.ahead
-        for i, (time, record) in enumerate(zip(times.tolist(), records.tolist(), strict=True)):
+    def _one_by_one(self, times: I64, owners: I64, offsets: I64, heard: Heard, after: I64) -> list[tuple[int, int]]:
+        jumps: list[tuple[int, int]] = []
+        now = self.now
+        drifts = np.zeros(len(times) + 1, dtype=np.int64)  # by how much the clock has jumped before each reading
+        for i, (time, record) in enumerate(zip(times.tolist(), owners.tolist(), strict=True)):
+            jump = 0
             if now == NEVER:
                 now = time
             elif time > now + DAY:
-                ahead += 1
-                if ahead >= AHEAD_LIMIT:
-                    jumps.append((record, time - now))
-                    now, ahead = time, 0
+                self._forget_behind()
+                if self._believed(i, time, now, heard, after, drifts):
+                    jump = time - now
+            elif time < now - DAY:
+                self._forget_ahead()
+                if self._all_behind(i, time, now, int(offsets[record]), heard, after, drifts):
+                    jump = self.behind_newest - now
             else:
-                now, ahead = max(now, time), 0
+                now = max(now, time)
+                self._forget_ahead()
+                self._forget_behind()
+            if jump:
+                jumps.append((record, jump))
+                now += jump
+                self._forget_ahead()
+                self._forget_behind()
             after[i + 1] = now
-        self.ahead = ahead
+            drifts[i + 1] = drifts[i] + jump
         return jumps
+
+    def _believed(self, i: int, time: int, now: int, heard: Heard, after: I64, drifts: I64) -> bool:
+        """Take in a reading beyond a day ahead; whether the clock follows."""
+        name = heard.name(i)
+        if not self.ahead:
+            self.ahead_from, self.ahead_of = time, name
+        self.ahead += 1
+        self.ahead_from = min(self.ahead_from, time)
+        if self.ahead_of != name:
+            self.ahead_of = None
+        if self.ahead < RUN_LIMIT:
+            return False
+        if self.ahead_of is None or time - self.ahead_from >= DAY:
+            return True
+        if not _is_looked_at(self.ahead):
+            return False
+        return _heard_of_late(i, now, heard, after, drifts) <= {name}
+
+    def _all_behind(self, i: int, time: int, now: int, offset: int, heard: Heard, after: I64, drifts: I64) -> bool:
+        """Take in a reading beyond a day behind; whether the clock follows."""
+        if not self.behind:
+            self.behind_since, self.behind_newest = offset, time
+        self.behind += 1
+        self.behind_newest = max(self.behind_newest, time)
+        if self.behind < RUN_LIMIT or not _is_looked_at(self.behind):
+            return False
+        run = {heard.name(j) for j in range(max(i + 1 - self.behind, 0), i + 1)}
+        if self.behind > i + 1:
+            run |= heard.since(self.behind_since)
+        return _heard_of_late(i, now, heard, after, drifts) <= run
+
+    @property
+    def run(self) -> tuple[int, str | None, int, int, int]:
+        """What is kept of readings in a row beyond a day, beside `ahead`; `with_run` takes it."""
+        return self.ahead_from, self.ahead_of, self.behind, self.behind_since, self.behind_newest
+
+    def with_run(self, run: tuple[int, str | None, int, int, int] | None) -> PartitionClock:
+        """The clock with what `run` gave; None: of a release that kept none."""
+        if run is not None:
+            self.ahead_from, self.ahead_of, self.behind, self.behind_since, self.behind_newest = run
+        return self
+
+    def _forget_ahead(self) -> None:
+        self.ahead, self.ahead_of = 0, None
+
+    def _forget_behind(self) -> None:
+        self.behind, self.behind_since = 0, -1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from detector.errors import is_foreseen
 from detector.streams.base import Batch, Record
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
+from detector.wire.readings import INTERNAL
 
 PORTION_RECORDS: Final = 64
 PORTION_BYTES: Final = 65_536
@@ -20,7 +23,14 @@ PENDING_BYTES: Final = 64 * 1024 * 1024
 """More than this is not held in memory: whoever adds to it waits."""
 _WAIT_SECONDS: Final = 0.25
 
-Decoded = tuple[Frame | NoFrame, ...]
+
+class Unforeseen(NamedTuple):
+    """The decoder failed at a record, twice; the traceback."""
+
+    traceback: str
+
+
+Decoded = tuple[Frame | NoFrame | Unforeseen, ...]
 
 
 @dataclass(slots=True)
@@ -52,17 +62,19 @@ class FrameQueue:
         """Portions that wait."""
         return len(self._portions)
 
-    def add(self, batch: Batch) -> None:
-        """Begin to decode a batch."""
+    def add(self, batch: Batch, left_out: Set[int] = frozenset()) -> None:
+        """Begin to decode a batch; of records at the offsets `left_out` nothing is looked at."""
         begin, size, records = 0, 0, batch.records
         if not records:
             # Offsets without records, such as a replay may end with: the position has to pass them in its turn.
-            self._submit((), batch.next_offset, 0)
+            self._submit((), batch.next_offset, 0, frozenset())
         for index, record in enumerate(records):
             size += len(record.value or b"")
             if size >= PORTION_BYTES or index + 1 - begin >= PORTION_RECORDS or index + 1 == len(records):
                 end = batch.next_offset if index + 1 == len(records) else records[index + 1].offset
-                self._submit(records[begin : index + 1], end, size)
+                portion = records[begin : index + 1]
+                skipped = frozenset(record.offset for record in portion) & left_out if left_out else frozenset()
+                self._submit(portion, end, size, skipped)
                 begin, size = index + 1, 0
 
     def take(self, *, all_of_it: bool = False) -> list[Portion]:
@@ -84,12 +96,28 @@ class FrameQueue:
             taken.append(first)
         return taken
 
-    def _submit(self, records: Sequence[Record], position: int, size: int) -> None:
-        future = self._threads.submit(_decode, self._decoder, records)
+    def _submit(self, records: Sequence[Record], position: int, size: int, left_out: frozenset[int]) -> None:
+        future = self._threads.submit(_decode, self._decoder, records, left_out)
         self._portions.append(Portion(records, position, size, future))
         self._records += len(records)
         self._bytes += size
 
 
-def _decode(decoder: FrameDecoder, records: Sequence[Record]) -> Decoded:
-    return tuple(map(decoder.decode, records))
+def _decode(decoder: FrameDecoder, records: Sequence[Record], left_out: frozenset[int]) -> Decoded:
+    return tuple(
+        NoFrame("internal", INTERNAL) if record.offset in left_out else _frame(decoder, record) for record in records
+    )
+
+
+def _frame(decoder: FrameDecoder, record: Record) -> Frame | NoFrame | Unforeseen:
+    try:
+        return decoder.decode(record)
+    except Exception as error:
+        if is_foreseen(error):
+            raise
+    try:
+        return decoder.decode(record)
+    except Exception as error:
+        if is_foreseen(error):
+            raise
+        return Unforeseen("".join(traceback.format_exception(error)))

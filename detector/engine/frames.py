@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,15 +20,16 @@ from detector.detection.columns import CAMERA_FORGOTTEN, calibration_cells
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
 from detector.detection.profile import Calibration, build_frame_profile
-from detector.detection.table import Slots, WarmUp, camera_table
+from detector.detection.table import WarmUp, camera_table
+from detector.detection.usable import check_usable_frames
 from detector.detection.windows import Arrivals, WindowRows, admit
 from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer
-from detector.engine.framequeue import FrameQueue
+from detector.engine.framequeue import FrameQueue, Unforeseen
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output
 from detector.engine.overview import Overview, camera_overview
-from detector.engine.partition import PartitionPipeline, Run, Segment
+from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
 from detector.engine.resumption import take_model, warm_up_again
 from detector.engine.silence import FOREVER
 from detector.engine.slices import Provenance, frame_settings_of
@@ -35,7 +37,7 @@ from detector.engine.timers import Timers
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
-from detector.wire.readings import Reject
+from detector.wire.readings import INTERNAL, Reject
 
 
 class FramesPipeline(PartitionPipeline):
@@ -90,7 +92,7 @@ class FramesPipeline(PartitionPipeline):
 
         What is run again is decoded at once, so that nothing is pending where the restored state goes live.
         """
-        self._queue.add(batch)
+        self._queue.add(batch, self._left_out)
         return self._deal(all_of_it=self.restoring)
 
     def advance(self) -> Output:
@@ -113,17 +115,20 @@ class FramesPipeline(PartitionPipeline):
             return Output("frames")
         records = [record for portion in portions for record in portion.records]
         found = [one for portion in portions for one in portion.decoded.result()]
-        rejects = [
-            Reject(number, one.reason, one.message, None)
-            for number, one in enumerate(found)
-            if isinstance(one, NoFrame)
-        ]
         output = Output("frames", records=len(records))
+        rejects = []
+        for number, one in enumerate(found):
+            if isinstance(one, NoFrame):
+                rejects.append(Reject(number, one.reason, one.message, None))
+            elif isinstance(one, Unforeseen):
+                rejects.append(Reject(number, "internal", INTERNAL, None))
+                output.internal.append(one.traceback)
+                self.leave_out([records[number].offset])
         self._refuse(records, rejects, output)
         frames = [one for one in found if isinstance(one, Frame)]
         owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
         times = np.array([frame.time for frame in frames], dtype=np.int64)
-        for run in self._runs(records, times, owners, output):
+        for run in self._runs(records, times, owners, lambda i: frames[i].camera, output):
             for segment in self._segments(run):
                 self._take_in(run, frames, segment)
         return self._arrive(portions[-1].position, output)
@@ -153,39 +158,47 @@ class FramesPipeline(PartitionPipeline):
 
     def _blocks(self, run: Run, rows: WindowRows, frames: F32, signal: F64) -> None:
         """Score spans of frames: a camera's span ends before a restart, and where its warm-up is over."""
+        rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(run, int(slots[i]), rows, int(at[i]))
+                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             for i in np.flatnonzero(~self._table["live"][slots]).tolist():
                 span = slice(int(at[i]), int(end[i]))
                 used = self._warm_up(run, int(slots[i]), rows, span, signal[:, None])
-                if used > span.start:
+                if used > span.start and slots[i] not in self._table.failed:
                     self._table["frame"][slots[i]] = frames[used - 1]
                 position[groups[i]] = used
             live = position[groups] == at
             live &= self._table["live"][slots]
             if live.any():
-                self._block(run, slots[live], at[live], end[live], rows, frames, signal)
+                spans = Spans(groups[live], at[live], end[live])
+                attempt = partial(self._block, run, rows, frames, signal)
+                failed = self._guarded(run, rows, spans, attempt)
                 position[groups[live]] = end[live]
+                if failed:
+                    position[failed] = rows.last[failed]
+            for i in np.flatnonzero([int(slot) in self._table.failed for slot in slots.tolist()]).tolist():
+                position[groups[i]] = rows.last[groups[i]]
 
-    def _block(
-        self, run: Run, slots: Slots, begin: Slots, end: Slots, rows: WindowRows, frames: F32, signal: F64
-    ) -> None:
-        block = FrameBlock(self._table, slots, begin, end, rows.times, frames, signal, rows.records)
+    def _block(self, run: Run, rows: WindowRows, frames: F32, signal: F64, spans: Spans) -> None:
+        slots = rows.slots[spans.groups]
+        block = FrameBlock(self._table, slots, spans.begin, spans.end, rows.times, frames, signal, rows.records)
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
+        self._announcer.follow(block, scored)
+        self._table.put(block.slots, scored.cells)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
         output.scores.append(scored.u[block.tick, block.sensor])
         output.errors.append(block.signal)
-        self._announcer.follow(block, scored)
         block.store(self._table, run.offsets)
 
     def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         profile, recent = build_frame_profile(collected.times, collected.values[:, 0], open_after=self._open_after)
         times = collected.times[-self._open_after[1] :]
+        check_usable_frames({self._table.name(slot): profile})
         return self._cells_of(slot, profile) | {"recent": recent, "times": times, "filled": len(times)}

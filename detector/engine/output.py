@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,15 @@ class ScoredRows:
     thresholds: F64
 
 
+class SensorFailure(NamedTuple):
+    """A sensor that was set aside: at which stage, by the record at which offset, and the traceback."""
+
+    sensor_id: str
+    stage: str
+    offset: int
+    traceback: str
+
+
 @dataclass(slots=True)
 class Output:
     """What a batch came to: messages to publish in order, and what the metrics count.
@@ -51,7 +60,8 @@ class Output:
     that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
     called for, and those that the budget allows for the rows scored. `records`: how many came in, `refused`: which of
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
-    another size than the model's. `rows`: what was scored, in full, where that was asked for.
+    another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
+    sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
     """
 
     kind: Kind = "readings"
@@ -73,6 +83,9 @@ class Output:
     first_time: int | None = None
     refused: list[int] = field(default_factory=list)
     new_sensors: list[str] = field(default_factory=list)
+    failed: int = 0
+    failures: list[SensorFailure] = field(default_factory=list)
+    internal: list[str] = field(default_factory=list)
 
     def publish(self, announcements: Iterable[Announcement]) -> None:
         """Add alerts, in their order."""
@@ -93,6 +106,7 @@ class Output:
                 "resized": self.resized,
                 "late": tally.late,
                 "duplicate": tally.duplicate,
+                "failed": self.failed,
                 "rejected": sum(self.rejected.values()),
             }
         return {
@@ -101,6 +115,7 @@ class Output:
             "late": tally.late,
             "duplicate": tally.duplicate,
             "excluded": self.excluded,
+            "failed": self.failed,
             "rejected": sum(self.rejected.values()),
         }
 

@@ -94,7 +94,7 @@ def _overview(
     views = {
         slot: SensorView(
             sensor_id=table.name(slot),
-            score=float(table["score"][slot]),
+            score=float(table["score"][slot]) if table["live"][slot] else math.nan,
             threshold=thresholds.get(slot, math.nan),
             episode=_anomaly(table, slot, table.episodes[slot]) if slot in table.episodes else None,
             **seen[slot],

@@ -6,37 +6,44 @@ fire between them, what is stored, and how a later process takes it up.
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from detector.arrays import F64, I64
+from detector import __version__
+from detector.arrays import F64, I64, Bools
 from detector.detection.columns import NEVER
-from detector.detection.table import SensorTable, Slots, StateError, WarmUp
+from detector.detection.table import Failure, SensorTable, Slots, StateError, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
 from detector.engine.budget import Budget, budget_of
-from detector.engine.clock import PartitionClock
-from detector.engine.output import Output
+from detector.engine.clock import Heard, PartitionClock
+from detector.engine.output import Output, SensorFailure
 from detector.engine.overview import Overview
 from detector.engine.resumption import take_budget, take_journal
 from detector.engine.slices import (
+    LEFT_OUT_ENTRY,
     PROVENANCE_ENTRY,
     Provenance,
     pack_entry,
+    pack_left_out,
     pack_provenance,
     pack_slice,
     slice_count,
+    unpack_left_out,
     unpack_slices,
 )
 from detector.engine.timers import Timers
+from detector.errors import OperationError, is_foreseen
 from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
-from detector.wire.readings import Reject
+from detector.wire.readings import INTERNAL, Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,31 @@ class Run:
     times: I64
     owners: I64
     output: Output
+
+
+class Spans(NamedTuple):
+    """Rows begin .. end - 1 of some groups of `WindowRows`, one span each."""
+
+    groups: Slots
+    begin: Slots
+    end: Slots
+
+    def only(self, i: int) -> Spans:
+        """One of them."""
+        part = slice(i, i + 1)
+        return Spans(self.groups[part], self.begin[part], self.end[part])
+
+    def by_row(self, rows: WindowRows) -> list[Spans]:
+        """A single span cut behind each row that was not filled in."""
+        first, last = int(self.begin[0]), int(self.end[0])
+        cuts = [row + 1 for row in range(first, last) if not rows.imputed[row]]
+        edges = np.array([first, *(cut for cut in cuts if cut < last), last])
+        return [Spans(self.groups, edges[i : i + 1], edges[i + 1 : i + 2]) for i in range(len(edges) - 1)]
+
+
+MOST_LEFT_OUT: Final = 10_000
+"""Records that could not be dealt with, and that a replay would meet again."""
+UNREADABLE: Final = b"\0"
 
 
 class Segment(NamedTuple):
@@ -104,9 +136,13 @@ class PartitionPipeline(ABC):
         self._dead_letters = dead_letters
         self._pulse = pulse
         self._live_from = 0
+        self._began = 0
         self._renewed = False
         self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
+        self._left_out: set[int] = set()
+        self._left_out_told: frozenset[int] = frozenset()
+        self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
 
     @property
     def sensors(self) -> int:
@@ -195,11 +231,22 @@ class PartitionPipeline(ABC):
 
     def pack_slice(self, number: int) -> bytes:
         """One slice of the state as of `position`."""
+        self._packed_at[number] = self.position
         return pack_slice(self._table, number, provenance=self.provenance, position=self.position, clock=self._clock)
 
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
-        return pack_state([self.pack_slice(number) for number in range(self.slices())], {})
+        left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
+        return pack_state([self.pack_slice(number) for number in range(self.slices())], left_out)
+
+    def leave_out(self, offsets: Iterable[int]) -> None:
+        """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""
+        self._left_out.update(offsets)
+        if len(self._left_out) > MOST_LEFT_OUT:
+            raise OperationError(
+                f"more than {MOST_LEFT_OUT} records of {self.partition.stream} could not be dealt with",
+                todo="Report this, with the log",
+            )
 
     def renewed(self) -> bool:
         """Whether slices stored so far are of another provenance; says so once."""
@@ -218,11 +265,21 @@ class PartitionPipeline(ABC):
             [(PROVENANCE_ENTRY, pack_provenance(self.provenance))] if self._announce_provenance else []
         )
         self._announce_provenance = False
+        entries += self._left_out_entry()
         for sensor_id in changed:
             slot = table.slots.get(sensor_id, -1)
             open_now = table.episodes.get(slot), table.silences.get(slot)
             entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
         return entries
+
+    def _left_out_entry(self) -> list[tuple[str, bytes | None]]:
+        """What a replay has to leave out, if that changed: not what lies before every slice that is stored."""
+        oldest = min((self._packed_at.get(number, self._began) for number in range(self.slices())), default=self._began)
+        self._left_out = {offset for offset in self._left_out if offset >= oldest}
+        if self._left_out == self._left_out_told:
+            return []
+        self._left_out_told = frozenset(self._left_out)
+        return [(LEFT_OUT_ENTRY, pack_left_out(self._left_out) if self._left_out else None)]
 
     # How it is taken up
 
@@ -230,6 +287,7 @@ class PartitionPipeline(ABC):
         """Start with nothing at `position`; records before `live_from` lead to no output."""
         self.position = position
         self._live_from = position if live_from is None else live_from
+        self._began = position
         self._journal = None
         self._announce_provenance = True
 
@@ -247,6 +305,9 @@ class PartitionPipeline(ABC):
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
+        left_out = journal.pop(LEFT_OUT_ENTRY, b"")
+        self._left_out = unpack_left_out(left_out) if left_out else set()
+        self._left_out_told = frozenset(self._left_out)
         provenance = None
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
@@ -259,6 +320,7 @@ class PartitionPipeline(ABC):
         self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = provenance not in (None, self.provenance)
         switched = provenance is not None and provenance.model != self.provenance.model
+        self._revive(switched=switched)
         self._settle(switched=switched)
         take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])).rows)
         self._caught_up()
@@ -280,6 +342,26 @@ class PartitionPipeline(ABC):
 
     # How it is driven
 
+    def _masked(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records, with something that every decoder rejects in place of those to leave out."""
+        if not self._left_out or not any(record.offset in self._left_out for record in records):
+            return records
+        return [
+            Record(record.offset, record.key, UNREADABLE, record.timestamp)
+            if record.offset in self._left_out
+            else record
+            for record in records
+        ]
+
+    def _with_reasons(self, records: Sequence[Record], rejects: Sequence[Reject]) -> Sequence[Reject]:
+        """The rejects, with the true reason for records that are left out."""
+        if not self._left_out:
+            return rejects
+        return [
+            Reject(one.record, "internal", INTERNAL, None) if records[one.record].offset in self._left_out else one
+            for one in rejects
+        ]
+
     def _refuse(self, records: Sequence[Record], rejects: Sequence[Reject], output: Output) -> None:
         """Count what was rejected of a batch, and write a dead letter for each."""
         for reject in rejects:
@@ -289,40 +371,140 @@ class PartitionPipeline(ABC):
             output.dead_letters.append(letter)
         output.refused = [reject.record for reject in rejects]
 
-    def _runs(self, records: Sequence[Record], times: I64, owners: I64, output: Output) -> Iterator[Run]:
+    def _runs(
+        self, records: Sequence[Record], times: I64, owners: I64, name: Callable[[int], str], output: Output
+    ) -> Iterator[Run]:
         """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
 
-        A run ends where the clock jumps. A batch without elements has none.
+        `name` gives the sensor of an element. A run ends where the clock jumps. A batch without elements has none.
         """
         if not len(times):
             return
         output.first_time = int(times[0])
         count, before = len(records), self._clock.now
         offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
-        clocks, jumps = self._clock.advance(times, owners, count)
+        heard = Heard(name, self._heard_after, self._heard_since, self._timers.remembered)
+        clocks, jumps = self._clock.advance(times, owners, offsets, heard)
         self._announcer.begin_batch(offsets, clocks)
         cuts = {0: 0}
         for record, jump in jumps:
             cuts[record] = cuts.get(record, 0) + jump
         for begin, end in pairwise((*cuts, count)):
+            self._announcer.begin_run(begin, end)
             yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
             before = int(clocks[end - 1])
         output.publish(self._announcer.collected())
+
+    def _heard_after(self, clock: int) -> set[str]:
+        """The sensors whose last reading came when the clock was beyond this."""
+        return self._named(self._table["clock"] > clock)
+
+    def _heard_since(self, offset: int) -> set[str]:
+        """The sensors whose last reading came at this offset or later."""
+        return self._named(self._table["heard"] >= offset)
+
+    def _named(self, chosen: Bools) -> set[str]:
+        slots = self._table.occupied()
+        return {self._table.name(slot) for slot in slots[chosen[slots]].tolist()}
 
     def _segments(self, run: Run) -> Iterator[Segment]:
         """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""
         if run.jump:
             self._timers.shift(run.jump, int(run.offsets[run.begin]))
         record, before = run.begin, run.before
+        failed = partial(self._fail, run, "timer")
         while record < run.end:
-            limit = self._timers.fire(record, before, int(run.clocks[record]))
+            limit = self._timers.fire(record, before, int(run.clocks[record]), failed)
             uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
             end = record + max(uncut, 1)
             first, last = np.searchsorted(run.owners, (record, end)).tolist()
             if last > first:
                 yield Segment(slice(record, end), slice(first, last))
             record, before = end, int(run.clocks[end - 1])
-            self._timers.publish_due_updates(before)
+            self._timers.publish_due_updates(before, failed)
+
+    # What cannot be dealt with
+
+    def _fail(self, run: Run, stage: str, slot: int, record: int, error: Exception) -> None:
+        """Set a sensor aside from this record on. Raises the error again where no sensor is to blame."""
+        if is_foreseen(error):
+            raise error
+        table, sensor_id = self._table, self._table.name(slot)
+        key = record, 1, 0, sensor_id
+        if slot in table.episodes:
+            self._announcer.abandon(slot, key)
+        self._timers.silences.end(slot, "evicted", int(run.clocks[record]), record, key)
+        offset = int(run.offsets[record])
+        table.fail(slot, Failure(offset, stage, __version__))
+        trace = "".join(traceback.format_exception(error))
+        run.output.failures.append(SensorFailure(sensor_id, stage, offset, trace))
+        self._timers.forget()
+
+    def _restart_or_fail(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        try:
+            self._restart(run, slot, rows, row)
+        except Exception as error:
+            self._fail(run, "restart", slot, int(rows.records[row]), error)
+
+    def _guarded(self, run: Run, rows: WindowRows, spans: Spans, attempt: Callable[[Spans], None]) -> list[int]:
+        """Let `attempt` deal with spans of rows, which it does wholly or not at all; returns the groups that failed.
+
+        If it cannot deal with all of them together, it is asked for one sensor at a time, and of a sensor that fails
+        for one row at a time: so the same row sets the sensor aside, whatever came with it.
+        """
+        saved = self._announcer.save()
+        try:
+            attempt(spans)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            self._announcer.undo(saved)
+            if len(spans.groups) > 1:
+                parts = (spans.only(i) for i in range(len(spans.groups)))
+                return [group for part in parts for group in self._guarded(run, rows, part, attempt)]
+            return self._row_by_row(run, rows, spans, attempt)
+        return []
+
+    def _row_by_row(self, run: Run, rows: WindowRows, spans: Spans, attempt: Callable[[Spans], None]) -> list[int]:
+        """The same for the rows of one sensor, as if each had come by itself."""
+        group = int(spans.groups[0])
+        slot = int(rows.slots[group])
+        for part in spans.by_row(rows):
+            record = int(rows.records[part.end[0] - 1])
+            self._timers.publish_due_updates_of(slot, int(run.clocks[record]), partial(self._fail, run, "timer"))
+            if slot in self._table.failed:
+                return [group]
+            saved = self._announcer.save()
+            try:
+                attempt(part)
+            except Exception as error:
+                self._announcer.undo(saved)
+                self._fail(run, "judge", slot, record, error)
+                return [group]
+        return []
+
+    def _not_failed(self, rows: WindowRows) -> WindowRows:
+        """The rows without those of sensors that are set aside."""
+        failed = self._table.failed
+        if not failed or not np.isin(rows.slots, list(failed)).any():
+            return rows
+        kept = ~np.isin(rows.slots, list(failed))
+        return rows.only(np.repeat(kept, rows.last - rows.first))
+
+    def _heed_failures(self, run: Run, arrivals: Arrivals) -> Arrivals:
+        """The arrivals without those of sensors that are set aside."""
+        failed = self._table.failed
+        if not failed:
+            return arrivals
+        kept = ~np.isin(arrivals.slots, list(failed))
+        run.output.failed += len(kept) - int(kept.sum())
+        return arrivals if kept.all() else arrivals.only(kept)
+
+    def _revive(self, *, switched: bool) -> None:
+        """Another model or release may deal with what this one could not: such sensors are met again."""
+        for slot, failure in list(self._table.failed.items()):
+            if switched or failure.release != __version__:
+                self._table.remove(slot)
 
     def _arrive(self, position: int, output: Output) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""
@@ -353,11 +535,13 @@ class PartitionPipeline(ABC):
         return slot
 
     def _unseen(self, run: Run, arrivals: Arrivals) -> Arrivals:
-        """What the stored state of its sensor does not contain yet; notes when which sensor was heard."""
+        """What counts: not what the state contains already, nor of a sensor that is set aside. Notes who was heard."""
         if self.restoring:
             new = self._table["known"][arrivals.slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
+        arrivals = self._heed_failures(run, arrivals)
         self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
         return arrivals
 
     def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, values: F64) -> int:
@@ -372,8 +556,12 @@ class PartitionPipeline(ABC):
         if used > span.start:
             self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
         if warming.count >= self._warmup:
-            self._take_profile(run, slot, self._learn(slot, warming))
-            del self._table.warming[slot]
+            try:
+                self._take_profile(run, slot, self._learn(slot, warming))
+                del self._table.warming[slot]
+            except Exception as error:
+                self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
+                used = span.stop
             self._pulse()
         return used
 

@@ -7,7 +7,10 @@ duration); inside a segment sensors are independent of one another and are score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,19 +22,21 @@ from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, WarmUp
+from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.usable import check_usable
 from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
-from detector.engine.partition import PartitionPipeline, Run, Segment
+from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
+from detector.errors import is_foreseen
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.readings import Decoder, Readings
@@ -110,15 +115,46 @@ class ReadingsPipeline(PartitionPipeline):
 
     def process(self, batch: Batch) -> Output:
         """Take in a batch that begins at `position`, and return what it leads to."""
-        decoded = self._decoder.decode(batch)
+        output = Output(records=len(batch.records))
+        decoded = self._decoded(batch, output)
         readings = self._watched(decoded)
-        output = Output(records=len(batch.records), excluded=len(decoded.times) - len(readings.times))
+        output.excluded = len(decoded.times) - len(readings.times)
         self._refuse(batch.records, readings.rejects, output)
         owners = np.repeat(readings.records, readings.counts)
-        for run in self._runs(batch.records, readings.times, owners, output):
+        for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
             for segment in self._segments(run):
                 self._take_in(run, readings, segment)
         return self._arrive(batch.next_offset, output)
+
+    def _decoded(self, batch: Batch, output: Output) -> Readings:
+        """The readings of a batch. A record that the decoder fails at, alone and twice, is left out for good."""
+        masked = replace(batch, records=self._masked(batch.records))
+        try:
+            readings = self._decoder.decode(masked)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            culprits = [one.offset for i, one in enumerate(masked.records) if self._fails(masked, i)]
+            if not culprits:
+                raise
+            output.internal.append("".join(traceback.format_exception(error)))
+            self.leave_out(culprits)
+            readings = self._decoder.decode(replace(batch, records=self._masked(batch.records)))
+        readings.rejects = list(self._with_reasons(batch.records, readings.rejects))
+        return readings
+
+    def _fails(self, batch: Batch, index: int) -> bool:
+        """Whether the decoder fails at one record of the batch, each time."""
+        alone = replace(batch, records=batch.records[index : index + 1], row=batch.row + index)
+        for _ in range(2):
+            try:
+                self._decoder.decode(alone)
+            except Exception as error:
+                if is_foreseen(error):
+                    raise
+            else:
+                return False
+        return True
 
     def advance(self) -> Output:
         """What has become ready of what is pending: nothing."""
@@ -176,20 +212,30 @@ class ReadingsPipeline(PartitionPipeline):
         }
         return self._cells_of(slot, profile) | window | self._carried(slot, carry)
 
-    def _relearn(self, run: Run, slots: Sequence[int]) -> None:
-        """The model of now has seen enough of sensors that went by the profile of another: from here on by its own."""
+    def _relearn(self, run: Run, slots: Sequence[int], rows: WindowRows, edge: Slots) -> None:
+        """The model has seen enough of sensors that went by the profile of another: from here on its own counts.
+
+        `edge` is the row of each group of `rows` at which that is so.
+        """
         for slot in slots:
             readings = self._table.relearning.pop(slot)
-            profile, carry = self._built(slot, readings)
+            try:
+                profile, carry = self._built(slot, readings)
+            except Exception as error:
+                (group,) = np.flatnonzero(rows.slots == slot)
+                self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
+                continue
             moving = self._carried(slot, carry) if unbroken(self._table, slot, readings) else self._forgotten
             self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
 
     def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
-        return build_profile(
+        profile, carry = build_profile(
             readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
         )  # fmt: skip
+        check_usable({self._table.name(slot): profile}, self._table.channels)
+        return profile, carry
 
     def _carried(self, slot: int, carry: Carry) -> dict[str, Any]:
         cells = moving_cells(carry, self._book.most_rows)
@@ -200,15 +246,16 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _judge(self, run: Run, rows: WindowRows) -> None:
         """Rows of sensors that have a profile; cut where one is built anew."""
-        self._relearn(run, complete(self._table, rows.slots, self._config.warmup))
+        self._relearn(run, complete(self._table, rows.slots, self._config.warmup), rows, rows.first)
         rest: WindowRows | None = rows
         while rest is not None:
             now, rest = span(self._table, rest, self._config.warmup)
             self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
-            self._relearn(run, complete(self._table, now.slots, self._config.warmup))
+            self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
+        rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
         has_imputed = bool(rows.imputed.any())
@@ -218,7 +265,12 @@ class ReadingsPipeline(PartitionPipeline):
         while len(groups := np.flatnonzero(position < rows.last)):
             at, slots = position[groups], rows.slots[groups]
             for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart(run, int(slots[i]), rows, int(at[i]))
+                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
+                if int(slots[i]) in self._table.failed:
+                    position[groups[i]] = rows.last[groups[i]]
+            if self._table.failed and not len(groups := groups[position[groups] < rows.last[groups]]):
+                break
+            at, slots = position[groups], rows.slots[groups]
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             short = WINDOW - 1 - self._table["filled"][slots]
             filling = short > 0
@@ -231,29 +283,38 @@ class ReadingsPipeline(PartitionPipeline):
             if has_imputed:
                 tall = next_real[tall - 1] + 1
             end = np.where(filling, completes, tall)
+            failed: list[int] = []
             for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
                 for begin in range(0, len(chosen), BLOCK_SENSORS):
                     part = chosen[begin : begin + BLOCK_SENSORS]
-                    self._block(run, Block(self._table, rows, groups[part], at[part], end[part]), fill=fill)
+                    spans = Spans(groups[part], at[part], end[part])
+                    failed += self._guarded(run, rows, spans, partial(self._block, run, rows, fill=fill))
             position[groups] = end
+            if failed:
+                position[failed] = rows.last[failed]
 
-    def _block(self, run: Run, block: Block, *, fill: bool) -> None:
-        """Run one block; `fill`: none of its rows completes a window."""
+    def _block(self, run: Run, rows: WindowRows, spans: Spans, *, fill: bool) -> None:
+        """Run one block; `fill`: none of its rows completes a window. State changes when all of it went well."""
+        block = Block(self._table, rows, *spans)
         if fill:
             fill_block(self._table, block)
             self._collect(block, ())
         else:
+            open_before = frozenset(self._table.episodes)
             block.inside = self._maintenance.rows(self._table, block)
             scored = self._score(self._table, block, self._model, self._book)
+            self._announcer.follow(block, scored)
+            self._collect(block, scored.transitions, open_before)
+            self._table.put(block.slots, scored.cells)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             run.output.scores.append(scored.u[block.tick, block.sensor])
             run.output.errors.append(scored.errors[block.tick, block.sensor])
             if self._keep_rows:
                 run.output.rows.append(scored_rows_of(self._table, block, scored))
-            self._collect(block, scored.transitions)
-            self._announcer.follow(block, scored)
         block.store(self._table, run.offsets)
 
-    def _collect(self, block: Block, transitions: Sequence[Opening | Closing]) -> None:
+    def _collect(
+        self, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int] | None = None
+    ) -> None:
         if self._table.relearning:
-            collect(self._table, block, transitions)
+            collect(self._table, block, transitions, self._table.episodes if open_before is None else open_before)

@@ -9,7 +9,7 @@ time of a switch does not become the normal case. The episode goes on under its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,15 @@ def _most(table: SensorTable) -> float:
     return max((one.count for one in table.relearning.values()), default=-np.inf)
 
 
-def collect(table: SensorTable, block: Block, transitions: Sequence[Opening | Closing]) -> None:
+def collect(
+    table: SensorTable, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int]
+) -> None:
     """Collect the real rows of a block that lie in no episode.
 
-    `table.episodes` are those before the block; `transitions`: what they do in it. When one opens, the rows just before
-    it turn out to belong to it, too.
+    `open_before`: the slots with an open episode before the block; `transitions`: what episodes do in it. When one
+    opens, the rows just before it turn out to belong to it, too.
     """
-    relearning, episodes = table.relearning, table.episodes
+    relearning = table.relearning
     by_sensor: dict[int, list[Opening | Closing]] = {}
     for transition in transitions:
         by_sensor.setdefault(transition.at, []).append(transition)
@@ -75,7 +77,7 @@ def collect(table: SensorTable, block: Block, transitions: Sequence[Opening | Cl
         if collected is None:
             continue
         first = end - ticks
-        begin = end if slot in episodes else first
+        begin = end if slot in open_before else first
         for transition in by_sensor.get(at, ()):
             row = first + transition.tick
             begin = min(begin, row)

@@ -62,6 +62,8 @@ class Silences:
     def shift(self, jump: int, offset: int) -> None:
         """See `Timers.shift`."""
         self.forget()
+        if jump < 0:
+            self._table.resumed = {length: at + jump for length, at in self._table.resumed.items()}
         for slot, silence in self._table.silences.items():
             if self._table["known"][slot] > offset:
                 continue

@@ -8,7 +8,7 @@ the settings it was run with before: every slice names its *provenance*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ SLICE_SENSORS = 64
 
 PROVENANCE_ENTRY = "\0basis"
 """The journal's entry that names the provenance while there are no slices; no sensor has an id with a NUL in front."""
+
+
+LEFT_OUT_ENTRY = "\0internal"
+"""The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
 
 
 class Provenance(NamedTuple):
@@ -49,6 +53,7 @@ class _Slice(msgspec.Struct):
     ids: list[str | None]  # of the slots from `begin` on
     sensors: bytes
     resumed: dict[int, int] = {}
+    run: tuple[int, str | None, int, int, int] | None = None  # of the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,19 @@ def pack_provenance(provenance: Provenance) -> bytes:
     return msgspec.msgpack.encode(_Head(*provenance))
 
 
+def pack_left_out(offsets: Collection[int]) -> bytes:
+    """The value of the journal's entry `LEFT_OUT_ENTRY`: the offsets of records that count for nothing in a replay."""
+    return msgspec.msgpack.encode(sorted(offsets))
+
+
+def unpack_left_out(data: bytes) -> set[int]:
+    """What `pack_left_out` packed. Raises StateError."""
+    try:
+        return set(msgspec.msgpack.decode(data, type=list[int]))
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
+
+
 def _common(provenances: Sequence[Provenance]) -> Provenance:
     if len(set(provenances)) > 1:
         raise StateError("parts of the stored state were made with different models or settings")
@@ -135,7 +153,7 @@ def pack_slice(
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = table.pack(slots)
     return msgspec.msgpack.encode(
-        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed)
+        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed, clock.run)
     )
 
 
@@ -159,7 +177,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
         table["known"][slots] = one.position
     oldest = found[0]
     table.resumed = oldest.resumed
-    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead), provenance)
+    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead).with_run(oldest.run), provenance)
 
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:

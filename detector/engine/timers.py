@@ -8,18 +8,21 @@ only publish, and are told where they fall.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 
 from detector.detection.columns import NEVER
-from detector.detection.table import SensorTable
+from detector.detection.table import Episode, SensorTable, Silence
 from detector.engine.announcer import Announcer, postpone
+from detector.engine.clock import DAY
 from detector.engine.silence import FOREVER, Silences
 from detector.wire.alerts import CloseReason
 
 EVICTION_INTERVALS = 200
 """A sensor is never forgotten before this many of its median intervals."""
+Failed = Callable[[int, int, Exception], None]
 UPDATE, LONGEST, SILENCE, EVICTION = range(4)
 """What a timer is for, in the order of equal deadlines of a sensor."""
 
@@ -43,6 +46,11 @@ class Timers:
         self._shortest = min((length for length in lengths if length is not None), default=None)
         self._next_eviction = NEVER
 
+    @property
+    def remembered(self) -> int:
+        """A time within which nobody who was heard is forgotten, at most a day, ns."""
+        return DAY if self._idle is None else min(DAY, self._idle)
+
     def forget(self) -> None:
         """Sensors came or changed: look at all deadlines again."""
         self._next_eviction = NEVER
@@ -60,25 +68,37 @@ class Timers:
             postpone(episode, jump)
         self.silences.shift(jump, offset)
 
-    def fire(self, record: int, before: int, now: int) -> int:
+    def fire(self, record: int, before: int, now: int, failed: Failed) -> int:
         """Fire what this record passes; return up to which clock no timer can cut.
 
-        The record has moved the partition clock from `before` to `now`.
+        The record has moved the partition clock from `before` to `now`. `failed` is called for a slot whose timer
+        cannot be fired, with the record and the error, and sets the sensor aside.
         """
         self.silences.passed(before, now)
         passed = (EVICTION, self._evictions(now)), (SILENCE, self.silences.due(now))
         due = [(at, self._table.name(slot), what, slot) for what, found in passed for at, slot in found]
         if due or now > self._earliest_end():
-            self._fire_all(record, now, due)
+            self._fire_all(record, now, due, failed)
         limit = min(self._earliest_end(), self._next_eviction, self.silences.next)
         if self._shortest is not None and now != NEVER:
             limit = min(limit, now + self._shortest)
         return limit
 
-    def publish_due_updates(self, now: int) -> None:
-        """Updates that became due by `now`, for sensors none of whose rows came after."""
-        for slot in self._table.episodes:
-            self._announcer.update_until(slot, now)
+    def publish_due_updates(self, now: int, failed: Failed) -> None:
+        """Updates that became due by `now`, for sensors none of whose rows came after. `failed`: see `fire`."""
+        for slot in list(self._table.episodes):
+            self.publish_due_updates_of(slot, now, failed)
+
+    def publish_due_updates_of(self, slot: int, now: int, failed: Failed) -> None:
+        """The same for one sensor; nothing where it has no episode."""
+        episodes = self._table.episodes
+        while slot in episodes and (due := episodes[slot].update_at) is not None and now > due:
+            before = copy(episodes[slot])
+            try:
+                self._announcer.update(slot, self._announcer.passing(due))
+            except Exception as error:
+                episodes[slot] = before
+                failed(slot, self._announcer.passing(due), error)
 
     def _earliest_end(self) -> int:
         ends = (episode.close_at for episode in self._table.episodes.values())
@@ -100,8 +120,8 @@ class Timers:
             self._next_eviction = int(deadlines[~due].min())
         return list(zip(deadlines[due].tolist(), slots[due].tolist(), strict=True))
 
-    def _fire_all(self, record: int, now: int, due: list[tuple[int, str, int, int]]) -> None:
-        table, announcer, silences = self._table, self._announcer, self.silences
+    def _fire_all(self, record: int, now: int, due: list[tuple[int, str, int, int]], failed: Failed) -> None:
+        table = self._table
         timers = due
         for slot, episode in table.episodes.items():
             if episode.update_at is not None and now > episode.update_at:
@@ -113,17 +133,38 @@ class Timers:
             deadline, sensor_id, what, slot = heapq.heappop(timers)
             if table.ids[slot] != sensor_id:
                 continue  # forgotten by an earlier one
-            if what == SILENCE:
-                following = silences.fire(deadline, slot, record)
-                if following < now:
-                    heapq.heappush(timers, (following, sensor_id, SILENCE, slot))
+            before = copy(table.episodes.get(slot)), copy(table.silences.get(slot))
+            try:
+                following = self._fire_one(deadline, sensor_id, what, slot, record)
+            except Exception as error:
+                _put_back(table, slot, *before)
+                failed(slot, record, error)
                 continue
-            if slot in table.episodes:
-                if what == UPDATE:
-                    announcer.update(slot, record)
-                else:
-                    reason: CloseReason = "max_duration" if what == LONGEST else "evicted"
-                    announcer.end(slot, reason, (record, 0, deadline, sensor_id))
-            if what == EVICTION:
-                silences.evict(deadline, slot, record)
-                table.remove(slot)
+            if following < now:
+                heapq.heappush(timers, (following, sensor_id, SILENCE, slot))
+
+    def _fire_one(self, deadline: int, sensor_id: str, what: int, slot: int, record: int) -> int:
+        """Fire a timer; returns the deadline of the silence's next step, if it is one."""
+        table, announcer, silences = self._table, self._announcer, self.silences
+        if what == SILENCE:
+            return silences.fire(deadline, slot, record)
+        if slot in table.episodes:
+            if what == UPDATE:
+                announcer.update(slot, record)
+            else:
+                reason: CloseReason = "max_duration" if what == LONGEST else "evicted"
+                announcer.end(slot, reason, (record, 0, deadline, sensor_id))
+        if what == EVICTION:
+            silences.evict(deadline, slot, record)
+            table.remove(slot)
+        return FOREVER
+
+
+def _put_back(table: SensorTable, slot: int, episode: Episode | None, silence: Silence | None) -> None:
+    """The open episodes of a sensor as they were."""
+    if episode is not None:
+        table.episodes[slot] = episode
+    if silence is None:
+        table.silences.pop(slot, None)
+    else:
+        table.silences[slot] = silence

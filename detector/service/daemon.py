@@ -15,6 +15,7 @@ from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
 from detector.errors import UserError
+from detector.service.hunt import Hunter, StartOver
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.observer import DuplicateSensors, Observer, RestoreProgress
@@ -87,6 +88,7 @@ class Daemon:
         self._owned: dict[Partition, Owned] = {}
         self._states = PackedStates(self._owned, metrics.snapshot_bytes.set)
         self._duplicates = DuplicateSensors()
+        self._hunter = Hunter(streams, lambda partition: self._engine.make_pipeline(partition), clocks.monotonic)
         self._ever_durable = False
         self._next: tuple[Ready, float] | None = None  # what to switch to, and since when
         self._newest_failed = False  # after what to switch to was ready
@@ -129,6 +131,14 @@ class Daemon:
 
     def _turn(self) -> bool:
         """One turn of the loop; False when there is no more to do."""
+        try:
+            return self._turned()
+        except StartOver:
+            for partition in list(self._owned):
+                self._revoke(partition)
+            return True
+
+    def _turned(self) -> bool:
         happened = self._poll()
         records = 0
         for occurrence in happened:
@@ -139,11 +149,12 @@ class Daemon:
                     self._revoke(partition)
                 case Batch():
                     records += len(occurrence.records)
-                    self._process(occurrence)
+                    for part in self._hunter.parts(occurrence):
+                        self._process(part)
         if records:
             self._metrics.batch_records.observe(records)
-        for pipeline in self._pending():
-            self._publish(pipeline, pipeline.advance())
+        for owned in [owned for owned in self._owned.values() if owned.pipeline.pending]:
+            self._publish(owned.pipeline, self._hunter.advance(owned))
         self._commit(final=False)
         self._reload()
         self._observer.turned(self._pipelines(), self._streams.lag())
@@ -263,7 +274,10 @@ class Daemon:
         return f"{text}, {restoring} being restored" if restoring else text
 
     def _revoke(self, partition: Partition) -> None:
-        self._owned.pop(partition, None)
+        owned = self._owned.pop(partition, None)
+        if owned is None:
+            return
+        self._hunter.gone(owned.pipeline)
         if self._scores is not None:
             self._scores.drop(partition)
         self._states.tell()
@@ -281,7 +295,8 @@ class Daemon:
         pipeline = owned.pipeline
         started = self._monotonic()
         replayed = pipeline.restoring
-        output = pipeline.process(batch)
+        outputs = self._hunter.process(owned, batch)
+        pipeline = owned.pipeline
         if not replayed and batch.records and batch.records[-1].timestamp is not None:
             owned.uncommitted = batch.records[-1].timestamp
         if owned.progress is not None:
@@ -295,17 +310,21 @@ class Daemon:
                 sensors=pipeline.sensors, open_episodes=pipeline.open_episodes,
             )  # fmt: skip
         self._metrics.scoring[pipeline.kind].observe(self._monotonic() - started)
-        self._publish(pipeline, output)
+        for output in outputs:
+            self._publish(pipeline, output)
 
     def _publish(self, pipeline: PartitionPipeline, output: Output) -> None:
+        counts = self._hunter.counts(pipeline)
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
-        self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
+        if counts:
+            self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
         self._duplicates.met(self._pipelines(), pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
         if self._scores is not None:
             self._scores.add(pipeline.partition, output.rows)
-        self._observer.processed(pipeline, output)
+        if counts:
+            self._observer.processed(pipeline, output)
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()
@@ -364,6 +383,7 @@ class Daemon:
             return
         for partition, successor in successors.items():
             self._owned[partition].pipeline = successor
+        self._hunter.forget()
         self._engine = engine
         self._reloads.taken(ready)
         self._observer.setup = replace(engine.setup, reloaded=not self._newest_failed)

@@ -38,14 +38,14 @@ SEVERITIES: Final = ("warning", "critical")
 
 # What became of a reading: taken into its sensor's window, a null at its timestamp, older than what was released,
 # a timestamp seen before, refused with a dead letter, or of a sensor the configuration leaves out.
-READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected", "excluded")
+READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected", "excluded", "failed")
 
 # What became of a frame: taken in as it came or after a change of its size; the others as for readings.
-FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected")
+FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected", "failed")
 
 # Where an error was met and survived: everything was begun anew from the last commit, or the broker had to be waited
 # for; a page could not be made; a reload was refused.
-STAGES: Final = ("commit", "http", "reload")
+STAGES: Final = ("commit", "http", "reload", "sensor", "record")
 
 _LATENCY: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Event time runs from live (milliseconds) to a backlog of days.

@@ -102,6 +102,16 @@ class Observer:
                 event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
             else:
                 event(_log, logging.WARNING, "readings_rejected", records=records, reasons=reasons)
+        for failure in output.failures:
+            metrics.errors["sensor"].inc()
+            event(
+                _log, logging.ERROR, "sensor_failed",
+                sensor_id=failure.sensor_id, stage=failure.stage, stream=pipeline.partition.stream,
+                partition=pipeline.partition.number, offset=failure.offset, traceback=failure.traceback,
+            )  # fmt: skip
+        for trace in output.internal:
+            event(_log, logging.ERROR, "record_not_decoded", stream=pipeline.partition.stream, traceback=trace)
+        metrics.errors["record"].inc(output.rejected.get("internal", 0))
         metrics.clock_resets.inc(output.tally.resets)
         for scores in output.scores:
             observe_many(metrics.score[kind], scores)

@@ -27,6 +27,8 @@ class Owned:
     """Whether a replay pipeline brings the state up to date, which the configured one then takes up."""
     progress: RestoreProgress | None = None
     """How far that is, while records are run again."""
+    handed: int = -1
+    """The position behind the last batch that the pipeline was given."""
     uncommitted: int | None = None
     """The broker's time (ms) of the newest record that no commit covers."""
     stored: int = 0

@@ -185,6 +185,16 @@ class Streams(Protocol):
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
         """
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether what was handed out since the last durable commit can be handed out again; known from the start."""
+
+    def roll_back(self) -> None:
+        """Undo what was written since the last durable commit, and hand out what was read since then again.
+
+        The next poll revokes each partition and assigns it again. Only where it is `repeatable`.
+        """
+
     def at_end(self) -> bool:
         """Whether everything that was there when `open` was called has been handed out."""
 

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from detector.errors import UserError
-from detector.streams.base import Assigned, Batch, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
+from detector.streams.base import (
+    Assigned,
+    Batch,
+    Deferred,
+    Event,
+    Message,
+    Partition,
+    Revoked,
+    Snapshot,
+    nothing_deferred,
+)
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.inputfiles import source_for
@@ -151,6 +161,16 @@ class DirectoryStreams:
         self._due = max(began + self._interval, ended + _DUTY * (ended - began))
         self._changed = False
         return True
+
+    @property
+    def repeatable(self) -> bool:
+        return self.state_dir is not None
+
+    def roll_back(self) -> None:
+        partitions = [entry.partition for entry in self._inputs]
+        self.close()
+        self.open()
+        self._news = [*map(Revoked, partitions), *self._news]
 
     def at_end(self) -> bool:
         return not self._news and all(entry.source.at_end() for entry in self._inputs)

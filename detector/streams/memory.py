@@ -155,6 +155,16 @@ class MemoryStreams:
         self._written = []
         return True
 
+    @property
+    def repeatable(self) -> bool:
+        return True
+
+    def roll_back(self) -> None:
+        self._written = []
+        for partition in [partition for partition, log in self._logs.items() if log.assigned]:
+            self.revoke(partition)
+            self.assign(partition)
+
     def at_end(self) -> bool:
         return not self._events and all(log.index >= log.end for log in self._logs.values() if log.assigned)
 

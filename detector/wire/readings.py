@@ -37,6 +37,8 @@ FrameReason = Literal[
 """Of frames alone, which are rejected for most of the reasons above as well."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
+INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
+"""What is said of a reject of that reason."""
 MAX_SENSOR_ID: Final = 256
 MAX_VALUE: Final = 1e150
 """No value may be larger, so that squares and their sums stay finite. No sensor has such values."""
@@ -81,6 +83,10 @@ class Readings:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def sensor_of(self, index: int) -> str:
+        """The sensor of one reading."""
+        return self.ids[int(np.searchsorted(np.cumsum(self.counts), index, side="right"))]
 
     def only(self, kept: Bools) -> Readings:
         """Some of the readings (n,), with all rejects."""

@@ -22,7 +22,7 @@ def rows_of(sensors: int = 1, *, budget: float = NO_BUDGET, **cells: Any) -> Row
     table = SensorTable(1, 10)
     slots = np.array([table.add(f"s{i}") for i in range(sensors)])
     for slot in slots.tolist():
-        table.set(slot, first_reservoir([0.2, 0.1], 2000, budget) | cells)
+        table.set(slot, {"live": True} | first_reservoir([0.2, 0.1], 2000, budget) | cells)
     return table.take(slots, (*THRESHOLD, *EPISODE))
 
 

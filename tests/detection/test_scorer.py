@@ -47,6 +47,7 @@ def score(
     rows = rows_of(series, first)
     block = Block(table, rows, np.arange(len(series)), rows.first, rows.last)
     scored = score_block(table, block, model, RuleBook(config))
+    table.put(block.slots, scored.cells)
     block.store(table, np.arange(len(rows.times)))
     return block, scored
 

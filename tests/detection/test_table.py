@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,8 +16,11 @@ SHAPES = [(1, 10), (1, 1), (3, 5)]
 
 
 def fill(table: SensorTable, slot: int, rng: np.random.Generator) -> None:
-    """Random bits in every cell of a sensor, and something in everything beside."""
+    """Random bits in every cell of a sensor with a profile, and something in everything beside."""
+    table.set(slot, {"live": True})
     for column in table.columns:
+        if column.name == "live":
+            continue
         if column.dtype == "?":
             table[column.name][slot] = rng.random(column.shape) < 0.5
         else:
@@ -32,6 +36,13 @@ def fill(table: SensorTable, slot: int, rng: np.random.Generator) -> None:
         table.episodes[slot] = Episode("id", 3, 2**62, 2**62 + 1, rng.normal(), "critical", 9, None, 2**62 + 7)
 
 
+def live(table: SensorTable, sensor: str) -> int:
+    """A new sensor that has a profile."""
+    slot = table.add(sensor)
+    table.set(slot, {"live": True})
+    return slot
+
+
 def content(table: SensorTable, sensor: str) -> dict[str, Any]:
     """All of a sensor, to the bit."""
     slot = table.slots[sensor]
@@ -45,14 +56,42 @@ def content(table: SensorTable, sensor: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("channels", "last_scores"), SHAPES)
-def test_a_new_sensor_has_the_declared_empty_cells(channels: int, last_scores: int) -> None:
+def test_a_new_sensor_has_the_declared_empty_cells_once_it_has_a_profile(channels: int, last_scores: int) -> None:
     table = SensorTable(channels, last_scores)
     slot = table.add("a")
-    for column in table.columns:
-        cell = table[column.name][slot]
-        assert cell.shape == column.shape
-        assert cell.dtype == column.dtype
-        np.testing.assert_array_equal(cell, np.full(column.shape, column.empty, column.dtype))
+    for live in (False, True, False):
+        table.set(slot, {"live": live})
+        for column in table.columns:
+            cell = table[column.name][slot]
+            assert cell.shape == column.shape
+            assert cell.dtype == column.dtype
+            empty = live if column.name == "live" else column.empty if live or column.early else 0
+            np.testing.assert_array_equal(cell, np.full(column.shape, empty, column.dtype))
+
+
+def test_of_a_sensor_without_a_profile_little_is_stored() -> None:
+    table = SensorTable(1, 10)
+    for i in range(100):
+        table.warming[table.add(f"s{i}")] = WarmUp(1)
+        table.warming[i].extend(np.array([i]), np.array([[float(i)]]))
+    packed = table.pack(table.occupied())
+    assert len(packed) < 100 * 200
+    other = SensorTable(1, 10)
+    other.unpack(packed)
+    assert [content(other, name) for name in table.slots] == [content(table, name) for name in table.slots]
+
+
+def test_what_the_release_before_stored_of_every_cell_is_taken_over() -> None:
+    rng = np.random.default_rng(3)
+    table, other = SensorTable(1, 10), SensorTable(1, 10)
+    for name in "ab":
+        fill(table, table.add(name), rng)
+    table.warming[table.add("c")] = WarmUp(1)
+    packed = msgspec.msgpack.decode(table.pack(table.occupied()))
+    packed["format"] = 1
+    packed["cells"] = {c.name: table[c.name][:3].tobytes() for c in table.columns}
+    other.unpack(msgspec.msgpack.encode(packed))
+    assert [content(other, name) for name in "abc"] == [content(table, name) for name in "abc"]
 
 
 def test_a_sensor_is_small() -> None:
@@ -140,7 +179,7 @@ def test_what_was_packed_before_there_were_some_columns_is_taken_over() -> None:
 )
 def test_of_last_scores_the_newest_are_taken_over(width: int, taken: list[float | None]) -> None:
     table, other = SensorTable(1, 10), SensorTable(1, width)
-    slots = np.array([table.add(name) for name in "ab"])
+    slots = np.array([live(table, name) for name in "ab"])
     table["recent"][slots] = [range(1, 10), range(11, 20)]
     other.unpack(table.pack(slots))
     cells = other["recent"][:2].tolist()
@@ -181,7 +220,7 @@ def test_a_slot_is_used_again_and_begins_empty() -> None:
 
 def test_what_was_taken_can_be_changed_without_harm_and_put_back() -> None:
     table = SensorTable(1, 10)
-    slots = np.array([table.add(name) for name in "abc"])[[2, 0]]
+    slots = np.array([live(table, name) for name in "abc"])[[2, 0]]
     cells = table.take(slots, ("credit", "peaks"))
     cells["credit"] += [1, 2]
     cells["peaks"][:, 0] = 7

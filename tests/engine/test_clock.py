@@ -9,16 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.detection.columns import NEVER
-from detector.engine.clock import DAY, PartitionClock
+from detector.engine.clock import DAY, Heard, PartitionClock
 
 AHEAD = 2 * DAY
 
 
-def advance(clock: PartitionClock, times: list[int], records: list[int] | None = None) -> tuple[list[int], list[int]]:
-    """The clock after each record (one a reading, unless told) and the jumps as a list by record."""
+def advance(
+    clock: PartitionClock, times: list[int], records: list[int] | None = None, names: str = "", late: str = ""
+) -> tuple[list[int], list[int]]:
+    """The clock after each record (one a reading, unless told) and the jumps as a list by record.
+
+    `names`: of the sensors, a character a reading; one sensor unless told. `late`: those heard within a day before.
+    """
     at = np.arange(len(times)) if records is None else np.array(records, dtype=np.int64)
     count = int(at[-1]) + 1 if len(at) else 0
-    after, jumps = clock.advance(np.array(times, dtype=np.int64), at, count)
+    heard = Heard(lambda i: names[i] if names else "a", lambda _: set(late))
+    after, jumps = clock.advance(np.array(times, dtype=np.int64), at, np.arange(count), heard)
     by_record = [0] * count
     for record, jump in jumps:
         by_record[record] += jump
@@ -35,7 +41,8 @@ def test_the_clock_is_the_largest_time_so_far() -> None:
 def test_a_record_counts_as_a_whole_and_one_without_readings_changes_nothing() -> None:
     assert advance(PartitionClock(), [5, 9, 7, 11], [0, 0, 2, 3])[0] == [9, 9, 9, 11]
     clock = PartitionClock(40)
-    after, jumps = clock.advance(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 2)
+    nothing = np.empty(0, dtype=np.int64)
+    after, jumps = clock.advance(nothing, nothing, np.arange(2), Heard(lambda _: "a"))
     assert after.tolist() == [40, 40]
     assert jumps == []
 
@@ -80,6 +87,45 @@ def test_two_jumps_in_one_record_add_up() -> None:
     assert jumps == [3 * AHEAD]
 
 
+def test_one_sensor_of_several_does_not_move_the_clock_for_years() -> None:
+    clock = PartitionClock(0)
+    after, jumps = advance(clock, [AHEAD + i for i in range(40)], names="a" * 40, late="ab")
+    assert not any(after)
+    assert not any(jumps)
+    # Nor where the other one was heard in the same batch.
+    after, jumps = advance(PartitionClock(0), [5] + [AHEAD] * 40, names="b" + "a" * 40)
+    assert after[-1] == 5
+
+
+def test_two_sensors_of_several_move_the_clock() -> None:
+    after, jumps = advance(PartitionClock(0), [AHEAD] * 20, names="a" * 19 + "b", late="abc")
+    assert jumps == [0] * 19 + [AHEAD]
+    assert after[-1] == AHEAD
+
+
+def test_one_sensor_of_several_moves_the_clock_by_a_day_of_its_own() -> None:
+    times = [AHEAD + i * DAY // 30 for i in range(40)]
+    _, jumps = advance(PartitionClock(0), times, names="a" * 40, late="ab")
+    assert jumps == [0] * 30 + [times[30]] + [0] * 9
+
+
+def test_the_clock_goes_back_where_all_who_are_heard_lie_behind() -> None:
+    times = [100 + i for i in range(40)]
+    after, jumps = advance(PartitionClock(AHEAD), times, names="ab" * 20, late="ab")
+    assert jumps == [0] * 19 + [times[19] - AHEAD] + [0] * 20
+    assert after == [AHEAD] * 19 + times[19:]
+
+
+def test_the_clock_does_not_go_back_while_one_of_them_is_not_heard() -> None:
+    after, jumps = advance(PartitionClock(AHEAD), list(range(100)), names="ab" * 50, late="abc")
+    assert (set(after), any(jumps)) == ({AHEAD}, False)
+    # One at the time of the clock begins the run of the others again.
+    after, jumps = advance(
+        PartitionClock(AHEAD), [*range(19), AHEAD, *range(19)], names="ab" * 9 + "ac" + "ab" * 9 + "a"
+    )
+    assert (set(after), any(jumps)) == ({AHEAD}, False)
+
+
 @given(
     st.lists(st.one_of(st.integers(0, 100), st.integers(AHEAD, AHEAD + 50), st.just(5 * DAY)), max_size=120),
     st.lists(st.integers(0, 120)),
@@ -96,4 +142,5 @@ def test_batches_do_not_matter(times: list[int], cuts: list[int]) -> None:
         found[0].extend(after)
         found[1].extend(jumps)
     assert found == expected
-    assert (parts.now, parts.ahead) == (whole.now, whole.ahead)
+    found_of, expected_of = ((one.now, one.ahead, one.behind, one.behind_newest) for one in (parts, whole))
+    assert found_of == expected_of

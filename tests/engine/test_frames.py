@@ -296,7 +296,7 @@ def test_rejects_and_outcomes_are_counted() -> None:
         more = pipeline.advance()
         if more.records:
             output = more
-    assert output.outcomes() == {"accepted": 10, "resized": 1, "late": 1, "duplicate": 1, "rejected": 2}
+    assert output.outcomes() == {"accepted": 10, "resized": 1, "late": 1, "duplicate": 1, "failed": 0, "rejected": 2}
     assert output.rejected == {"shape_mismatch": 1, "missing_sensor_id": 1}
     assert output.refused == [12, 13]
     assert [dict(letter.headers)["detector.reason"] for letter in output.dead_letters] == [

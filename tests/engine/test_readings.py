@@ -205,7 +205,7 @@ def test_every_reading_is_accounted_for() -> None:
     ]
     output = pipeline.process(Batch(plant.PARTITION, records, 10_002))
     assert output.outcomes() == {
-        "accepted": 42, "missing": 1, "late": 19, "duplicate": 1, "excluded": 3, "rejected": 2,
+        "accepted": 42, "missing": 1, "late": 19, "duplicate": 1, "excluded": 3, "failed": 0, "rejected": 2,
     }  # fmt: skip
     assert output.tally.resets == 1
     assert (output.records, output.refused) == (len(records), [len(records) - 2, len(records) - 1])

@@ -130,6 +130,13 @@ class Joined:
     def at_end(self) -> bool:
         return not self._events and self._streams.at_end()
 
+    @property
+    def repeatable(self) -> bool:
+        return self._streams.repeatable
+
+    def roll_back(self) -> None:
+        self._streams.roll_back()
+
     def lag(self) -> Mapping[Partition, int]:
         return {Partition(INPUT, partition.number): lag for partition, lag in self._streams.lag().items()}
 

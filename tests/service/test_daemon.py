@@ -395,10 +395,10 @@ def test_what_happens_is_counted(process: Callable[..., Process], records: list[
     ]
     one = process(Streams([*records, *odd]))
     published = one.run()
-    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "rejected")
+    outcomes = ("accepted", "missing", "late", "duplicate", "excluded", "failed", "rejected")
     counted = {outcome: one.sample("detector_readings_total", outcome=outcome) for outcome in outcomes}
     assert counted == {
-        "accepted": ROWS, "missing": 1, "late": 1, "duplicate": 0, "excluded": 0, "rejected": 1,
+        "accepted": ROWS, "missing": 1, "late": 1, "duplicate": 0, "excluded": 0, "failed": 0, "rejected": 1,
     }  # fmt: skip
     assert one.sample("detector_rejects_total", reason="malformed") == 1
     assert one.sample("detector_windows_scored_total", kind="readings") == ROWS - 99

@@ -29,8 +29,9 @@ import msgspec
 
 from detector import __version__
 from detector.detection.profile import Profile, load_profiles, save_profiles
+from detector.detection.usable import check_usable
 from detector.errors import UserError, in_brief
-from detector.models.bundle.profiles import check_usable, read_profiles
+from detector.models.bundle.profiles import read_profiles
 from detector.models.bundle.spec import READING_KINDS, FrameSpec, ModelSpec, check_pair
 from detector.models.bundle.versions import active_version, as_user_error, flush_directory, list_versions
 

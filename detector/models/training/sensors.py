@@ -11,8 +11,8 @@ import numpy as np
 from detector.arrays import F32, F64, I64
 from detector.detection.profile import Profile, build_profile, scale_of
 from detector.detection.signals import standardise
+from detector.detection.usable import check_usable
 from detector.errors import UserError
-from detector.models.bundle.profiles import check_usable
 from detector.models.bundle.spec import ModelSpec
 from detector.models.runtime.onnx import OnnxRuntime
 from detector.models.training.building import COMPARED, Calibrated

@@ -154,6 +154,13 @@ class KafkaStreams:
         named = [self._held[TopicPartition(*partition)] for partition in positions]
         return self._commit(named, snapshot, final=final)
 
+    @property
+    def repeatable(self) -> bool:
+        return True
+
+    def roll_back(self) -> None:
+        self._start_over("records cannot be dealt with")
+
     def at_end(self) -> bool:
         if self._link.consumer is None or self._events or not self._joined or self._restores:
             return False
@@ -449,6 +456,9 @@ class KafkaStreams:
         """The one way out of trouble: a new producer, and every partition from what was committed."""
         self._judge(error)
         _log.warning("starting over from the last commit: %s: %s", type(error).__name__, error)
+        self._start_over(str(error) or type(error).__name__)
+
+    def _start_over(self, why: str) -> None:
         self._link.transactions.close()
         self._staged, self._written = [], []
         self._records = 0
@@ -462,7 +472,7 @@ class KafkaStreams:
             hold(consumer, owned)
             self._held = {tp: Held(tp, self._clock()) for tp in owned}
         self._outage.next_attempt = self._clock()
-        self._outage.begin(str(error) or type(error).__name__)
+        self._outage.begin(why)
 
     def _judge(self, error: BaseException) -> None:
         """Raise what ends the process."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.detection.profile import Profile
-from detector.models.bundle.profiles import check_usable
+from detector.detection.usable import check_usable
 from tests import plant
 
 
