@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detector.arrays import U8, Bools
+from detector.detection.faultmemory import NO_COPY
+from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
-from detector.detection.threshold import RESERVOIR
+from detector.detection.threshold import HORIZON, RESERVOIR, first_reservoir
 
 NEVER = np.iinfo(np.int64).min
 """A timestamp before all others."""
@@ -152,5 +156,47 @@ def frame_columns(shape: tuple[int, int], last_scores: int) -> tuple[Column, ...
     )
 
 
-FORGOTTEN = {"recent": math.nan, "pending": -math.inf, "pending_age": 0, "filled": 0}
-"""The cells of a camera that starts anew: last scores, the pending peak."""
+def calibration_cells(calibration: Calibration, budget: float) -> dict[str, Any]:
+    """The cells that a calibration fills, as they are before the first row; `budget`: rows per allowed false alarm."""
+    rows = int(min(calibration.scored_rows, HORIZON * budget))
+    return {
+        "live": True,
+        "median": calibration.median_interval,
+        "regular": calibration.regular,
+        "worst": calibration.worst,
+        "worst_zz": calibration.worst_zz,
+        "mean": calibration.mean,
+        "variance": calibration.variance,
+        "count": calibration.count,
+        **NO_COPY,
+        **first_reservoir(peaks_of_suffix(calibration, rows), rows, budget),
+    }
+
+
+def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
+    """The same of a sensor's profile."""
+    return {
+        "center": profile.center,
+        "scale": profile.scale,
+        "ridge": profile.ridge,
+        "bias": profile.bias,
+        "usual": profile.center,
+        "open_after": profile.open_after,
+        "worst_zz_of_others": profile.worst_zz_of_others,
+        **calibration_cells(profile, budget),
+    }
+
+
+FORGOTTEN: Final[Mapping[str, Any]] = {
+    "prediction": math.nan,
+    "level": math.nan,
+    "lean": math.nan,
+    "held_error": math.nan,
+    "completions": 0,
+    "recent": math.nan,
+    "pending": -math.inf,
+    "pending_age": 0,
+}
+"""The cells of a sensor that has no moving averages, last scores and pending peak yet, or not any more."""
+CAMERA_FORGOTTEN: Final[Mapping[str, Any]] = {"recent": math.nan, "pending": -math.inf, "pending_age": 0, "filled": 0}
+"""The same of a camera."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -270,7 +270,7 @@ class SensorTable:
         for name, value in cells.items():
             self._arrays[name][slots] = value
 
-    def set(self, slot: int, cells: dict[str, Any]) -> None:
+    def set(self, slot: int, cells: Mapping[str, Any]) -> None:
         """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none."""
         if bool(cells.get("live", was_live := bool(self._arrays["live"][slot]))) != was_live:
             for column in self._profiled:

@@ -8,7 +8,7 @@ sensors out as extended windows, so that every window that a row completes is on
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +78,11 @@ class Tally:
     late: int = 0
     duplicate: int = 0
     resets: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count what another one counted."""
+        for outcome in fields(self):
+            setattr(self, outcome.name, getattr(self, outcome.name) + getattr(other, outcome.name))
 
 
 @dataclass(slots=True)

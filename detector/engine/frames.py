@@ -7,7 +7,7 @@ keep the order of the records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ClassVar
@@ -16,11 +16,11 @@ import numpy as np
 
 from detector.arrays import F32, F64
 from detector.config.load import FramesConfig, MaintenanceConfig
-from detector.detection.columns import FORGOTTEN
+from detector.detection.columns import CAMERA_FORGOTTEN, calibration_cells
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
 from detector.detection.profile import Calibration, build_frame_profile
-from detector.detection.table import Slots, WarmUp, camera_table
+from detector.detection.table import WarmUp, camera_table
 from detector.detection.usable import check_usable_frames
 from detector.detection.windows import Arrivals, WindowRows, admit
 from detector.engine.alertwriter import FrameAlertWriter, heatmap
@@ -47,6 +47,7 @@ class FramesPipeline(PartitionPipeline):
     """
 
     kind: ClassVar[Kind] = "frames"
+    _forgotten = CAMERA_FORGOTTEN
 
     def __init__(
         self,
@@ -67,10 +68,12 @@ class FramesPipeline(PartitionPipeline):
         longest = config.alerts.max_duration
         timers = Timers(table, announcer, config.idle_eviction, [] if longest is None else [longest])
         provenance = Provenance(model.digest, frame_settings_of(config, maintenance))
-        super().__init__(partition, provenance, table, announcer, timers, dead_letters=dead_letters)
+        super().__init__(
+            partition, provenance, table, announcer, timers,
+            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+        )  # fmt: skip
         self._config = config
         self._model = model
-        self._pulse = pulse
         self._open_after = (config.alerts.open_after.n, config.alerts.open_after.of)
         self._queue = FrameQueue(decoder, threads, pulse)
         self._maintenance = Maintenance(maintenance)
@@ -138,41 +141,20 @@ class FramesPipeline(PartitionPipeline):
         arrivals = Arrivals(
             slots, run.times[part], places[:, None].astype(np.float64), run.owners[part], np.zeros_like(places)
         )
-        if self.restoring:
-            new = self._table["known"][slots] <= run.offsets[arrivals.records]
-            arrivals = arrivals if new.all() else arrivals.only(new)
-        arrivals = self._heed_failures(run, arrivals)
-        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
-        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
-        rows, tally = admit(self._table, arrivals, 0)
-        total = run.output.tally
-        for name in ("accepted", "late", "duplicate", "resets"):
-            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        rows, tally = admit(self._table, self._unseen(run, arrivals), 0)
+        run.output.tally.add(tally)
         admitted = [frames[place] for place in rows.values[:, 0].astype(np.int64).tolist()]
         run.output.resized += sum(frame.resized for frame in admitted)
         if admitted:
             pixels = np.stack([frame.pixels for frame in admitted])
             self._blocks(run, rows, pixels, score_frames(self._model, pixels))
 
-    def _slots(self, run: Run, cameras: Sequence[str]) -> Slots:
-        known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(run, i) for i in cameras], dtype=np.intp)
-
-    def _meet(self, run: Run, camera: str) -> int:
-        """A slot for a camera not known so far, with its profile if the model has one."""
-        slot = self._table.add(camera)
-        run.output.new_sensors.append(camera)
-        self._timers.forget()
-        profile = self._model.profiles.get(camera)
-        if profile is None:
-            self._table.warming[slot] = WarmUp(self._table.channels)
-        else:
-            self._table.set(slot, self._cells_of(slot, profile))
-            self._count_limited(run, slot, profile)
-        return slot
+    def _introduce(self, slot: int, sensor_id: str) -> Mapping[str, Any] | None:
+        profile = self._model.profiles.get(sensor_id)
+        return None if profile is None else self._cells_of(slot, profile)
 
     def _cells_of(self, slot: int, profile: Calibration) -> dict[str, Any]:
-        return self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows)
+        return calibration_cells(profile, self._budget(slot, profile.median_interval).rows)
 
     def _blocks(self, run: Run, rows: WindowRows, frames: F32, signal: F64) -> None:
         """Score spans of frames: a camera's span ends before a restart, and where its warm-up is over."""
@@ -185,7 +167,10 @@ class FramesPipeline(PartitionPipeline):
                 self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
             for i in np.flatnonzero(~self._table["live"][slots]).tolist():
-                used = self._warm_up(run, int(slots[i]), rows, slice(int(at[i]), int(end[i])), frames, signal)
+                span = slice(int(at[i]), int(end[i]))
+                used = self._warm_up(run, int(slots[i]), rows, span, signal[:, None])
+                if used > span.start and slots[i] not in self._table.failed:
+                    self._table["frame"][slots[i]] = frames[used - 1]
                 position[groups[i]] = used
             live = position[groups] == at
             live &= self._table["live"][slots]
@@ -212,39 +197,8 @@ class FramesPipeline(PartitionPipeline):
         output.errors.append(block.signal)
         block.store(self._table, run.offsets)
 
-    def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, frames: F32, signal: F64) -> int:
-        """Feed a camera that has no profile yet; returns where what it does not need for that begins."""
-        warming = self._table.warming[slot]
-        # A reload may ask for fewer frames than were collected by then.
-        used: int = min(span.stop, span.start + max(self._config.warmup - warming.count, 0))
-        warming.extend(rows.times[span.start : used], signal[span.start : used, None])
-        if used > span.start:
-            self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
-            self._table["frame"][slot] = frames[used - 1]
-        if warming.count >= self._config.warmup:
-            try:
-                profile, recent = build_frame_profile(warming.times, warming.values[:, 0], open_after=self._open_after)
-                check_usable_frames({self._table.name(slot): profile})
-            except Exception as error:
-                self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
-                return int(span.stop)
-            times = warming.times[-self._open_after[1] :]
-            cells = {"recent": recent, "times": times, "filled": len(times)}
-            self._table.set(slot, self._cells_of(slot, profile) | cells)
-            self._count_limited(run, slot, profile)
-            del self._table.warming[slot]
-            self._timers.forget()
-            self._pulse()
-        return used
-
-    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
-        """A camera whose clock was set back: an open episode closes with `gap`, its last scores count no more."""
-        if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
-            self._announcer.end(slot, "gap", (int(rows.records[row]), 1, 0, ""))
-        self._forget_scores(slot)
-        if slot in self._table.warming:
-            self._table.warming[slot] = WarmUp(self._table.channels)
-
-    def _forget_scores(self, slot: int) -> None:
-        self._table.set(slot, FORGOTTEN)
+    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        profile, recent = build_frame_profile(collected.times, collected.values[:, 0], open_after=self._open_after)
+        times = collected.times[-self._open_after[1] :]
+        check_usable_frames({self._table.name(slot): profile})
+        return self._cells_of(slot, profile) | {"recent": recent, "times": times, "filled": len(times)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
 from detector.detection.table import SensorTable
 from detector.detection.windows import Block, Tally
+from detector.engine.announcer import Announcement
 from detector.streams.base import Message
 from detector.wire.alerts import Kind
 
@@ -85,6 +86,16 @@ class Output:
     failed: int = 0
     failures: list[SensorFailure] = field(default_factory=list)
     internal: list[str] = field(default_factory=list)
+
+    def publish(self, announcements: Iterable[Announcement]) -> None:
+        """Add alerts, in their order."""
+        for one in announcements:
+            self.alerts.append(one.message)
+            self.opened += one.notifies
+            if one.muted:
+                self.muted += 1
+            else:
+                self.events[one.event, one.severity] = self.events.get((one.event, one.severity), 0) + 1
 
     def outcomes(self) -> dict[str, int]:
         """How many readings, or frames, ended how."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,12 +17,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 
 from detector import __version__
-from detector.arrays import I64, Bools
+from detector.arrays import F64, I64, Bools
 from detector.detection.columns import NEVER
-from detector.detection.faultmemory import NO_COPY
-from detector.detection.profile import Calibration, peaks_of_suffix
-from detector.detection.table import Failure, SensorTable, Slots, StateError
-from detector.detection.threshold import HORIZON, first_reservoir
+from detector.detection.table import Failure, SensorTable, Slots, StateError, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
 from detector.engine.budget import Budget, budget_of
@@ -109,6 +106,8 @@ class PartitionPipeline(ABC):
     """
 
     kind: ClassVar[Kind]
+    _forgotten: ClassVar[Mapping[str, Any]]
+    """The cells of a sensor without moving averages, last scores and pending peak."""
 
     def __init__(
         self,
@@ -118,7 +117,9 @@ class PartitionPipeline(ABC):
         announcer: Announcer,
         timers: Timers,
         *,
+        warmup: int,
         dead_letters: str,
+        pulse: Callable[[], None],
     ) -> None:
         self.partition = partition
         self.provenance = provenance
@@ -131,7 +132,9 @@ class PartitionPipeline(ABC):
         self._clock = PartitionClock()
         self._announcer = announcer
         self._timers = timers
+        self._warmup = warmup
         self._dead_letters = dead_letters
+        self._pulse = pulse
         self._live_from = 0
         self._began = 0
         self._renewed = False
@@ -211,6 +214,14 @@ class PartitionPipeline(ABC):
     @abstractmethod
     def _settle(self, *, switched: bool) -> None:
         """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
+
+    @abstractmethod
+    def _introduce(self, slot: int, sensor_id: str) -> Mapping[str, Any] | None:
+        """Prepare the slot of a sensor just met; the cells of its profile, None if the model has none."""
+
+    @abstractmethod
+    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end."""
 
     # What is stored
 
@@ -382,7 +393,7 @@ class PartitionPipeline(ABC):
             self._announcer.begin_run(begin, end)
             yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
             before = int(clocks[end - 1])
-        self._collect_announcements(output)
+        output.publish(self._announcer.collected())
 
     def _heard_after(self, clock: int) -> set[str]:
         """The sensors whose last reading came when the clock was beyond this."""
@@ -434,10 +445,6 @@ class PartitionPipeline(ABC):
             self._restart(run, slot, rows, row)
         except Exception as error:
             self._fail(run, "restart", slot, int(rows.records[row]), error)
-
-    @abstractmethod
-    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
-        """Empty what must not span a gap; close an open episode with `gap`."""
 
     def _guarded(self, run: Run, rows: WindowRows, spans: Spans, attempt: Callable[[Spans], None]) -> list[int]:
         """Let `attempt` deal with spans of rows, which it does wholly or not at all; returns the groups that failed.
@@ -499,16 +506,6 @@ class PartitionPipeline(ABC):
             if switched or failure.release != __version__:
                 self._table.remove(slot)
 
-    def _collect_announcements(self, output: Output) -> None:
-        for announcement in self._announcer.collected():
-            output.alerts.append(announcement.message)
-            output.opened += announcement.notifies
-            if announcement.muted:
-                output.muted += 1
-            else:
-                labels = announcement.event, announcement.severity
-                output.events[labels] = output.events.get(labels, 0) + 1
-
     def _arrive(self, position: int, output: Output) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
@@ -518,28 +515,76 @@ class PartitionPipeline(ABC):
             return Output(self.kind)
         return output
 
-    # What both make of a profile
+    # What becomes of a sensor, or a camera
 
-    def _calibration_cells(self, profile: Calibration, budget: float) -> dict[str, Any]:
-        """The cells that say what a sensor's score means, as they are before its first row."""
-        rows = int(min(profile.scored_rows, HORIZON * budget))
-        return {
-            "live": True,
-            "median": profile.median_interval,
-            "regular": profile.regular,
-            "worst": profile.worst,
-            "worst_zz": profile.worst_zz,
-            "mean": profile.mean,
-            "variance": profile.variance,
-            "count": profile.count,
-            **NO_COPY,
-            **first_reservoir(peaks_of_suffix(profile, rows), rows, budget),
-        }
+    def _slots(self, run: Run, sensor_ids: Sequence[str]) -> Slots:
+        """The slots of these sensors; those that are not known yet get one."""
+        known = self._table.slots
+        return np.array([known[i] if i in known else self._meet(run, i) for i in sensor_ids], dtype=np.intp)
+
+    def _meet(self, run: Run, sensor_id: str) -> int:
+        """A slot for a sensor that is not known yet, with its profile if the model has one."""
+        slot = self._table.add(sensor_id)
+        run.output.new_sensors.append(sensor_id)
+        self._timers.forget()
+        cells = self._introduce(slot, sensor_id)
+        if cells is None:
+            self._table.warming[slot] = WarmUp(self._table.channels)
+        else:
+            self._take_profile(run, slot, cells)
+        return slot
+
+    def _unseen(self, run: Run, arrivals: Arrivals) -> Arrivals:
+        """What counts: not what the state contains already, nor of a sensor that is set aside. Notes who was heard."""
+        if self.restoring:
+            new = self._table["known"][arrivals.slots] <= run.offsets[arrivals.records]
+            arrivals = arrivals if new.all() else arrivals.only(new)
+        arrivals = self._heed_failures(run, arrivals)
+        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
+        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
+        return arrivals
+
+    def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, values: F64) -> int:
+        """Feed a sensor without a profile from a span of the rows; returns the first row that it does not need.
+
+        `values` (N, C): what is collected of each row. The row that completes the warm-up brings the profile.
+        """
+        warming = self._table.warming[slot]
+        # A reload may ask for fewer rows than were collected by then.
+        used: int = min(span.stop, span.start + max(self._warmup - warming.count, 0))
+        warming.extend(rows.times[span.start : used], values[span.start : used])
+        if used > span.start:
+            self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
+        if warming.count >= self._warmup:
+            try:
+                self._take_profile(run, slot, self._learn(slot, warming))
+                del self._table.warming[slot]
+            except Exception as error:
+                self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
+                used = span.stop
+            self._pulse()
+        return used
+
+    def _take_profile(self, run: Run, slot: int, cells: Mapping[str, Any]) -> None:
+        """From here on the sensor in a slot is judged by its profile, with which `cells` are filled."""
+        self._table.set(slot, cells)
+        self._timers.forget()
+        run.output.budgets_limited += self._budget(slot, cells["median"]).limited
 
     def _budget(self, slot: int, median_interval: int) -> Budget:
         """The budget of the sensor in a slot, if it has this median interval."""
         return budget_of(self._announcer.alerts_of(slot).false_alarms, median_interval)
 
-    def _count_limited(self, run: Run, slot: int, profile: Calibration) -> None:
-        """Note whether the sensor in a slot, which has this profile from now on, has another budget than asked for."""
-        run.output.budgets_limited += self._budget(slot, profile.median_interval).limited
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        """Forget what must not span a gap before this row; an open episode closes with `gap`."""
+        if slot in self._table.episodes:
+            record = int(rows.records[row])
+            self._announcer.update_until(slot, int(run.clocks[record]))
+            self._announcer.end(slot, "gap", (record, 1, int(rows.elements[row]), ""))
+        self._table["filled"][slot] = 0
+        self._forget_scores(slot)
+        if slot in self._table.warming:
+            self._table.warming[slot] = WarmUp(self._table.channels)
+
+    def _forget_scores(self, slot: int) -> None:
+        self._table.set(slot, self._forgotten)

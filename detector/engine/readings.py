@@ -8,7 +8,7 @@ duration); inside a segment sensors are independent of one another and are score
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ import numpy as np
 
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
+from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
@@ -56,6 +57,7 @@ class ReadingsPipeline(PartitionPipeline):
     """
 
     kind: ClassVar[Kind] = "readings"
+    _forgotten = FORGOTTEN
     pending = False
     """A batch is dealt with at once, and nothing waits for `advance`."""
 
@@ -81,11 +83,13 @@ class ReadingsPipeline(PartitionPipeline):
         silences = Silences(table, announcer, book.silence_after, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
         provenance = Provenance(model.digest, settings_of(config, maintenance))
-        super().__init__(partition, provenance, table, announcer, timers, dead_letters=dead_letters)
+        super().__init__(
+            partition, provenance, table, announcer, timers,
+            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+        )  # fmt: skip
         self._config = config
         self._model = model
         self._decoder = decoder
-        self._pulse = pulse
         self._score = explained if keep_rows else score
         self._keep_rows = keep_rows
         self._book = book
@@ -171,44 +175,36 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
-        if self._places.may_overflow(int(np.diff(np.searchsorted(run.owners, (begin, end)))[0]), self._config.warmup):
+        first, last = np.searchsorted(run.owners, (begin, end)).tolist()
+        crowded = self._places.may_overflow(last - first, self._config.warmup)
+        if crowded:
             end = begin + 1
-            crowded = True
-        else:
-            crowded = False
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
-        found, end = self._slots(run, readings, owned, begin, end)
+        found, end = self._placed(run, readings, owned, begin, end)
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         if (slots < 0).any():
             arrivals = self._refuse_new(arrivals)
-        if self.restoring:
-            new = self._table["known"][arrivals.slots] <= run.offsets[arrivals.records]
-            arrivals = arrivals if new.all() else arrivals.only(new)
-        arrivals = self._heed_failures(run, arrivals)
-        self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
-        self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
+        arrivals = self._unseen(run, arrivals)
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
-        total = run.output.tally
-        for name in ("accepted", "missing", "late", "duplicate", "resets"):
-            setattr(total, name, getattr(total, name) + getattr(tally, name))
-        self._judge(run, self._warm_up(run, rows))
+        run.output.tally.add(tally)
+        self._judge(run, self._without_warm_ups(run, rows))
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
         return end
 
-    def _slots(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
+    def _placed(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
         """The slots of runs of readings in the records begin .. end - 1, and behind which record they end.
 
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
         """
-        known, ids = self._table.slots, readings.ids[owned]
+        ids = readings.ids[owned]
         if self._places.enough(ids):
             self._places.forget()
-            return np.array([known[i] if i in known else self._meet(run, i) for i in ids], dtype=np.intp), end
+            return self._slots(run, ids), end
         slots: list[int] = []
         meet = partial(self._meet, run)
         for sensor_id, record in zip(ids, readings.records[owned].tolist(), strict=True):
@@ -241,73 +237,39 @@ class ReadingsPipeline(PartitionPipeline):
                 rejects[record] = Reject(record, "too_many_sensors", TOO_MANY, None if whole else sorted(elements))
         return [rejects[record] for record in sorted(rejects)]
 
-    def _meet(self, run: Run, sensor_id: str) -> int:
-        """A slot for a sensor not known so far, with its profile if the model has one."""
-        slot = self._table.add(sensor_id)
-        run.output.new_sensors.append(sensor_id)
-        self._table["rules"][slot] = self._book.number(sensor_id)
-        self._timers.forget()
-        profile = self._model.profiles.get(sensor_id)
-        if profile is None:
-            self._table.warming[slot] = WarmUp(self._table.channels)
-        else:
-            self._table.set(slot, self._cells_of(slot, profile))
-            self._count_limited(run, slot, profile)
-        return slot
-
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
         return self._book[max(int(self._table["rules"][slot]), 0)]
 
-    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
-        return {
-            "center": profile.center,
-            "scale": profile.scale,
-            "ridge": profile.ridge,
-            "bias": profile.bias,
-            "usual": profile.center,
-            "open_after": profile.open_after,
-            "worst_zz_of_others": profile.worst_zz_of_others,
-            **self._calibration_cells(profile, self._budget(slot, profile.median_interval).rows),
-        }
+    def _introduce(self, slot: int, sensor_id: str) -> Mapping[str, Any] | None:
+        self._table["rules"][slot] = self._book.number(sensor_id)
+        profile = self._model.profiles.get(sensor_id)
+        return None if profile is None else self._cells_of(slot, profile)
 
-    def _warm_up(self, run: Run, rows: WindowRows) -> WindowRows:
+    def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
+        return profile_cells(profile, self._budget(slot, profile.median_interval).rows)
+
+    def _without_warm_ups(self, run: Run, rows: WindowRows) -> WindowRows:
         """Feed sensors that have no profile yet; what comes after the reading that completes it goes on."""
         cold = np.flatnonzero(~self._table["live"][rows.slots])
         if not len(cold):
             return rows
         keep = np.ones(len(rows.times), dtype=bool)
         for group in cold.tolist():
-            slot, first, last = int(rows.slots[group]), int(rows.first[group]), int(rows.last[group])
-            warming = self._table.warming[slot]
-            # A reload may ask for fewer readings than were collected by then.
-            used = min(last, first + max(self._config.warmup - warming.count, 0))
-            warming.extend(rows.times[first:used], rows.values[first:used])
-            keep[first:used] = False
-            if used > first:
-                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
-            if warming.count >= self._config.warmup:
-                try:
-                    self._complete(run, slot, warming)
-                except Exception as error:
-                    self._fail(run, "profile", slot, int(rows.records[max(used - 1, first)]), error)
-                    keep[first:last] = False
-                self._pulse()
+            span = slice(int(rows.first[group]), int(rows.last[group]))
+            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.values)
+            keep[span.start : used] = False
         return rows.only(keep)
 
-    def _complete(self, run: Run, slot: int, warming: WarmUp) -> None:
-        """The warm-up is over: judge it as training would, and carry on from its end."""
+    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        profile, carry = self._built(slot, collected)
         window = {
-            "values": warming.values[-WINDOW:],
-            "times": warming.times[-WINDOW:],
+            "values": collected.values[-WINDOW:],
+            "times": collected.times[-WINDOW:],
             "imputed": 0,
             "filled": WINDOW,
         }
-        profile, carry = self._built(slot, warming)
-        self._table.set(slot, self._cells_of(slot, profile) | window | self._carried(slot, carry))
-        self._count_limited(run, slot, profile)
-        del self._table.warming[slot]
-        self._timers.forget()
+        return self._cells_of(slot, profile) | window | self._carried(slot, carry)
 
     def _relearn(self, run: Run, slots: Sequence[int], rows: WindowRows, edge: Slots) -> None:
         """The model has seen enough of sensors that went by the profile of another: from here on its own counts.
@@ -322,13 +284,8 @@ class ReadingsPipeline(PartitionPipeline):
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
                 continue
-            if unbroken(self._table, slot, readings):
-                self._table.set(slot, self._carried(slot, carry))
-            else:
-                self._forget_scores(slot)
-            self._table.set(slot, self._cells_of(slot, profile))
-            self._count_limited(run, slot, profile)
-            self._timers.forget()
+            moving = self._carried(slot, carry) if unbroken(self._table, slot, readings) else self._forgotten
+            self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
 
     def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
@@ -420,25 +377,3 @@ class ReadingsPipeline(PartitionPipeline):
     ) -> None:
         if self._table.relearning:
             collect(self._table, block, transitions, self._table.episodes if open_before is None else open_before)
-
-    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
-        """Empty what must not span a gap; close an open episode with `gap`."""
-        if slot in self._table.episodes:
-            self._announcer.update_until(slot, int(run.clocks[rows.records[row]]))
-            self._announcer.end(slot, "gap", (int(rows.records[row]), 1, int(rows.elements[row]), ""))
-        self._table["filled"][slot] = 0
-        self._forget_scores(slot)
-
-    def _forget_scores(self, slot: int) -> None:
-        """Moving averages, last scores and the pending peak start anew."""
-        nothing = {
-            "prediction": np.nan,
-            "level": np.nan,
-            "lean": np.nan,
-            "held_error": np.nan,
-            "completions": 0,
-            "recent": np.nan,
-            "pending": -np.inf,
-            "pending_age": 0,
-        }
-        self._table.set(slot, nothing)
