@@ -13,6 +13,7 @@ from detector.service.metrics import (
     FRAME_OUTCOMES,
     KINDS,
     READING_OUTCOMES,
+    REJECT_REASONS,
     SEVERITIES,
     STAGES,
     Description,
@@ -62,11 +63,11 @@ def _labels() -> str:
         "outcome` of readings": READING_OUTCOMES,
         "outcome` of frames": FRAME_OUTCOMES,
         "stage": STAGES,
+        "reason": REJECT_REASONS,
     }
     lines = [f"| `{label}{'' if '`' in label else '`'} | {', '.join(values)} |" for label, values in rows.items()]
-    lines += [
-        "| `reason` | the reasons for which a record is refused (`docs/messages.md`, Rejects) |",
-        "| `stream`, `partition` | the partitions of this process; the series of one that it loses go with it |",
-    ]
+    lines.append(
+        "| `stream`, `partition` | the partitions of this process; the series of one that it loses go with it |"
+    )
     head = "## Labels\n\n| label | values |\n|---|---|\n"
     return head + "\n".join(lines) + "\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detector.service.health import WAITING, Health
 from detector.service.metrics import STAGES
-from detector.service.web.server import WAITING, Health
 
 ROOT = Path(__file__).parents[1]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")

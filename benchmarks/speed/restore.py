@@ -29,10 +29,10 @@ from detector.config.load import Config
 from detector.config.settings import KafkaConfig, StateConfig
 from detector.service.assemble import kafka_topics
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import Engine, make_decoder, pipeline_factory
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.service.web.status import Setup
 from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams

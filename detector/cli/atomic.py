@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from detector.streams.files import open_anew
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Where to write what becomes `path` when the block is over; nothing of it stays if the block fails.
 
-    Raises OSError.
+    The file is there, and empty. Raises OSError, UserError where a symbolic link stands in its place.
     """
     part = path.with_name(f".{path.name}.part")
+    os.close(open_anew(part, 0o666))
     try:
         yield part
         part.replace(path)

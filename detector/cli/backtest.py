@@ -62,6 +62,11 @@ def run(args: argparse.Namespace) -> int:
         seen = Seen(decoder, RuleBook(config.readings).watches)
         make = pipeline_factory(config, model, seen, score=score_block if curves is None else traced(curves))
         result = run_backtest(batches, make, labels, seen.sensors)
+    for failure in result.failures:
+        why = failure.traceback.strip().rpartition("\n")[2]
+        sys.stderr.write(
+            f"detector: warning: {failure.sensor_id} is set aside from offset {failure.offset} on: {why}\n"
+        )
     refuse_poor(result, args.data)
     if labels is not None:
         _judge_labels(result, args.labels)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from detector.cli import options
 from detector.config.load import Config, find_config
-from detector.errors import UserError
+from detector.errors import DetectorError, UserError
 from detector.times import rfc3339
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check",
         help="validate the configuration and the models, change nothing",
         description="Look at everything `run` needs: the configuration, the active model and whether it fits, "
-        "and the files or, with --connect, the Kafka brokers. Stops at the first thing that is wrong; changes nothing.",
+        "and the files or, with --connect, the Kafka brokers, also where there is no model. Stops at the first thing "
+        "that is wrong; changes nothing.",
     )
     parser.add_argument(
         "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
@@ -51,6 +52,17 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     if sensor is not None:
         yield "sensor", _settings_of(config, sensor)
+    if config.streams.backend != "kafka":
+        yield from _models(config)
+        yield from _directory(config)
+    elif connect:
+        yield from _models_and_brokers(config)
+    else:
+        yield from _models(config)
+        yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
+
+
+def _models(config: Config) -> Iterator[tuple[str, str]]:
     sensors: dict[str, Profile] = {}
     cameras: list[str] = []
     if config.readings.enabled:
@@ -58,12 +70,23 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     if config.frames.enabled:
         yield from _frame_model(config, cameras)
     _warn(config, sensors, cameras)
-    if config.streams.backend != "kafka":
-        yield from _directory(config)
-    elif connect:
+
+
+def _models_and_brokers(config: Config) -> Iterator[tuple[str, str]]:
+    """Brokers are mostly set up before there is data to train on, so they are asked whatever is wrong with a model."""
+    lacking: UserError | None = None
+    try:
+        yield from _models(config)
+    except UserError as error:
+        lacking = error
+    try:
         yield from _brokers(config)
-    else:
-        yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
+    except DetectorError as error:
+        if lacking is None:
+            raise
+        sys.stderr.write(f"detector: error: {error}\n")
+    if lacking is not None:
+        raise lacking
 
 
 def _brokers(config: Config) -> Iterator[tuple[str, str]]:

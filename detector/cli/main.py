@@ -13,7 +13,6 @@ import contextlib
 import importlib
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from detector import __version__
+from detector.cli.command import find_command
 from detector.errors import DetectorError, OperationError
 from detector.service import logs
 
@@ -65,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None:  # closed when the process was started
         sys.stdout = _ClosedOutput()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names as they are, whatever their bytes
     debug = False
     try:
         module, args = _parse(argv)
-        if args.command != "run":  # which lets it through when it listens
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         debug = args.log_level == "debug"
         _configure(module, args)
         debug = debug or logs.debugging()
@@ -102,7 +102,7 @@ def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
         epilog="Results go to standard output; logs, progress and errors to standard error.",
     )
     _add_global_options(parser, "before")
-    chosen = _find_command(argv)
+    chosen = find_command(argv)
     if chosen is not None and chosen not in COMMANDS:
         parser.error(f"there is no command `{chosen}`{_perhaps(chosen, COMMANDS)}; there are {', '.join(COMMANDS)}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
@@ -164,17 +164,6 @@ def _add_global_options(parser: argparse.ArgumentParser, place: str) -> None:
     group.add_argument("--version", action="version", version=f"detector {__version__}")
     if before:
         parser.set_defaults(set_after=None)
-
-
-def _find_command(argv: Sequence[str]) -> str | None:
-    """Return the first argument that is no global option and no value of one."""
-    arguments = iter(argv)
-    for argument in arguments:
-        if argument in {"-c", "--config", "--set", "--log-level", "--log-format"}:
-            next(arguments, None)
-        elif not argument.startswith("-"):
-            return argument
-    return None
 
 
 def _configure(module: ModuleType, args: argparse.Namespace) -> None:

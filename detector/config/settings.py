@@ -158,10 +158,12 @@ class FieldsConfig(_Section):
 
 
 class SensorsConfig(_Section):
-    """Which sensors are watched; shell patterns."""
+    """Which sensors are watched (shell patterns), and how many."""
 
     include: tuple[Pattern, ...] = ("*",)
     exclude: tuple[Pattern, ...] = ()
+    max: Annotated[int, Field(ge=0)] = 100_000
+    """Of a partition; where all places are taken, sensors without a profile make way. 0: any number."""
 
 
 class WindowConfig(_Section):

@@ -43,7 +43,7 @@ from detector.engine.timers import Timers
 from detector.errors import OperationError, is_foreseen
 from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
 from detector.wire.alerts import Kind, dead_letter
-from detector.wire.readings import INTERNAL, Reject
+from detector.wire.readings import EXEMPT, INTERNAL, Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +369,7 @@ class PartitionPipeline(ABC):
             output.rejected[reject.reason] = output.rejected.get(reject.reason, 0) + elements
             letter = dead_letter(self._dead_letters, self.partition, records[reject.record], reject)
             output.dead_letters.append(letter)
-        output.refused = [reject.record for reject in rejects]
+        output.refused = [reject.record for reject in rejects if reject.reason not in EXEMPT]
 
     def _runs(
         self, records: Sequence[Record], times: I64, owners: I64, name: Callable[[int], str], output: Output

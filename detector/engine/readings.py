@@ -30,7 +30,8 @@ from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
-from detector.engine.partition import PartitionPipeline, Run, Segment, Spans
+from detector.engine.partition import PartitionPipeline, Run, Spans
+from detector.engine.places import Places
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -39,7 +40,7 @@ from detector.engine.timers import Timers
 from detector.errors import is_foreseen
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
-from detector.wire.readings import Decoder, Readings
+from detector.wire.readings import TOO_MANY, Decoder, Readings, Reject
 
 BLOCK_ROWS = 8192
 """Rows scored together; more fall out of the processor's cache."""
@@ -93,6 +94,8 @@ class ReadingsPipeline(PartitionPipeline):
         self._keep_rows = keep_rows
         self._book = book
         self._maintenance = worked_on
+        self._places = Places(table, config.sensors.max, timers.forget)
+        self._refused: dict[int, list[int]] = {}  # of the batch at hand: elements by record
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
@@ -119,11 +122,14 @@ class ReadingsPipeline(PartitionPipeline):
         decoded = self._decoded(batch, output)
         readings = self._watched(decoded)
         output.excluded = len(decoded.times) - len(readings.times)
-        self._refuse(batch.records, readings.rejects, output)
+        self._refused = {}
         owners = np.repeat(readings.records, readings.counts)
         for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
             for segment in self._segments(run):
-                self._take_in(run, readings, segment)
+                begin = segment.records.start
+                while begin < segment.records.stop:
+                    begin = self._take_in(run, readings, begin, segment.records.stop)
+        self._refuse(batch.records, self._with_refused(readings), output)
         return self._arrive(batch.next_offset, output)
 
     def _decoded(self, batch: Batch, output: Output) -> Readings:
@@ -167,16 +173,70 @@ class ReadingsPipeline(PartitionPipeline):
         watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
         return readings if watched.all() else readings.only(watched)
 
-    def _take_in(self, run: Run, readings: Readings, segment: Segment) -> None:
-        part, records = segment.elements, segment.records
-        owned = slice(*np.searchsorted(readings.records, (records.start, records.stop)).tolist())
-        slots = np.repeat(self._slots(run, readings.ids[owned]), readings.counts[owned])
+    def _take_in(self, run: Run, readings: Readings, begin: int, end: int) -> int:
+        """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
+        if self._places.may_overflow(int(np.diff(np.searchsorted(run.owners, (begin, end)))[0]), self._config.warmup):
+            end = begin + 1
+            crowded = True
+        else:
+            crowded = False
+        owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
+        found, end = self._places_of(run, readings, owned, begin, end)
+        owned = slice(owned.start, owned.start + len(found))
+        part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
+        slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
+        if (slots < 0).any():
+            arrivals = self._refuse_new(arrivals)
         arrivals = self._unseen(run, arrivals)
         self._timers.silences.heard(arrivals)
         rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         self._judge(run, self._without_warm_ups(run, rows))
+        if crowded:
+            self._places.make_room(int(run.offsets[begin]))
+        return end
+
+    def _places_of(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
+        """The slots of runs of readings in the records begin .. end - 1, and behind which record they end.
+
+        Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
+        """
+        ids = readings.ids[owned]
+        if self._places.enough(ids):
+            self._places.forget()
+            return self._slots(run, ids), end
+        slots: list[int] = []
+        meet = partial(self._meet, run)
+        for sensor_id, record in zip(ids, readings.records[owned].tolist(), strict=True):
+            slot = self._places.find(sensor_id, int(run.offsets[record]), int(run.offsets[begin]), meet)
+            if slot is None:
+                kept = int(np.searchsorted(readings.records[owned][: len(slots)], record))
+                return np.array(slots[:kept], dtype=np.intp), record
+            slots.append(slot)
+        return np.array(slots, dtype=np.intp), end
+
+    def _refuse_new(self, arrivals: Arrivals) -> Arrivals:
+        """The arrivals without those of sensors for which there is no place."""
+        refused = arrivals.slots < 0
+        for record, element in zip(arrivals.records[refused], arrivals.elements[refused], strict=True):
+            self._refused.setdefault(int(record), []).append(int(element))
+        return arrivals.only(~refused)
+
+    def _with_refused(self, readings: Readings) -> list[Reject]:
+        """The rejects of a batch with those that no place was found for."""
+        if not self._refused:
+            return readings.rejects
+        rejects = {one.record: one for one in readings.rejects}
+        sizes = np.bincount(readings.records, readings.counts)
+        for record, elements in self._refused.items():
+            other = rejects.get(record)
+            if other is not None:
+                rejects[record] = other._replace(elements=sorted({*(other.elements or ()), *elements}))
+            else:
+                whole = len(elements) == sizes[record]
+                rejects[record] = Reject(record, "too_many_sensors", TOO_MANY, None if whole else sorted(elements))
+        return [rejects[record] for record in sorted(rejects)]
 
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +29,10 @@ PROVENANCE_ENTRY = "\0basis"
 
 LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
+
+
+MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0}
+"""What releases did that had no such setting, by section and key."""
 
 
 class Provenance(NamedTuple):
@@ -87,6 +91,15 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
     return msgspec.json.encode(settings | _times_of(maintenance))
+
+
+def as_meant(settings: bytes) -> bytes:
+    """Stored settings, where a key that an older release did not store has the value of what that release did."""
+    stored = msgspec.json.decode(settings)
+    for (section, key), meant in MEANT_BEFORE.items():
+        if isinstance(part := stored.get(section), dict):
+            part.setdefault(key, meant)
+    return msgspec.json.encode(stored)
 
 
 def frame_settings_of(config: FramesConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:

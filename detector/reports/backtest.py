@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from detector.engine.budget import BudgetAccount
+from detector.engine.output import SensorFailure
 from detector.engine.readings import ReadingsPipeline
 from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
 from detector.reports.text import duration
@@ -39,6 +40,7 @@ class BacktestResult:
     warming: int = 0
     windows_scored: int = 0
     limited: int = 0
+    failures: list[SensorFailure] = field(default_factory=list)
     first: int | None = None
     last: int | None = None
     board: Scoreboard | None = None
@@ -94,6 +96,7 @@ class Replay:
         output = pipeline.process(batch)
         result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
         result.limited += output.budgets_limited
+        result.failures += output.failures
         for message in output.alerts:
             self._episodes.add(decode_alert(message.value))
             if self._keep:

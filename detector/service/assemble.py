@@ -16,6 +16,7 @@ from detector.engine.scorestream import ScoreStream
 from detector.errors import UserError
 from detector.service.daemon import Daemon
 from detector.service.deadline import ShutdownDeadline
+from detector.service.health import WAITING, Health
 from detector.service.logs import RecentProblems, event
 from detector.service.metrics import Metrics
 from detector.service.pipelines import Engine, make_engine
@@ -25,7 +26,7 @@ from detector.service.signals import StopSignals
 from detector.service.supported import refuse_unsupported
 from detector.service.systemd import Notifier, Pulse
 from detector.service.web.page import page_routes
-from detector.service.web.server import WAITING, Health, HttpServer, standard_routes
+from detector.service.web.server import HttpServer, standard_routes
 from detector.service.web.status import Board
 from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
@@ -92,7 +93,8 @@ def serve(
             if sensor is None and options.input is not None:
                 sensor = default_sensor(next(iter(files.inputs.values())))
         else:
-            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse)
+            forgotten = metrics.errors["offsets"].inc
+            streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse, on_forgotten=forgotten)
             until_end, sensor = options.until_end, options.sensor
             alive.append(topics.at_work)
 
@@ -148,11 +150,17 @@ def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
 
 
 def make_kafka_streams(
-    config: Config, options: RunOptions, *, health: Health, pulse: Callable[[], None]
+    config: Config,
+    options: RunOptions,
+    *,
+    health: Health,
+    pulse: Callable[[], None],
+    on_forgotten: Callable[[], None] = lambda: None,
 ) -> KafkaStreams:
     """The streams of a daemon that runs on Kafka. Opens nothing.
 
-    `health` is told while the broker is waited for; `pulse` is called while something takes long. Raises UserError.
+    `health` is told while the broker is waited for; `pulse` is called while something takes long; `on_forgotten` where
+    the broker has forgotten an offset. Raises UserError.
     """
     # Here, because a daemon that runs on files needs no Kafka client.
     from detector.streams.kafka.streams import KafkaStreams
@@ -183,6 +191,7 @@ def make_kafka_streams(
         skip_to=options.skip_to,
         until_end=options.until_end,
         on_waiting=waiting,
+        on_forgotten=on_forgotten,
         tick=pulse,
     )
 

@@ -15,6 +15,7 @@ from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
 from detector.errors import UserError
+from detector.service.health import WAITING, Health
 from detector.service.hunt import Hunter, StartOver
 from detector.service.logs import event
 from detector.service.metrics import Metrics
@@ -24,7 +25,6 @@ from detector.service.pipelines import Engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier, Pulse
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 

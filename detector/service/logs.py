@@ -132,7 +132,7 @@ class RecentProblems(logging.Handler):
             fields.pop("traceback", None)
             text = str(fields.pop("message", "")) if name == "log" else ""
             text += " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
-            problem = Problem(record.created, record.levelname.lower(), name, text)
+            problem = Problem(record.created, record.levelname.lower(), name, _encodable(text))
             kept = self.entries
             if kept and kept[-1].event == name != "log":
                 problem, kept = replace(problem, times=kept[-1].times + 1), kept[:-1]

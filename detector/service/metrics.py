@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from prometheus_client import (
 from detector import __version__
 from detector.engine.overview import SensorView
 from detector.wire.alerts import Kind
+from detector.wire.readings import FrameReason, Reason
 
 KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")
@@ -43,9 +44,13 @@ READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected
 # What became of a frame: taken in as it came or after a change of its size; the others as for readings.
 FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected", "failed")
 
+# Why a record or a part of one was refused.
+REJECT_REASONS: Final[tuple[Reason | FrameReason, ...]] = (*get_args(Reason), *get_args(FrameReason))
+
 # Where an error was met and survived: everything was begun anew from the last commit, or the broker had to be waited
-# for; a page could not be made; a reload was refused.
-STAGES: Final = ("commit", "http", "reload", "sensor", "record")
+# for; a page could not be made; the broker had forgotten a committed offset; a reload was refused; a sensor was set
+# aside; a record could not be dealt with.
+STAGES: Final = ("commit", "http", "offsets", "reload", "sensor", "record")
 
 _LATENCY: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Event time runs from live (milliseconds) to a backlog of days.
@@ -184,8 +189,8 @@ class Metrics:
         frames = make.counter("frames_total", "Frames by what became of them", "outcome")
         self.frames: dict[str, Counter] = {outcome: frames.labels(outcome) for outcome in FRAME_OUTCOMES}
         self.inputs: dict[Kind, dict[str, Counter]] = {"readings": self.readings, "frames": self.frames}
-        # The reasons belong to the decoder; `rejected` adds a child for each as it comes, from that closed set.
-        self._rejects = make.counter("rejects_total", "Records or elements of records refused, by reason", "reason")
+        rejects = make.counter("rejects_total", "Records or elements of records refused, by reason", "reason")
+        self.rejects: dict[str, Counter] = {reason: rejects.labels(reason) for reason in REJECT_REASONS}
         self.sensors = make.gauge("sensors", "Sensors that have state")
         self.sensors_warming = make.gauge("sensors_warming", "Sensors that have no profile yet and cannot alert")
         self.sensors_relearning = make.gauge(
@@ -252,10 +257,6 @@ class Metrics:
 
     def _maker(self, section: str) -> _Maker:
         return _Maker(self.registry, section, self.described)
-
-    def rejected(self, reason: str, count: int = 1) -> None:
-        """Count rejects; `reason` is one of the decoder's."""
-        self._rejects.labels(reason).inc(count)
 
     def model(self, kind: Kind, *, name: str, version: str, digest: str) -> None:
         """State the active model of `kind` in place of the one before."""

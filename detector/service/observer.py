@@ -11,13 +11,16 @@ from typing import Final
 from detector.engine.budget import BudgetAccount
 from detector.engine.clock import DAY
 from detector.engine.output import Output
+from detector.engine.overview import Overview
 from detector.engine.partition import PartitionPipeline
+from detector.errors import is_foreseen
+from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
+from detector.wire.readings import EXEMPT
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Observer:
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
         self._waiting = False
+        self._overview_failed = False
+        self._full: set[Kind] = set()  # where new sensors were refused
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
 
@@ -95,8 +100,14 @@ class Observer:
             metrics.inputs[kind][outcome].inc(count)
             self.inputs[kind] += count
         for reason, count in output.rejected.items():
-            metrics.rejected(reason, count)
-        if output.rejected:
+            metrics.rejects[reason].inc(count)
+        if output.rejected.get("too_many_sensors") and kind not in self._full:
+            self._full.add(kind)
+            event(
+                _log, logging.WARNING, "too_many_sensors",
+                stream=pipeline.partition.stream, partition=pipeline.partition.number, sensors=pipeline.sensors,
+            )  # fmt: skip
+        if not output.rejected.keys() <= EXEMPT:
             records, reasons = len(output.refused), output.rejected
             if kind == "frames":
                 event(_log, logging.WARNING, "frames_rejected", records=records, reasons=reasons)
@@ -173,9 +184,24 @@ class Observer:
             self._sample(now)
             self._board.status = self._look(pipelines, partitions)
 
+    def _overview(self, pipeline: PartitionPipeline) -> Overview:
+        """What is shown of a partition; nothing where that fails, because nobody's alerts depend on it."""
+        try:
+            return pipeline.overview(self._setup.sensors, SHOWN)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            if not self._overview_failed:
+                self._overview_failed = True
+                at = pipeline.partition
+                _log.error(
+                    "overview_failed", exc_info=True, extra={"fields": {"stream": at.stream, "partition": at.number}}
+                )
+            return Overview((), (), ())
+
     def _look(self, pipelines: Pipelines, partitions: tuple[PartitionStatus, ...]) -> Status:
         """The status, with what is seen of the sensors; those with metrics of their own go there, too."""
-        seen = {at: one.overview(self._setup.sensors, SHOWN) for at, one in pipelines.items()}
+        seen = {at: self._overview(one) for at, one in pipelines.items()}
         self._metrics.watch(view for overview in seen.values() for view in overview.named)
         worst = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.worst]
         episodes = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.episodes]

@@ -15,7 +15,7 @@ from detector.detection.framesignal import FrameModel
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.engine.partition import PartitionPipeline
 from detector.engine.readings import ReadingsPipeline
-from detector.engine.slices import FramesProvenance, Provenance, ReadingsProvenance
+from detector.engine.slices import FramesProvenance, Provenance, ReadingsProvenance, as_meant
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_frames_fit, check_profiles, load_bundle
 from detector.models.bundle.frame_bundles import open_frame_model
@@ -133,7 +133,7 @@ class Flow(Generic[AnyModel]):
         """The settings that were stored; where the input and the models lie is as it is now. Raises UserError."""
         now = self.settings(config)
         try:
-            found = self.provenance.model_validate_json(provenance.settings)
+            found = self.provenance.model_validate_json(as_meant(provenance.settings))
         except ValidationError as error:
             raise UserError(
                 f"{self.kind} have to be run again with settings this version does not know: "

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from detector.service.web.server import Health
+from detector.service.health import Health
 
 _MICROSECONDS: Final = 1_000_000
 

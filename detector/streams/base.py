@@ -36,6 +36,12 @@ class Record(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
+class LongLine(Record):
+    """The beginning of a line that is longer than a backend takes. It stands in a batch of its own."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Assigned:
     """The partition is ours from here on, and its next batch begins at `position`.
@@ -56,8 +62,10 @@ class Assigned:
 class Batch:
     """Consecutive records of one partition.
 
-    `next_offset` is the position to commit once every record of the batch is dealt with. `header` is the first line
-    of a CSV file, None for JSON records; `row` counts the data rows of the file before the first record.
+    `next_offset` is the position to commit once every record of the batch is dealt with. A batch may have no records:
+    then what lies before `next_offset` holds none, such as blank lines, or there is more to look at before the next one
+    comes. `header` is the first line of a CSV file, None for JSON records. `row` counts the data rows of the file
+    before the first record.
     """
 
     partition: Partition

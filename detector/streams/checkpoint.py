@@ -18,7 +18,7 @@ import msgspec
 
 from detector.errors import UserError
 from detector.streams.base import Partition
-from detector.streams.files import failing_as, sync_directory, write_all
+from detector.streams.files import failing_as, open_anew, refuse_link, size_of_regular, sync_directory, write_all
 from detector.streams.lines import Start
 
 _NAME: Final = b"detector checkpoint "
@@ -38,13 +38,17 @@ class PartitionCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Positions and states of the inputs, and the bytes of each output (by stream) that are final."""
+    """Positions and states of the inputs, and the bytes of each output (by stream) that are final.
+
+    `endings` are digests of the last of those bytes, which tell the file they were written to from another.
+    """
 
     partitions: Mapping[Partition, PartitionCheckpoint] = field(default_factory=dict)
     outputs: Mapping[str, int] = field(default_factory=dict)
+    endings: Mapping[str, bytes] = field(default_factory=dict)
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     stream: str
     number: int
     place: str
@@ -53,11 +57,13 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     header: bytes | None
     fingerprint: bytes | None
     state_length: int | None
+    within_line: bool = False
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
+class _Table(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     partitions: list[_Row]
     outputs: dict[str, int]
+    endings: dict[str, bytes] = {}
 
 
 class _DamagedError(Exception):
@@ -73,18 +79,16 @@ class CheckpointFile:
 
     def load(self) -> Checkpoint | None:
         """Read it; None if there is none. Raises `UserError` if it is damaged or of another version."""
-        with failing_as("read the checkpoint", self.path):
+        refuse_link(self.path)
+        if size_of_regular(self.path) is None:
+            return None
+        with failing_as("read the checkpoint", self.path), open(self.path, "rb") as file:
             try:
-                file = open(self.path, "rb")  # noqa: SIM115 - closed by the next line
-            except FileNotFoundError:
-                return None
-            with file:
-                try:
-                    return self._read(file, os.fstat(file.fileno()).st_size)
-                except (_DamagedError, ValueError, struct.error) as error:
-                    raise UserError(
-                        "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
-                    ) from error
+                return self._read(file, os.fstat(file.fileno()).st_size)
+            except (_DamagedError, ValueError, struct.error) as error:
+                raise UserError(
+                    "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
+                ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace it, durably: after a crash at any moment there is the old one or the new one.
@@ -94,7 +98,7 @@ class CheckpointFile:
         temporary = self.path.with_name("checkpoint.tmp")
         with failing_as("write the checkpoint", self.path):
             try:
-                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                fd = open_anew(temporary)
                 try:
                     _write(fd, checkpoint)
                     os.fsync(fd)
@@ -136,11 +140,11 @@ class CheckpointFile:
             raise _DamagedError
         partitions = {
             Partition(row.stream, row.number): PartitionCheckpoint(
-                row.place, Start(row.position, row.row, row.header), row.fingerprint, state
+                row.place, Start(row.position, row.row, row.header, row.within_line), row.fingerprint, state
             )
             for row, state in zip(table.partitions, states, strict=True)
         }
-        return Checkpoint(partitions, table.outputs)
+        return Checkpoint(partitions, table.outputs, table.endings)
 
 
 def _write(fd: int, checkpoint: Checkpoint) -> None:
@@ -160,10 +164,11 @@ def _write(fd: int, checkpoint: Checkpoint) -> None:
             entry.start.header,
             entry.fingerprint,
             None if entry.state is None else len(entry.state),
+            entry.start.within_line,
         )
         for partition, entry in checkpoint.partitions.items()
     ]
-    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs)))
+    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs), dict(checkpoint.endings)))
     put(_NAME + _VERSION + b"\n" + _LENGTH.pack(len(table)) + table)
     for entry in checkpoint.partitions.values():
         if entry.state is not None:

@@ -34,7 +34,7 @@ from detector.streams.base import (
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.inputfiles import source_for
-from detector.streams.lines import Start
+from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sinks import FileSink, LogSink, Sink, StandardOutput
 from detector.streams.sources import CHUNK, Source, StandardInput
 
@@ -59,7 +59,8 @@ class DirectoryStreams:
     not be cut back): then `commit` only passes on and returns False, and an output file has to be new.
     `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
     checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default.
-    A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input.
+    A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above
+    `max_line` bytes only its beginning is handed out.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class DirectoryStreams:
         clock: Callable[[], float] = time.monotonic,
         max_records: int = 5000,
         max_bytes: int = CHUNK,
+        max_line: int = MAX_LINE,
         until_end: bool = False,
         fresh: bool = False,
         *,
@@ -89,7 +91,7 @@ class DirectoryStreams:
         self._clock = clock
         self._sleep = sleep
         self._max_records = max_records
-        self._max_bytes = max_bytes
+        self._sizes = {"chunk": max_bytes, "max_line": max_line}
         self._fresh = fresh
         self._encoders = dict(encoders or {})
         self._stdin = stdin
@@ -146,6 +148,7 @@ class DirectoryStreams:
         for partition, position in positions.items():
             self._changed |= entries[partition].settle(position)
         self.write(deferred())
+        moved = [sink.reopen() for sink in self._sinks.values()]
         for sink in self._sinks.values():
             self._changed |= sink.flush()
         if self._store is None:
@@ -153,7 +156,8 @@ class DirectoryStreams:
                 self._sync()
             return False
         began = self._clock()
-        if not final and (not self._changed or began < self._due):
+        # Where an output goes on in another place the checkpoint has to know it before anything else happens.
+        if not final and not any(moved) and (not self._changed or began < self._due):
             return False
         self._sync()
         self._store.save(self._checkpoint(snapshot))
@@ -216,7 +220,7 @@ class DirectoryStreams:
         self._store = CheckpointFile(self.state_dir)
         checkpoint = (None if self._fresh else self._store.load()) or Checkpoint()
         for stream, sink in files.items():
-            sink.check(0 if self._fresh else checkpoint.outputs.get(stream))
+            sink.check(0 if self._fresh else checkpoint.outputs.get(stream), checkpoint.endings.get(stream))
         if self._fresh or not files.keys() <= checkpoint.outputs.keys():
             # Outputs are named in a checkpoint before anything is written to them, and (with `fresh`) before they
             # are emptied: a crash leaves none that no checkpoint knows.
@@ -239,8 +243,12 @@ class DirectoryStreams:
             self._close.callback(source.close)
             source.open(known.start, known.fingerprint)
             self._inputs.append(_Input(source, known.start, known.state))
-        unused = {stream: length for stream, length in checkpoint.outputs.items() if stream not in self.outputs}
-        self._unused = Checkpoint(partitions, unused)
+        unused = checkpoint.outputs.keys() - self.outputs.keys()
+        self._unused = Checkpoint(
+            partitions,
+            {stream: checkpoint.outputs[stream] for stream in unused},
+            {stream: ending for stream, ending in checkpoint.endings.items() if stream in unused},
+        )
 
     def _open_outputs(self, checkpoint: Checkpoint) -> None:
         for stream, place in self.outputs.items():
@@ -251,8 +259,8 @@ class DirectoryStreams:
 
     def _source(self, partition: Partition, place: InputPlace) -> Source:
         if isinstance(place, Path):
-            return source_for(partition, place, until_end=self.until_end, chunk=self._max_bytes)
-        return StandardInput(partition, self._stdin or _standard_input(), chunk=self._max_bytes)
+            return source_for(partition, place, until_end=self.until_end, **self._sizes)
+        return StandardInput(partition, self._stdin or _standard_input(), **self._sizes)
 
     def _sink(self, stream: str, place: OutputPlace) -> Sink:
         if isinstance(place, Path):
@@ -274,7 +282,7 @@ class DirectoryStreams:
             batch = entry.source.read(left) if left > 0 else None
             if batch is not None:
                 left -= len(batch.records)
-                entry.unsettled.append(batch)
+                entry.unsettled.append((batch, entry.source.reached))
                 events.append(batch)
         return events
 
@@ -298,11 +306,13 @@ class DirectoryStreams:
                 entry.source.fingerprint(entry.start.position),
                 snapshot(entry.partition) if entry.touched else entry.state,
             )
-        outputs = dict(self._unused.outputs)
+        outputs, endings = dict(self._unused.outputs), dict(self._unused.endings)
         for stream, sink in self._sinks.items():
             if sink.length is not None:
                 outputs[stream] = sink.length
-        return Checkpoint(partitions, outputs)
+            if sink.ending is not None:
+                endings[stream] = sink.ending
+        return Checkpoint(partitions, outputs, endings)
 
 
 class _Input:
@@ -314,7 +324,7 @@ class _Input:
         self.start = start
         self.state = state  # the last checkpoint's, kept until the consumer has one of its own to give
         self.touched = False
-        self.unsettled: deque[Batch] = deque()
+        self.unsettled: deque[tuple[Batch, Start]] = deque()  # with where reading goes on behind it
 
     def settle(self, position: int) -> bool:
         """Everything before `position` was dealt with; whether that moves the position on.
@@ -322,11 +332,10 @@ class _Input:
         `position` is the `next_offset` of a batch or the offset of one of its records, and never goes back.
         """
         before = self.start
-        while self.unsettled and self.unsettled[0].next_offset <= position:
-            batch = self.unsettled.popleft()
-            self.start = Start(batch.next_offset, batch.row + len(batch.records), batch.header)
+        while self.unsettled and self.unsettled[0][0].next_offset <= position:
+            _, self.start = self.unsettled.popleft()
         if position > self.start.position and self.unsettled:
-            batch = self.unsettled[0]
+            batch, _ = self.unsettled[0]
             index = bisect_left(batch.records, position, key=lambda record: record.offset)
             if index < len(batch.records) and batch.records[index].offset == position:
                 self.start = Start(position, batch.row + index, batch.header)

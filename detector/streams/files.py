@@ -13,7 +13,7 @@ from pathlib import Path
 from detector.errors import DetectorError, OperationError, UserError
 
 _FOR_A_PERSON = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST}
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -34,6 +34,11 @@ def failing_as(doing: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise failure(doing, path, error) from error
+
+
+def legible(name: str) -> str:
+    """The name of a file as text that can be stored: bytes of it that are no UTF-8 are written as `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -73,6 +78,28 @@ def size_of_regular(path: Path) -> int | None:
     return status.st_size
 
 
+def refuse_link(path: Path) -> None:
+    """Raise `UserError` if `path` is a symbolic link: who may write to the directory could have any file written to."""
+    with failing_as("look at the file", path):
+        link = path.is_symlink()
+    if link:
+        raise UserError(
+            "this is a symbolic link, which is not written through",
+            where=str(path),
+            todo="Remove it, or name its target",
+        )
+
+
+def open_anew(path: Path, mode: int = 0o644) -> int:
+    """Open a new file for writing, in place of what a killed process left; returns its descriptor.
+
+    Raises `UserError` where a symbolic link stands, and `OSError`.
+    """
+    refuse_link(path)
+    path.unlink(missing_ok=True)  # what it is a hard link to stays
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
 class DirectoryLock:
     """Keeps a second process away from a directory, by a lock that ends with the process. Holds its process id."""
 
@@ -83,8 +110,10 @@ class DirectoryLock:
     def acquire(self) -> None:
         """Raises `OperationError` naming the process that holds the lock, `UserError` if the directory is read-only."""
         path = self._directory / "lock"
+        refuse_link(path)
+        size_of_regular(path)
         with failing_as("write to the directory", self._directory):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             with failing_as("lock the directory", self._directory):
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import os
@@ -11,13 +10,15 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import BinaryIO
 
-from detector.errors import OperationError
+from detector.errors import UserError
 from detector.streams.base import Partition
-from detector.streams.files import failing_as, failure, size_of_regular
-from detector.streams.lines import Start
+from detector.streams.files import failing_as, failure, legible, size_of_regular
+from detector.streams.gzipped import GzipText
+from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sources import CHUNK, Source
 
 _FINGERPRINT_BYTES = 4096
+_PUT_BACK = "Put the file back, with what is new behind what was read, or start over with --fresh"
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +34,18 @@ def is_csv(path: Path) -> bool | None:
     return False if kind in {".jsonl", ".ndjson", ".json"} else None
 
 
-def source_for(partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> Source:
+def source_for(
+    partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+) -> Source:
     """The source that reads the file `path`, by its name."""
     if path.suffix.lower() == ".gz":
-        return CompressedFile(partition, path, chunk=chunk)
-    return TailedFile(partition, path, until_end=until_end, chunk=chunk)
+        return CompressedFile(partition, path, chunk=chunk, max_line=max_line)
+    return TailedFile(partition, path, until_end=until_end, chunk=chunk, max_line=max_line)
 
 
 class _FileSource(Source):
-    def __init__(self, partition: Partition, path: Path, chunk: int) -> None:
-        super().__init__(partition, str(path), path.name, is_csv(path), chunk)
+    def __init__(self, partition: Partition, path: Path, chunk: int, max_line: int) -> None:
+        super().__init__(partition, str(path), legible(path.name), is_csv(path), chunk, max_line)
         self._path = path
         self._file: BinaryIO | None = None
         self._absent = False  # at `open`
@@ -73,18 +76,18 @@ class _FileSource(Source):
         except OSError as error:
             raise failure("read the input", self._path, error) from error
 
-    def _shorter(self, size: int, position: int) -> OperationError:
-        return OperationError(
+    def _shorter(self, size: int, position: int) -> UserError:
+        return UserError(
             f"the input has {size} bytes and was already read up to byte {position}: it was cut or replaced",
             where=self._where,
-            todo="Put the file back, or start over with --fresh",
+            todo=_PUT_BACK,
         )
 
-    def _changed(self, position: int) -> OperationError:
-        return OperationError(
+    def _changed(self, position: int) -> UserError:
+        return UserError(
             f"the input is not the file that was read up to byte {position}: its content differs before that byte",
             where=self._where,
-            todo="Put the file back, or start over with --fresh",
+            todo=_PUT_BACK,
         )
 
 
@@ -93,15 +96,21 @@ class TailedFile(_FileSource):
 
     With `until_end` a last line without a line end is taken as it is: what is appended to it later is another line.
     A file that is replaced by another while it is read goes on if the new one has the same bytes up to here, which
-    is how editors and copying programs append.
+    is how editors and copying programs append. At each read the first bytes of the file and those just before the
+    position are compared with what was read: a file that was written anew, or cut and grown beyond the position since,
+    would lose what lies before the position.
     """
 
-    def __init__(self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK) -> None:
-        super().__init__(partition, path, chunk)
+    def __init__(
+        self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+    ) -> None:
+        super().__init__(partition, path, chunk, max_line)
         self._until_end = until_end
         self._position = 0  # of the next byte to read
         self._end = 0  # of the file when it was opened
         self._identity = (0, 0)
+        self._head = b""  # the first bytes as they were read
+        self._tail = b""  # the last ones before the position
 
     def open(self, start: Start, fingerprint: bytes | None) -> None:
         self._position = start.position
@@ -120,7 +129,9 @@ class TailedFile(_FileSource):
         if self._file is None or not position:
             return None
         with failing_as("read the input", self._path):
-            return _fingerprint_at(self._file.fileno(), position)
+            found = _fingerprint(*_evidence(self._file.fileno(), position))
+        self._refuse_another()  # of which the fingerprint would be, and be believed by the next process
+        return found
 
     def _attach(self, position: int, fingerprint: bytes | None) -> bool:
         file = self._open_file(position)
@@ -131,7 +142,8 @@ class TailedFile(_FileSource):
                 status = os.fstat(file.fileno())
                 if status.st_size < position:
                     raise self._shorter(status.st_size, position)
-                if fingerprint is not None and _fingerprint_at(file.fileno(), position) != fingerprint:
+                head, tail = _evidence(file.fileno(), position)
+                if fingerprint is not None and _fingerprint(head, tail) != fingerprint:
                     raise self._changed(position)
         except BaseException:
             file.close()
@@ -139,51 +151,64 @@ class TailedFile(_FileSource):
         self.close()
         self._file = file
         self._identity = (status.st_dev, status.st_ino)
+        self._head, self._tail = head, tail
         return True
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         if self._file is None:
             if self._until_end or not self._attach(0, None):
-                return False
+                return 0
             _log.info("the input %s is there", self._path)
         if self._until_end and self._position >= self._end:
             return self._fill_last_line()
         text = self._next(min(self._chunk, self._end - self._position) if self._until_end else self._chunk)
         if not text:
-            return self._replaced()
+            return int(self._replaced())
         self._feed(text)
-        return True
+        return len(text)
 
-    def _fill_last_line(self) -> bool:
+    def _fill_last_line(self) -> int:
         """Read on to the end of a line that began before the end: whoever appends may have been within it."""
         if not self._lines.incomplete:
-            return False
+            return 0
         text, line_end, _ = self._next(self._chunk).partition(b"\n")
         if not text and not line_end:
             return self._finish()
         self._feed(text + line_end)
-        return True
+        return len(text + line_end)
 
     def _feed(self, text: bytes) -> None:
         self._position += len(text)
+        self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
+        self._tail = (self._tail + text[-_FINGERPRINT_BYTES:])[-_FINGERPRINT_BYTES:]
         self._lines.feed(text)
 
     def _next(self, length: int) -> bytes:
         assert self._file is not None  # noqa: S101
         with failing_as("read the input", self._path):
-            return os.pread(self._file.fileno(), length, self._position)
+            text = os.pread(self._file.fileno(), length, self._position)
+        self._refuse_another()  # afterwards: what comes in between is seen, too
+        return text
+
+    def _refuse_another(self) -> None:
+        """Raise unless what lies before the position is what was read."""
+        assert self._file is not None  # noqa: S101
+        size = self._size()
+        if size < self._position:
+            raise self._shorter(size, self._position)
+        with failing_as("read the input", self._path):
+            found = _evidence(self._file.fileno(), self._position)
+        if found != (self._head, self._tail):
+            raise self._changed(self._position)
 
     def _size(self) -> int:
         return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def _replaced(self) -> bool:
         """Nothing more to read: is this still the file it was? Whether another took its place and goes on."""
-        size = self._size()
-        if size < self._position:
-            raise self._shorter(size, self._position)
         if self._until_end:
-            raise OperationError(
-                f"the input was cut from {self._end} to {size} bytes while it was read",
+            raise UserError(
+                f"the input was cut from {self._end} to {self._size()} bytes while it was read",
                 where=self._where,
                 todo="Put the file back and start again",
             )
@@ -196,69 +221,80 @@ class TailedFile(_FileSource):
                 return False
         if (status.st_dev, status.st_ino) == self._identity:
             return False
-        return self._attach(self._position, self.fingerprint(self._position))
+        return self._attach(self._position, _fingerprint(self._head, self._tail))
 
 
 class CompressedFile(_FileSource):
-    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text."""
+    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text.
 
-    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK) -> None:
-        super().__init__(partition, path, chunk)
-        self._text: gzip.GzipFile | None = None
+    A position can only be reached by uncompressing what lies before it, which is done a chunk a read, too.
+    """
+
+    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK, max_line: int = MAX_LINE) -> None:
+        super().__init__(partition, path, chunk, max_line)
+        self._text: GzipText | None = None
         self._head = b""
+        self._reached = 0  # of the text
+        self._begin = 0  # where the first line begins that is ours
+        self._known: bytes | None = None  # the fingerprint of what lies before
         self._ended = False
 
     def at_end(self) -> bool:
         return self._absent or (self._ended and self._drained)
 
     def lag(self) -> int:
-        """Compressed bytes that were not read; how many they are uncompressed only reading tells."""
-        if self._file is None:
+        """Compressed bytes that are left; how many they are uncompressed only reading tells."""
+        if self._file is None or self._text is None:
             return 0
-        return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell())
+        return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell()) + self._text.held
 
     def fingerprint(self, position: int) -> bytes | None:
+        if self._reached < self._begin:
+            return self._known
         return _fingerprint(self._head[:position]) if position else None
-
-    def close(self) -> None:
-        if self._text is not None:
-            self._text.close()
-            self._text = None
-        super().close()
 
     def _attach(self, position: int, fingerprint: bytes | None) -> bool:
         self._file = self._open_file(position)
         if self._file is None:
             return False
-        self._text = gzip.GzipFile(fileobj=self._file, mode="rb")
+        self._text = GzipText(self._file)
         self._head = b""
         self._ended = False
-        reached = 0
-        while reached < position:
-            text = self._next(min(self._chunk, position - reached))
-            if not text:
-                raise self._shorter(reached, position)
-            reached += len(text)
-        if fingerprint is not None and self.fingerprint(position) != fingerprint:
-            raise self._changed(position)
+        self._reached, self._begin, self._known = 0, position, fingerprint
+        if position:
+            self._go_on()  # tells other files by their beginning, before anything else is opened
         return True
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         if self._file is None and not self._attach(0, None):
-            return False
-        text = b"" if self._ended else self._next(self._chunk)
+            return 0
+        if self._reached < self._begin:
+            return self._go_on()
+        text = self._next(self._chunk)
         if text:
             self._lines.feed(text)
-            return True
-        self._ended = True
-        return self._finish()
+        elif self._text is not None and self._text.ended:
+            self._ended = True
+            return self._finish()
+        return len(text) or self._chunk  # a file may be read for long and give no text
+
+    def _go_on(self) -> int:
+        """Uncompress a chunk of what was dealt with by an earlier process; how much work that was."""
+        assert self._text is not None  # noqa: S101
+        text = self._next(min(self._chunk, self._begin - self._reached))
+        head = self._head[: self._begin]
+        if len(head) >= min(_FINGERPRINT_BYTES, self._begin) and self._known not in (None, _fingerprint(head)):
+            raise self._changed(self._begin)
+        if self._reached < self._begin and self._text.ended:
+            raise self._shorter(self._reached, self._begin)
+        return len(text) or self._chunk
 
     def _next(self, length: int) -> bytes:
         assert self._text is not None  # noqa: S101
         try:
             text = self._text.read(length)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise OperationError(
+        except (EOFError, zlib.error) as error:
+            raise UserError(
                 f"the compressed input is damaged or incomplete: {error}",
                 where=self._where,
                 todo="Copy or compress it again",
@@ -267,13 +303,14 @@ class CompressedFile(_FileSource):
             raise failure("read the input", self._path, error) from error
         if len(self._head) < _FINGERPRINT_BYTES:
             self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
+        self._reached += len(text)
         return text
 
 
-def _fingerprint_at(fd: int, position: int) -> bytes:
-    """Digest of the first bytes and of the last ones before `position`."""
+def _evidence(fd: int, position: int) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and the last ones before `position`."""
     length = min(_FINGERPRINT_BYTES, position)
-    return _fingerprint(os.pread(fd, length, 0), os.pread(fd, length, position - length))
+    return os.pread(fd, length, 0), os.pread(fd, length, position - length)
 
 
 def _fingerprint(*pieces: bytes) -> bytes:

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, count, repeat
+from itertools import accumulate, count, islice, repeat, takewhile
 from operator import add
 from typing import Any, cast
 
-from detector.errors import OperationError
-from detector.streams.base import Batch, Partition, Record
+from detector.errors import UserError
+from detector.streams.base import Batch, LongLine, Partition, Record
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line that is taken: room for a camera frame in base64, and a bound on memory."""
 
+KEPT = 1024 * 1024
+"""Bytes that are handed out of a longer one: more than a dead letter holds."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANK = frozenset({b"", b"\r"})
+_BARE_RETURN = re.compile(rb"\r[^\r\n]")
+_LOOKED_THROUGH = 65_536  # bytes of a first line that should show a bare carriage return, if there are any
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the reading of a text goes on: byte position of a line's start, data rows before it, CSV header."""
+    """Where the reading of a text goes on: byte position of a line's start, data rows before it, CSV header.
+
+    `within_line`: the position lies within a line that is too long and was handed out; what is left of it is skipped.
+    """
 
     position: int = 0
     row: int = 0
     header: bytes | None = None
+    within_line: bool = False
 
 
 class LineCutter:
@@ -32,7 +44,8 @@ class LineCutter:
     A record is a line without its line end (`\\n` or `\\r\\n`); its offset is the byte position of the line's start.
     Empty lines and a byte order mark at the start of the text are skipped. With `csv` the first line is the header
     and no record; `csv=None` decides by it: JSON lines begin with ``{`` or ``[``. A quoted CSV field cannot contain a
-    line break. Text that ends without a line end waits for more, until `finish`.
+    line break. Text that ends without a line end waits for more, until `finish`. Of a line above `max_line` bytes a
+    `LongLine` is handed out as soon as it is known to be one, and the rest of it is skipped as it comes.
     """
 
     def __init__(
@@ -51,14 +64,17 @@ class LineCutter:
         self._header = start.header
         self._row = start.row
         self._position = start.position  # of the next line that `take` has not passed yet
+        self._told = start.position  # the `next_offset` of the last batch
         self._max_line = max_line
-        self._at_head = start.position == 0  # the header, or the form of the text, is still to be seen
+        # The header, or the form of the text, is still to be seen; blank lines may have been passed.
+        self._at_head = start.row == 0 and start.header is None
         self._lines: list[bytes] = []
         self._taken = 0
         self._carriage_returns = False
         self._unended = 0  # 1 if the last of `_lines` has no line end
-        self._rest = b""
-        self._failure: OperationError | None = None
+        self._long: deque[int] = deque()  # which of `_lines` are too long
+        self._rest = bytearray()
+        self._within_line = start.within_line  # all of the text so far ends within a line that is too long
 
     @property
     def position(self) -> int:
@@ -66,62 +82,109 @@ class LineCutter:
         return self._position
 
     @property
+    def reached(self) -> Start:
+        """Where reading goes on after the last batch."""
+        return Start(self._told, self._row, self._header, self._within_line and not self._lines)
+
+    @property
     def incomplete(self) -> bool:
-        """Whether the text so far ends within a line."""
+        """Whether the text so far ends within a line that was not handed out."""
         return bool(self._rest)
 
     @property
     def pending(self) -> bool:
-        """Whether complete lines (or a failure) wait for `take`."""
-        return self._taken < len(self._lines) or self._failure is not None
+        """Whether complete lines wait for `take`, or for `passed` what was passed over."""
+        return self._taken < len(self._lines) or self._position != self._told
 
     def feed(self, text: bytes) -> None:
         """Add the next piece of the text. Only once everything pending was taken."""
-        data = self._rest + text
+        if self._within_line:
+            skipped, line_end, text = text.partition(b"\n")
+            self._position += len(skipped + line_end)
+            self._within_line = not line_end
+        if b"\n" not in text:
+            self._rest += text  # grows in place: a long line that comes in small pieces takes no time squared
+            if len(self._rest) > self._max_line:
+                self._offer([], b"")
+            return
+        data = bytes(self._rest) + text
         lines = data.split(b"\n")
-        self._rest = lines.pop()
-        if len(data) > self._max_line:
-            lines = self._up_to_a_long_one(lines)
-        self._offer(lines, b"\r" in data)
+        self._rest[:] = lines.pop()
+        self._offer(lines, data)
 
     def finish(self) -> None:
         """The text ends here: an incomplete last line is complete."""
         if self._rest:
-            rest, self._rest = self._rest, b""
-            self._offer([rest], b"\r" in rest)
-            self._unended = 1
+            self._offer([], bytes(self._rest), end=True)
 
     def take(self, limit: int) -> Batch | None:
-        """Hand out up to `limit` records; None if no complete line waits.
+        """Hand out up to `limit` records; None if no line waits but blank ones, which are passed over.
 
-        Raises `OperationError` at a line longer than `max_line`, once everything before it was handed out.
+        Raises `UserError` if the line that should be a CSV header is too long for one, and as `refuse_bare_returns`.
         """
         if self._at_head:
             self._take_head()
         while self._taken < len(self._lines):
             offset = self._position
-            lines, lengths = self._advance(limit)
+            if self._long and self._long[0] == self._taken:
+                self._long.popleft()
+                (line,), _ = self._advance(1)
+                return self._batch([LongLine(offset, None, line[:KEPT])])
+            lines, lengths = self._advance(min(limit, self._long[0] - self._taken) if self._long else limit)
             if self._carriage_returns:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+            if not any(lines):
+                continue
             offsets = map(add, accumulate(lengths, initial=offset), count())
             records = _records(offsets, lines)
             if not all(lines):
                 records = [record for record in records if record.value]
             if records:
-                batch = Batch(self._partition, records, self._position, self._header, self._row)
-                self._row += len(records)
-                return batch
-        if self._failure is not None:
-            raise self._failure
+                return self._batch(records)
         return None
 
-    def _offer(self, lines: list[bytes], carriage_returns: bool) -> None:
+    def refuse_bare_returns(self) -> None:
+        """Raise `UserError` if all there is of the text is a first line that has carriage returns within.
+
+        Whoever writes lines so would wait for ever to see one read.
+        """
+        if self._at_head:
+            self._refuse_bare_returns(self._rest)
+
+    def _refuse_bare_returns(self, line: bytes | bytearray) -> None:
+        if _BARE_RETURN.search(line, 0, _LOOKED_THROUGH):
+            raise UserError(
+                "the lines of the input end with carriage returns alone",
+                where=self._where,
+                todo="Let them end with line feeds, as `tr '\\r' '\\n'` does",
+            )
+
+    def passed(self) -> Batch:
+        """A batch without records, up to where blank lines and the rest of a long one were passed over."""
+        return self._batch(())
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        batch = Batch(self._partition, records, self._position, self._header, self._row)
+        self._row += len(records)
+        self._told = self._position
+        return batch
+
+    def _offer(self, lines: list[bytes], data: bytes, *, end: bool = False) -> None:
+        """Let the `lines` of `data` wait, and the rest, if it is too long or this is the `end`."""
+        too_long = len(self._rest) > self._max_line
+        if end or too_long:
+            lines.append(bytes(self._rest))
+            self._rest.clear()
+            self._unended = 1
+            self._within_line = too_long
+        if too_long or len(data) > self._max_line:
+            self._long.extend(index for index, line in enumerate(lines) if len(line) > self._max_line)
         if self._position == 0 and lines:
             self._position = len(_BYTE_ORDER_MARK) if lines[0].startswith(_BYTE_ORDER_MARK) else 0
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         self._lines = lines
         self._taken = 0
-        self._carriage_returns = carriage_returns
+        self._carriage_returns = b"\r" in data
 
     def _advance(self, limit: int) -> tuple[list[bytes], list[int]]:
         lines = self._lines[self._taken : self._taken + limit]
@@ -136,32 +199,25 @@ class LineCutter:
         return lines, lengths
 
     def _take_head(self) -> None:
-        while self._lines:
-            line = self._lines[self._taken].removesuffix(b"\r")
-            if line:
-                self._at_head = False
-                if self._csv is None:
-                    self._csv = not line.lstrip().startswith((b"{", b"["))
-                if not self._csv:
-                    return
-                self._header = line
-            self._advance(1)
-            if not self._at_head:
-                return
-
-    def _up_to_a_long_one(self, lines: list[bytes]) -> list[bytes]:
-        offset = self._position
-        for index, line in enumerate([*lines, self._rest]):
-            if len(line) > self._max_line:
-                self._failure = OperationError(
-                    f"a line is longer than {self._max_line} bytes",
-                    where=f"{self._where}:byte {offset}",
-                    todo="Shorten or remove the line",
+        if blank := sum(1 for _ in takewhile(_BLANK.__contains__, islice(self._lines, self._taken, None))):
+            self._advance(blank)
+        if not self._lines:
+            return
+        line = self._lines[self._taken].removesuffix(b"\r")
+        if self._unended and self._taken + 1 == len(self._lines):
+            self._refuse_bare_returns(line)
+        if self._csv is None:
+            self._csv = not line.lstrip().startswith((b"{", b"["))
+        if self._csv:
+            if self._long and self._long[0] == self._taken:
+                raise UserError(
+                    f"the first line is longer than {self._max_line} bytes, which is no CSV header",
+                    where=f"{self._where}:1",
+                    todo="Give a file of lines, CSV or JSON",
                 )
-                self._rest = b""
-                return lines[:index]
-            offset += len(line) + 1
-        return lines
+            self._header = line
+            self._advance(1)
+        self._at_head = False
 
 
 def _records(offsets: Iterable[int], lines: list[bytes]) -> list[Record]:

@@ -8,6 +8,7 @@ A directory holds one file a stream, ``<stream>.jsonl``, ``.csv``, ``.jsonl.gz``
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import BinaryIO
 from detector.errors import UserError
 from detector.streams.checkpoint import CheckpointFile
 from detector.streams.directory import DirectoryStreams, Encoder, InputPlace, OutputPlace
-from detector.streams.files import failing_as
+from detector.streams.files import failing_as, legible
+
+_LONGEST_SENSOR = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 ENDINGS = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
 
@@ -100,11 +104,15 @@ def recording_file(place: Path, stream: str) -> Path:
 
 
 def default_sensor(place: InputPlace) -> str:
-    """The sensor that readings without a sensor id belong to: the file's name without suffixes, ``stdin`` for ``-``."""
+    """The sensor that readings without a sensor id belong to: the file's name without suffixes, ``stdin`` for ``-``.
+
+    What no sensor may be called is escaped (control characters, bytes that are no UTF-8), and cut to what fits.
+    """
     if not isinstance(place, Path):
         return "stdin"
     name = place.name
-    return next((name[: -len(end)] for end in reversed(ENDINGS) if name.lower().endswith(end)), place.stem)
+    name = next((name[: -len(end)] for end in reversed(ENDINGS) if name.lower().endswith(end)), place.stem)
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], legible(name))[:_LONGEST_SENSOR]
 
 
 def _inputs(directory: Path, streams: Sequence[str], option: str | None, until_end: bool) -> dict[str, InputPlace]:

@@ -12,41 +12,58 @@ from typing import BinaryIO
 from detector.errors import UserError
 from detector.streams.base import Batch, Partition
 from detector.streams.files import failure
-from detector.streams.lines import LineCutter, Start
+from detector.streams.lines import MAX_LINE, LineCutter, Start
 
 CHUNK = 1024 * 1024
-"""Bytes read at once, and so the bytes a poll may hold (plus one line)."""
+"""Bytes read at once, and so the bytes a poll may hold (plus one line) and the work it may do, blank lines or not."""
 
 
 class Source(ABC):
     """One input text. `place` is its name in a checkpoint."""
 
-    def __init__(self, partition: Partition, where: str, place: str, csv: bool | None, chunk: int) -> None:
+    def __init__(
+        self, partition: Partition, where: str, place: str, csv: bool | None, chunk: int, max_line: int
+    ) -> None:
         self.partition = partition
         self.place = place
         self._where = where
         self._csv = csv
         self._chunk = chunk
+        self._max_line = max_line
         self._lines = self._cutter(Start())
 
     @abstractmethod
     def open(self, start: Start, fingerprint: bytes | None) -> None:
         """Begin to read at `start`. `fingerprint` is what `fingerprint` gave for that position, None if unknown.
 
-        A file that does not exist yet is waited for. Raises `OperationError` if the text is shorter than the
-        position or is another one, `UserError` if it may not be read.
+        A file that does not exist yet is waited for. Raises `UserError` if the text is shorter than the position, is
+        another one, or may not be read.
         """
 
     def read(self, limit: int) -> Batch | None:
-        """The next batch of up to `limit` records, or None if there is none now. Raises `OperationError`."""
-        while True:
-            batch = self._lines.take(limit) if self._lines.pending else None
-            if batch is not None or not self._fill():
-                return batch
+        """The next batch of up to `limit` records, or None if there is none now. Raises `DetectorError`.
+
+        It looks at one chunk of text, or little more. A batch without records says that there may be more to look at.
+        """
+        room = self._chunk
+        while (batch := self._lines.take(limit)) is None:
+            if room <= 0:
+                return self._lines.passed()
+            filled = self._fill()
+            if not filled:
+                self._lines.refuse_bare_returns()
+                return self._lines.passed() if self._lines.pending else None
+            room -= filled
+        return batch
 
     @abstractmethod
     def at_end(self) -> bool:
         """Whether all that was there at `open` has been handed out."""
+
+    @property
+    def reached(self) -> Start:
+        """Where reading goes on after the last batch."""
+        return self._lines.reached
 
     @abstractmethod
     def lag(self) -> int:
@@ -61,28 +78,31 @@ class Source(ABC):
         """Let go of the file. Never raises."""
 
     @abstractmethod
-    def _fill(self) -> bool:
-        """Give the next piece of text to the cutter, which has nothing pending; whether there was one."""
+    def _fill(self) -> int:
+        """Give the next piece of text to the cutter, of which no line waits; how much work that was, 0 if none is left.
 
-    def _finish(self) -> bool:
-        """The text has ended: hand out what it has of a last line without a line end; whether there was one."""
+        Work is counted in bytes, and at most one chunk at once.
+        """
+
+    def _finish(self) -> int:
+        """The text has ended: hand out what it has of a last line without a line end; 0 if it has none."""
         incomplete = self._lines.incomplete
         self._lines.finish()
-        return incomplete
+        return int(incomplete)
 
     @property
     def _drained(self) -> bool:
         return not self._lines.pending and not self._lines.incomplete
 
     def _cutter(self, start: Start) -> LineCutter:
-        return LineCutter(self.partition, self._where, csv=self._csv, start=start)
+        return LineCutter(self.partition, self._where, csv=self._csv, start=start, max_line=self._max_line)
 
 
 class StandardInput(Source):
     """A pipe, read to its end. There is no going back in it, so it is read from its start always."""
 
-    def __init__(self, partition: Partition, handle: BinaryIO, *, chunk: int = CHUNK) -> None:
-        super().__init__(partition, "standard input", "-", None, chunk)
+    def __init__(self, partition: Partition, handle: BinaryIO, *, chunk: int = CHUNK, max_line: int = MAX_LINE) -> None:
+        super().__init__(partition, "standard input", "-", None, chunk, max_line)
         self._handle = handle
         self._fd: int | None = None
         self._ended = False
@@ -119,7 +139,7 @@ class StandardInput(Source):
     def close(self) -> None:
         """Leaves the handle open: it is not ours."""
 
-    def _fill(self) -> bool:
+    def _fill(self) -> int:
         """Gather what is there, up to a chunk: a pipe gives 64 KB at a time, too few for a good batch."""
         pieces: list[bytes] = []
         room = self._chunk
@@ -135,8 +155,8 @@ class StandardInput(Source):
         text = b"".join(pieces)
         if text:
             self._lines.feed(text)
-            return True
-        return self._ended and self._finish()
+            return len(text)
+        return self._finish() if self._ended else 0
 
     def _ready(self, seconds: float) -> bool:
         if self._fd is None:

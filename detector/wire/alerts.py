@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from detector.arrays import F64
-from detector.streams.base import Message, Partition, Record
+from detector.streams.base import LongLine, Message, Partition, Record
 from detector.wire.readings import Reject
 
 Event = Literal["opened", "updated", "closed"]
@@ -248,7 +248,8 @@ def dead_letter(stream: str, partition: Partition, record: Record, reject: Rejec
     value, key = record.value or b"", record.key
     theirs = [(name, text or b"") for name, text in record.headers if name not in _HEADERS]
     kept = _fitting(theirs)
-    truncated = len(value) > MAX_DEAD_VALUE or len(key or b"") > MAX_DEAD_KEY or kept != theirs
+    cut = len(value) > MAX_DEAD_VALUE or len(key or b"") > MAX_DEAD_KEY or kept != theirs
+    truncated = cut or isinstance(record, LongLine)
     details = {
         "reason": reject.reason,
         "message": reject.message,

@@ -10,10 +10,19 @@ import msgspec
 
 from detector.arrays import F32
 from detector.config.settings import LimitsConfig
-from detector.streams.base import Record
+from detector.streams.base import LongLine, Record
 from detector.times import LATEST, OK, instants, rfc3339
 from detector.wire.images import PixelBudget, RawForm, Refused, decode
-from detector.wire.readings import MAX_SENSOR_ID, FrameReason, Reason, explain_time, is_sensor_id, plausible, show
+from detector.wire.readings import (
+    LINE_TOO_LONG,
+    MAX_SENSOR_ID,
+    FrameReason,
+    Reason,
+    explain_time,
+    is_sensor_id,
+    plausible,
+    show,
+)
 
 _MILLISECOND: Final = 1_000_000
 _NUMBER: Final = re.compile(r"-?\d{1,40}(\.\d{0,40})?", re.ASCII)  # Python refuses integers of thousands of digits
@@ -78,6 +87,8 @@ class FrameDecoder:
             return NoFrame(refused.reason, refused.message)
 
     def _frame(self, record: Record) -> Frame:
+        if isinstance(record, LongLine):
+            raise Refused("line_too_long", LINE_TOO_LONG)
         value = record.value or b""
         present = ((name, text) for name, text in record.headers if text is not None)
         headers = {name.lower(): text.decode("latin-1").strip() for name, text in present}

@@ -15,10 +15,11 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from detector.config.settings import FieldsConfig
-from detector.streams.base import Batch, Record
+from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
 from detector.wire.csv_readings import CsvRows
 from detector.wire.readings import (
+    LINE_TOO_LONG,
     MAX_SENSOR_ID,
     Draft,
     Readings,
@@ -109,6 +110,8 @@ class ReadingDecoder:
 
     def decode(self, batch: Batch) -> Readings:
         """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""
+        if batch.records and isinstance(batch.records[0], LongLine):
+            return self._refuse(batch)
         if batch.header is not None:
             return self._csv.decode(batch).finish(batch.records, self._max_future)
         if len(self._channels) == 1:
@@ -124,6 +127,13 @@ class ReadingDecoder:
                 taken = False
             if not taken:
                 self._examine(draft, number, record)
+        return draft.finish(batch.records, self._max_future)
+
+    def _refuse(self, batch: Batch) -> Readings:
+        """What is left of a line that is too long, the only record of its batch, holds no readings: it is cut."""
+        draft = Draft(len(self._channels))
+        row = "" if batch.header is None else f"row {batch.row + 2}: "
+        draft.reject(0, None, "line_too_long", f"{row}{LINE_TOO_LONG}")
         return draft.finish(batch.records, self._max_future)
 
     def _decode_plainly(self, batch: Batch) -> Readings | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.arrays import F64, I64, Bools
 from detector.streams.base import Batch, Record
+from detector.streams.lines import MAX_LINE
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
 
 Reason = Literal[
@@ -27,6 +28,7 @@ Reason = Literal[
     "length_mismatch",  # lists of unequal length
     "internal",  # the program could not deal with the record: its log says why
     "too_many_sensors",  # a new sensor beyond `readings.sensors.max`
+    "line_too_long",  # a line of a file of which only the beginning was handed out
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
@@ -39,9 +41,13 @@ REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
 """What is said of a reject of that reason."""
+TOO_MANY: Final = "every place of readings.sensors.max is taken by a sensor with a profile"
+EXEMPT: Final = frozenset({"too_many_sensors"})
+"""Reasons that say nothing of the records: they do not count towards `rejects.max_share`."""
 MAX_SENSOR_ID: Final = 256
 MAX_VALUE: Final = 1e150
 """No value may be larger, so that squares and their sums stay finite. No sensor has such values."""
+LINE_TOO_LONG: Final = f"the line has more than {MAX_LINE} bytes"
 PORTION: Final = 4_000
 _MILLISECOND: Final = 1_000_000
 

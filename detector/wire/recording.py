@@ -33,7 +33,8 @@ def read_recording(path: Path, stream: str) -> Iterator[Batch]:
 def _batches(source: Source) -> Iterator[Batch]:
     try:
         while (batch := source.read(_MAX_RECORDS)) is not None:
-            yield batch
+            if batch.records:
+                yield batch
     finally:
         source.close()
 

@@ -28,7 +28,7 @@ from detector.times import rfc3339
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
-from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, schedule
+from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, hogs, schedule
 from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
@@ -48,6 +48,7 @@ _EVENTS = {
     "restores": "restored",
     "restores with former settings": "replaying_with_former_settings",
     "reloads that took effect": "reloaded",
+    "offsets the state knew": "offset_forgotten",
 }
 """What the logs say was done, by the name of the event: a fault that has no effect proves nothing."""
 _BROKER_SAYS = {
@@ -122,7 +123,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             _write_config(directory, broker, started, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
 
         members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
-        place = Field(broker, members, member, dice(seed), change_settings)
+        place = Field(broker, members, member, dice(seed), change_settings, lambda: _forget(broker, config), hogs)
         load = Load(broker.address, _INPUT, args.rate, items(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
         try:
@@ -278,6 +279,18 @@ def _lag(broker: Broker, config: Config) -> int | None:
     except KafkaError:
         return None
     return sum(int(ends[tp].offset) - max(0, int(committed[tp].offset) if tp in committed else 0) for tp in partitions)
+
+
+def _forget(broker: Broker, config: Config) -> bool:
+    """Delete what the group has committed; False while the broker does not, because it has members or is away."""
+    group = config.streams.kafka.group_id
+    partitions = [TopicPartition(topic, number) for topic, count in _INPUTS.items() for number in range(count)]
+    try:
+        with broker.admin() as admin:
+            admin.delete_group_offsets(group, partitions)
+            return not any(one.offset >= 0 for one in admin.list_group_offsets({group: partitions})[group].values())
+    except KafkaError:
+        return False
 
 
 def _closed(broker: Broker, topic: str) -> bool:

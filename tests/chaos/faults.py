@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from tests.chaos.daemon import MOMENTS
 from tests.chaos.members import Ended, Member
-from tests.kafka.broker import Broker
+from tests.kafka.broker import Broker, dies_with_us
 
 MEMBERS = 3
 SESSION_SECONDS = 6.0
 _DYING_SECONDS = 12.0
 """How long a process waits for its moment; then the fault is a plain kill."""
 _STARTING_SECONDS = 20.0
+_FORGETTING_SECONDS = 2 * SESSION_SECONDS + 8
 _LOOK_SECONDS = 0.1
 
 
@@ -24,8 +29,9 @@ _LOOK_SECONDS = 0.1
 class Field:
     """The group, its broker, and what there is to say about them in the end.
 
-    `change_settings` writes other settings, told their number, into the configuration of all members. `unexpected`:
-    processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
+    `change_settings` writes other settings, told their number, into the configuration of all members. `forget_offsets`
+    has the broker forget what the group has committed, if it would; in `busy` the processors have other things to do.
+    `unexpected`: processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
     """
 
     broker: Broker
@@ -33,6 +39,8 @@ class Field:
     new_member: Callable[[str], Member]
     rng: random.Random
     change_settings: Callable[[int], None]
+    forget_offsets: Callable[[], bool] = lambda: True
+    busy: Callable[[], AbstractContextManager[None]] = nullcontext
     sleep: Callable[[float], None] = time.sleep
     unexpected: list[Ended] = field(default_factory=list)
     failed_stops: list[Ended] = field(default_factory=list)
@@ -190,6 +198,26 @@ def reload(place: Field) -> None:
         place.start(member)
 
 
+def forget(place: Field) -> None:
+    """SIGKILL of all members, and the broker forgets what they have committed."""
+    for member in place.members:
+        member.kill()
+    for _ in range(round(_FORGETTING_SECONDS / _LOOK_SECONDS)):
+        if place.forget_offsets():
+            break
+        place.sleep(_LOOK_SECONDS)  # until their sessions are over
+    for member in place.members:
+        place.start(member)
+
+
+def hog(place: Field) -> None:
+    """Busy processes beside another fault."""
+    name = place.rng.choice([name for name, fault in FAULTS.items() if fault is not hog])
+    with place.busy():
+        FAULTS[name](place)
+        place.pause(1.0, 4.0)
+
+
 def kill_broker(place: Field) -> None:
     """SIGKILL of the broker."""
     place.broker.kill()
@@ -204,6 +232,19 @@ def freeze_broker(place: Field) -> None:
     place.broker.resume()
 
 
+@contextmanager
+def hogs() -> Iterator[None]:
+    """Twice as many busy processes as there are processors."""
+    command = [*dies_with_us(), sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 FAULTS: dict[str, Callable[[Field], None]] = {
     "kill": kill,
     "kill, taken over": kill_and_leave,
@@ -216,6 +257,8 @@ FAULTS: dict[str, Callable[[Field], None]] = {
     "kill at a chosen moment": kill_in_the_act,
     "kill while starting": kill_while_starting,
     "reload": reload,
+    "forget offsets": forget,
+    "hog processors": hog,
     "kill broker": kill_broker,
     "freeze broker": freeze_broker,
 }

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,34 @@ def test_guests_come_and_go(place: Field) -> None:
     join_or_leave(place)
     assert len(place.members) == MEMBERS
     assert not guest.running
+
+
+def test_offsets_are_forgotten_when_nobody_holds_them(place: Field) -> None:
+    refusals = [False, False, True]
+    asked: list[bool] = []
+
+    def forget() -> bool:
+        asked.append(any(member.running for member in place.members))
+        return refusals[len(asked) - 1]
+
+    place.forget_offsets = forget
+    FAULTS["forget offsets"](place)
+    assert asked == [False, False, False]
+
+
+def test_hogs_run_while_something_else_is_done(place: Field) -> None:
+    did: list[str] = []
+
+    @contextmanager
+    def busy() -> Iterator[None]:
+        did.append("busy")
+        yield
+        did.append("idle")
+
+    place.busy = busy
+    place.sleep = lambda _: did.append("paused")
+    FAULTS["hog processors"](place)
+    assert (did[0], did[-2], did[-1]) == ("busy", "paused", "idle")
 
 
 def test_each_reload_brings_other_settings(place: Field) -> None:

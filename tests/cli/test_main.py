@@ -276,3 +276,16 @@ def test_a_standard_output_that_was_never_there_is_said(command: list[str]) -> N
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" {words} >&-'], stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert done.stderr == (b"detector: error: standard output is closed. Send it to a file or to /dev/null.\n")
+
+
+def test_a_file_name_that_is_no_utf_8_is_printed_as_it_is() -> None:
+    name = b"c\xf6nf.yaml"
+    Path(os.fsdecode(name)).write_text("readings: {warmup: 200}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "detector.cli.main", "check", "--config", os.fsdecode(name)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert name in done.stdout
+    assert b"internal error" not in done.stderr

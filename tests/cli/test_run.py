@@ -18,6 +18,7 @@ import pytest
 
 from detector.cli.main import main
 from detector.models.bundle.versions import activate
+from detector.service.systemd import Pulse
 from detector.streams.files import DirectoryLock
 from tests.tiny import ROWS, SENSORS, START, csv_lines, json_lines, tiny_bundle
 
@@ -105,6 +106,40 @@ def test_rows_without_timestamps_are_an_interval_apart() -> None:
     assert alerts()[0]["detected_at"].startswith("2000-01-01T00:0")
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_files_may_have_names_that_are_no_utf_8(expected: bytes, form: str) -> None:
+    names = [os.fsdecode(name) for name in (b"p\xfcmp.csv", b"d\xefr", b"al\xe4rm.jsonl")]
+    source, directory, output = names
+    Path(directory).mkdir()
+    Path(source).write_bytes(csv_lines() + b"nonsense\n")
+    Path("in.jsonl").rename(f"{directory}/sensor-readings.jsonl")
+
+    def told(*words: str) -> list[bytes]:
+        done = subprocess.run(
+            [sys.executable, "-m", "detector", "run", "--until-end", *OPTIONS, "--log-format", form, *words],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode in (0, 2), done.stderr
+        assert b"internal error" not in done.stderr
+        assert b"Traceback" not in done.stderr
+        return done.stderr.splitlines()
+
+    for _ in range(2):
+        told("--input", source, "--output", output)
+    assert {alert["sensor_id"] for alert in alerts(output)} == set()
+    (letter,) = dead_letters(f"{output}.state")
+    assert letter["message"].startswith("row 802: ")
+    told("--input", source, "--output", "-")
+    told("--input", directory, "--output", directory)
+    assert Path(directory, "anomaly-alerts.jsonl").read_bytes() == expected
+    lines = told("--input", f"{directory}/sensor-readings.jsonl", "--output", output)
+    assert lines[-1].startswith(b"detector: error: the checkpoint is that of the input p\\xfcmp.csv (d\\udcefr/")
+    assert told("--input", "\udcfc", "--output", output)[-1] == (
+        b"detector: error: the input does not exist (\\udcfc). Name an existing file or directory."
+    )
+
+
 def test_a_directory_of_streams_and_the_configured_one(expected: bytes) -> None:
     Path("plant").mkdir()
     Path("in.jsonl").rename("plant/sensor-readings.jsonl")
@@ -133,6 +168,53 @@ def test_a_second_run_goes_on_where_the_first_ended(expected: bytes, capfd: pyte
     events = logged(capfd)
     assert events["partition_assigned"]["position"] == middle
     assert events["stopped"]["readings"] == content[middle:].count(b"\n")
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_blank_lines_cost_time_and_nothing_else(
+    expected: bytes, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *rest = json_lines().splitlines(keepends=True)
+    blank = b"\n" * 3_000_000
+    text = blank + first + blank + b"".join(rest) + blank
+    Path(name).write_bytes(gzip.compress(text, 1) if name.endswith(".gz") else text)
+    turns: list[float] = []
+    pulse = Pulse.__call__
+
+    def counted(one: Pulse) -> None:
+        turns.append(0.0)
+        pulse(one)
+
+    monkeypatch.setattr(Pulse, "__call__", counted)
+    assert run(source=name) == 0
+    assert len(turns) > len(text) / 2**20, "the loop turns at least once a chunk"
+    assert alerts()[0]["source"]["opened_offset"] > 2 * len(blank)
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+    capfd.readouterr()
+    assert run(source=name) == 0
+    assert logged(capfd)["partition_assigned"]["position"] == len(text)
+
+
+def test_a_line_of_17_megabytes_is_a_dead_letter(expected: bytes) -> None:
+    first, *rest = json_lines().splitlines(keepends=True)
+    Path("in.jsonl").write_bytes(first + b'{"sensor_id": "' + b"x" * 17_000_000 + b'"}\n' + b"".join(rest))
+    assert run() == 0
+    (letter,) = dead_letters()
+    assert (letter["reason"], letter["offset"], letter["truncated"]) == ("line_too_long", len(first), True)
+    assert base64.b64decode(letter["value_base64"]) == (b'{"sensor_id": "' + b"x" * 900_000)[:900_000]
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+    assert alerts()[0]["source"]["opened_offset"] > 17_000_000
+
+
+def strip_source(line: bytes) -> dict[str, Any]:
+    """An alert without the offsets it came from."""
+    alert: dict[str, Any] = json.loads(line)
+    del alert["source"]
+    return alert
 
 
 def test_scores_lie_beside_the_alerts(expected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
@@ -335,6 +417,29 @@ def test_a_changed_byte_in_the_model_is_noticed(capfd: pytest.CaptureFixture[str
     assert not Path("out.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.jsonl.gz", "in.txt"])
+@pytest.mark.parametrize("follow", [False, True])
+def test_lines_that_end_with_carriage_returns_alone_are_refused(
+    name: str, follow: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = (csv_lines() if name.endswith(("csv", "txt")) else json_lines(300)).replace(b"\n", b"\r")
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    words = ["run", "--input", name, "--output", "out.jsonl", *OPTIONS]
+    assert main(words if follow else [*words, "--until-end"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"detector: error: the lines of the input end with carriage returns alone ({name}). "
+        "Let them end with line feeds, as `tr '\\r' '\\n'` does."
+    )
+
+
+def test_windows_line_ends_are_line_ends(expected: bytes) -> None:
+    Path("in.jsonl").write_bytes(json_lines().replace(b"\n", b"\r\n"))
+    assert run() == 0
+    assert [strip_source(line) for line in Path("out.jsonl").read_bytes().splitlines()] == [
+        strip_source(line) for line in expected.splitlines()
+    ]
+
+
 def test_a_file_without_the_columns_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     Path("in.csv").write_text("a,b\n1,2\n")
     assert refused(capfd, 2, source="in.csv").startswith("no column `value`; the columns are a, b (")
@@ -385,9 +490,9 @@ def test_an_input_that_shrank_is_told(expected: bytes, capfd: pytest.CaptureFixt
     assert run() == 0
     Path("in.jsonl").write_bytes(json_lines(10))
     capfd.readouterr()
-    told = refused(capfd, 1)
+    told = refused(capfd, 2)
     assert told.startswith(f"the input has {len(json_lines(10))} bytes and was already read up to byte ")
-    assert "(in.jsonl). Put the file back, or start over with --fresh." in told
+    assert "(in.jsonl). Put the file back, with what is new behind what was read, or start over with --fresh." in told
     Path("in.jsonl").write_bytes(json_lines())
     assert run() == 0
     assert Path("out.jsonl").read_bytes() == expected

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config, load_config
 from detector.errors import UserError
-from detector.service.web.server import Health, standard_routes
+from detector.service.health import Health
+from detector.service.web.server import standard_routes
 from tests.deploy.commands import parses
 from tests.deploy.tools import DEPLOY, said, tool
 

@@ -146,18 +146,47 @@ def test_no_broker(plant: Plant) -> None:
     assert not isinstance(away.value, KafkaError)
 
 
-def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny_bundle(tmp_path / "models")
+def options_for(plant: Plant, models: Path) -> list[str]:
+    """The command line of a daemon on the plant's topics."""
     settings = {
         "streams.backend": "kafka",
         "streams.kafka.bootstrap_servers": f"['{plant.cluster.address}']",
         "streams.kafka.group_id": plant.group,
         "readings.input": plant.input,
-        "readings.model": str(tmp_path / "models"),
+        "readings.model": str(models),
         "output.alerts": plant.alerts,
         "output.dead_letters": plant.dead_letters,
     }
-    options = [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
+    return [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
+
+
+def test_the_brokers_are_asked_before_there_is_a_model(
+    plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = options_for(plant, tmp_path / "models")
+    assert main(["check", "--connect", *options]) == 2
+    captured = capsys.readouterr()
+    assert "OK  rights " in captured.out
+    (said,) = captured.err.splitlines()
+    assert "detector train" in said
+    assert main(["check", "--connect", *options, "--set", "output.alerts=no-such-topic"]) == 2
+    of_the_broker, of_the_model = capsys.readouterr().err.splitlines()
+    assert of_the_broker.startswith("detector: error: the broker has no topic no-such-topic (streams.kafka).")
+    assert of_the_model == said
+
+
+def test_no_model_and_no_broker_are_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (port,) = free_ports(1)
+    options = ["--set", "streams.backend=kafka", "--set", f"streams.kafka.bootstrap_servers=['127.0.0.1:{port}']"]
+    assert main(["check", "--connect", *options, "--set", f"readings.model={tmp_path}"]) == 2
+    of_the_broker, of_the_model = capsys.readouterr().err.splitlines()
+    assert "no broker answers" in of_the_broker
+    assert "detector train" in of_the_model
+
+
+def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_bundle(tmp_path / "models")
+    options = options_for(plant, tmp_path / "models")
     assert main(["check", *options]) == 0
     assert f"OK  brokers        {plant.cluster.address}, not asked; --connect does\n" in capsys.readouterr().out
     assert main(["check", "--connect", *options]) == 0

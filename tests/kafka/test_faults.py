@@ -156,7 +156,7 @@ def test_a_member_given_up_during_a_replay_restores(
     assert published(plant) == reference(plant, inputs)
 
 
-def test_two_processes_with_one_name(plant: Plant) -> None:
+def test_two_processes_with_one_name(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
     one, two = plant.streams(), plant.streams()
     with contextlib.closing(one), contextlib.closing(two):
         one.open()
@@ -164,6 +164,8 @@ def test_two_processes_with_one_name(plant: Plant) -> None:
         with pytest.raises(OperationError, match="same instance name, one") as fenced:
             take_turns(plant, one, two)
     assert "DETECTOR_INSTANCE" in str(fenced.value)
+    assert "starting over from the last commit: another process, or a later self after a long stop, took" in caplog.text
+    assert "waiting for the broker" not in caplog.text, "it is there"
 
 
 def take_turns(plant: Plant, *members: KafkaStreams) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
+from detector.config.settings import StateConfig
 from detector.errors import OperationError, UserError
 from detector.streams.base import Partition
+from detector.streams.kafka.inspection import inspect
 from detector.streams.kafka.statelog import StateReading
+from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import PATIENCE, Plant
 from tests.kafka.test_faults import committed, until_assigned, wait_until
@@ -186,45 +189,95 @@ def forget_offset(plant: Plant) -> None:
     wait_until(lambda: 0 not in committed(plant), "the offset is forgotten")
 
 
-def test_a_forgotten_offset_is_no_beginning(plant: Plant) -> None:
+def test_a_forgotten_offset_is_found_in_the_state(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+    """After a stop and after a crash; the readings that have come since are processed once."""
+    caplog.set_level(logging.INFO, "detector")
     values = values_of(0)
     plant.append(0, values[:1000])
     Worker(plant, plant.streams(**SLOW)).run()
-    done = published(plant)
+    plant.append(0, values[1000:1600])
+    crash(plant, 12)
+    position = committed(plant)[0]
+    assert 1000 < position < 1600
     forget_offset(plant)
-    plant.append(0, values[1000:])
-    with pytest.raises(OperationError, match=r"no committed offset of .* partition 0, which has state in .*--skip-to"):
-        Worker(plant, plant.streams(**SLOW)).run()
-    assert published(plant) == done
+    plant.append(0, values[1600:])
+    forgotten: list[None] = []
+    options = {"max_records": 50, "on_forgotten": lambda: forgotten.append(None)}
+    caplog.clear()
+    worker = Worker(plant, plant.streams(state=SLOW["state"], options=options))
+    worker.run()
+    assert published(plant) == reference(plant, {0: values})
+    told = [record.__dict__["fields"] for record in caplog.records if record.msg == "offset_forgotten"]
+    assert told == [{"stream": plant.input, "partition": 0, "position": position}]
+    assert len(forgotten) == 1
+    assert worker.sample("detector_readings_total", outcome="accepted") == len(values) - position
+    assert worker.sample("detector_replay_mismatch_total") == 0
+    assert committed(plant)[0] >= len(values)
 
 
-@pytest.mark.parametrize(("policy", "repeated"), [("earliest", True), ("latest", False)])
-def test_a_forgotten_offset_as_the_policy_says(
-    policy: str, repeated: bool, plant: Plant, caplog: pytest.LogCaptureFixture
-) -> None:
-    values = values_of(0)
-    plant.append(0, values)
+def test_a_forgotten_offset_is_given_back_though_nothing_comes(plant: Plant) -> None:
+    """Whoever watches the group's lag sees where it is."""
+    plant.append(0, values_of(0)[:500])
     Worker(plant, plant.streams(**SLOW)).run()
-    done = published(plant)
-    assert done
     forget_offset(plant)
-    Worker(plant, plant.streams(**SLOW, on_offset_out_of_range=policy)).run()
-    assert "knows no committed offset" in caplog.text
-    assert published(plant) == {sensor: alerts * (1 + repeated) for sensor, alerts in done.items()}
+    Worker(plant, plant.streams(**SLOW)).run()
+    assert committed(plant)[0] == 500
 
 
 def test_a_person_may_say_where_to_go_on(plant: Plant) -> None:
     values = values_of(0)
-    plant.append(0, values)
+    plant.append(0, values[:1500])
     Worker(plant, plant.streams(**SLOW)).run()
-    done = published(plant)
     forget_offset(plant)
+    plant.append(0, values[1500:])
     streams = plant.streams(
-        state=SLOW["state"], options={"max_records": 50, "skip_to": {Partition(plant.input, 0): len(values)}}
+        state=SLOW["state"], options={"max_records": 50, "skip_to": {Partition(plant.input, 0): 1700}}
     )
     Worker(plant, streams).run()
+    assert published(plant) == reference(plant, {0: [*values[:1500], *[None] * 200, *values[1700:]]})
+
+
+def test_an_input_that_is_made_anew(plant: Plant) -> None:
+    """Its offsets mean something else, though they may lie within it."""
+    values = values_of(0)
+    plant.append(0, values[:1000])
+    Worker(plant, plant.streams(**SLOW)).run()
+    done = published(plant)
+    with plant.cluster.admin() as admin:
+        admin.delete_topics([plant.input])
+        wait_until(lambda: plant.input not in admin.list_topics(), "the topic is gone")
+    plant.cluster.create_topic(plant.input, plant.partitions)
+    plant.append(0, values[1000:])
+    with pytest.raises(UserError, match="was made anew, and the state of partition 0 is of the topic before it"):
+        Worker(plant, plant.streams(**SLOW)).run()
     assert published(plant) == done
-    assert committed(plant)[0] >= len(values)
+    worker = Worker(plant, plant.streams(**SLOW, on_offset_out_of_range="earliest"))
+    worker.run()
+    assert worker.sample("detector_readings_total", outcome="accepted") == len(values) - 1000
+    Worker(plant, plant.streams(**SLOW)).run()
+
+
+def test_another_input_is_refused_before_anything_changes(plant: Plant) -> None:
+    plant.append(0, values_of(0)[:500])
+    Worker(plant, plant.streams(**SLOW)).run()
+    before = len(plant.read(plant.state)), committed(plant)
+    mistyped = plant.cluster.create_topic(plant.cluster.unique("in"), plant.partitions + 2)
+    absent = plant.cluster.unique("absent")
+    for name in (mistyped, absent):
+        streams = KafkaStreams(
+            plant.settings(create_topics=True), StateConfig(), state_topics={name: plant.state}, outputs=[plant.alerts]
+        )
+        try:
+            with pytest.raises(UserError, match=f"the input is {name}, and the state in .* is of {plant.input}"):
+                streams.open()
+        finally:
+            streams.close()
+    with plant.cluster.admin() as admin:
+        assert len(admin.describe_topics([plant.state])[0]["partitions"]) == plant.partitions
+        assert absent not in admin.list_topics()
+    assert (len(plant.read(plant.state)), committed(plant)) == before
+    with pytest.raises(UserError, match="the state in"):
+        list(inspect(plant.settings(), {mistyped: plant.state}, [plant.alerts]))
 
 
 def test_state_that_was_never_committed_is_no_state(plant: Plant) -> None:

@@ -22,7 +22,7 @@ from detector.streams.kafka import committing, statelog
 from detector.streams.kafka.held import Held
 from detector.streams.kafka.restoring import Restored, Restorer
 from detector.streams.kafka.slices import RestorePoint, SliceBook
-from detector.streams.kafka.statelog import StateReading
+from detector.streams.kafka.statelog import StateReading, unpack_kept
 from detector.streams.kafka.streams import KafkaStreams
 from detector.streams.kafka.transactions import Outgoing
 
@@ -96,10 +96,10 @@ class Log:
         for number in self.records:
             self._ends[number] += 1  # the marker of the commit
 
-    def read(self, number: int, point: RestorePoint) -> StateReading:
+    def read(self, number: int, point: RestorePoint, rng: np.random.Generator | None = None) -> StateReading:
         """From the restore point on, after compaction of a part of the log."""
         records = self.records[number]
-        compacted = int(self._rng.integers(0, len(records) + 1))
+        compacted = int((rng or self._rng).integers(0, len(records) + 1))
         newest = {key: offset for offset, key, _ in records[:compacted]}
         reading = StateReading(point.generation)
         for i, (offset, key, value) in enumerate(records):
@@ -180,10 +180,13 @@ def restore(log: Log, number: int) -> tuple[Restored, int | None]:
     assert point is not None
     assert len(committed.metadata) < 200
     nobody: Any = None
-    restorer = Restorer(KafkaConfig(), StateConfig(on_missing_state="fail"), {INPUT: STATE}, nobody, nobody, {})
+    restorer = Restorer(
+        KafkaConfig(), StateConfig(on_missing_state="fail"), {INPUT: STATE}, nobody, nobody, {}, written=nobody
+    )
     restored = restorer._assemble(tp, committed.offset, 0, point, log.read(number, point))  # noqa: SLF001
     restored.committed = committed.offset
     assert restored.state is not None
+    compare_with_kept(log, tp, restorer, restored)
     assert restored.live_from == committed.offset
     slices = [msgspec.msgpack.decode(data, type=Slice) for data in unpack_state(restored.state)[0]]
     for one in slices:
@@ -194,6 +197,23 @@ def restore(log: Log, number: int) -> tuple[Restored, int | None]:
     assert len(numbers) == len(slices)
     assert numbers | set(restored.book.unwritten) >= set(range(point.slices or 0)) or point.fresh
     return restored, bases.pop() if bases else None
+
+
+def compare_with_kept(log: Log, tp: TopicPartition, restorer: Restorer, restored: Restored) -> None:
+    """The last record in the state topic is the position, and leads to the same as the committed offset."""
+    _, key, value = log.records[tp.partition][-1]
+    kept = unpack_kept(key, value)
+    assert kept is not None
+    assert (kept.input, kept.position) == (INPUT, restored.live_from)
+    point = RestorePoint.decode(kept.point)
+    assert point is not None
+    reading = log.read(tp.partition, point, np.random.default_rng(log.commits))
+    again = restorer._assemble(tp, kept.position, 0, point, reading)  # noqa: SLF001
+    assert (again.position, again.skips) == (restored.position, restored.skips)
+    assert (again.book.written, again.book.unwritten) == (restored.book.written, restored.book.unwritten)
+    assert (again.book.origin, again.book.generation) == (restored.book.origin, restored.book.generation)
+    slices = [sorted(unpack_state(one.state or b"")[0]) for one in (again, restored)]
+    assert slices[0] == slices[1]
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -15,13 +15,14 @@ from detector.config.settings import NewTopicsConfig, StateConfig
 from detector.errors import OperationError, UserError
 from detector.service.assemble import RunOptions, make_kafka_streams
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.kafka.streams import KafkaStreams
 from tests.engines import engine_making
 from tests.kafka.broker import Cluster, free_ports
 from tests.kafka.plant import Plant
+from tests.kafka.test_faults import until_assigned
 
 
 @pytest.fixture
@@ -159,3 +160,23 @@ def test_more_partitions_than_state(plant: Plant) -> None:
     streams = KafkaStreams(plant.settings(), StateConfig(), state_topics={plant.input: small}, outputs=[plant.alerts])
     said = refusal(streams)
     assert f"{plant.input} has 2 partitions and its state topic {small} 1: partitions were added" in said
+
+
+@pytest.mark.parametrize(
+    ("ours", "brokers"),
+    [("transaction_timeout", "transaction.max.timeout.ms"), ("session_timeout", "group.max.session.timeout.ms")],
+)
+def test_a_timeout_that_the_broker_does_not_allow_is_named(plant: Plant, ours: str, brokers: str) -> None:
+    settings: dict[str, Any] = {ours: 2 * 3600 * 10**9}
+    with pytest.raises(UserError, match="the broker does not allow") as refused:
+        started(plant.streams(**settings))
+    assert refused.value.exit_code == 2
+    assert f"streams.kafka.{ours}" in str(refused.value)
+    assert brokers in str(refused.value)
+
+
+def started(streams: KafkaStreams) -> None:
+    """Join the group and get all partitions."""
+    with contextlib.closing(streams):
+        streams.open()
+        until_assigned(streams)

@@ -16,10 +16,10 @@ from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import Provenance
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready
-from detector.service.web.server import Health
 from detector.service.web.status import ModelStatus, Setup
 from detector.streams.base import Batch, Partition, Record
 from tests.engines import engine_making

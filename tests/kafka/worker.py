@@ -17,9 +17,9 @@ from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.service.daemon import Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import Batch, Partition, Record, Streams
 from detector.wire.json_readings import ReadingDecoder
 from tests.engines import engine_making

@@ -9,7 +9,7 @@ import pytest
 from detector.config.load import Config, load_config
 from detector.errors import UserError
 from detector.service.assemble import RunOptions, kafka_topics, make_kafka_streams, make_streams
-from detector.service.web.server import Health
+from detector.service.health import Health
 from detector.streams.base import Partition
 
 

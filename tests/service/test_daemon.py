@@ -16,10 +16,10 @@ from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError, UserError
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier, Pulse
-from detector.service.web.server import WAITING, Health
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
@@ -495,3 +495,16 @@ def test_having_to_wait_for_the_broker_is_counted_once_each_time(process: Callab
     one = process(turn=turns(*(broker(away) for away in (False, True, True, False, True, False))), until_end=False)
     one.run()
     assert one.sample("detector_errors_total", stage="commit") == 2
+
+
+def test_what_cannot_be_shown_ends_nothing(
+    process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = process().run()
+
+    def failing(*_: Any) -> Any:
+        raise OverflowError("nobody thought of this")
+
+    monkeypatch.setattr(ReadingsPipeline, "overview", failing)
+    assert process().run() == expected
+    assert [record.msg for record in caplog.records].count("overview_failed") == 1

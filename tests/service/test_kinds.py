@@ -14,9 +14,9 @@ from detector.engine.partition import PartitionPipeline
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import Batch, Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import Kind

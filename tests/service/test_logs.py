@@ -180,6 +180,12 @@ def test_the_journal_is_told_the_level(tmp_path: Path, monkeypatch: pytest.Monke
         assert file.read().startswith(begins + '"ts"')
 
 
+def test_recent_problems_can_be_shown_whatever_a_file_is_called() -> None:
+    problems = logs.RecentProblems()
+    problems.emit(logging.LogRecord("x", logging.WARNING, "", 0, "%s is gone", (os.fsdecode(b"\xfc"),), None))
+    assert problems.entries[0].text == "\\udcfc is gone"
+
+
 def test_recent_problems_are_kept_for_people() -> None:
     problems = logs.RecentProblems(keep=2)
     own = logging.getLogger("detector.test.problems")

@@ -19,11 +19,11 @@ from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import UserError
 from detector.service.daemon import NEVER_DURABLE_SECONDS, Clocks, Daemon
+from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import Engine, make_engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, Ready, Reloader, changes
-from detector.service.web.server import WAITING, Health
 from detector.service.web.status import Board, ModelStatus, Setup
 from detector.streams.base import Batch, Event, Message, Partition, Record, Snapshot
 from detector.streams.memory import MemoryStreams

@@ -19,9 +19,9 @@ from detector.engine.output import ScoredRows, traced
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.scorestream import MAX_NUMBERS, ScoreStream
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import Message, Partition, Record
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import rounded

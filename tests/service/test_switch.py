@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from detector.engine.slices import (
     FramesProvenance,
     Provenance,
     ReadingsProvenance,
+    as_meant,
     frame_settings_of,
     provenance_of,
     settings_of,
 )
 from detector.errors import UserError
 from detector.service.daemon import Clocks, Daemon
+from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.pipelines import MakeReplay, load_model, make_engine
 from detector.service.rejects import RejectGuard
-from detector.service.web.server import Health
 from detector.streams.base import (
     Assigned,
     Batch,
@@ -319,3 +321,11 @@ def test_settings_of_another_version_are_refused(config: Config) -> None:
     make = replays_of(config)
     with pytest.raises(UserError, match="readings have to be run again with settings this version does not know"):
         make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))
+
+
+def test_a_setting_that_an_older_release_did_not_store_means_what_that_release_did() -> None:
+    now = settings_of(readings_config())
+    before = json.loads(now)
+    del before["sensors"]["max"]
+    assert ReadingsProvenance.model_validate_json(as_meant(json.dumps(before).encode())).sensors.max == 0
+    assert as_meant(now) == now

@@ -17,8 +17,10 @@ SAMPLE = Checkpoint(
         Partition("a", 0): PartitionCheckpoint("a.csv", Start(12, 3, b"timestamp,value"), b"f" * 32, b"state" * 100),
         Partition("b", 0): PartitionCheckpoint("b.jsonl", Start(), None, None),
         Partition("c", 2): PartitionCheckpoint("c.jsonl", Start(1, 1), b"g", b""),
+        Partition("d", 0): PartitionCheckpoint("d.jsonl", Start(9, 1, within_line=True), b"g", b""),
     },
     {"alerts": 123, "letters": 0},
+    {"alerts": b"e" * 32},
 )
 
 

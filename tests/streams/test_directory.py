@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import OperationError, UserError
+from detector.errors import UserError
 from detector.streams.base import Assigned, Batch, Message, Partition, Streams
 from tests.streams.contract import Harness, StreamsContract, numbered
 from tests.streams.files import (
@@ -137,7 +137,7 @@ def test_nothing_is_cut_back_if_an_input_is_wrong(tmp_path: Path, source: Path, 
     output = tmp_path / f"{OUTPUT}.jsonl"
     output.write_bytes(b"beyond the checkpoint\n")
     source.write_bytes(b"")
-    with pytest.raises(OperationError, match="the input has 0 bytes"):
+    with pytest.raises(UserError, match="the input has 0 bytes"):
         opened()
     assert output.read_bytes() == b"beyond the checkpoint\n"
 

@@ -208,3 +208,60 @@ def test_the_first_start_can_be_killed_too(tmp_path: Path, source: Path, opened:
     events: Sequence[Event] = opened().poll(0.0)
     assert events[0] == Assigned(READINGS, 0)
     assert (tmp_path / f"{OUTPUT}.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["lock", "checkpoint", "checkpoint.tmp", "output", "dangling output"])
+def test_a_planted_link_is_not_written_through(tmp_path: Path, source: Path, opened: Open, name: str) -> None:
+    output = tmp_path / f"{OUTPUT}.jsonl"
+    victim = tmp_path / "victim"
+    if name != "dangling output":
+        victim.write_bytes(b"precious")
+    state = tmp_path / ".detector"
+    state.mkdir()
+    link = output if name.endswith("output") else state / name
+    link.symlink_to(victim)
+    for fresh in (False, True):
+        if name == "checkpoint" and fresh:
+            break  # which does not read it, and replaces the link
+        with pytest.raises(UserError, match=rf"this is a symbolic link, which is not written through \({link}\)"):
+            opened(fresh=fresh)
+    assert link.is_symlink()
+    assert not victim.exists() if name == "dangling output" else victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["lock", "checkpoint", "checkpoint.tmp"])
+def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, source: Path, opened: Open, name: str) -> None:
+    state = tmp_path / ".detector"
+    state.mkdir()
+    (state / name).mkdir()
+    with pytest.raises(UserError, match=r"this is a directory|Is a directory"):
+        opened()
+    (state / name).rmdir()
+    os.mkfifo(state / name)
+    if name == "checkpoint.tmp":
+        opened()
+        return
+    with pytest.raises(UserError, match="this is no regular file"):
+        opened()
+
+
+def test_a_link_that_is_planted_while_it_runs_is_not_written_through(
+    tmp_path: Path, source: Path, opened: Open
+) -> None:
+    streams = opened()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".detector" / "checkpoint.tmp").symlink_to(victim)
+    with pytest.raises(UserError, match=r"this is a symbolic link.*checkpoint\.tmp"):
+        commit_all(streams, read_all(streams))
+    assert victim.read_bytes() == b"precious"
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_written_anew(tmp_path: Path, source: Path, opened: Open) -> None:
+    opened().close()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".detector" / "checkpoint.tmp").hardlink_to(victim)
+    streams = opened()
+    assert commit_all(streams, read_all(streams))
+    assert victim.read_bytes() == b"precious"

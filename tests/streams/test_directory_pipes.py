@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from detector.errors import OperationError, UserError
-from detector.streams.base import Batch
+from detector.streams.base import Batch, LongLine
 from tests.streams.files import (
     INPUT,
     OTHER,
@@ -70,6 +70,22 @@ def test_standard_input_is_never_waited_for_beyond_the_timeout(opened: Open) -> 
         (batch,) = streams.poll(60.0)
         assert isinstance(batch, Batch)
         assert values([batch]) == [b"[]"]
+        assert streams.at_end()
+
+
+def test_a_long_line_of_standard_input_is_cut(opened: Open) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stdin, open(writing, "wb", buffering=0) as producer:
+        streams = opened(inputs={INPUT: "-"}, state_dir=None, stdin=stdin, until_end=True, max_line=10)
+        producer.write(b"{" + b"x" * 20)
+        (long,) = records(read_all(streams))
+        assert long == LongLine(0, None, b"{" + b"x" * 20)
+        producer.write(b"x" * 40_000)
+        assert records(read_all(streams)) == []
+        producer.write(b"x\n{}\n")
+        assert [(record.offset, record.value) for record in records(read_all(streams))] == [(40_023, b"{}")]
+        producer.close()
+        assert read_all(streams) == []
         assert streams.at_end()
 
 

@@ -67,6 +67,25 @@ def test_what_ends_the_process_has_the_exit_status_of_its_row(rule: object) -> N
     assert rule.todo in str(failure)
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Unexpected error in InitProducerIdResponse: {}", errors.InvalidTransactionTimeoutError),
+        ("Cannot execute transactional method because we are in an error state: {}", errors.ProducerFencedError),
+        ("{}", errors.InvalidTxnStateError),
+    ],
+)
+def test_an_answer_that_the_client_only_quotes_counts(text: str, kind: type[errors.BrokerResponseError]) -> None:
+    """It wraps what it did not expect to be told in an error that has no class of its own."""
+    assert rule_for(errors.KafkaError(text.format(kind()))) is rule_for(kind())
+
+
+def test_an_error_that_quotes_nothing_is_its_own_kind() -> None:
+    anything_else = rule_for(errors.KafkaError())
+    assert rule_for(errors.KafkaError("[Error 99999] of a broker from the future")) is anything_else
+    assert rule_for(errors.CommitFailedError("after [Error 50]")) is rule_for(errors.CommitFailedError())
+
+
 def test_what_is_no_error_of_the_client_ends_the_process() -> None:
     rule = rule_for(AttributeError("'NoneType' object has no attribute 'offset'"))
     assert rule is RULES[-1]

@@ -9,6 +9,7 @@ import pytest
 from detector.errors import UserError
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import default_sensor, directory_streams_for, recording_file, stream_file
+from detector.wire.readings import is_sensor_id
 
 
 def streams_for(directory: Path, **options: Any) -> DirectoryStreams:
@@ -138,6 +139,20 @@ def test_a_device_is_no_output(tmp_path: Path) -> None:
 )
 def test_the_sensor_of_a_file(place: str, sensor: str) -> None:
     assert default_sensor(Path(place)) == sensor
+
+
+@pytest.mark.parametrize(
+    ("name", "sensor"),
+    [
+        (b"p\xfcmp.csv", "p\\xfcmp"),
+        ("pümp.csv".encode(), "pümp"),
+        (b"a\nb\x7f.csv", "a\\nb\\x7f"),
+        (b"\xfc" * 200 + b".csv", "\\xfc" * 64),
+    ],
+)
+def test_the_sensor_of_a_file_is_one_whatever_the_name(name: bytes, sensor: str) -> None:
+    assert default_sensor(Path(os.fsdecode(name))) == sensor
+    assert is_sensor_id(sensor)
 
 
 def test_the_sensor_of_standard_input() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from detector.cli import schema as command
 from detector.cli.main import main
-from detector.streams.base import Partition, Record
+from detector.streams.base import LongLine, Partition, Record
 from detector.times import EARLIEST, LATEST, rfc3339
 from detector.wire.alerts import (
     Alert,
@@ -254,6 +254,13 @@ class TestDeadLetters:
         assert letter.null
         assert json.loads(dead_letter_line(letter))["value_base64"] is None
         assert not dead_letter("dead", PARTITION, Record(0, b"k", b""), REJECT).null
+
+    def test_of_lines_that_are_too_long_say_that_they_are_cut(self) -> None:
+        reject = Reject(0, "line_too_long", "the line has more than 16777216 bytes", None)
+        line = dead_letter_line(dead_letter("dead", PARTITION, LongLine(3, None, b"{"), reject))
+        validate(line, "dead-letter")
+        found = json.loads(line)
+        assert (found["reason"], found["offset"], found["truncated"]) == ("line_too_long", 3, True)
 
     def test_rejected_again_have_the_newest_reason_only(self) -> None:
         first = dead_letter("dead", PARTITION, Record(1, None, b"x", None, [("mine", b"1")]), REJECT)

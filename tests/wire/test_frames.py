@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detector.config.settings import LimitsConfig
-from detector.streams.base import Record
+from detector.streams.base import LongLine, Record
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
 from detector.wire.readings import REASONS
 from tests.pictures import grey, jpeg, png, smooth
@@ -137,6 +137,10 @@ def test_the_limits_hold_for_decoded_bytes() -> None:
     assert frame_of(line(), decoder).camera == "door"
     decoder = FrameDecoder(SHAPE, LimitsConfig(bytes=len(png(grey())) - 1))
     assert reason_of(line(), decoder) == "too_many_bytes"
+
+
+def test_a_line_that_was_cut_is_no_frame_though_its_beginning_is_one() -> None:
+    assert reason_of(LongLine(*line())) == "line_too_long"
 
 
 def test_reasons_are_told_apart() -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from detector.config.load import FieldsConfig
 from detector.errors import UserError
-from detector.streams.base import Batch, Partition, Record
+from detector.streams.base import Batch, LongLine, Partition, Record
 from detector.times import EARLIEST, LATEST, parse_time
 from detector.wire.json_readings import ReadingDecoder
-from detector.wire.readings import REASONS, Readings
+from detector.wire.readings import REASONS, Readings, Reject
 from detector.wire.schemas import schema
 
 STREAM = Partition("sensor-readings", 0)
@@ -231,7 +231,7 @@ class TestRejects:
 
     def test_every_reason_is_used(self) -> None:
         (reasons,) = (mark for mark in self.test_reasons.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
-        assert {case[1] for case in reasons.args[1]} | {"timestamp_in_future", *ELSEWHERE} == REASONS
+        assert {case[1] for case in reasons.args[1]} | {"timestamp_in_future", "line_too_long", *ELSEWHERE} == REASONS
 
     def test_of_a_batch_of_values_only_those_out_of_range_are_rejected(self) -> None:
         times = [MS, MS + 1, MS + 2, MS + 3]
@@ -250,6 +250,17 @@ class TestRejects:
         readings = decoder(max_future=10**9).decode(Batch(Partition("r", 0), [record], 1))
         assert len(readings) == 1
         assert not readings.rejects
+
+    @pytest.mark.parametrize("header", [None, b"sensor_id,timestamp,value"])
+    def test_a_line_that_was_cut_is_no_reading_though_its_beginning_is_one(self, header: bytes | None) -> None:
+        value = json.dumps(OK_READING).encode() + b" " * 100 if header is None else b"a,1795341600,71.3"
+        long = LongLine(7, None, value)
+        readings = decoder().decode(Batch(Partition("s", 0), [long], 5000, header, 3))
+        assert_sound(readings, 1, 1)
+        assert len(readings) == 0
+        place = "" if header is None else "row 5: "
+        message = f"{place}the line has more than 16777216 bytes"
+        assert readings.rejects == [Reject(0, "line_too_long", message, None)]
 
     def test_one_channel_is_not_several(self) -> None:
         for document in ({"value": 1, "timestamp": MS}, {"values": [1], "timestamps": [MS]}):

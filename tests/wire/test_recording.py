@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detector.config.load import FieldsConfig
-from detector.errors import OperationError, UserError
+from detector.errors import UserError
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.json_readings import ReadingDecoder
 from detector.wire.recording import TimeRange, newest_time, read_recording
@@ -66,10 +66,10 @@ def test_a_missing_file_is_said_at_once(tmp_path: Path) -> None:
 def test_a_damaged_compressed_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv.gz"
     path.write_bytes(gzip.compress(b"t,v\n" + b"1,2\n" * 1000)[:-12])
-    with pytest.raises(OperationError, match=r"damaged or incomplete.*x\.csv\.gz"):
+    with pytest.raises(UserError, match=r"damaged or incomplete.*x\.csv\.gz"):
         list(read_recording(path, "s"))
     path.write_bytes(b"this is no gzip file")
-    with pytest.raises(OperationError, match="damaged or incomplete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         list(read_recording(path, "s"))
 
 

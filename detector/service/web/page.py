@@ -13,8 +13,9 @@ import msgspec
 
 from detector.arrays import F64
 from detector.engine.overview import SensorView
+from detector.service.health import Health
 from detector.service.logs import Problem, RecentProblems
-from detector.service.web.server import Health, Response, Route
+from detector.service.web.answers import Response, Route, kept
 from detector.service.web.status import Board, Sensor, Status
 from detector.times import rfc3339
 
@@ -52,15 +53,16 @@ def page_routes(
 ) -> dict[str, Route]:
     """Return the routes of the status. They read what the main loop has put on the board, and nothing else of it."""
 
-    def page(accept: str) -> Response:
+    def page() -> Response:
         html = render(board.status, health, problems.entries, clock())
         return Response(200, "text/html; charset=utf-8", html.encode("utf-8", "backslashreplace"))
 
-    def status(accept: str) -> Response:
+    def status() -> Response:
         body = as_json(board.status, health, problems.entries)
         return Response(200, "application/json; charset=utf-8", body)
 
-    return {"/": page, "/status.json": status}
+    kept_page, kept_status = kept(page), kept(status)
+    return {"/": lambda accept: kept_page(), "/status.json": lambda accept: kept_status()}
 
 
 def render(status: Status | None, health: Health, problems: Sequence[Problem], now: float) -> str:

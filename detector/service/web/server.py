@@ -2,138 +2,72 @@
 
 The page for people and its JSON are in `detector.service.web.page`.
 
-Every connection has a thread of its own, a time limit and one of a bounded number of places, so neither a client that
-stalls nor many of them can hold up a scrape of another, let alone the main loop. The server only reads; it listens on
-the loopback interface unless the configuration says otherwise.
+One thread serves all clients and waits for none of them: it takes what has come, answers a request that is complete,
+and sends what fits. A connection has one time limit for everything. There is a bounded number of them, and when one
+more comes the oldest makes way: a client that sends its request at once is answered, however many others are slow.
+Supervisors rely on that for `/healthz`. The server only reads; it listens on the loopback interface unless the
+configuration says otherwise.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
+import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from detector.errors import OperationError, UserError
+from detector.service.health import Health
 from detector.service.logs import event
+from detector.service.web.answers import Response, Route, answer, encode, json_response, kept
 
-FRESH_SECONDS: Final = 0.5
-"""How old the text of a scrape may be."""
-RATE: Final = 20.0
-"""So many connections a second are served when they come faster for long: each takes the interpreter from the main loop
-for a while. The others wait in the system's queue, which takes nothing from it."""
-BURST: Final = 20
-"""So many may come at once before that."""
-PLACE_SECONDS: Final = 0.2
-"""How long a connection waits for a place before it is turned away."""
+TURN_SECONDS: Final = 0.1
+"""How often the time limits are looked at."""
+BACKLOG: Final = 512
+"""Connections that the system holds until they are taken in."""
+GRACE_SECONDS: Final = 0.1
+"""How long a connection may stay, at least. Meanwhile others wait in the system's queue."""
+PAUSE_SECONDS: Final = 0.005
+"""Until room is looked for again."""
+AT_ONCE: Final = 32
+"""Connections taken in before the others are looked at again."""
+HEAD_BYTES: Final = 32 * 1024
+"""The lines of a request."""
+BODY_BYTES: Final = 1024 * 1024
+"""Read of a request that is refused, for a client that is cut off while it sends may never see the answer."""
+LINE_SHOWN: Final = 200
+"""Bytes of a request in the log."""
 TELL_SECONDS: Final = 10.0
 """How often the log says that connections are turned away, at most."""
 
-# A reason of this name means the loop waits for something outside the process, and a restart would not help.
-WAITING: Final = "waiting_for_broker"
+_NO_WAIT: Final = socket.MSG_DONTWAIT
+_OPENMETRICS: Final = "application/openmetrics-text"
+_END: Final = re.compile(rb"\r?\n\r?\n")
+_TOO_SLOW: Final = json_response(408, {"error": "the request did not come in time"})
+_TOO_LONG: Final = json_response(431, {"error": f"a request may have {HEAD_BYTES} bytes"})
+_TOO_MANY: Final = json_response(503, {"error": "too many connections"}, ("Retry-After", "1"))
 
 _log = logging.getLogger(__name__)
-
-
-# Nothing is loaded from elsewhere and nothing runs, whatever a sensor calls itself.
-_HEADERS: Final = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-)
-
-
-class Health:
-    """What the main loop says of itself and the HTTP threads read. Thread-safe.
-
-    It is *ready* when no reason against it is set, and *live* while the loop has made progress within `limit` seconds
-    of the monotonic `clock` or says that it waits for the broker. A new object is not ready: reason `starting`.
-    """
-
-    def __init__(self, *, limit: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._progress = clock()
-        self._reasons = {"starting": "the process is starting"}
-
-    def progress(self) -> None:
-        """Note that the main loop has finished a turn."""
-        with self._lock:
-            self._progress = self._clock()
-
-    def set_reason(self, name: str, text: str) -> None:
-        """Not ready because of `name`; `text` tells a person."""
-        with self._lock:
-            self._reasons[name] = text
-
-    def clear_reason(self, name: str) -> None:
-        """The reason `name` is gone, if it was there."""
-        with self._lock:
-            self._reasons.pop(name, None)
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """Why it is not ready, by name; empty when it is."""
-        with self._lock:
-            return dict(self._reasons)
-
-    @property
-    def ready(self) -> bool:
-        with self._lock:
-            return not self._reasons
-
-    @property
-    def live(self) -> bool:
-        with self._lock:
-            return WAITING in self._reasons or self._clock() - self._progress <= self._limit
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long ago the loop last made progress."""
-        with self._lock:
-            return self._clock() - self._progress
-
-
-class Response(NamedTuple):
-    status: int
-    content_type: str
-    body: bytes
-
-
-# Given the `Accept` header, or an empty string.
-Route = Callable[[str], Response]
 
 
 def standard_routes(
     registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time.monotonic
 ) -> dict[str, Route]:
     """Return the routes every daemon has. A scrape takes no lock of the main loop."""
-    kept: dict[str, tuple[float, Response]] = {}
-    encoding = threading.Lock()
+    texts = [_exposition(registry, accept, clock) for accept in ("", _OPENMETRICS)]
 
     def metrics(accept: str) -> Response:
-        encode, content_type = choose_encoder(accept)
-        with encoding:
-            # Many at once are given the same text: making it takes the interpreter from the main loop.
-            made, response = kept.get(content_type, (-math.inf, None))
-            now = clock()
-            if response is None or now - made >= FRESH_SECONDS:
-                response = Response(200, content_type, encode(registry))
-                kept[content_type] = now, response
-        return response
+        return texts[takes_openmetrics(accept)]()
 
     def healthz(accept: str) -> Response:
         live = health.live
@@ -148,27 +82,29 @@ def standard_routes(
     return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
 
 
-class Pace:
-    """Lets `burst` pass at once and `rate` a second from then on."""
+def _exposition(registry: CollectorRegistry, accept: str, clock: Callable[[], float]) -> Callable[[], Response]:
+    encode, content_type = choose_encoder(accept)
+    return kept(lambda: Response(200, content_type, encode(registry)), clock)
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._free = -math.inf  # when everything that passed so far is paid for
 
-    def wait(self) -> float:
-        """How many seconds the next one has to wait before it may pass; it counts as passed."""
-        now = self._clock()
-        self._free = max(self._free, now) + 1 / self._rate
-        return max(0.0, self._free - now - self._burst / self._rate)
+def takes_openmetrics(accept: str) -> bool:
+    """Whether an `Accept` header, however it is made, names the version of OpenMetrics that is written here.
+
+    The client library fails on other versions, and repeats in its answer what it was sent.
+    """
+    for one in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in one.split(";"))
+        versions = [part for part in parameters if part.startswith("version")]
+        if kind == _OPENMETRICS and all(re.fullmatch(r'version\s*=\s*"?1\.0\.0"?', part) for part in versions):
+            return True
+    return False
 
 
 class HttpServer:
     """Serves `routes` on `host` and `port` (0 takes a free one) from `start` to `stop`.
 
-    `timeout` (s) bounds each wait for a client; `connections` is how many are served at once, more are turned away.
-    `on_failure` is called when a route raises.
+    `timeout` (s on `clock`) bounds a connection from its first byte to its last; `connections` is how many there may be
+    at once. `on_failure` is called when a route raises.
     """
 
     def __init__(
@@ -178,22 +114,26 @@ class HttpServer:
         routes: Mapping[str, Route],
         *,
         timeout: float = 10.0,
-        connections: int = 32,
+        connections: int = 256,
         on_failure: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
         self._port = port
-        self._handler = type(
-            "Handler", (_Handler,), {"routes": dict(routes), "timeout": timeout, "on_failure": staticmethod(on_failure)}
-        )
-        self._places = threading.BoundedSemaphore(connections)
-        self._server: _Server | None = None
+        self._routes = dict(routes)
+        self._timeout = timeout
+        self._connections = connections
+        self._on_failure = on_failure
+        self._clock = clock
+        self._clients: _Clients | None = None
         self._thread: threading.Thread | None = None
+        self.port = 0
+        """The port in use; 0 when not started."""
 
     def start(self) -> None:
         """Listen and serve on a thread of its own. Raises DetectorError when the address cannot be had."""
         try:
-            server = _Server(self._host, self._port, self._handler, self._places)
+            listener = _listen(self._host, self._port)
         except OSError as error:
             # A right to a port is for a person to give; a port may become free, and a name or an address come up.
             kind = UserError if isinstance(error, PermissionError) else OperationError
@@ -203,116 +143,210 @@ class HttpServer:
                 where="http.listen",
                 todo="Stop what uses the port or choose another one" if in_use else "Correct the address",
             ) from error
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
-        thread.start()
-        self._server, self._thread = server, thread
+        self.port = int(listener.getsockname()[1])
+        self._clients = _Clients(listener, self._answer, self._timeout, self._connections, self._clock)
+        self._thread = threading.Thread(target=self._clients.serve, name="http", daemon=True)
+        self._thread.start()
         event(_log, logging.INFO, "http_listening", address=_address(self._host, self.port))
 
-    @property
-    def port(self) -> int:
-        """The port in use; 0 when not started."""
-        return 0 if self._server is None else int(self._server.server_address[1])
-
     def stop(self) -> None:
-        """Stop listening. Requests under way are left to end with the process. May be called twice."""
-        if self._server is None or self._thread is None:
+        """Stop listening, and break off what is under way. May be called twice."""
+        if self._clients is None or self._thread is None:
             return
-        self._server.shutdown()
-        self._server.server_close()
+        self._clients.stop()
         self._thread.join()
-        self._server = self._thread = None
+        self._clients = self._thread = None
+        self.port = 0
+
+    def _answer(self, head: bytes) -> tuple[int, bytes]:
+        return answer(head, self._routes, self._failed)
+
+    def _failed(self, path: str, error: Exception) -> None:
+        _log.warning("http_route_failed", extra={"fields": {"path": path}}, exc_info=error)
+        self._on_failure()
 
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def json_response(status: int, value: object) -> Response:
-    """`value` as JSON."""
-    return Response(status, "application/json; charset=utf-8", (json.dumps(value, indent=2) + "\n").encode())
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Otherwise closing waits for every connection, and a stalled client would hold up a stop.
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 128
+class _Client:
+    """A connection, what has come on it and what is still to be sent."""
+
+    __slots__ = ("address", "awaited", "lingers", "received", "since", "socket", "unsent")
+
+    def __init__(self, connection: socket.socket, address: str, since: float) -> None:
+        self.socket = connection
+        self.address = address
+        self.since = since
+        self.received = bytearray()
+        self.unsent: memoryview | None = None
+        """None: the request is not complete."""
+        self.lingers = 0
+        """How many bytes are read and thrown away after the answer."""
+        self.awaited = 0
+        """The events that it is registered for."""
+
+
+class _Clients:
+    """Takes clients in from `listener` and serves them, within `serve`. `limit` is how many there may be at once.
+
+    `answer` makes the status and the bytes of an answer from the lines of a request.
+    """
 
     def __init__(
-        self, host: str, port: int, handler: type[BaseHTTPRequestHandler], places: threading.BoundedSemaphore
+        self,
+        listener: socket.socket,
+        answer: Callable[[bytes], tuple[int, bytes]],
+        timeout: float,
+        limit: int,
+        clock: Callable[[], float],
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._places = places
-        self._pace = Pace(RATE, BURST)
+        self._listener = listener
+        self._answer = answer
+        self._timeout = timeout
+        self._limit = limit
+        self._clock = clock
+        self._selector = DefaultSelector()
+        self._open: dict[_Client, None] = {}
+        """In the order they came."""
+        self._stopping = False
         self._turned_away = 0
-        self._announcements = -math.inf
-        super().__init__((host, port), handler)
+        self._announced = -math.inf
 
-    def server_bind(self) -> None:
-        # HTTPServer's own asks the name service for the host's full name, which may take seconds, for nothing.
-        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    def stop(self) -> None:
+        """Make `serve` return. From another thread."""
+        self._stopping = True
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        time.sleep(self._pace.wait())
-        if not self._places.acquire(timeout=PLACE_SECONDS):
-            self.shutdown_request(request)
-            self._turned_away += 1
-            now = time.monotonic()
-            if now - self._announcements >= TELL_SECONDS:
-                event(
-                    _log, logging.WARNING, "http_turned_away",
-                    connections=self._turned_away, client=str(client_address[0]),
-                )  # fmt: skip
-                self._announcements, self._turned_away = now, 0
-            return
-        super().process_request(request, client_address)
+    def serve(self) -> None:
+        """Serve until `stop`, then close everything."""
+        with self._selector, self._listener:
+            self._selector.register(self._listener, EVENT_READ)
+            while not self._stopping:
+                # Who is here is looked at before others are let in, so that nobody makes way with a request unread.
+                ready = [key.data for key, _ in self._selector.select(TURN_SECONDS)]
+                for client in ready:
+                    if client in self._open:
+                        self._advance(client)
+                self._expire()
+                if None in ready:  # the listener
+                    self._take_in()
+            for client in list(self._open):
+                self._close(client)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def _take_in(self) -> None:
+        for _ in range(AT_ONCE):
+            if len(self._open) >= self._limit and not self._make_room():
+                time.sleep(PAUSE_SECONDS)
+                return
+            try:
+                connection, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # above all: no descriptors left
+                event(_log, logging.DEBUG, "http_client_error", client="", error=repr(error))
+                self._make_room()
+                time.sleep(PAUSE_SECONDS)
+                return
+            client = _Client(connection, str(address[0]), self._clock())
+            self._open[client] = None
+            self._advance(client)
+
+    def _make_room(self) -> bool:
+        """Turn the oldest away unless it has just come; one that is being sent an answer only if there is no other."""
+        now = self._clock()
+        stayed = [client for client in self._open if now - client.since >= GRACE_SECONDS]
+        if not stayed:
+            return False
+        oldest = next((client for client in stayed if not client.unsent), stayed[0])
+        self._dismiss(oldest, _TOO_MANY)
+        self._turned_away += 1
+        if now - self._announced >= TELL_SECONDS:
+            event(_log, logging.WARNING, "http_turned_away", connections=self._turned_away, client=oldest.address)
+            self._announced, self._turned_away = now, 0
+        return True
+
+    def _advance(self, client: _Client) -> None:
+        """Do what can be done for a client now."""
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+            more = self._step(client)
+        except BlockingIOError:
+            more = True
+        except OSError as error:
+            # A client that went away in the middle of an answer is its own business.
+            event(_log, logging.DEBUG, "http_client_error", client=client.address, error=repr(error))
+            more = False
+        awaited = EVENT_WRITE if client.unsent else EVENT_READ
+        if not more:
+            self._close(client)
+        elif not client.awaited:
+            self._selector.register(client.socket, awaited, client)
+        elif client.awaited != awaited:
+            self._selector.modify(client.socket, awaited, client)
+        client.awaited = awaited
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away in the middle of an answer is its own business.
-        event(_log, logging.DEBUG, "http_client_error", client=str(client_address[0]), error=repr(sys.exception()))
+    def _step(self, client: _Client) -> bool:
+        """Receive, answer and send what needs no waiting; whether there is more to come."""
+        if client.unsent is None:
+            data = client.socket.recv(HEAD_BYTES, _NO_WAIT)
+            if not data and not client.received:
+                return False
+            client.unsent = self._hear(client, data)
+            if client.unsent is None:
+                return True
+        if client.unsent:
+            client.unsent = client.unsent[client.socket.send(client.unsent, _NO_WAIT) :]
+            if client.unsent:
+                return True
+            if client.lingers:
+                client.socket.shutdown(socket.SHUT_WR)
+        else:
+            data = client.socket.recv(HEAD_BYTES, _NO_WAIT)
+            client.lingers = client.lingers - len(data) if data else 0
+        return client.lingers > 0
 
+    def _hear(self, client: _Client, data: bytes) -> memoryview | None:
+        """Take in a piece of a request, nothing at its end. The answer, once it is complete or too long."""
+        begin = max(0, len(client.received) - 3)
+        client.received += data
+        end = _END.search(client.received, begin)
+        if end is None and data and len(client.received) < HEAD_BYTES:
+            return None
+        head = bytes(client.received[: end.start() if end else None])
+        status, answered = (431, encode(_TOO_LONG)) if end is None and data else self._answer(head)
+        client.lingers = BODY_BYTES if 400 <= status < 500 else 0
+        line = head[:LINE_SHOWN].partition(b"\n")[0].decode("latin-1").rstrip()
+        event(_log, logging.DEBUG, "http_request", client=client.address, line=f'"{line}" {status} {len(answered)}')
+        return memoryview(answered)
 
-class _Handler(BaseHTTPRequestHandler):
-    routes: Mapping[str, Route]
-    on_failure: Callable[[], None]
-    server_version = "detector"
-    sys_version = ""
+    def _expire(self) -> None:
+        since = self._clock() - self._timeout
+        while self._open and (client := next(iter(self._open))).since <= since:
+            self._dismiss(client, _TOO_SLOW)
 
-    def do_GET(self) -> None:
-        self._answer(body=True)
+    def _dismiss(self, client: _Client, response: Response) -> None:
+        """Close a connection; one on which a request has begun is told why."""
+        event(_log, logging.DEBUG, "http_client_error", client=client.address, error=str(response.status))
+        if client.unsent is None and client.received:
+            with suppress(OSError):
+                client.socket.send(encode(response), _NO_WAIT)
+        self._close(client)
 
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def _answer(self, *, body: bool) -> None:
-        route = self.routes.get(urlsplit(self.path).path)
-        try:
-            if route is None:
-                response = json_response(404, {"error": "not found", "paths": sorted(self.routes)})
-            else:
-                response = route(self.headers.get("Accept", ""))
-        except Exception as error:
-            _log.warning("http_route_failed", extra={"fields": {"path": self.path}}, exc_info=error)
-            self.on_failure()
-            response = json_response(500, {"error": "internal error, see the log"})
-        self.send_response(response.status)
-        self.send_header("Content-Type", response.content_type)
-        self.send_header("Content-Length", str(len(response.body)))
-        for name, value in _HEADERS:
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(response.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        event(_log, logging.DEBUG, "http_request", client=self.client_address[0], line=format % args)
+    def _close(self, client: _Client) -> None:
+        del self._open[client]
+        if client.awaited:
+            self._selector.unregister(client.socket)
+        client.socket.close()

@@ -12,7 +12,15 @@ from kafka.structs import OffsetAndMetadata
 from detector.streams.base import Message, Partition, RollingSnapshot, Snapshot
 from detector.streams.kafka.held import Held
 from detector.streams.kafka.slices import RestorePoint, Stored
-from detector.streams.kafka.statelog import WHOLE, journal_key, pack_parts, slice_key
+from detector.streams.kafka.statelog import (
+    KEPT_FORMAT,
+    WHOLE,
+    Kept,
+    journal_key,
+    pack_kept,
+    pack_parts,
+    slice_key,
+)
 from detector.streams.kafka.transactions import Outgoing
 
 MAX_STATE_BYTES: Final = 8 << 20
@@ -91,6 +99,8 @@ class Composition:
             self.records += _gone(one, topic, number, range(parts), book.generation)
         for entry, data in snapshot.journal(partition):
             self.records.append(Outgoing(topic, one.tp.partition, journal_key(entry), data, []))
+        coming = book.coming(position, count, pieces.stored_from, one.found.skips)
+        self.records.append(_kept(one, topic, position, coming))
         last = len(self.records)
 
         def finish(written: Sequence[int]) -> tuple[Held, RestorePoint]:
@@ -104,8 +114,10 @@ class Composition:
         first = len(self.records)
         parts = self._parts(one, topic, WHOLE, snapshot(one.partition))
         self.records += _gone(one, topic, WHOLE, range(parts, one.whole_parts), 0)
+        position, book = one.position, one.found.book
+        free = book.journal_from if one.point is None else one.point.state_last + 1
+        self.records.append(_kept(one, topic, position, RestorePoint(free, free - 1, position, None)))
         last = len(self.records)
-        position = one.position
 
         def finish(written: Sequence[int]) -> tuple[Held, RestorePoint]:
             one.whole_parts = parts
@@ -153,6 +165,10 @@ class Pieces:
         """Where the slices are, told the offsets of the records."""
         return {number: Stored(self._position, written[at], parts) for number, (at, parts) in self._places.items()}
 
+    def stored_from(self, offset: int) -> dict[int, Stored]:
+        """Where they will be, as far as they are not before `offset`."""
+        return self.stored([offset] * len(self.records))
+
 
 def next_of_renewal(
     one: Held, held: Sequence[Held], state_topics: Mapping[str, str], snapshot: RollingSnapshot
@@ -165,13 +181,24 @@ def next_of_renewal(
     if book.renewal is None:
         return None
     lacking = book.lagging(max(1, snapshot.slices(one.partition)), one.position)
-    pieces = Pieces(one, state_topics[one.partition.stream], snapshot, lacking, _room(held))
-    return pieces if pieces.left else None
+    topic = state_topics[one.partition.stream]
+    pieces = Pieces(one, topic, snapshot, lacking, _room(held))
+    if not pieces.left:
+        return None
+    if one.committed is not None and one.point is not None:
+        # Whatever is written last in the state topic, it is the position.
+        pieces.records.append(_kept(one, topic, one.committed, one.point))
+    return pieces
 
 
 def _room(held: Sequence[Held]) -> float:
     """Bytes of state of each partition in a transaction."""
     return MAX_STATE_BYTES / max(1, len(held))
+
+
+def _kept(one: Held, topic: str, position: int, point: RestorePoint) -> Outgoing:
+    kept = Kept(KEPT_FORMAT, one.tp.topic, one.found.topic_id, position, point.encode())
+    return Outgoing(topic, one.tp.partition, *pack_kept(kept), [])
 
 
 def _gone(one: Held, topic: str, number: int, parts: range, generation: int) -> list[Outgoing]:

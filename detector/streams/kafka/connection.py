@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError
 from kafka.structs import ConsumerGroupMetadata
 
@@ -26,6 +26,7 @@ from detector.streams.kafka.limits import Caller
 from detector.streams.kafka.membership import Listener, Watch, is_member, still_member
 from detector.streams.kafka.releases import warn_of_release
 from detector.streams.kafka.security import probe, refused
+from detector.streams.kafka.tail import RPC_MS, check_owners
 from detector.streams.kafka.topics import check_topics
 from detector.streams.kafka.transactions import Transactions
 
@@ -68,6 +69,7 @@ class Connection:
         self.transactions = Transactions(self._make_producer, self._caller)
         self.consumer: KafkaConsumer | None = None
         self.reader: KafkaConsumer | None = None
+        self._impatient: KafkaConsumer | None = None
         self.listener: Listener | None = None
         self.watch = Watch(clock)
 
@@ -85,6 +87,9 @@ class Connection:
         with refused(self._kafka):
             probe(self._kafka, self.settings)
             self.tick()
+            if self.reader is None:
+                self.reader = plain_consumer(self.settings)
+                self.tick()
             if not self.partitions:
                 with admin_client(self.settings) as admin:
                     self.partitions = check_topics(
@@ -93,13 +98,11 @@ class Connection:
                         self._outputs,
                         create=self._kafka.create_topics,
                         new=self._kafka.new_topics,
+                        owned=partial(check_owners, self.reader, self._state_topics, tick=self.tick, clock=self._clock),
                     )
                     warn_of_release(admin, [*self._state_topics.values(), *self._outputs])
             self.tick()  # each of these may take some seconds where the broker hangs
             self.transactions.connect()
-            if self.reader is None:
-                self.reader = plain_consumer(self.settings)
-                self.tick()
             if self.consumer is None:
                 self.consumer = self._join()
             return self.consumer, self.reader
@@ -134,6 +137,21 @@ class Connection:
             raise CommitFailedError("this process is no member of its group")
         return group
 
+    def topic_id(self, topic: str) -> str:
+        """The id of a topic as the group's member knows it; "" where the broker gives none."""
+        if self.consumer is None:
+            return ""
+        # Topics made anew keep their name alone. The client has no public way to ask.
+        found = self.consumer._client.cluster.topic_id(topic)  # noqa: SLF001
+        return "" if found is None else str(found)
+
+    def written(self, tp: TopicPartition) -> int:
+        """The end of a partition with what no transaction has committed yet. Raises errors of the client."""
+        if self._impatient is None:
+            self._impatient = plain_consumer(self.settings, isolation_level="read_uncommitted")
+        end: int = self._impatient.end_offsets([tp], timeout_ms=RPC_MS)[tp]
+        return end
+
     def fenced(self, error: BaseException) -> None:
         """Another producer took this one's name. Raises OperationError the second time within a minute."""
         now = self._clock()
@@ -150,10 +168,10 @@ class Connection:
         self.transactions.close()
         if self.listener is not None:
             self.listener.closing = True
-        for consumer in (self.consumer, self.reader):
+        for consumer in (self.consumer, self.reader, self._impatient):
             if consumer is not None:
                 self._close_consumer(consumer)
-        self.consumer = self.reader = self.listener = None
+        self.consumer = self.reader = self._impatient = self.listener = None
         self._caller.close()
 
     def _make_producer(self) -> Any:

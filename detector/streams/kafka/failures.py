@@ -6,6 +6,7 @@ transaction whose outcome is in doubt is given up, and the partitions are restor
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -72,10 +73,20 @@ RULES: Final = (
         "Raise max.message.bytes of the output and state topics to 1 MiB",
     ),
     Rule(
+        (errors.InvalidTransactionTimeoutError,), Reaction.EXIT_2, Reaction.EXIT_2,
+        "the broker does not allow transactions to take so long",
+        "Lower streams.kafka.transaction_timeout, or raise transaction.max.timeout.ms of the brokers",
+    ),
+    Rule(
+        (errors.InvalidSessionTimeoutError,), Reaction.EXIT_2, Reaction.EXIT_2,
+        "the broker does not allow a session timeout like this",
+        "Set streams.kafka.session_timeout between group.min.session.timeout.ms and group.max.session.timeout.ms of "
+        "the brokers",
+    ),
+    Rule(
         (
-            errors.InvalidTransactionTimeoutError, errors.InvalidSessionTimeoutError, errors.InvalidGroupIdError,
-            errors.InconsistentGroupProtocolError, errors.UnsupportedVersionError, errors.KafkaConfigurationError,
-            errors.InvalidTopicError, errors.SecurityDisabledError,
+            errors.InvalidGroupIdError, errors.InconsistentGroupProtocolError, errors.UnsupportedVersionError,
+            errors.KafkaConfigurationError, errors.InvalidTopicError, errors.SecurityDisabledError,
         ),
         Reaction.EXIT_2, Reaction.EXIT_2,
         "broker and configuration do not agree",
@@ -129,17 +140,36 @@ RULES: Final = (
 )  # fmt: skip
 
 
+_CODE: Final = re.compile(r"\[Error (\d+)\]")
+
+
 def rule_for(error: BaseException) -> Rule:
     """The row of an error."""
-    return next((rule for rule in RULES if isinstance(error, rule.errors)), RULES[-1])
+    kind = _kind_of(error)
+    return next((rule for rule in RULES if issubclass(kind, rule.errors)), RULES[-1])
+
+
+def _kind_of(error: BaseException) -> type[BaseException]:
+    """The class of an error; where the client only quotes what the broker answered, the class of that answer."""
+    quoted = _CODE.findall(str(error)) if type(error) is errors.KafkaError else []
+    return errors.for_code(int(quoted[-1])) if quoted else type(error)
+
+
+def is_fenced(error: BaseException) -> bool:
+    """Whether another process took over this one's name."""
+    return rule_for(error).errors is FENCED
+
+
+def told(error: BaseException) -> str:
+    """What an error means, with the client's words."""
+    return f"{rule_for(error).meaning} [{type(error).__name__}: {_short(error)}]"
 
 
 def as_failure(error: BaseException, doing: str) -> DetectorError:
     """The error that ends the process; `doing` names what was tried ("read from sensor-readings")."""
     rule = rule_for(error)
     kind = UserError if Reaction.EXIT_2 in (rule.reading, rule.writing) else OperationError
-    what = f"cannot {doing}: {rule.meaning} [{type(error).__name__}: {_short(error)}]"
-    return kind(what, where="streams.kafka", todo=rule.todo)
+    return kind(f"cannot {doing}: {told(error)}", where="streams.kafka", todo=rule.todo)
 
 
 def _short(error: BaseException) -> str:

@@ -19,7 +19,8 @@ class Held:
     `next` is the offset of the next record expected from the broker, `handed` the position after the last batch,
     `position` the last one the consumer of batches named for a commit, `committed` and `point` what the last commit
     said; `whole_parts` the parts of its state where that is stored whole; `planned` when slices were last chosen;
-    `announced`: whether the assignment was handed out; `since`: the time of the assignment.
+    `announced`: whether the assignment was handed out; `forgotten`: whether the broker has to be told the committed
+    position again; `since`: the time of the assignment.
     """
 
     def __init__(self, tp: TopicPartition, since: float) -> None:
@@ -35,6 +36,7 @@ class Held:
         self.whole_parts = 0
         self.planned = 0.0
         self.announced = False
+        self.forgotten = False
 
     def adopt(self, restored: Restored) -> None:
         """It was restored: records from `restored.position` on may come."""
@@ -42,6 +44,7 @@ class Held:
         self.next = self.handed = restored.position
         self.position = restored.live_from
         self.committed = restored.committed
+        self.forgotten = restored.forgotten
         self.point = restored.point
 
     @property
@@ -49,6 +52,11 @@ class Held:
         if self.restored is None:
             raise ValueError(f"{self.partition} is not assigned")
         return self.restored
+
+    @property
+    def moved(self) -> bool:
+        """Whether the broker has to be told its position."""
+        return self.forgotten or self.position != self.committed
 
     @property
     def replaying(self) -> bool:

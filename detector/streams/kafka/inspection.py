@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any, Final, NoReturn
 
-from kafka import errors
+from kafka import KafkaConsumer, errors
 from kafka.admin import KafkaAdminClient
 from kafka.protocol.consumer.group import HeartbeatRequest
 from kafka.protocol.metadata import CoordinatorType
@@ -14,9 +16,10 @@ from kafka.protocol.producer.transaction import EndTxnRequest
 
 from detector.config.settings import KafkaConfig
 from detector.errors import DetectorError, OperationError, UserError
-from detector.streams.kafka.clients import admin_client, connection_settings, instance_name
+from detector.streams.kafka.clients import admin_client, connection_settings, instance_name, plain_consumer
 from detector.streams.kafka.failures import Reaction, as_failure, rule_for
 from detector.streams.kafka.security import probe, refused
+from detector.streams.kafka.tail import check_owners
 from detector.streams.kafka.topics import check_topics
 
 PATIENCE: Final = 10.0
@@ -41,7 +44,8 @@ def inspect(config: KafkaConfig, state_topics: Mapping[str, str], outputs: Seque
                 cluster = admin.describe_cluster()
                 places = ", ".join(f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"])
                 yield "brokers", f"{places}; cluster {cluster['cluster_id']}"
-                yield from _topics(admin, config, state_topics, outputs)
+                with closing(plain_consumer(settings)) as reader:
+                    yield from _topics(admin, reader, config, state_topics, outputs)
                 _rights_to_topics(admin, state_topics, outputs)
                 _right_to_group(admin, config.group_id)
                 transactional_id = f"{config.group_id}-{instance_name(config)}"
@@ -72,11 +76,16 @@ def _credentials(config: KafkaConfig) -> str:
 
 
 def _topics(
-    admin: KafkaAdminClient, config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str]
+    admin: KafkaAdminClient,
+    reader: KafkaConsumer,
+    config: KafkaConfig,
+    state_topics: Mapping[str, str],
+    outputs: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
     counts = check_topics(
-        admin, state_topics, outputs, create=config.create_topics, new=config.new_topics, validate_only=True
-    )
+        admin, state_topics, outputs, create=config.create_topics, new=config.new_topics, validate_only=True,
+        owned=partial(check_owners, reader, state_topics),
+    )  # fmt: skip
     for name in [*state_topics, *state_topics.values(), *outputs]:
         count = counts.get(name)
         yield "topic", f"{name}: " + ("missing, `run` makes it" if count is None else f"{count} partitions")

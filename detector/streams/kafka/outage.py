@@ -1,4 +1,4 @@
-"""While the broker cannot be worked with: when to try again, what to tell, and when to give up."""
+"""While nothing can be committed: when to try again, what to tell, and when to give up."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _log = logging.getLogger(__name__)
 class Outage:
     """Counts the seconds from the first trouble to the first thing that works again, at most `limit`.
 
-    `on_waiting` is told why the broker is waited for, and None when that is over. `next_attempt`: the time, by `clock`,
-    from which on to connect again.
+    A trouble is a broker that is `away`, or one that refuses what this process wants to commit. `on_waiting` is told
+    why nothing goes on, and None when that is over. `next_attempt`: the time, by `clock`, from which on to connect
+    again.
     """
 
     def __init__(self, limit: float, on_waiting: Callable[[str | None], None], clock: Callable[[], float]) -> None:
@@ -37,31 +38,35 @@ class Outage:
         self._away_since: float | None = None
         self._since: float | None = None
         self._last = self._clock()
-        self._waits = False
+        self._told_away = self._told = False
 
-    def attempt_failed(self, why: str) -> None:
+    def attempt_failed(self, why: str, *, away: bool = True) -> None:
         """Connecting failed: the next attempt comes later each time. Raises OperationError after the limit."""
         self._attempts += 1
         self.next_attempt = self._clock() + min(_LONGEST_PAUSE, 0.1 * 2**self._attempts)
-        self.begin(why)
+        self.begin(why, away=away)
 
     def connected(self) -> None:
         """An attempt to connect was a success."""
         self._attempts = 0
 
-    def begin(self, why: str) -> None:
-        """Note that the broker cannot be worked with now. Raises OperationError after the limit."""
+    def begin(self, why: str, *, away: bool) -> None:
+        """Note that nothing can be committed now. Raises OperationError after the limit."""
         now = self._clock()
         if self._since is None or now - self._last > _QUIET_SECONDS:
             self._since = now
         self._last = now
-        if not self._waits:
-            self._waits = True
+        if away and not self._told_away:
+            self._told_away = True
             _log.warning("waiting for the broker: %s", why)
             self._on_waiting(why)
+        elif not self._told and not self._told_away:
+            self._on_waiting(why)
+        self._told = True
         if now - self._since > self._limit:
+            what = "the broker has been away" if away else "nothing could be committed"
             raise OperationError(
-                f"the broker has been away for {self._limit:g} s: {why}",
+                f"{what} for {self._limit:g} s: {why}",
                 where="streams.kafka.broker_outage_limit",
                 todo="Look after the broker and start again: nothing is lost",
             )
@@ -77,7 +82,7 @@ class Outage:
         if self._away_since is None:
             self._away_since = now
         elif now - self._away_since > _AWAY_SECONDS:
-            self.begin("its group coordinator cannot be reached")
+            self.begin("its group coordinator cannot be reached", away=True)
 
     def end(self) -> None:
         """A commit went through."""
@@ -85,7 +90,8 @@ class Outage:
         self._tell_end()
 
     def _tell_end(self) -> None:
-        if self._waits:
-            self._waits = False
+        if self._told_away:
             _log.warning("the broker is back")
+        if self._told:
             self._on_waiting(None)
+        self._told_away = self._told = False

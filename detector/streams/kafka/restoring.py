@@ -3,6 +3,8 @@
 A restore runs in steps between polls, so that partitions that are live go on meanwhile. Committed offset and state are
 two topics: they are read until neither moves under the other. Every call is bounded; an error that passes by itself
 starts the restore anew.
+
+A broker can forget an offset. The state keeps the position, too, and is believed where the broker knows none.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -21,10 +23,9 @@ from detector.config.settings import KafkaConfig, StateConfig
 from detector.errors import OperationError, UserError
 from detector.streams.base import pack_state
 from detector.streams.kafka.slices import RestorePoint, SliceBook, Stored
-from detector.streams.kafka.statelog import WHOLE, StateReading
+from detector.streams.kafka.statelog import WHOLE, Kept, StateReading
+from detector.streams.kafka.tail import RPC_MS, WAIT_MS, Last, check_owner, focus, last_record, settled
 
-_RPC_MS: Final = 5_000
-_WAIT_MS: Final = 100
 _MS: Final = 1_000_000  # ns
 
 _log = logging.getLogger(__name__)
@@ -42,18 +43,34 @@ class Restored:
     """What the last commit said; None where there was none."""
     skips: tuple[tuple[int, int], ...] = ()
     committed: int | None = None
-    """The last committed offset; None if there is none."""
+    """The last committed offset; None if there is none, or none that counts."""
+    forgotten: bool = False
+    """Whether the broker does not know that offset, so that it has to be given to it."""
     end: int = 0
     """The end of the input when the restore began."""
+    topic_id: str = ""
+    """Of the input; "" where the broker gives none."""
 
 
 Steps = Generator[None, None, Restored]
 
 
+def _said(committed: OffsetAndMetadata | None, last: Last | None) -> tuple[RestorePoint | None, int]:
+    """The restore point and the position that the broker says, or else the state."""
+    if committed is not None:
+        return RestorePoint.decode(committed.metadata), committed.offset
+    if last is None or last.kept is None:
+        raise ValueError("neither knows a position")
+    point = RestorePoint.decode(last.kept.point)
+    return None if point is None else replace(point, state_last=last.offset), last.kept.position
+
+
 class Restorer:
     """Restores partitions of the input. `group` is the member of the group, `reader` reads the state topic.
 
-    `skip_to` gives offsets that the next restore passes on to.
+    `skip_to` gives offsets that the next restore passes on to; `topic_id` the id of a topic, "" if it is not known.
+    `written` gives the end of a partition with what no transaction has committed yet. `on_forgotten` is called when the
+    broker knows no offset of a partition and its state does.
     """
 
     def __init__(
@@ -64,6 +81,10 @@ class Restorer:
         group: KafkaConsumer,
         reader: KafkaConsumer,
         skip_to: dict[TopicPartition, int],
+        *,
+        written: Callable[[TopicPartition], int],
+        topic_id: Callable[[str], str] = lambda _: "",
+        on_forgotten: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._kafka = kafka
@@ -72,6 +93,9 @@ class Restorer:
         self._group = group
         self._reader = reader
         self._skip_to = skip_to
+        self._written = written
+        self._topic_id = topic_id
+        self._on_forgotten = on_forgotten
         self._wall_clock = wall_clock
 
     def restore(self, tp: TopicPartition) -> Steps:
@@ -79,40 +103,67 @@ class Restorer:
 
         Raises UserError where a policy says so, and errors of the client.
         """
+        state = self._state_of(tp)
         while True:
             committed = yield from self._committed(tp)
             start, end = self._range(tp)
+            last: Last | None = None
             if committed is None:
-                committed_before = yield from self._holds_state(self._state_of(tp))
-                if committed_before and (yield from self._committed(tp)) is not None:
+                last = yield from self._last(state)
+                if (yield from self._committed(tp)) is not None:
                     continue
-                found = self._forgotten(tp, start, end) if committed_before else self._first(tp, start, end)
-                found.end = end
-                return found
-            _log.info("restoring %s partition %d, committed at %d", tp.topic, tp.partition, committed.offset)
-            if start <= committed.offset <= end:
-                point = RestorePoint.decode(committed.metadata)
-                reading = None if point is None else (yield from self._read(self._state_of(tp), point))
-                if (yield from self._committed(tp)) != committed:
-                    continue
-                found = self._assemble(tp, committed.offset, start, point, reading)
+                if last is None or last.kept is None:
+                    found = self._first(tp, start, end) if last is None else self._forgotten(tp, start, end)
+                    return self._done(found, tp, end)
+            point, position = _said(committed, last)
+            _log.info("restoring %s partition %d, committed at %d", tp.topic, tp.partition, position)
+            reading = None if point is None else (yield from self._read(state, point))
+            if (yield from self._committed(tp)) != committed or (last and (yield from self._last(state)) != last):
+                continue
+            kept = last.kept if last is not None else None if reading is None else reading.kept
+            if kept is not None:
+                check_owner(tp, state.topic, kept)
+            if kept is not None and self._is_another(tp, kept):
+                found = self._made_anew(tp, start, end)
+            elif start <= position <= end:
+                found = self._assemble(tp, position, start, point, reading)
+                found.committed = position
             else:
-                found = self._out_of_range(tp, committed, start, end)
-            found.committed, found.end = committed.offset, end
-            return self._skipped(tp, found)
+                found = self._out_of_range(tp, position, start, end)
+            if last is not None:
+                found.forgotten = True
+                self._tell_forgotten(tp, found)
+            return self._skipped(tp, self._done(found, tp, end))
+
+    def _done(self, found: Restored, tp: TopicPartition, end: int) -> Restored:
+        found.end = end
+        found.topic_id = self._topic_id(tp.topic)
+        return found
+
+    def _last(self, tp: TopicPartition) -> Generator[None, None, Last | None]:
+        """The last record of a partition of the state, when none is left whose transaction is not through."""
+        yield from settled(self._reader, tp, self._written)
+        return (yield from last_record(self._reader, tp))
+
+    def _tell_forgotten(self, tp: TopicPartition, found: Restored) -> None:
+        _log.warning(
+            "offset_forgotten",
+            extra={"fields": {"stream": tp.topic, "partition": tp.partition, "position": found.live_from}},
+        )
+        self._on_forgotten()
 
     def _committed(self, tp: TopicPartition) -> Generator[None, None, OffsetAndMetadata | None]:
         while True:
             try:
-                found: OffsetAndMetadata | None = self._group.committed(tp, metadata=True, timeout_ms=_WAIT_MS)
+                found: OffsetAndMetadata | None = self._group.committed(tp, metadata=True, timeout_ms=WAIT_MS)
                 return found
             except KafkaTimeoutError:
                 # A transaction of another member is still open, or the coordinator is away.
                 yield
 
     def _range(self, tp: TopicPartition) -> tuple[int, int]:
-        start: int = self._reader.beginning_offsets([tp], timeout_ms=_RPC_MS)[tp]
-        end: int = self._reader.end_offsets([tp], timeout_ms=_RPC_MS)[tp]
+        start: int = self._reader.beginning_offsets([tp], timeout_ms=RPC_MS)[tp]
+        end: int = self._reader.end_offsets([tp], timeout_ms=RPC_MS)[tp]
         return start, end
 
     def _state_of(self, tp: TopicPartition) -> TopicPartition:
@@ -121,19 +172,19 @@ class Restorer:
     def _read(self, tp: TopicPartition, point: RestorePoint) -> Generator[None, None, StateReading | None]:
         """The state topic from the restore point to the end that was there; None if what it names is gone."""
         try:
-            self._focus(tp, point.state_from)
+            focus(self._reader, tp, point.state_from)
             while (end := self._end(tp)) <= point.state_last:
                 # Either the commit is not through yet on this partition, or the records are gone.
-                self._reader.poll(timeout_ms=_WAIT_MS)
+                self._reader.poll(timeout_ms=WAIT_MS)
                 high = self._reader.highwater(tp)
                 if high is not None and high <= point.state_last:
                     return None
                 yield
-                self._focus(tp, point.state_from)
+                focus(self._reader, tp, point.state_from)
             reading = StateReading(point.generation)
             position = told = point.state_from
             while position < end:
-                for records in self._reader.poll(timeout_ms=_WAIT_MS).values():
+                for records in self._reader.poll(timeout_ms=WAIT_MS).values():
                     for record in records:
                         if record.offset < end:
                             reading.take(record.offset, record.key, record.value)
@@ -143,34 +194,14 @@ class Restorer:
                     share = 100 * (position - point.state_from) / (end - point.state_from)
                     _log.info("read %d %% of the state in %s partition %d", share, tp.topic, tp.partition)
                 yield
-                self._focus(tp, position)
+                focus(self._reader, tp, position)
             return reading
         except OffsetOutOfRangeError:
             return None
 
-    def _focus(self, tp: TopicPartition, position: int) -> None:
-        """Read `tp` at `position`; in between the reader may have read another partition."""
-        if self._reader.assignment() != {tp}:
-            self._reader.assign([tp])
-            self._reader.seek(tp, position)
-        elif self._reader.position(tp) != position:
-            self._reader.seek(tp, position)
-
     def _end(self, tp: TopicPartition) -> int:
-        end: int = self._reader.end_offsets([tp], timeout_ms=_RPC_MS)[tp]
+        end: int = self._reader.end_offsets([tp], timeout_ms=RPC_MS)[tp]
         return end
-
-    def _holds_state(self, tp: TopicPartition) -> Generator[None, None, bool]:
-        """Whether a partition of the state has any record that was committed."""
-        position: int = self._reader.beginning_offsets([tp], timeout_ms=_RPC_MS)[tp]
-        end = self._end(tp)
-        while position < end:
-            self._focus(tp, position)
-            if any(self._reader.poll(timeout_ms=_WAIT_MS).values()):
-                return True
-            position = self._reader.position(tp)
-            yield
-        return False
 
     def _forgotten(self, tp: TopicPartition, start: int, end: int) -> Restored:
         """The broker knows of no commit, but what is only written in a commit is there.
@@ -274,7 +305,7 @@ class Restorer:
         """The first retained offset that is not older than the limit, counted back from the committed position."""
         newest = self._time_before(tp, committed)
         oldest = max(0, newest - self._state.rebuild_max_age // _MS)
-        found = self._reader.offsets_for_times({tp: oldest}, timeout_ms=_RPC_MS)[tp]
+        found = self._reader.offsets_for_times({tp: oldest}, timeout_ms=RPC_MS)[tp]
         offset = committed if found is None else int(found.offset)
         return min(max(offset, start), committed)
 
@@ -290,18 +321,35 @@ class Restorer:
             return int(found[0].timestamp)
         return int(self._wall_clock() * 1000)
 
-    def _out_of_range(self, tp: TopicPartition, committed: OffsetAndMetadata, start: int, end: int) -> Restored:
-        """The committed offset is not in the topic: records are lost, or the topic is another one."""
-        policy = self._kafka.on_offset_out_of_range
+    def _out_of_range(self, tp: TopicPartition, committed: int, start: int, end: int) -> Restored:
+        """The committed offset is not in the topic: records are lost."""
         name = f"{tp.topic} partition {tp.partition}"
+        return self._as_policy_says(
+            tp, start, end,
+            f"the committed offset {committed} of {name} is not in the topic, which has {start} to {end}",
+            f"offset {committed} of {name} is out of range",
+        )  # fmt: skip
+
+    def _is_another(self, tp: TopicPartition, kept: Kept) -> bool:
+        topic_id = self._topic_id(tp.topic)
+        return bool(topic_id and kept.topic_id) and topic_id != kept.topic_id
+
+    def _made_anew(self, tp: TopicPartition, start: int, end: int) -> Restored:
+        """The offsets that the state knows are those of a topic that had the same name."""
+        why = f"{tp.topic} was made anew, and the state of partition {tp.partition} is of the topic before it"
+        return self._as_policy_says(tp, start, end, why, why)
+
+    def _as_policy_says(self, tp: TopicPartition, start: int, end: int, why: str, log: str) -> Restored:
+        """Start with nothing where `on_offset_out_of_range` says. Raises UserError if it says `fail`."""
+        policy = self._kafka.on_offset_out_of_range
         if policy == "fail":
             raise UserError(
-                f"the committed offset {committed.offset} of {name} is not in the topic, which has {start} to {end}",
+                why,
                 where="streams.kafka.on_offset_out_of_range: fail",
                 todo="Set it to earliest or latest to go on without what is gone",
             )
         position = start if policy == "earliest" else end
-        _log.warning("offset %d of %s is out of range: starting with nothing at %d", committed.offset, name, position)
+        _log.warning("%s: starting with nothing at %d", log, position)
         return self._with_nothing(tp, position)
 
     def _skipped(self, tp: TopicPartition, found: Restored) -> Restored:

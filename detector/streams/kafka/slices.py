@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 _LEAST: Final = 8
@@ -187,6 +188,24 @@ class SliceBook:
             del self.unwritten[number]
         if not self.unwritten:
             self.origin = None
+
+    def coming(
+        self, position: int, count: int, new: Callable[[int], dict[int, Stored]], skips: tuple[tuple[int, int], ...]
+    ) -> RestorePoint:
+        """What a commit will have to say that is not written yet, as far as that can be told.
+
+        It begins to read at the first offset that is free at the latest: nothing of ours lies between that and the
+        commit. `new`: the slices it writes, told such an offset for all of them.
+        """
+        free = max(self.state_last + 1, self.journal_from)
+        after = replace(
+            self,
+            written=dict(self.written),
+            unwritten=dict(self.unwritten),
+            renewal=None if self.renewal is None else dict(self.renewal),
+        )
+        after.commit(position, count, new(free), self.state_last)
+        return after.restore_point(count, skips)
 
     def restore_point(self, count: int, skips: tuple[tuple[int, int], ...]) -> RestorePoint:
         """What the commit has to say."""

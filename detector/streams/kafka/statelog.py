@@ -1,7 +1,7 @@
-"""Records of the state topic: slices of a partition's state, or all of it in one, and the journal.
+"""Records of the state topic: slices of a partition's state, or all of it in one, the journal, and the position.
 
 A slice is compressed and cut into parts, each a record of its own; the parts of one writing follow one another in one
-transaction. Compaction keeps the newest record of each key.
+transaction. The position is the last record of each transaction. Compaction keeps the newest record of each key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ PART_BYTES: Final = 256_000
 """The most state in one record; with its envelope below 256 KB."""
 WHOLE: Final = -1
 """In place of a slice's number: the state is stored as a whole."""
+KEPT_FORMAT: Final = 1
 
+_POSITION: Final = b"position"
 _SLICE: Final = b"s:"
 _JOURNAL: Final = b"j:"
 _LEVEL: Final = 1  # of compression: fast; higher ones gain a few percent on floats
@@ -29,6 +31,36 @@ class _Part(msgspec.Struct, array_like=True):
     part: int
     parts: int
     data: bytes
+
+
+class Kept(msgspec.Struct, array_like=True, frozen=True):
+    """The committed position of a partition as its state topic keeps it, with what it is a position in.
+
+    `input`: the topic, `topic_id`: its id, "" where the broker gives none. `point`: the restore point as the metadata
+    of the offset says it, but that it may begin to read some records earlier.
+    """
+
+    format: int
+    input: str
+    topic_id: str
+    position: int
+    point: str
+
+
+def pack_kept(kept: Kept) -> tuple[bytes, bytes]:
+    """Key and value of the record of a position."""
+    return _POSITION, msgspec.msgpack.encode(kept)
+
+
+def unpack_kept(key: bytes | None, value: bytes | None) -> Kept | None:
+    """The position that a record says; None if it is another record, or of a release that writes it otherwise."""
+    if key != _POSITION or value is None:
+        return None
+    try:
+        kept = msgspec.msgpack.decode(value, type=Kept)
+    except msgspec.MsgspecError:
+        return None
+    return kept if kept.format == KEPT_FORMAT else None
 
 
 def slice_key(number: int, part: int, generation: int = 0) -> bytes:
@@ -78,6 +110,8 @@ class StateReading:
         self.slices: dict[int, StoredSlice] = {}
         self.journal: dict[str, bytes] = {}
         """The newest entries; b"" for one that is gone."""
+        self.kept: Kept | None = None
+        """The newest position."""
         self.size = 0
 
     def take(self, offset: int, key: bytes | None, value: bytes | None) -> None:
@@ -90,6 +124,8 @@ class StateReading:
             number, part, *generation = (int(text) for text in key[len(_SLICE) :].split(b":"))
             if (generation or [0]) == [self.generation]:
                 self._take_part(offset, number, part, value)
+        elif key == _POSITION:
+            self.kept = unpack_kept(key, value)
 
     def _take_part(self, offset: int, number: int, part: int, value: bytes | None) -> None:
         if value is None:

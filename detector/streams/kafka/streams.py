@@ -31,7 +31,7 @@ from detector.streams.base import (
 )
 from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
-from detector.streams.kafka.failures import CORRUPT, FENCED, Reaction, as_failure, rule_for
+from detector.streams.kafka.failures import CORRUPT, Reaction, as_failure, is_fenced, rule_for, told
 from detector.streams.kafka.held import Held
 from detector.streams.kafka.membership import Change, at_work, broker_away, hold
 from detector.streams.kafka.outage import Outage
@@ -52,7 +52,8 @@ class KafkaStreams:
 
     Settings are those of the configuration. `skip_to` gives partitions the offset at which to go on if they are not
     beyond it. A poll hands out at most `max_records`. `on_waiting` is told why the broker is waited for, and None when
-    that is over; `tick` is called about once a second while something takes long.
+    that is over; `on_forgotten` is called when the broker knows no offset of a partition and its state does; `tick` is
+    called about once a second while something takes long.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class KafkaStreams:
         until_end: bool = False,
         max_records: int = 5000,
         on_waiting: Callable[[str | None], None] = lambda _: None,
+        on_forgotten: Callable[[], None] = lambda: None,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -76,6 +78,7 @@ class KafkaStreams:
         self._state_topics = dict(state_topics)
         self._outputs = list(outputs)
         self._skip_to = {TopicPartition(*partition): offset for partition, offset in (skip_to or {}).items()}
+        self._on_forgotten = on_forgotten
         self._clock = clock
         self._sleep = sleep
         self._link = Connection(
@@ -159,7 +162,7 @@ class KafkaStreams:
         return True
 
     def roll_back(self) -> None:
-        self._start_over("records cannot be dealt with")
+        self._start_over("records cannot be dealt with", away=False)
 
     def at_end(self) -> bool:
         if self._link.consumer is None or self._events or not self._joined or self._restores:
@@ -199,11 +202,15 @@ class KafkaStreams:
         except DetectorError:
             raise
         except Exception as error:
-            if rule_for(error).reading is not Reaction.RETRY and not isinstance(error, FENCED):
+            away = rule_for(error).reading is Reaction.RETRY
+            if not away and not is_fenced(error):
                 raise as_failure(error, "connect") from error
-            self._outage.attempt_failed(f"cannot reach the broker: {error}")
+            self._outage.attempt_failed(f"cannot reach the broker: {error}" if away else told(error), away=away)
             return
-        self._restorer = Restorer(self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to)
+        self._restorer = Restorer(
+            self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to,
+            written=self._link.written, topic_id=self._link.topic_id, on_forgotten=self._on_forgotten,
+        )  # fmt: skip
         for tp in self._held:
             self._restores[tp] = self._restorer.restore(tp)
         self._outage.connected()
@@ -354,7 +361,7 @@ class KafkaStreams:
         return self._last_commit + self._kafka.commit_interval / _NANOSECONDS
 
     def _commit(self, named: Sequence[Held], snapshot: Snapshot, *, final: bool) -> bool:
-        changed = [held for held in named if held.position != held.committed or (final and self._lags(held, snapshot))]
+        changed = [held for held in named if held.moved or (final and self._lags(held, snapshot))]
         if not changed and not self._staged:
             untold, self._durable_untold = self._durable_untold, False
             return final or untold
@@ -394,6 +401,7 @@ class KafkaStreams:
         left = self._transact_once(self._staged, changed, snapshot, lagging=final)
         for held in changed:
             held.committed = held.position
+            held.forgotten = False
         self._staged = []
         self._records = 0
         while final and left:
@@ -443,7 +451,7 @@ class KafkaStreams:
         if self._snapshot is None or not self._link.transactions.ready or self._broken is not None:
             return
         named = [held for held in self._held.values() if held.announced and not held.replaying]
-        changed = [held for held in named if held.position != held.committed]
+        changed = [held for held in named if held.moved]
         if not changed and not self._staged:
             return
         try:
@@ -455,10 +463,10 @@ class KafkaStreams:
     def _recover(self, error: BaseException) -> None:
         """The one way out of trouble: a new producer, and every partition from what was committed."""
         self._judge(error)
-        _log.warning("starting over from the last commit: %s: %s", type(error).__name__, error)
-        self._start_over(str(error) or type(error).__name__)
+        _log.warning("starting over from the last commit: %s", told(error))
+        self._start_over(told(error), away=rule_for(error).reading is Reaction.RETRY)
 
-    def _start_over(self, why: str) -> None:
+    def _start_over(self, why: str, *, away: bool) -> None:
         self._link.transactions.close()
         self._staged, self._written = [], []
         self._records = 0
@@ -472,12 +480,12 @@ class KafkaStreams:
             hold(consumer, owned)
             self._held = {tp: Held(tp, self._clock()) for tp in owned}
         self._outage.next_attempt = self._clock()
-        self._outage.begin(why)
+        self._outage.begin(why, away=away)
 
     def _judge(self, error: BaseException) -> None:
         """Raise what ends the process."""
         rule = rule_for(error)
         if rule.writing in (Reaction.EXIT_1, Reaction.EXIT_2):
             raise as_failure(error, f"write to {', '.join(self._outputs)}") from error
-        if isinstance(error, FENCED):
+        if is_fenced(error):
             self._link.fenced(error)

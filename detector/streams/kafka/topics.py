@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from kafka import errors
@@ -24,8 +24,11 @@ def check_topics(
     create: bool,
     new: NewTopicsConfig | None = None,
     validate_only: bool = False,
+    owned: Callable[[Mapping[str, int]], None],
 ) -> dict[str, int]:
     """Partitions of each topic that there is. `state_topics`: the topic of its state for each input.
+
+    `owned` is told them before anything is made or grown, and raises UserError if state is of another input.
 
     With `create`, topics that are missing are made as `new` says, and state topics grow with their input;
     with `validate_only` the broker is only asked whether it would do so. Raises UserError for what a person has to
@@ -33,6 +36,7 @@ def check_topics(
     """
     names = [*state_topics, *state_topics.values(), *outputs]
     counts = _partitions(admin, names)
+    owned(counts)
     missing = [name for name in names if name not in counts]
     if missing and not create:
         raise UserError(

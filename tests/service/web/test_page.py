@@ -16,6 +16,7 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from detector.engine.overview import EpisodeView, SensorView
+from detector.service.health import Health
 from detector.service.logs import Problem, RecentProblems
 from detector.service.web.page import (
     HEIGHT,
@@ -29,7 +30,7 @@ from detector.service.web.page import (
     points,
     render,
 )
-from detector.service.web.server import Health, HttpServer, standard_routes
+from detector.service.web.server import HttpServer, standard_routes
 from detector.service.web.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status
 from detector.streams.base import Partition
 from tests.deploy.tools import tool

@@ -1,42 +1,24 @@
-"""The HTTP server on a real socket: what it answers, and that no client can hold up another."""
+"""The HTTP server on a real socket: what it answers."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import logging
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.client import HTTPConnection
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from detector.errors import OperationError, UserError
 from detector.service import logs
-from detector.service.web import server as http
-from detector.service.web.server import (
-    FRESH_SECONDS,
-    WAITING,
-    Health,
-    HttpServer,
-    Pace,
-    Response,
-    Route,
-    standard_routes,
-)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from detector.service.health import WAITING, Health
+from detector.service.web.answers import FRESH_SECONDS, HEADERS, Response
+from detector.service.web.server import HttpServer, standard_routes
+from tests.service.web.serving import Clock, client, everything, request, serving
 
 
 @pytest.fixture
@@ -49,16 +31,6 @@ def health(clock: Clock) -> Health:
     return Health(limit=30.0, clock=clock)
 
 
-@contextmanager
-def serving(routes: Mapping[str, Route], **options: Any) -> Iterator[HttpServer]:
-    server = HttpServer("127.0.0.1", 0, routes, **options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.fixture
 def get(health: Health) -> Iterator[Callable[..., tuple[int, str, str]]]:
     registry = CollectorRegistry()
@@ -69,16 +41,6 @@ def get(health: Health) -> Iterator[Callable[..., tuple[int, str, str]]]:
             return request(server, path, method, **headers)
 
         yield fetch
-
-
-def request(server: HttpServer, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response.status, response.getheader("Content-Type", ""), response.read().decode()
-    finally:
-        connection.close()
 
 
 def test_metrics_in_both_formats(get: Callable[..., tuple[int, str, str]]) -> None:
@@ -160,7 +122,7 @@ def test_another_path_is_not_found(get: Callable[..., tuple[int, str, str]]) -> 
 
 def test_head_has_no_body_and_other_methods_are_refused(get: Callable[..., tuple[int, str, str]]) -> None:
     assert get("/readyz", "HEAD")[::2] == (503, "")
-    assert get("/readyz", "POST")[0] == 501
+    assert get("/readyz", "POST")[0] == 405
 
 
 def test_a_route_that_fails_is_logged_and_answered(caplog: pytest.LogCaptureFixture) -> None:
@@ -186,58 +148,6 @@ def test_requests_are_logged_for_debugging_only(capsys: pytest.CaptureFixture[st
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["http_listening", "http_request"]
 
 
-def test_a_stalled_client_holds_up_nobody(health: Health) -> None:
-    with serving(standard_routes(CollectorRegistry(), health)) as server:
-        stalled = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-        stalled[0].sendall(b"GET /metr")
-        assert request(server, "/readyz")[0] == 503
-        for client in stalled:
-            client.close()
-
-
-def test_a_stalled_client_is_dropped_after_its_time(health: Health) -> None:
-    with (
-        serving(standard_routes(CollectorRegistry(), health), timeout=0.05) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as stalled,
-    ):
-        stalled.sendall(b"GET /metr")
-        assert stalled.recv(100) == b""
-
-
-def test_a_client_that_goes_away_in_the_middle_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    seen = threading.Event()
-
-    class Watch(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage() == "http_client_error":
-                seen.set()
-
-    watch = Watch()
-    logger = logging.getLogger("detector.service.web.server")
-    logger.addHandler(watch)
-    try:
-        with caplog.at_level(logging.DEBUG), serving({"/": lambda _: Response(200, "x", bytes(50_000_000))}) as server:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                assert client.recv(10) == b"HTTP/1.0 2"
-            assert seen.wait(10)
-    finally:
-        logger.removeHandler(watch)
-    assert all(record.levelno < logging.WARNING for record in caplog.records)
-
-
-def test_more_clients_than_places_are_turned_away(health: Health) -> None:
-    with (
-        serving(standard_routes(CollectorRegistry(), health), connections=1) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as first,
-    ):
-        first.sendall(b"GET /metr")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as second:
-            assert second.recv(100) == b""
-        first.sendall(b"ics HTTP/1.0\r\n\r\n")
-        assert first.recv(20).startswith(b"HTTP/1.0 200")
-
-
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -255,7 +165,7 @@ def test_a_right_to_a_port_is_for_a_person_to_give(monkeypatch: pytest.MonkeyPat
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("detector.service.web.server._Server", refused)
+    monkeypatch.setattr("detector.service.web.server._listen", refused)
     with pytest.raises(UserError, match=r"cannot listen on 127\.0\.0\.1:80: Permission denied .*Correct the address\."):
         HttpServer("127.0.0.1", 80, {}).start()
 
@@ -282,46 +192,58 @@ def test_ipv6() -> None:
     server.stop()
 
 
-def test_many_at_once_pass_and_then_a_steady_number() -> None:
-    clock = Clock()
-    pace = Pace(rate=10.0, burst=3, clock=clock)
-    assert [round(pace.wait(), 3) for _ in range(5)] == [0.0, 0.0, 0.0, 0.1, 0.2]
-    clock.now += 0.3
-    assert round(pace.wait(), 3) == 0.0
-    assert round(pace.wait(), 3) == 0.1
-    clock.now += 3600
-    assert [round(pace.wait(), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.1], "what was not used is not saved up"
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-def test_a_thousand_at_once_are_answered_or_turned_away(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the pace of a service it would take a minute; what it does to the throughput is measured by verify-service."""
-    monkeypatch.setattr(http, "RATE", 1e6)
-    monkeypatch.setattr(http, "BURST", 1_000_000)
-    threads: list[int] = []
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/openmetrics-text; version=x", PLAIN),
+        ("application/openmetrics-text; version=2.0.0", PLAIN),
+        ("text/plain; version=x; q=abc", PLAIN),
+        ("\xe9\xff", PLAIN),
+        ("a" * 20_000, PLAIN),
+        ("application/openmetrics-text", OPENMETRICS),
+        ('text/plain;version=x, Application/OpenMetrics-Text; Version="1.0.0"; q=abc', OPENMETRICS),
+        # What Prometheus sends.
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+            "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;q=0.3,*/*;q=0.1",
+            OPENMETRICS,
+        ),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_whatever_a_client_accepts_there_are_metrics(health: Health, accept: str, kind: str) -> None:
+    sent = b"GET /metrics HTTP/1.1\r\nAccept: %s\r\n\r\n" % accept.encode("latin-1")
+    with serving(standard_routes(CollectorRegistry(), health)) as server, closing(client(server, sent)) as one:
+        answered = everything(one)
+    assert answered.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert f"\r\nContent-Type: {kind}\r\n".encode() in answered
 
-    def page(_: str) -> Response:
-        threads.append(threading.active_count())
-        return Response(200, "text/plain", b"all of it\n" * 1000)
 
-    async def ask(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-            return await reader.read()
-        except ConnectionError:
-            return b""  # turned away
-        finally:
-            writer.close()
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"200"),
+        (b"HEAD / HTTP/1.1\r\n\r\n", b"404"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /nowhere HTTP/1.1\r\n\r\n", b"404"),
+        (b"PUT /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /broken HTTP/1.1\r\n\r\n", b"500"),
+        (b"GET / HTTP/1.1\r\nCookie: " + b"x" * 40_000, b"431"),
+    ],
+    ids=lambda value: value[:20].decode(),
+)
+def test_every_answer_has_the_same_headers_errors_too(health: Health, sent: bytes, status: bytes) -> None:
+    def broken(accept: str) -> Response:
+        raise ZeroDivisionError
 
-    async def all_of_them(port: int) -> list[bytes]:
-        return await asyncio.wait_for(asyncio.gather(*(ask(port) for _ in range(1000))), 60)
-
-    before = threading.active_count()
-    with serving({"/metrics": page}, connections=8) as server:
-        answers = asyncio.run(all_of_them(server.port))
-        assert request(server, "/metrics")[0] == 200, "and those that come after"
-    served = [answer for answer in answers if answer]
-    assert len(served) > 8
-    assert all(answer.endswith(b"all of it\n" * 1000) for answer in served), "none is cut short"
-    # The server's own thread, and one a place that is just being given on.
-    assert max(threads) <= before + 1 + 2 * 8
+    routes = standard_routes(CollectorRegistry(), health) | {"/broken": broken}
+    with serving(routes) as server, closing(client(server, sent)) as one:
+        answered = everything(one)
+    assert answered.startswith(b"HTTP/1.0 " + status)
+    for name, value in HEADERS:
+        assert f"\r\n{name}: {value}\r\n".encode() in answered
