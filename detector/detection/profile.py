@@ -113,12 +113,13 @@ def scale_of(values: F64, scaler: str) -> tuple[F64, F64]:
     if scaler not in get_args(Scaling):
         raise ValueError(f"unknown scaler {scaler!r}")
     columns = [np.ascontiguousarray(column) for column in values.T]
+    low = np.array([column.min() for column in columns])
+    high = np.array([column.max() for column in columns])
     if scaler == "standard":
         center = np.array([column.mean() for column in columns])
-        scale = np.array([column.std() for column in columns])
+        # The mean of equal values is rounded: their deviation need not be 0, and is no unit.
+        scale = np.array([column.std() for column in columns]) * (low < high)
     else:
-        low = np.array([column.min() for column in columns])
-        high = np.array([column.max() for column in columns])
         center, scale = (low, high - low) if scaler == "minmax" else ((low + high) / 2, (high - low) / 2)
     flat = np.maximum(1e-3 * np.maximum(np.abs(center), 1.0), 1e-9)
     return center, np.where(scale >= 1e-9, scale, flat)

@@ -177,12 +177,12 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
-        rows = int(np.diff(np.searchsorted(run.owners, (begin, end)))[0])
-        crowded = self._places.may_overflow(rows, self._config.warmup)
+        first, last = np.searchsorted(run.owners, (begin, end)).tolist()
+        crowded = self._places.may_overflow(last - first, self._config.warmup)
         if crowded:
             end = begin + 1
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
-        found, end = self._places_of(run, readings, owned, begin, end)
+        found, end = self._placed(run, readings, owned, begin, end)
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
@@ -196,7 +196,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._places.make_room(int(run.offsets[begin]))
         return end
 
-    def _places_of(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
+    def _placed(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
         """The slots of runs of readings in the records begin .. end - 1, and behind which record they end.
 
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
