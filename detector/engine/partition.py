@@ -1,14 +1,14 @@
-"""What the paths of readings and of frames share: the state of one partition, its clock, and how both are kept.
+"""What the paths of readings and of frames share.
 
 Subclasses turn records into rows and score them. What happens around that is here: which records count, when timers
-fire between them, what is stored, and how a later process takes it up.
+fire between them, what becomes of a sensor, and of one that fails.
 """
 
 from __future__ import annotations
 
 import traceback
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -18,30 +18,17 @@ import numpy as np
 
 from detector import __version__
 from detector.arrays import F64, I64, Bools
-from detector.detection.columns import NEVER
-from detector.detection.table import Failure, SensorTable, Slots, StateError, WarmUp
+from detector.detection.table import Failure, SensorTable, Slots, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
-from detector.engine.budget import Budget, budget_of
-from detector.engine.clock import Heard, PartitionClock
+from detector.engine.clock import Heard
 from detector.engine.output import Output, SensorFailure
 from detector.engine.overview import Overview
-from detector.engine.resumption import take_budget, take_journal
-from detector.engine.slices import (
-    LEFT_OUT_ENTRY,
-    PROVENANCE_ENTRY,
-    Provenance,
-    pack_entry,
-    pack_left_out,
-    pack_provenance,
-    pack_slice,
-    slice_count,
-    unpack_left_out,
-    unpack_slices,
-)
+from detector.engine.slices import Provenance
+from detector.engine.state import PartitionState
 from detector.engine.timers import Timers
-from detector.errors import OperationError, is_foreseen
-from detector.streams.base import Batch, Partition, Record, pack_state, unpack_state
+from detector.errors import is_foreseen
+from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Kind, dead_letter
 from detector.wire.readings import EXEMPT, INTERNAL, Reject
 
@@ -87,8 +74,6 @@ class Spans(NamedTuple):
         return [Spans(self.groups, edges[i : i + 1], edges[i + 1 : i + 2]) for i in range(len(edges) - 1)]
 
 
-MOST_LEFT_OUT: Final = 10_000
-"""Records that could not be dealt with, and that a replay would meet again."""
 UNREADABLE: Final = b"\0"
 
 
@@ -99,8 +84,8 @@ class Segment(NamedTuple):
     elements: slice
 
 
-class PartitionPipeline(ABC):
-    """The state of one partition's sensors, by slot of `table`, and how it is driven, stored and taken up.
+class PartitionPipeline(PartitionState):
+    """The path of one partition's records over its state.
 
     Methods are called from one thread; results rest on records alone.
     """
@@ -121,73 +106,10 @@ class PartitionPipeline(ABC):
         dead_letters: str,
         pulse: Callable[[], None],
     ) -> None:
-        self.partition = partition
-        self.provenance = provenance
-        """What results rest on beside the records."""
-        self.position = 0
-        """Records before it are dealt with, and what they led to has been returned."""
-        self.mismatches = 0
-        """Episodes whose replayed state differed from the journal."""
-        self._table = table
-        self._clock = PartitionClock()
-        self._announcer = announcer
-        self._timers = timers
+        super().__init__(partition, provenance, table, announcer, timers)
         self._warmup = warmup
         self._dead_letters = dead_letters
         self._pulse = pulse
-        self._live_from = 0
-        self._began = 0
-        self._renewed = False
-        self._announce_provenance = False
-        self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
-        self._left_out: set[int] = set()
-        self._left_out_told: frozenset[int] = frozenset()
-        self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
-
-    @property
-    def sensors(self) -> int:
-        """Sensors known."""
-        return len(self._table)
-
-    @property
-    def sensor_ids(self) -> KeysView[str]:
-        """Their ids."""
-        return self._table.slots.keys()
-
-    def knows(self, sensor_id: str) -> bool:
-        """Whether the sensor has state here."""
-        return sensor_id in self._table.slots
-
-    @property
-    def warming(self) -> int:
-        """Sensors without a profile yet."""
-        return len(self._table.warming)
-
-    @property
-    def relearning(self) -> int:
-        """Sensors that go by a profile made with another model, until this one has seen enough of them."""
-        return len(self._table.relearning)
-
-    @property
-    def open_episodes(self) -> int:
-        """Episodes open now."""
-        return len(self._table.episodes) + len(self._table.silences)
-
-    @property
-    def muted_episodes(self) -> int:
-        """How many of them are muted."""
-        muted = sum(episode.muted for episode in self._table.episodes.values())
-        return muted + sum(silence.muted for silence in self._table.silences.values())
-
-    @property
-    def clock(self) -> int | None:
-        """The partition clock, ns; None before anything was accepted."""
-        return None if self._clock.now == NEVER else self._clock.now
-
-    @property
-    def restoring(self) -> bool:
-        """Whether records that were dealt with before are run again to bring the state up to date."""
-        return self.position < self._live_from
 
     # What each path does in its own way
 
@@ -212,133 +134,12 @@ class PartitionPipeline(ABC):
         """What has become ready of what is pending. Does not wait."""
 
     @abstractmethod
-    def _settle(self, *, switched: bool) -> None:
-        """Let the present model and settings take effect on restored sensors; `switched`: the model is another."""
-
-    @abstractmethod
     def _introduce(self, slot: int, sensor_id: str) -> Mapping[str, Any] | None:
         """Prepare the slot of a sensor just met; the cells of its profile, None if the model has none."""
 
     @abstractmethod
     def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end."""
-
-    # What is stored
-
-    def slices(self) -> int:
-        """How many slices the state has."""
-        return slice_count(self._table)
-
-    def pack_slice(self, number: int) -> bytes:
-        """One slice of the state as of `position`."""
-        self._packed_at[number] = self.position
-        return pack_slice(self._table, number, provenance=self.provenance, position=self.position, clock=self._clock)
-
-    def snapshot(self) -> bytes:
-        """Everything a later process needs to carry on from `position`."""
-        left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
-        return pack_state([self.pack_slice(number) for number in range(self.slices())], left_out)
-
-    def leave_out(self, offsets: Iterable[int]) -> None:
-        """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""
-        self._left_out.update(offsets)
-        if len(self._left_out) > MOST_LEFT_OUT:
-            raise OperationError(
-                f"more than {MOST_LEFT_OUT} records of {self.partition.stream} could not be dealt with",
-                todo="Report this, with the log",
-            )
-
-    def renewed(self) -> bool:
-        """Whether slices stored so far are of another provenance; says so once."""
-        renewed, self._renewed = self._renewed, False
-        return renewed
-
-    def journal(self) -> list[tuple[str, bytes | None]]:
-        """The open episodes (None: none) of each sensor of which one changed since the last call.
-
-        After a beginning with nothing the first call adds the provenance. Later the slices carry it.
-        """
-        table = self._table
-        changed = sorted(table.changed)
-        table.changed.clear()
-        entries: list[tuple[str, bytes | None]] = (
-            [(PROVENANCE_ENTRY, pack_provenance(self.provenance))] if self._announce_provenance else []
-        )
-        self._announce_provenance = False
-        entries += self._left_out_entry()
-        for sensor_id in changed:
-            slot = table.slots.get(sensor_id, -1)
-            open_now = table.episodes.get(slot), table.silences.get(slot)
-            entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
-        return entries
-
-    def _left_out_entry(self) -> list[tuple[str, bytes | None]]:
-        """What a replay has to leave out, if that changed: not what lies before every slice that is stored."""
-        oldest = min((self._packed_at.get(number, self._began) for number in range(self.slices())), default=self._began)
-        self._left_out = {offset for offset in self._left_out if offset >= oldest}
-        if self._left_out == self._left_out_told:
-            return []
-        self._left_out_told = frozenset(self._left_out)
-        return [(LEFT_OUT_ENTRY, pack_left_out(self._left_out) if self._left_out else None)]
-
-    # How it is taken up
-
-    def begin(self, position: int, live_from: int | None = None) -> None:
-        """Start with nothing at `position`; records before `live_from` lead to no output."""
-        self.position = position
-        self._live_from = position if live_from is None else live_from
-        self._began = position
-        self._journal = None
-        self._announce_provenance = True
-
-    def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
-        """Take up what was stored; returns whether it was made with another model version.
-
-        Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;
-        then the journal's episodes overrule what came out. Sensors that a new model knows from training take
-        its profile, with their windows, episodes and clocks kept; the others keep theirs until it has seen enough of
-        them, and cameras warm up again. A changed budget takes effect on all. Without any slice it is a beginning with
-        nothing but the journal. Raises `StateError` if the state was written with a configuration whose windows or
-        scores differ.
-        """
-        try:
-            slices, journal = unpack_state(data)
-        except ValueError as error:
-            raise StateError(f"the stored state cannot be read: {error}") from None
-        left_out = journal.pop(LEFT_OUT_ENTRY, b"")
-        self._left_out = unpack_left_out(left_out) if left_out else set()
-        self._left_out_told = frozenset(self._left_out)
-        provenance = None
-        if slices or position is None:
-            restored = unpack_slices(self._table, slices)
-            self._clock = restored.clock
-            position = restored.position if position is None else position
-            self._timers.forget()
-            provenance = restored.provenance
-        self.begin(position, live_from)
-        self._journal = journal
-        self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
-        self._renewed = provenance not in (None, self.provenance)
-        switched = provenance is not None and provenance.model != self.provenance.model
-        self._revive(switched=switched)
-        self._settle(switched=switched)
-        take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])).rows)
-        self._caught_up()
-        return switched
-
-    def _caught_up(self) -> None:
-        """At the end of a replay the journal has the last word on which episodes are open."""
-        if self.restoring:
-            return
-        table = self._table
-        if self._journal is None:
-            # There is none for what was run again: it begins with what is open now.
-            table.changed = {table.name(slot) for slot in (*table.episodes, *table.silences)}
-            return
-        self.mismatches += take_journal(table, self._journal)
-        self._timers.forget()
-        self._journal = None
-        table.changed.clear()
 
     # How it is driven
 
@@ -500,12 +301,6 @@ class PartitionPipeline(ABC):
         run.output.failed += len(kept) - int(kept.sum())
         return arrivals if kept.all() else arrivals.only(kept)
 
-    def _revive(self, *, switched: bool) -> None:
-        """Another model or release may deal with what this one could not: such sensors are met again."""
-        for slot, failure in list(self._table.failed.items()):
-            if switched or failure.release != __version__:
-                self._table.remove(slot)
-
     def _arrive(self, position: int, output: Output) -> Output:
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
@@ -570,10 +365,6 @@ class PartitionPipeline(ABC):
         self._table.set(slot, cells)
         self._timers.forget()
         run.output.budgets_limited += self._budget(slot, cells["median"]).limited
-
-    def _budget(self, slot: int, median_interval: int) -> Budget:
-        """The budget of the sensor in a slot, if it has this median interval."""
-        return budget_of(self._announcer.alerts_of(slot).false_alarms, median_interval)
 
     def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
         """Forget what must not span a gap before this row; an open episode closes with `gap`."""

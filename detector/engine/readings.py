@@ -47,6 +47,9 @@ BLOCK_ROWS = 8192
 BLOCK_SENSORS = 1024
 """Sensors scored together; more only take memory."""
 
+Refused = dict[int, list[int]]
+"""By record of a batch: the elements of sensors for which there was no place."""
+
 
 class ReadingsPipeline(PartitionPipeline):
     """The state and the path of one partition of the readings stream.
@@ -95,7 +98,6 @@ class ReadingsPipeline(PartitionPipeline):
         self._book = book
         self._maintenance = worked_on
         self._places = Places(table, config.sensors.max, timers.forget)
-        self._refused: dict[int, list[int]] = {}  # of the batch at hand: elements by record
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
@@ -122,14 +124,14 @@ class ReadingsPipeline(PartitionPipeline):
         decoded = self._decoded(batch, output)
         readings = self._watched(decoded)
         output.excluded = len(decoded.times) - len(readings.times)
-        self._refused = {}
+        refused: Refused = {}
         owners = np.repeat(readings.records, readings.counts)
         for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
             for segment in self._segments(run):
                 begin = segment.records.start
                 while begin < segment.records.stop:
-                    begin = self._take_in(run, readings, begin, segment.records.stop)
-        self._refuse(batch.records, self._with_refused(readings), output)
+                    begin = self._take_in(run, readings, begin, segment.records.stop, refused)
+        self._refuse(batch.records, _with_refused(readings, refused), output)
         return self._arrive(batch.next_offset, output)
 
     def _decoded(self, batch: Batch, output: Output) -> Readings:
@@ -173,7 +175,7 @@ class ReadingsPipeline(PartitionPipeline):
         watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
         return readings if watched.all() else readings.only(watched)
 
-    def _take_in(self, run: Run, readings: Readings, begin: int, end: int) -> int:
+    def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
         first, last = np.searchsorted(run.owners, (begin, end)).tolist()
         crowded = self._places.may_overflow(last - first, self._config.warmup)
@@ -185,13 +187,11 @@ class ReadingsPipeline(PartitionPipeline):
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
-        if (slots < 0).any():
-            arrivals = self._refuse_new(arrivals)
-        arrivals = self._unseen(run, arrivals)
+        arrivals = self._unseen(run, _with_a_place(arrivals, refused))
         self._timers.silences.heard(arrivals)
-        rows, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
+        admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
-        self._judge(run, self._without_warm_ups(run, rows))
+        self._judge(run, self._without_warm_ups(run, admitted))
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
         return end
@@ -214,28 +214,6 @@ class ReadingsPipeline(PartitionPipeline):
                 return np.array(slots[:kept], dtype=np.intp), record
             slots.append(slot)
         return np.array(slots, dtype=np.intp), end
-
-    def _refuse_new(self, arrivals: Arrivals) -> Arrivals:
-        """The arrivals without those of sensors for which there is no place."""
-        refused = arrivals.slots < 0
-        for record, element in zip(arrivals.records[refused], arrivals.elements[refused], strict=True):
-            self._refused.setdefault(int(record), []).append(int(element))
-        return arrivals.only(~refused)
-
-    def _with_refused(self, readings: Readings) -> list[Reject]:
-        """The rejects of a batch with those that no place was found for."""
-        if not self._refused:
-            return readings.rejects
-        rejects = {one.record: one for one in readings.rejects}
-        sizes = np.bincount(readings.records, readings.counts)
-        for record, elements in self._refused.items():
-            other = rejects.get(record)
-            if other is not None:
-                rejects[record] = other._replace(elements=sorted({*(other.elements or ()), *elements}))
-            else:
-                whole = len(elements) == sizes[record]
-                rejects[record] = Reject(record, "too_many_sensors", TOO_MANY, None if whole else sorted(elements))
-        return [rejects[record] for record in sorted(rejects)]
 
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
@@ -377,3 +355,29 @@ class ReadingsPipeline(PartitionPipeline):
     ) -> None:
         if self._table.relearning:
             collect(self._table, block, transitions, self._table.episodes if open_before is None else open_before)
+
+
+def _with_a_place(arrivals: Arrivals, refused: Refused) -> Arrivals:
+    """The arrivals without those of sensors for which there is no place; these are noted as refused."""
+    without = arrivals.slots < 0
+    if not without.any():
+        return arrivals
+    for record, element in zip(arrivals.records[without], arrivals.elements[without], strict=True):
+        refused.setdefault(int(record), []).append(int(element))
+    return arrivals.only(~without)
+
+
+def _with_refused(readings: Readings, refused: Refused) -> list[Reject]:
+    """The rejects of a batch with those that no place was found for."""
+    if not refused:
+        return readings.rejects
+    rejects = {one.record: one for one in readings.rejects}
+    sizes = np.bincount(readings.records, readings.counts)
+    for record, elements in refused.items():
+        other = rejects.get(record)
+        if other is not None:
+            rejects[record] = other._replace(elements=sorted({*(other.elements or ()), *elements}))
+        else:
+            whole = len(elements) == sizes[record]
+            rejects[record] = Reject(record, "too_many_sensors", TOO_MANY, None if whole else sorted(elements))
+    return [rejects[record] for record in sorted(rejects)]

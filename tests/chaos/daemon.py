@@ -19,7 +19,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import ConsumerGroupMetadata
 
 from detector.cli.main import main
-from detector.engine import partition
+from detector.engine import state
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.membership import Listener
@@ -65,7 +65,7 @@ def take_away(protection: str) -> None:
         setattr(ReadingsPipeline, "journal", lambda self: [])  # noqa: B010  mypy lets nobody assign to a method
         return
     if protection == "overruling":
-        setattr(partition, "take_journal", lambda table, journal: 0)  # noqa: B010  as above
+        setattr(state, "take_journal", lambda table, journal: 0)  # noqa: B010  as above
         return
     if protection == "claims":
         setattr(Assignor, "metadata", CooperativeStickyAssignor.metadata)  # noqa: B010  as above

@@ -298,8 +298,8 @@ def test_without_claims_looked_at_a_member_claims_what_it_had(monkeypatch: pytes
 
 
 def test_without_overruling_the_replay_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    from detector.engine import partition
+    from detector.engine import state
 
-    monkeypatch.setattr(partition, "take_journal", None)  # restored after the test
+    monkeypatch.setattr(state, "take_journal", None)  # restored after the test
     daemon.take_away("overruling")
-    assert vars(partition)["take_journal"]("table", "journal") == 0
+    assert vars(state)["take_journal"]("table", "journal") == 0

@@ -12,7 +12,7 @@ import pytest
 from detector.arrays import F32
 from detector.detection import profile
 from detector.detection.scorer import Model
-from detector.engine import partition, readings
+from detector.engine import readings, state
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.readings import ReadingsPipeline
 from detector.errors import OperationError
@@ -134,7 +134,7 @@ def test_who_is_set_aside_stays_so_over_a_restart_and_is_met_again_by_another_re
     assert (output.failed, output.failures) == (20, [])
     assert again.sensors == 3
 
-    monkeypatch.setattr(partition, "__version__", "another")
+    monkeypatch.setattr(state, "__version__", "another")
     newer = plant.pipeline_of(CONFIG, model)
     newer.restore(first.snapshot())
     assert newer.sensors == 2

@@ -1,4 +1,4 @@
-"""Inputs that are cut, replaced or written anew."""
+"""Inputs that are cut, replaced or rewritten."""
 
 from __future__ import annotations
 
