@@ -56,6 +56,9 @@ def parse_time(value: str | int | float) -> int:
 
     A string is RFC 3339, with a space allowed for the `T` and UTC where no zone is given; digits beyond the
     nanosecond are cut. A number is an epoch time. Raises ValueError when it is neither.
+
+    >>> parse_time("2026-03-01T13:00:00.25+01:00")
+    1772366400250000000
     """
     if isinstance(value, str):
         return _parse_text(value)
@@ -91,7 +94,11 @@ def _parse_text(text: str) -> int:
 
 
 def rfc3339(ns: int) -> str:
-    """Format an instant as RFC 3339 in UTC: no fraction for whole seconds, else 3, 6 or 9 digits."""
+    """Format an instant as RFC 3339 in UTC: no fraction for whole seconds, else 3, 6 or 9 digits.
+
+    >>> rfc3339(1772366400250000000)
+    '2026-03-01T12:00:00.250Z'
+    """
     seconds, fraction = divmod(int(ns), SECOND)
     text = (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
     if not fraction:
@@ -108,6 +115,10 @@ def instants(raw: list[str | int | float]) -> tuple[I64, NDArray[np.int8]]:
 
     Where the second is not `OK` it is `UNREADABLE` or `OUT_OF_RANGE` (outside the years 2000 to 2100), and the time
     is meaningless. Booleans must not be among `raw`.
+
+    >>> times, became = instants(["2026-03-01T12:00:00Z", "noon"])
+    >>> int(times[0]), (became == OK).tolist()
+    (1772366400000000000, [True, False])
     """
     # An array takes integers, or integers and floats, or nothing: cheaper than asking every value for its type.
     try:

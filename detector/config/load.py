@@ -139,6 +139,9 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Confi
 
     `overrides` are `key.path=VALUE` texts; each replaces the value at its path, and is validated like the file.
     Raises UserError: the first problem with its key path, what was expected and what was written.
+
+    >>> load_config(None, ["readings.warmup=300"]).readings.warmup
+    300
     """
     file = find_config(path)
     tree = _read(file) if file is not None else yamltext.Tree(None)

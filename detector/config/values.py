@@ -32,7 +32,11 @@ PERIOD_FORM: Final = "hour, day, week, month, year, a duration such as 12h, or a
 
 
 def parse_duration(text: str) -> int:
-    """Return the nanoseconds of `250ms`, `10s`, `5m`, `12h` or `7d`. Raises ValueError."""
+    """Return the nanoseconds of `250ms`, `10s`, `5m`, `12h` or `7d`. Raises ValueError.
+
+    >>> parse_duration("90s")
+    90000000000
+    """
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"`{text}` is not {DURATION_FORM}")
@@ -43,7 +47,11 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(ns: int) -> str:
-    """Write a duration in the largest unit that holds it exactly (never finer than 1 ms)."""
+    """Write a duration in the largest unit that holds it exactly (never finer than 1 ms).
+
+    >>> format_duration(5_400_000_000_000)
+    '90m'
+    """
     for unit in ("d", "h", "m", "s"):
         if ns and ns % UNITS[unit] == 0:
             return f"{ns // UNITS[unit]}{unit}"
@@ -84,7 +92,11 @@ def _time(value: object, info: ValidationInfo) -> object:
 
 
 def parse_period(text: str) -> tuple[int | None, int | None]:
-    """Return the ns of a budget's period, or else its readings: one of the two is None. Raises ValueError."""
+    """Return the ns of a budget's period, or else its readings: one of the two is None. Raises ValueError.
+
+    >>> parse_period("12h"), parse_period("300 readings")
+    ((43200000000000, None), (None, 300))
+    """
     if text in PERIODS:
         return PERIODS[text], None
     match = _READINGS.fullmatch(text)

@@ -17,10 +17,13 @@ STEP: Final = 2
 
 
 def put(text: str, path: tuple[str, ...], value: str) -> str:
-    """The text with `value` (YAML on one line, such as ``{a: 1}``) at `path`; missing sections are added.
+    r"""The text with `value` (YAML on one line, such as ``{a: 1}``) at `path`; missing sections are added.
 
     Where a mapping in block style stands at `path` and `value` is a mapping, keys it has are set one by one and others
     stay. Raises YamlError if the text is not what we read, or does not take the value there.
+
+    >>> put("a:\n  b: 1  # one\n", ("a", "b"), "2")
+    'a:\n  b: 2  # one\n'
     """
     before = parse(text).value
     if before is not None and not isinstance(before, dict):

@@ -109,6 +109,9 @@ def scale_of(values: F64, scaler: str) -> tuple[F64, F64]:
 
     standard: mean and standard deviation; minmax: onto [0, 1]; symmetric: onto [-1, 1]. A constant channel gets a
     thousandth of its magnitude (at least of 1) as its unit, so that a later move shows.
+
+    >>> scale_of(np.array([[1.0], [3.0]]), "standard")
+    (array([2.]), array([1.]))
     """
     if scaler not in get_args(Scaling):
         raise ValueError(f"unknown scaler {scaler!r}")
@@ -126,7 +129,11 @@ def scale_of(values: F64, scaler: str) -> tuple[F64, F64]:
 
 
 def typical_interval(times: I64) -> tuple[int, bool]:
-    """Median interval in ns, and whether at least 90 % of the intervals lie within 20 % of it."""
+    """Median interval in ns, and whether at least 90 % of the intervals lie within 20 % of it.
+
+    >>> typical_interval(np.array([0, 10, 20, 30]) * 10**9)
+    (10000000000, True)
+    """
     intervals = np.diff(times)
     median = float(np.median(intervals))
     near = np.abs(intervals - median) <= REGULAR_BAND * median
@@ -264,7 +271,11 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int) -> F64:
 
 
 def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
-    """Runs (first row, last row, value) of rows that no later one within 100 rows exceeds; equal neighbours merged."""
+    """Runs (first row, last row, value) of rows that no later one within 100 rows exceeds; equal neighbours merged.
+
+    >>> standing_maxima(np.array([1.0, 3.0, 2.0]))
+    (array([1, 2]), array([1, 2]), array([3., 2.]))
+    """
     ahead = np.concatenate([v[1:], np.full(QUIET_ROWS, -np.inf)])
     standing = np.flatnonzero(sliding_window_view(ahead, QUIET_ROWS).max(axis=1) <= v)
     new_run = np.ones(len(standing), dtype=bool)

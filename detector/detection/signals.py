@@ -70,7 +70,11 @@ def reconstruction_errors(windows: F32, expected: F32) -> F64:
 
 
 def ewma_path(x: F64, rate: float) -> F64:
-    """The exponentially weighted average after each element of `x` (n,), started at the first element."""
+    """The exponentially weighted average after each element of `x` (n,), started at the first element.
+
+    >>> ewma_path(np.array([1.0, 0.0, 0.0]), 0.5)
+    array([1.  , 0.5 , 0.25])
+    """
     out: list[float] = []
     value: float | None = None
     for element in x.tolist():

@@ -54,6 +54,9 @@ def nth_largest_log(u: F64, n: int, m: int) -> F64:
     """v of each row: max(ln of the n-th largest of the last m scores, -2.5).
 
     `u` (m - 1 + T, k): scores over time of k sensors, m - 1 earlier ones first. Returns (T, k).
+
+    >>> np.exp(nth_largest_log(np.array([[1.0], [8.0], [4.0], [2.0]]), n=2, m=3)).round(6).tolist()
+    [[4.0], [4.0]]
     """
     rows = len(u) - (m - 1)
     if n == m:

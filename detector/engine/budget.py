@@ -21,7 +21,14 @@ class Budget(NamedTuple):
 
 
 def budget_of(allowed: FalseAlarms | None, median_interval: int) -> Budget:
-    """The budget of a sensor with this median interval (ns); None: any number of false alarms is allowed."""
+    """The budget of a sensor with this median interval (ns); None: any number of false alarms is allowed.
+
+    One false alarm a week of a sensor with a reading a minute:
+
+    >>> from detector.config.settings import FalseAlarms
+    >>> budget_of(FalseAlarms(per_sensor=1, per="week"), 60 * 10**9)
+    Budget(rows=10080.0, limited=False)
+    """
     if allowed is None:
         return Budget(NO_BUDGET, limited=False)
     rows = allowed.readings if allowed.period is None else allowed.period / max(median_interval, 1)

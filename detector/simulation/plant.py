@@ -132,6 +132,10 @@ def simulate(*, sensors: int, rows: int, seed: int, faults: Sequence[str] = FAUL
 
     `faults` are names of FAULTS; every fifth sensor has none, the others get the kinds in turn. Adding rows or sensors
     changes the plant; only equal arguments give equal plants. Raises ValueError for arguments out of range.
+
+    >>> plant = simulate(sensors=2, rows=1000, seed=1)
+    >>> list(lines(plant)) == list(lines(simulate(sensors=2, rows=1000, seed=1)))
+    True
     """
     if sensors < 1 or rows < 1:
         raise ValueError("a plant needs at least one sensor and one row")

@@ -190,7 +190,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def alert_id(kind: Kind, reason: AlertReason, sensor_id: str, time: int) -> str:
-    """Name an episode by its sensor and the time (ns) of the row that opened it."""
+    """Name an episode by its sensor and the time (ns) of the row that opened it.
+
+    >>> alert_id("readings", "score", "pump-1", 0)
+    '51ea1379-75b1-5b96-8a83-34724075373a'
+    """
     return str(uuid.uuid5(_ALERTS, f"{kind}|{reason}|{sensor_id}|{time}"))
 
 

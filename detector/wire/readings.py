@@ -279,7 +279,11 @@ def explain_time(raw: str | int | float, code: int) -> tuple[Reason, str]:
 
 
 def is_sensor_id(text: str) -> bool:
-    """Whether a sensor may be called this: 1 to 256 characters, no control characters, no halves of characters."""
+    r"""Whether a sensor may be called this: 1 to 256 characters, no control characters, no halves of characters.
+
+    >>> is_sensor_id("pump 1"), is_sensor_id("pump\t1"), is_sensor_id("")
+    (True, False, False)
+    """
     if not 0 < len(text) <= MAX_SENSOR_ID:
         return False
     return text.isprintable() or not any(

@@ -14,7 +14,11 @@ _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of that name, one of `NAMES`. Raises KeyError for another."""
+    """The JSON Schema of that name, one of `NAMES`. Raises KeyError for another.
+
+    >>> schema("alert")["title"]
+    'Alert'
+    """
     return _SCHEMAS[name]()
 
 
