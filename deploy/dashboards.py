@@ -183,7 +183,7 @@ DETECTION: Final = Page(
                 ),
                 number(
                     "Clocks set back",
-                    "Sensors started anew because their clock went back",
+                    "Sensors started again because their clock went back",
                     Query("sum(detector_clock_resets_total{JOB})"),
                     width=6,
                 ),

@@ -42,7 +42,7 @@ def jpeg(pixels: NDArray[Any], **options: Any) -> bytes:
 
 
 def bomb(width: int = 100_000, height: int = 100_000) -> bytes:
-    """A PNG of a few hundred bytes that says it has so many pixels."""
+    """A PNG of a few hundred bytes that says it has this many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -183,7 +183,7 @@ class Order:
     restart: bool = False
 
     def take(self, time: int, values: tuple[float, ...]) -> Iterator[tuple[int, tuple[float, ...], bool]]:
-        """Take in a reading; yields what is released by it: time, values, whether the window begins anew with it."""
+        """Take in a reading; yields what is released by it: time, values, whether the window begins again with it."""
         if time == self.released or any(time == other for other, _ in self.held):
             return
         if time < self.released:

@@ -1,6 +1,6 @@
 """The reading path end to end, on the real program: `python -m tests.verify_core`.
 
-Runs the demo and counts its result anew; compares a backtest with it; and, with other settings for some sensors,
+Runs the demo and counts its result once more; compares a backtest with it; and, with other settings for some sensors,
 silence and maintenance windows, kills the daemon with SIGKILL again and again over one input and compares what it
 published with the uninterrupted run's; then the same with machines of several channels and the stream of scores. Prints
 every check with what was measured, and ends with a line PASS or FAIL and exit status 0 or 1.

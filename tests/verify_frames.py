@@ -187,7 +187,7 @@ def verify_kills(checks: Checks, directory: Path, whole: Path, killed: Path, *, 
 
 
 def until_assigned(process: subprocess.Popen[str], partitions: int) -> None:
-    """Read the log until so many partitions are assigned, or to its end."""
+    """Read the log until this many partitions are assigned, or to its end."""
     assert process.stderr is not None
     for line in process.stderr:
         partitions -= line.startswith("{") and json.loads(line)["event"] == "partition_assigned"

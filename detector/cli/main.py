@@ -60,13 +60,23 @@ class _ClosedOutput(io.TextIOBase):
         raise OperationError("standard output is closed", todo="Send it to a file or to /dev/null")
 
 
+class _Nowhere(io.TextIOBase):
+    """Standard error where there is none: lines are lost, the command goes on."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (see `detector.errors` for what the numbers mean)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _occupy_descriptors()
     if sys.stdout is None:  # closed when the process was started
         sys.stdout = _ClosedOutput()
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names as they are, whatever their bytes
+    if sys.stderr is None:
+        sys.stderr = _Nowhere()
     debug = False
     try:
         module, args = _parse(argv)
@@ -92,6 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         detail = " ".join(f"{type(error).__name__}: {error}".split())
         _say(f"internal error: {detail}. `--log-level debug` shows where.")
         return 1
+
+
+def _occupy_descriptors() -> None:
+    """Of input, output and error, those that are closed are taken, so that no file of ours gets one of their numbers.
+
+    A library that complains to standard error would write into it. To these nothing can be written.
+    """
+    while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    os.close(number)
 
 
 def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:

@@ -81,7 +81,7 @@ def rate(text: str) -> float:
 
 
 def alarm_rate(text: str) -> FalseAlarms:
-    """`3/week`, `2/12h`: so many alarms in a length of time."""
+    """`3/week`, `2/12h`: this many alarms in a length of time."""
     from detector.reports.tuning import budget
 
     try:

@@ -22,7 +22,7 @@ _LINES: Final = 10
 
 @contextlib.contextmanager
 def training_progress(sensors: int) -> Iterator[Announcement]:
-    """Show the progress of a training and of building the profiles of so many sensors while the block runs."""
+    """Show the progress of a training and of building the profiles of this many sensors while the block runs."""
     if not sys.stderr.isatty():
         yield Lines(), lambda _: None
         return

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         "--alerts",
         type=options.alarm_rate,
         metavar="RATE",
-        help='so many episodes of all sensors together, e.g. "3/week": find the budget',
+        help='this many episodes of all sensors together, e.g. "3/week": find the budget',
     )
     parser.add_argument("--write", action="store_true", help="put the budget found into the configuration file")
 

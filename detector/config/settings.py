@@ -97,7 +97,7 @@ class KafkaConfig(_Section):
     sasl_password_file: Path | None = None
     sasl_password_env: Variable | None = None
     sasl_token_file: Path | None = None
-    """Of OAUTHBEARER; read anew for every connection, so whatever renews the token writes it there."""
+    """Of OAUTHBEARER; read again for every connection, so whatever renews the token writes it there."""
     sasl_token_env: Variable | None = None
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Changing one setting of a configuration file and not a byte beside it: comments, order and line ends stay.
 
-A library that reads a file and writes it anew would keep the comments, but not the spacing and the line ends. Here the
+A library that reads a file and rewrites it would keep the comments, but not the spacing and the line ends. Here the
 parser says where a value stands, and only that is replaced.
 """
 

@@ -24,7 +24,7 @@ SIGNALS = 1
 class Column(msgspec.Struct, frozen=True):
     """One array of the table: dtype and shape of a sensor's cell, and what an unknown sensor has in it.
 
-    `newest_last`: a cell holds so many of a sensor's newest rows; one of another length is taken over from its end.
+    `newest_last`: a cell holds this many of a sensor's newest rows; one of another length is taken over from its end.
     `added`: state that was stored before there was the column is taken over without it. `early`: meant of a sensor
     without a profile, too; its other cells are zero, so that their memory is not touched, and are not stored.
     """

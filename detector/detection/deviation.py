@@ -19,7 +19,7 @@ LEAN_RATE = 2 / (WINDOW + 1)
 def deviations(
     values: F64, active: list[int], usual: F64, lean: F64, scale: F64, unlearnt: Bools | None = None
 ) -> tuple[F64, F64]:
-    """How far values (T, n, C) lie from the usual level, and the average of that of late, after each row.
+    """How far values (T, n, C) lie from the usual level, and the recent average of that, after each row.
 
     Row t concerns the first `active[t]` sensors. The level `usual` (n, C), as it is before the row, and the average
     `lean` (n, C; NaN: not started) learn in place. A row moves the level by no more than five times `scale` (n, C)

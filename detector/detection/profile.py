@@ -93,7 +93,7 @@ class Carry:
     """The moving state at the end of the prefix, for a sensor that carries on from its warm-up.
 
     `prediction`, `level` (C,): moving averages; `recent_u` (99,): the newest scores, oldest first, where there were not
-    so many the first one stands for the missing; `held_error`: the newest
+    this many the first one stands for the missing; `held_error`: the newest
     reconstruction error; `completions`: window-completing rows so far, the phase of the stride.
     """
 

@@ -188,7 +188,7 @@ class SensorTable:
         self.channels = channels
         self.columns = columns(channels, last_scores) if declared is None else declared
         self.slice_limit = CHUNK
-        """At most so many sensors are stored together."""
+        """At most this many sensors are stored together."""
         self.ids: list[str | None] = []
         self.slots: dict[str, int] = {}
         self.held: dict[int, HeldBack] = {}
@@ -199,7 +199,7 @@ class SensorTable:
         self.episodes: dict[int, Episode] = {}
         self.silences: dict[int, Silence] = {}
         self.resumed: dict[int, int] = {}
-        """The partition clock after nobody was heard for longer than so many ns the last time (see silence.py)."""
+        """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
         """Sensors that are set aside."""
         self.changed: set[str] = set()

@@ -41,7 +41,7 @@ CREDIT_FREE, CREDIT_MIN = 3.0, -4.0
 FLOOR_SPEED = 0.07
 CREDIT_MAX = CREDIT_FREE + 1 / FLOOR_SPEED
 STRICT = 1e4
-"""Looser budgets than one in so many rows spend their credit sooner: less of it is free, and the floor sinks faster."""
+"""Budgets looser than one in this many rows spend their credit sooner: less is free, and the floor sinks faster."""
 FREE_POWER, SPEED_POWER = 0.25, -0.75
 LIFT = 0.4
 PEAK_CAP = 1.5

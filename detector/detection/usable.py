@@ -15,7 +15,7 @@ _POSITIVE: Final = float(np.finfo(np.float64).tiny)
 
 
 def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
-    """Raise ValueError unless each profile is of so many channels and its numbers can be computed with.
+    """Raise ValueError unless each profile is of this many channels and its numbers can be computed with.
 
     All sensors are looked at together: at a start there may be a hundred thousand.
     """

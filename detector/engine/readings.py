@@ -107,10 +107,10 @@ class ReadingsPipeline(PartitionPipeline):
         take_rules(self._table, self._book.number)
         # Peaks are peaks of n-of-m scores: with another n-of-m a profile is of no use.
         useless = judged_otherwise(self._table, self._book.open_after)
-        void = frozenset(useless.tolist())
+        useless_slots = frozenset(useless.tolist())
 
         def unknown(slot: int) -> None:
-            if slot in void:
+            if slot in useless_slots:
                 warm_up_again(self._table, slot, self._forget_scores)
             elif self._table["live"][slot]:
                 keep_profile(self._table, slot)
@@ -282,7 +282,7 @@ class ReadingsPipeline(PartitionPipeline):
         return cells
 
     def _judge(self, run: Run, rows: WindowRows) -> None:
-        """Rows of sensors that have a profile; cut where one is built anew."""
+        """Rows of sensors that have a profile; cut where one is built again."""
         self._relearn(run, complete(self._table, rows.slots, self._config.warmup), rows, rows.first)
         rest: WindowRows | None = rows
         while rest is not None:

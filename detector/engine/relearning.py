@@ -3,8 +3,8 @@
 What a profile says of the reconstruction holds for the model it was made with. So that signal is *mute* from the switch
 on: it has no maximum, does not count, and of the other signals their own largest deviation is the measure. The sensor
 is judged by those meanwhile. As many readings are collected as a warm-up takes, and the one that completes them builds
-the profile anew, by the same function, with the model of then. Readings of an episode are not collected: a fault at the
-time of a switch does not become the normal case. The episode goes on under its id.
+the profile again, by the same function, with the model of then. Readings of an episode are not collected: a fault at
+the time of a switch does not become the normal case. The episode goes on under its id.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from detector.engine.alertwriter import BACK_DATE
 
 
 def keep_profile(table: SensorTable, slot: int) -> None:
-    """The model of now does not know the sensor in this slot: it keeps its profile, and is mute where that is void.
+    """The present model does not know the sensor in this slot: it keeps its profile, and is mute where that is void.
 
     One that is mute already goes on collecting: its profile will be made with the newest model in any case.
     """

@@ -77,7 +77,7 @@ def take_model(
 ) -> None:
     """Sensors that a new model knows from training take its profile; for the slot of any other `unknown` is called.
 
-    `cells_of` gives the cells of a slot with a profile; `forget_scores` lets the averages of a slot start anew.
+    `cells_of` gives the cells of a slot with a profile; `forget_scores` lets the averages of a slot start again.
     """
     for slot in slots.tolist():
         profile = profiles.get(table.name(slot))
@@ -99,7 +99,7 @@ def warm_up_again(table: SensorTable, slot: int, forget_scores: Callable[[int], 
 
 
 def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:
-    """Which rules apply to each sensor, by number, under the settings of now."""
+    """Which rules apply to each sensor, by number, under the present settings."""
     slots = table.occupied()
     numbers = [number_of(table.name(slot)) for slot in slots.tolist()]
     table["rules"][slots] = np.array(numbers, dtype=np.int16)
@@ -114,7 +114,7 @@ def judged_otherwise(table: SensorTable, open_after: I64) -> Slots:
 
 
 def take_budget(table: SensorTable, budget_of: Callable[[int], float]) -> None:
-    """Horizon and N follow a new budget, peaks stay, the credit starts anew.
+    """Horizon and N follow a new budget, peaks stay, the credit starts again.
 
     `budget_of` gives the rows per allowed alarm of the sensor in a slot.
     """

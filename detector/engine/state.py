@@ -178,7 +178,7 @@ class PartitionState(ABC):
         Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;
         then the journal's episodes overrule what came out. Sensors that a new model knows from training take
         its profile, with their windows, episodes and clocks kept; the others keep theirs until it has seen enough of
-        them, and cameras warm up anew. A changed budget takes effect on all. Without any slice it is a beginning with
+        them, and cameras warm up again. A changed budget takes effect on all. Without any slice it is a beginning with
         nothing but the journal. Raises `StateError` if the state was written with a configuration whose windows or
         scores differ.
         """
@@ -223,7 +223,7 @@ class PartitionState(ABC):
 
     @abstractmethod
     def _settle(self, *, switched: bool) -> None:
-        """Let the model and the settings of now take effect on restored sensors; `switched`: the model is another."""
+        """Let the present model and settings take effect on restored sensors; `switched`: the model is another."""
 
     def _revive(self, *, switched: bool) -> None:
         """Another model or release may deal with what this one could not: such sensors are met again."""

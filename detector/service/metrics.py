@@ -47,7 +47,7 @@ FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected",
 # Why a record or a part of one was refused.
 REJECT_REASONS: Final[tuple[Reason | FrameReason, ...]] = (*get_args(Reason), *get_args(FrameReason))
 
-# Where an error was met and survived: everything was begun anew from the last commit, or the broker had to be waited
+# Where an error was met and survived: everything was begun again from the last commit, or the broker had to be waited
 # for; a page could not be made; the broker had forgotten a committed offset; a reload was refused; a sensor was set
 # aside; a record could not be dealt with.
 STAGES: Final = ("commit", "http", "offsets", "reload", "sensor", "record")
@@ -199,7 +199,7 @@ class Metrics:
             "signal, until they have learnt this one",
         )
         self.clock_resets = make.counter(
-            "clock_resets_total", "Sensors started anew because their clock went back for good"
+            "clock_resets_total", "Sensors started again because their clock went back for good"
         )
         # They carry the partitions of this process alone: `partition_gone` takes a lost one away.
         self.restore_progress = make.gauge(

@@ -46,7 +46,7 @@ class Owned:
         self._sizes[number] = size
 
     def keep_slices(self, count: int) -> None:
-        """The state has only so many slices."""
+        """The state has only this many slices."""
         for number in [number for number in self._sizes if number >= count]:
             self.stored -= self._sizes.pop(number)
 

@@ -85,7 +85,7 @@ class NoReloads:
 class Reloader:
     """Prepares what is new on a thread of its own, from `start` to `stop`.
 
-    `engine` is in use. `load` reads the configuration anew, `make` builds an engine of one; both may raise
+    `engine` is in use. `load` reads the configuration again, `make` builds an engine of one; both may raise
     DetectorError. `hangups` counts the signals received. `look` is one turn of the thread.
     """
 

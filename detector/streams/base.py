@@ -128,7 +128,7 @@ class RollingSnapshot(Protocol):
         ...
 
     def renewed(self, partition: Partition) -> bool:
-        """Whether slices stored so far must not be mixed with those of now: the next commit stores every one.
+        """Whether slices stored so far must not be mixed with new ones: the next commit stores every one.
 
         Says so once; belongs to the next commit.
         """

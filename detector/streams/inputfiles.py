@@ -97,7 +97,7 @@ class TailedFile(_FileSource):
     With `until_end` a last line without a line end is taken as it is: what is appended to it later is another line.
     A file that is replaced by another while it is read goes on if the new one has the same bytes up to here, which
     is how editors and copying programs append. At each read the first bytes of the file and those just before the
-    position are compared with what was read: a file that was written anew, or cut and grown beyond the position since,
+    position are compared with what was read: a file that was rewritten, or cut and grown beyond the position since,
     would lose what lies before the position.
     """
 

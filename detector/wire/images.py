@@ -47,7 +47,7 @@ _SCANNED: Final = 16
 _STRIP: Final = 64
 """Rows laid on black at a time, so that a large image is not copied whole."""
 _DRAFT: Final = 2
-"""A JPEG is decoded at a reduced scale where that leaves so many times the model's size, to be resized from there."""
+"""A JPEG is decoded at a reduced scale where that leaves this many times the model's size, to be resized from there."""
 
 
 class PixelBudget:

@@ -111,7 +111,7 @@ def freeze(place: Field) -> None:
 
 
 def freeze_rejoining(place: Field) -> None:
-    """SIGSTOP past the session while the group forms anew: the client then does not tell that it was given up."""
+    """SIGSTOP past the session while the group forms again: the client then does not tell that it was given up."""
     newcomer, member = place.rng.sample(place.members[:MEMBERS], 2)
     newcomer.kill()
     place.start(newcomer)

@@ -90,7 +90,7 @@ class Member:
             return self._process.wait()
 
     def reload(self) -> None:
-        """SIGHUP: read the configuration anew."""
+        """SIGHUP: read the configuration again."""
         self._signal(signal.SIGHUP)
 
     def pause(self) -> None:

@@ -174,7 +174,7 @@ def test_what_is_new_for_cameras_is_taken_up_and_sensors_go_on(undisturbed: Path
     kinds = by_kind(data / "anomaly-alerts.jsonl")
     before = by_kind(undisturbed / "anomaly-alerts.jsonl")
     assert kinds["readings"] == before["readings"]
-    # With another model a camera that it does not know warms up anew.
+    # With another model a camera that it does not know warms up again.
     alerts, usual = (
         [alert for alert in map(json.loads, one["frames"]) if alert["sensor_id"] == "door"] for one in (kinds, before)
     )

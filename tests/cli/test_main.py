@@ -289,3 +289,16 @@ def test_a_file_name_that_is_no_utf_8_is_printed_as_it_is() -> None:
     )
     assert name in done.stdout
     assert b"internal error" not in done.stderr
+
+
+def test_numbers_of_standard_streams_that_were_never_there_go_to_no_file_of_ours(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from detector.cli.main import main\n"
+        "status = main(['schema', 'alert'])\n"
+        "found = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]\n"
+        "open(sys.argv[1], 'w').write(f'{status} {found}')\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    subprocess.run(["sh", "-c", f'"{sys.executable}" script.py told <&- >&- 2>&-'], cwd=tmp_path, check=True)
+    assert (tmp_path / "told").read_text() == f"1 {['/dev/null'] * 3}"

@@ -205,7 +205,7 @@ def test_maintenance_and_silence_then_a_kill(started: Callable[[], Running]) -> 
     assert alerts[0]["muted"]
     told = next(alert for alert in alerts if not alert["muted"])
     assert (told["alert_id"], told["event"]) == (alerts[0]["alert_id"], "updated")
-    assert told["window"]["timestamps"][-1] == (START + 370) * 1000, "the window of now counts"
+    assert told["window"]["timestamps"][-1] == (START + 370) * 1000, "the present window counts"
 
 
 def test_what_cannot_be_used_is_said_and_seen_until_it_can(started: Callable[[], Running]) -> None:

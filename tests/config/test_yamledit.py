@@ -30,8 +30,8 @@ def test_the_whole_file_keeps_its_comments() -> None:
     different = [(a, b) for a, b in zip(text.splitlines(), changed, strict=True) if a != b]
     assert different == [
         (
-            "      per_sensor: 1                  # so many false alarms of one sensor ...",
-            "      per_sensor: 2                  # so many false alarms of one sensor ...",
+            "      per_sensor: 1                  # this many false alarms of one sensor ...",
+            "      per_sensor: 2                  # this many false alarms of one sensor ...",
         ),
         (
             "      per: week                      # ... in an hour | day | week | month | year, in 12h, "

@@ -179,7 +179,7 @@ def test_scales(scaler: str, center: list[float], scale: list[float]) -> None:
 @pytest.mark.parametrize("scaler", ["standard", "minmax", "symmetric"])
 @pytest.mark.parametrize("value", [123_456_789.1, -1e9 / 3, 1e16 / 3, 1e150])
 def test_a_constant_channel_has_a_thousandth_of_its_magnitude_as_its_unit(value: float, scaler: str) -> None:
-    """However large it is: the mean of so many equal values differs from them in its last digits."""
+    """However large it is: the mean of this many equal values differs from them in its last digits."""
     _, scale = scale_of(np.full((1000, 1), value), scaler)
     assert scale == pytest.approx([abs(value) / 1000])
 

@@ -1,4 +1,4 @@
-"""Another model: what it knows takes its profiles, the others keep theirs, mute where they must be, and learn anew."""
+"""Another model: what it knows takes its profiles, the others keep theirs, mute where they must be, and learn again."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_after_a_gap_the_averages_begin_anew_with_the_profile() -> None:
     assert np.isfinite(table["score"][slot])
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["learning anew", "warming up"])
+@pytest.mark.parametrize("known", [True, False], ids=["learning again", "warming up"])
 def test_fewer_readings_may_be_asked_for_than_were_collected(known: bool) -> None:
     config, fewer = plant.readings_config(warmup=400), plant.readings_config(warmup=150)
     pipeline = plant.pipeline_of(config, model_with(0, {"a": healthy(700)} if known else None))
@@ -293,7 +293,7 @@ def test_another_model_does_what_the_reference_does(scenario: Scenario, data: st
     events, reference = check_reference(scenario.config, models, groups, at, random_cuts(scenario, len(groups)))
     for sensor in reference.sensors.values():
         if sensor.profile is not None and new.profiles.get(sensor.name) is not sensor.profile:
-            event("still learning" if sensor.learning is not None else "learnt anew or warmed up")
+            event("still learning" if sensor.learning is not None else "learnt again or warmed up")
     event("with episodes" if events else "quiet")
 
 

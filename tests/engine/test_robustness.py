@@ -92,7 +92,7 @@ def test_missing_readings_make_no_alarm_and_hide_no_fault(share: float) -> None:
 
 
 def test_a_gap_costs_one_alarm_at_most() -> None:
-    """An hour without readings empties the window. The averages that start anew after it may say so once."""
+    """An hour without readings empties the window. The averages that start again after it may say so once."""
     values = with_fault(healthy(9000), 8000)
     values[3000:6600] = np.nan
     alerts = played(values)

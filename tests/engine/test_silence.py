@@ -35,7 +35,7 @@ CONFIG = patient()
 
 
 def ticks(sensor: str, *spans: tuple[int, int], every: int = 1) -> list[Reading]:
-    """A reading of a sensor every so many seconds, from second to second."""
+    """A reading of a sensor every this many seconds, from second to second."""
     return [
         Reading(sensor, START + second * SECOND, (50.0 + second % 7,))
         for begin, end in spans

@@ -1,0 +1,1 @@
+"""Inputs that nobody thought of: made at random, the same ones every time."""

@@ -32,7 +32,7 @@ from tests.kafka.worker import (
 )
 
 HANG_SECONDS = 25.0
-"""Longer than the limits of the calls of one commit, and of the first attempts to connect anew."""
+"""Longer than the limits of the calls of one commit, and of the first attempts to connect again."""
 FRESH: dict[str, Any] = {"state": {"snapshot_interval": 3600 * 10**9}, "options": {"max_records": 200}}
 ROLLING: dict[str, Any] = {"state": {"snapshot_interval": 2 * 10**9}, "options": {"max_records": 200}}
 

@@ -248,7 +248,7 @@ def test_an_input_that_is_made_anew(plant: Plant) -> None:
         wait_until(lambda: plant.input not in admin.list_topics(), "the topic is gone")
     plant.cluster.create_topic(plant.input, plant.partitions)
     plant.append(0, values[1000:])
-    with pytest.raises(UserError, match="was made anew, and the state of partition 0 is of the topic before it"):
+    with pytest.raises(UserError, match="was recreated, and the state of partition 0 is of the topic before it"):
         Worker(plant, plant.streams(**SLOW)).run()
     assert published(plant) == done
     worker = Worker(plant, plant.streams(**SLOW, on_offset_out_of_range="earliest"))

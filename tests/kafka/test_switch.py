@@ -138,7 +138,7 @@ def _no_former(partition: Partition, provenance: Provenance) -> ReadingsPipeline
 
 
 def switch_and_die(plant: Plant, reloads: Once, later: int, **rolling: Any) -> None:
-    """Run a daemon that dies so many turns after it has switched."""
+    """Run a daemon that dies this many turns after it has switched."""
 
     def stop() -> bool:
         if reloads.taken_at is not None and reloads.turn >= reloads.taken_at + later:

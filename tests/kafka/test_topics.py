@@ -78,7 +78,7 @@ def test_the_state_topic_grows_with_its_input_where_that_is_allowed(
 def test_an_input_made_anew_with_fewer_partitions_is_explained(plant: Plant, create_topics: bool) -> None:
     grow(plant, plant.state, 3)
     said = refusal(plant, create_topics=create_topics)
-    assert f"{plant.input} has 2 partitions and its state topic {plant.state} 3: it was made anew with fewer" in said
+    assert f"{plant.input} has 2 partitions and its state topic {plant.state} 3: it was recreated with fewer" in said
     assert f"Delete {plant.state} and the group's offsets, or use another group_id" in said
 
 

@@ -12,7 +12,7 @@ NOON = 1_790_000_000 * SECOND
 
 
 def at(second: float) -> str:
-    """A time so many seconds after noon."""
+    """A time this many seconds after noon."""
     return rfc3339(NOON + int(second * SECOND))
 
 

@@ -1,4 +1,4 @@
-"""The guard against input that is something else: from a hundred records on, over the last so many."""
+"""The guard against input that is something else: from a hundred records on, over the last this many."""
 
 from __future__ import annotations
 

@@ -476,7 +476,7 @@ class Slow(ReadingsPipeline):
 
 
 class Failing(MemoryStreams):
-    """The commit number `fails` is aborted: every partition is taken up anew with the next poll."""
+    """The commit number `fails` is aborted: every partition is taken up again with the next poll."""
 
     def __init__(self, records: Sequence[Record], health: Health, *, fails: int) -> None:
         super().__init__({PARTITION.stream: [records]}, TURN)
@@ -530,7 +530,7 @@ def test_an_aborted_commit_while_nothing_more_is_taken_in(
 
 def test_another_log_level_touches_no_state(records: list[Record]) -> None:
     def make(_: Partition) -> ReadingsPipeline:
-        raise UserError("it is made anew")
+        raise UserError("it is recreated")
 
     first = iter([True])
     old = engine_of(OLD)

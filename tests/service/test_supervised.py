@@ -87,6 +87,13 @@ def test_nobody_hears_of_an_error_either(place: Path) -> None:
     assert (done.returncode, failed.returncode) == (0, 2)
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_a_daemon_runs_without_standard_streams(place: Path, closed: str) -> None:
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command("--until-end")], cwd=place, check=False)
+    assert done.returncode == 0
+    assert (place / "out.jsonl").exists()
+
+
 def test_the_log_shows_nothing_of_what_was_read(place: Path) -> None:
     payloads = [
         "never shown as text",

@@ -10,7 +10,7 @@ from detector.streams.kafka.releases import warn_of_release
 
 
 def admin(release: tuple[int, ...], replicas: int) -> Any:
-    """A client of a broker of that release, where each topic has one partition with so many replicas."""
+    """A client of a broker of that release, where each topic has one partition with this many replicas."""
     partitions = [{"replica_nodes": list(range(replicas))}]
     return SimpleNamespace(
         _manager=SimpleNamespace(broker_version=release),

@@ -184,7 +184,7 @@ def test_without_a_position_in_the_state_it_is_what_a_person_says(
 
 @pytest.mark.parametrize("records", [[], OLD, state()], ids=["new", "no position", "a position"])
 def test_no_one_goes_on_beyond_the_end(records: list[tuple[bytes, bytes]]) -> None:
-    """The broker would refuse that offset, and the restore begin anew, again and again."""
+    """The broker would refuse that offset, and the restore begin again, again and again."""
     assert begun(Broker(records), skip_to=END).live_from == END
     with pytest.raises(UserError, match=f"offset {END + 1} is beyond the end of in partition 0, which is {END}"):
         begun(Broker(records), skip_to=END + 1)
@@ -206,7 +206,7 @@ def test_state_of_another_input_is_refused(forgotten: bool) -> None:
 def test_offsets_of_a_topic_that_was_made_anew_do_not_count(forgotten: bool) -> None:
     records = state(topic_id="two")
     committed = None if forgotten else committed_like(records)
-    with pytest.raises(UserError, match=r"in was made anew, and the state of partition 0 is of the topic before it"):
+    with pytest.raises(UserError, match=r"in was recreated, and the state of partition 0 is of the topic before it"):
         begun(Broker(records, committed=committed))
     for policy, position in (("earliest", START), ("latest", END)):
         found = begun(Broker(records, committed=committed), on_offset_out_of_range=policy)

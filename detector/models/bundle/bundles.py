@@ -131,7 +131,7 @@ class Bundle:
         return self.manifest.activation
 
     def profiles(self) -> dict[str, Profile]:
-        """Read the profiles by sensor id, anew at every call. Raises UserError if the file cannot be read."""
+        """Read the profiles by sensor id, again at every call. Raises UserError if the file cannot be read."""
         return read_profiles(self.path / PROFILES_FILE, self._load_profiles)
 
     def _load_profiles(self, path: Path) -> dict[str, Profile]:

@@ -64,9 +64,9 @@ def collect(
     """Decode a recording and keep what the daemon would make rows of.
 
     `until` (ns): only readings before it. `since` (ns): only readings at most so much older than the newest one left.
-    `rows`: of these the first so many of each sensor, as they came. The rest becomes rows as by `windows.admit` with
-    `lateness` (ns). Where a sensor's clock was set back, its rows go on from the new time, and those before it stay.
-    Gaps are not filled. Raises what decoding raises.
+    `rows`: how many of these, from the first, of each sensor, as they came. The rest becomes rows as by
+    `windows.admit` with `lateness` (ns). Where a sensor's clock was set back, its rows go on from the new time, and
+    those before it stay. Gaps are not filled. Raises what decoding raises.
     """
     out = Collected()
     ids: list[str] = []

@@ -60,7 +60,7 @@ def collect_frames(
     """Decode a recorded stream of frames and keep what the daemon would score.
 
     `until` (ns): only frames before it; `since` (ns): only frames at most so much older than the newest one left;
-    `rows`: of these the first so many of each camera. A frame not newer than its camera's last one is left out.
+    `rows`: how many of these, from the first, of each camera. A frame not newer than its camera's last one is left out.
     """
     out = CollectedFrames()
     times: dict[str, list[int]] = {}

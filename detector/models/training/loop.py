@@ -22,7 +22,7 @@ from detector.models.training.architectures import build
 from detector.models.training.tensorflow_setup import load_tensorflow
 
 MINIMUM_STEPS: Final = 600
-"""However few windows there are, so many steps are made before training may end."""
+"""At least this many steps are made, however few windows there are."""
 NOISE: Final = 0.1
 FIRST_RATE, LAST_RATE = 1e-3, 1e-5
 PATIENCE: Final = 3

@@ -32,7 +32,7 @@ _FETCH_BYTES: Final = 16 << 20
 
 
 class Token(AbstractTokenProvider):  # type: ignore[misc]  # untyped base
-    """The bearer token, read anew whenever the client logs in: whoever renews it only has to write the file."""
+    """The bearer token, read again whenever the client logs in: whoever renews it only has to write the file."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config

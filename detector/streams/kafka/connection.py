@@ -141,7 +141,7 @@ class Connection:
         """The id of a topic as the group's member knows it; "" where the broker gives none."""
         if self.consumer is None:
             return ""
-        # Topics made anew keep their name alone. The client has no public way to ask.
+        # A recreated topic keeps its name alone. The client has no public way to ask.
         found = self.consumer._client.cluster.topic_id(topic)  # noqa: SLF001
         return "" if found is None else str(found)
 

@@ -32,7 +32,7 @@ class Outage:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self.next_attempt = self._clock()
         self._attempts = 0
         self._away_since: float | None = None

@@ -2,7 +2,7 @@
 
 A restore runs in steps between polls, so that partitions that are live go on meanwhile. Committed offset and state are
 two topics: they are read until neither moves under the other. Every call is bounded; an error that passes by itself
-starts the restore anew.
+starts the restore again.
 
 A broker can forget an offset. The state keeps the position, too, and is believed where the broker knows none.
 """
@@ -336,7 +336,7 @@ class Restorer:
 
     def _made_anew(self, tp: TopicPartition, start: int, end: int) -> Restored:
         """The offsets that the state knows are those of a topic that had the same name."""
-        why = f"{tp.topic} was made anew, and the state of partition {tp.partition} is of the topic before it"
+        why = f"{tp.topic} was recreated, and the state of partition {tp.partition} is of the topic before it"
         return self._as_policy_says(tp, start, end, why, why)
 
     def _as_policy_says(self, tp: TopicPartition, start: int, end: int, why: str, log: str) -> Restored:

@@ -6,8 +6,8 @@ the oldest one: a slice that has come into being and was not written counts as b
 at the very beginning there is no oldest slice: until each has been written once, a restore begins with nothing at the
 *origin*, where this partition's state began.
 
-Slices of two models must not be mixed. When the model changes, all are written anew as another *generation*, beside the
-one in force, which a restore goes on to read until the commit that puts the new one in its place.
+Slices of two models must not be mixed. When the model changes, all are written again as another *generation*, beside
+the one in force, which a restore goes on to read until the commit that puts the new one in its place.
 """
 
 from __future__ import annotations

@@ -336,7 +336,7 @@ class KafkaStreams:
             except Exception as error:
                 if rule_for(error).reading is not Reaction.RETRY or self._restorer is None:
                     raise as_failure(error, f"restore {tp.topic} partition {tp.partition}") from error
-                _log.debug("the restore begins anew: %s", error)
+                _log.debug("the restore begins again: %s", error)
                 self._restores[tp] = self._restorer.restore(tp)
                 return
             if self._clock() >= deadline:

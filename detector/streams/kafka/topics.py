@@ -140,7 +140,7 @@ def _same_count(
             admin.wait_for_topics([state])
         return
     grown = counts[state] < counts[name]
-    what = "partitions were added to it" if grown else "it was made anew with fewer"
+    what = "partitions were added to it" if grown else "it was recreated with fewer"
     todo = (
         f"Add partitions to {state}, or set streams.kafka.create_topics: true. Sensors whose key goes elsewhere now "
         "begin there with nothing"

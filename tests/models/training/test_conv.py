@@ -36,7 +36,7 @@ QUICK = TrainingConfig(epochs=1, batch_size=256)
 
 
 def cameras_of(*counts: int, shape: tuple[int, int] = SMALL.image) -> CameraFrames:
-    """Cameras `cam-0`, `cam-1`, ... with so many frames, one a second."""
+    """Cameras `cam-0`, `cam-1`, ... with this many frames, one a second."""
     return {
         f"cam-{i}": (np.arange(n, dtype=np.int64) * SECOND, textured_frames(n, shape, seed=i))
         for i, n in enumerate(counts)
