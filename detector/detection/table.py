@@ -147,7 +147,7 @@ class _Rows:
         self.count = end
 
 
-Held = list[tuple[int, tuple[float, ...]]]
+HeldBack = list[tuple[int, tuple[float, ...]]]
 """Readings held back for lateness, in time order: (time ns, values)."""
 
 
@@ -156,7 +156,7 @@ class _Packed(msgspec.Struct):
     layout: list[tuple[str, str, tuple[int, ...]]]
     ids: list[str]
     cells: dict[str, bytes]
-    held: dict[str, Held]
+    held: dict[str, HeldBack]
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
     relearning: dict[str, tuple[bytes, bytes]] = {}
@@ -191,7 +191,7 @@ class SensorTable:
         """At most this many sensors are stored together."""
         self.ids: list[str | None] = []
         self.slots: dict[str, int] = {}
-        self.held: dict[int, Held] = {}
+        self.held: dict[int, HeldBack] = {}
         self.warming: dict[int, WarmUp] = {}
         """Sensors without a profile."""
         self.relearning: dict[int, WarmUp] = {}

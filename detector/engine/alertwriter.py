@@ -22,7 +22,7 @@ from detector.detection.scorer import Model
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.windows import Block
 from detector.streams.base import Message, Partition
-from detector.times import rfc3339
+from detector.times import MILLISECOND, rfc3339
 from detector.wire.alerts import (
     Alert,
     AlertModel,
@@ -38,7 +38,6 @@ from detector.wire.alerts import (
 
 BACK_DATE = 50
 """An episode is taken to have started this many rows before it was noticed."""
-MILLISECOND = 10**6
 HEATMAP: Final = (28, 28)
 """Height and width of the heat map in an alert, whatever the model's."""
 _LEVEL: Final = 9
@@ -200,9 +199,9 @@ class EpisodeWriter(ABC, Generic[M, B]):
         reason: AlertReason,
         ended: int | None,
         close_reason: CloseReason | None,
-        **told: Any,
+        **content: Any,
     ) -> Message:
-        """What messages of either sort of episode have in common, and what is `told` beside it."""
+        """What messages of either sort of episode have in common, with the `content` of the one at hand."""
         alert = Alert(
             alert_id=episode.alert_id,
             sequence=episode.sequence,
@@ -223,7 +222,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
                 opened_offset=episode.opened_offset,
                 last_offset=offset,
             ),
-            **told,
+            **content,
         )
         return Message(self._stream, sensor_id.encode(), encode_alert(alert))
 

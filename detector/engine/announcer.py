@@ -114,7 +114,7 @@ class Announcer:
         episode = self.table.episodes[slot]
         sensor_id = self.table.name(slot)
         key = record, 0, episode.update_at or 0, sensor_id
-        episode.update_at = later(int(self.clocks[record]), self.alerts_of(slot).update_every)
+        episode.update_at = deadline_after(int(self.clocks[record]), self.alerts_of(slot).update_every)
         peak = float(self.table["peak"][slot])
         self.publish(
             key,
@@ -144,8 +144,8 @@ class Announcer:
         """Publish a new episode."""
         sensor_id, alerts = self.table.name(slot), self.alerts_of(slot)
         episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio, muted=muted)
-        episode.update_at = later(clock, alerts.update_every)
-        episode.close_at = later(clock, alerts.max_duration)
+        episode.update_at = deadline_after(clock, alerts.update_every)
+        episode.close_at = deadline_after(clock, alerts.max_duration)
         self.table.episodes[slot] = episode
         message = self.writer.opened(sensor_id, episode, moment, v)
         self.publish(key, sensor_id, message, "opened", episode, notifies=not muted)
@@ -234,7 +234,7 @@ class _Sensor:
                 record, key = int(self._records[tick]), self._key(tick)
                 episode.severity = "critical" if tick == rise else episode.severity
                 episode.muted = episode.muted and tick != unmute
-            episode.update_at = later(int(owner.clocks[record]), alerts.update_every)
+            episode.update_at = deadline_after(int(owner.clocks[record]), alerts.update_every)
             name = owner.table.name(self._slot)
             message = owner.writer.updated(name, episode, self._moment(tick), peak)
             owner.publish(key, name, message, "updated", episode, notifies=not on_time and tick == unmute)
@@ -264,7 +264,7 @@ def _first(rows: Bools, begin: int) -> int:
     return begin + (int(rows.argmax()) if rows.any() else len(rows))
 
 
-def later(now: int, duration: int | None) -> int | None:
+def deadline_after(now: int, duration: int | None) -> int | None:
     """The deadline a duration from now; None: never."""
     return None if duration is None else now + duration
 

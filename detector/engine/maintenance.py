@@ -19,7 +19,7 @@ from detector.detection.windows import Span
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class _Window:
     pattern: re.Pattern[str]
     start: int
     end: int
@@ -29,29 +29,29 @@ class Maintenance:
     """The windows of all sensors; times are ns."""
 
     def __init__(self, windows: Sequence[MaintenanceConfig] = ()) -> None:
-        self._spans = [_Span(re.compile(translate(one.match)), one.start, one.end) for one in windows]
+        self._windows = [_Window(re.compile(translate(one.match)), one.start, one.end) for one in windows]
 
     def rows(self, table: SensorTable, block: Span) -> Bools | None:
         """Which rows (T, n) of a block lie in a window of their sensor; None: none."""
-        if not self._spans:
+        if not self._windows:
             return None
         times = block.times[block.sensor, block.newest]
         first, last = int(times.min()), int(times.max())
         inside = np.zeros(len(times), dtype=bool)
-        for span in self._spans:
-            if span.start <= last and first < span.end:
+        for window in self._windows:
+            if window.start <= last and first < window.end:
                 names = (table.name(slot) for slot in block.slots.tolist())
-                matching = np.fromiter((span.pattern.match(name) is not None for name in names), dtype=bool)
-                inside |= matching[block.sensor] & (times >= span.start) & (times < span.end)
+                matching = np.fromiter((window.pattern.match(name) is not None for name in names), dtype=bool)
+                inside |= matching[block.sensor] & (times >= window.start) & (times < window.end)
         return block.by_tick(inside) if inside.any() else None
 
     def of(self, sensor_id: str) -> Iterator[int]:
         """The windows of a sensor, by their place in the configuration."""
-        return (i for i, span in enumerate(self._spans) if span.pattern.match(sensor_id))
+        return (i for i, window in enumerate(self._windows) if window.pattern.match(sensor_id))
 
     def until(self, sensor_id: str, time: int) -> int:
         """When the maintenance of a sensor that is going on at `time` is over; `time`, if there is none."""
-        own = sorted((self._spans[i].start, self._spans[i].end) for i in self.of(sensor_id))
+        own = sorted((self._windows[i].start, self._windows[i].end) for i in self.of(sensor_id))
         for start, end in own:
             if start <= time < end:
                 time = end
@@ -59,4 +59,4 @@ class Maintenance:
 
     def without_sensors(self, sensor_ids: Collection[str]) -> list[int]:
         """The windows, by their place in the configuration, that are of none of these sensors."""
-        return [i for i, span in enumerate(self._spans) if not any(map(span.pattern.match, sensor_ids))]
+        return [i for i, window in enumerate(self._windows) if not any(map(window.pattern.match, sensor_ids))]

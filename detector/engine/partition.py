@@ -239,7 +239,7 @@ class PartitionPipeline(PartitionState):
         table.fail(slot, Failure(offset, stage, __version__))
         trace = "".join(traceback.format_exception(error))
         run.output.failures.append(SensorFailure(sensor_id, stage, offset, trace))
-        self._timers.forget()
+        self._timers.look_again()
 
     def _restart_or_fail(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
         try:
@@ -321,7 +321,7 @@ class PartitionPipeline(PartitionState):
         """A slot for a sensor that is not known yet, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
         run.output.new_sensors.append(sensor_id)
-        self._timers.forget()
+        self._timers.look_again()
         cells = self._introduce(slot, sensor_id)
         if cells is None:
             self._table.warming[slot] = WarmUp(self._table.channels)
@@ -363,7 +363,7 @@ class PartitionPipeline(PartitionState):
     def _take_profile(self, run: Run, slot: int, cells: Mapping[str, Any]) -> None:
         """From here on the sensor in a slot is judged by its profile, with which `cells` are filled."""
         self._table.set(slot, cells)
-        self._timers.forget()
+        self._timers.look_again()
         run.output.budgets_limited += self._budget(slot, cells["median"]).limited
 
     def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:

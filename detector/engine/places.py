@@ -96,7 +96,7 @@ class Places:
         if self._queue is not None:
             heapq.heappush(self._queue, (int(self._table["heard"][slot]), self._table.name(slot), slot))
 
-    def forget(self) -> None:
+    def look_again(self) -> None:
         """Sensors were met elsewhere: look at all of them again."""
         self._queue = None
 

@@ -32,7 +32,7 @@ from detector.engine.output import Output, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.places import Places
-from detector.engine.relearning import collect, complete, keep_profile, moving_cells, span, unbroken
+from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
@@ -97,7 +97,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._keep_rows = keep_rows
         self._book = book
         self._maintenance = worked_on
-        self._places = Places(table, config.sensors.max, timers.forget)
+        self._places = Places(table, config.sensors.max, timers.look_again)
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
@@ -203,7 +203,7 @@ class ReadingsPipeline(PartitionPipeline):
         """
         ids = readings.ids[owned]
         if self._places.enough(ids):
-            self._places.forget()
+            self._places.look_again()
             return self._slots(run, ids), end
         slots: list[int] = []
         meet = partial(self._meet, run)
@@ -286,7 +286,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._relearn(run, complete(self._table, rows.slots, self._config.warmup), rows, rows.first)
         rest: WindowRows | None = rows
         while rest is not None:
-            now, rest = span(self._table, rest, self._config.warmup)
+            now, rest = split(self._table, rest, self._config.warmup)
             self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
 

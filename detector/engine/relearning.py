@@ -34,7 +34,7 @@ def keep_profile(table: SensorTable, slot: int) -> None:
     table.relearning.setdefault(slot, WarmUp(table.channels))
 
 
-def span(table: SensorTable, rows: WindowRows, warmup: int) -> tuple[WindowRows, WindowRows | None]:
+def split(table: SensorTable, rows: WindowRows, warmup: int) -> tuple[WindowRows, WindowRows | None]:
     """Rows in which no collection can become complete but with a sensor's last one, and what comes after them."""
     if not len(rows.slots) or _most(table) + int((rows.last - rows.first).max()) <= warmup:
         return rows, None

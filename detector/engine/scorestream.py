@@ -67,7 +67,7 @@ class ScoreStream:
         for sensor, end in zip(numbers, ends.tolist(), strict=True):
             for first in range(begin, end, self._most):
                 part = slice(first, min(first + self._most, end))
-                told = SensorScores(
+                message = SensorScores(
                     sensor_id=sensor,
                     timestamps=stamps[part],
                     values=self._by_channel(values, part),
@@ -75,7 +75,7 @@ class ScoreStream:
                     scores=scores[part],
                     thresholds=thresholds[part],
                 )
-                yield Message(self._stream, sensor.encode(), encode_scores(told))
+                yield Message(self._stream, sensor.encode(), encode_scores(message))
             begin = end
 
     def _by_channel(self, columns: list[list[float]], part: slice) -> Any:

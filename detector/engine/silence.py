@@ -19,7 +19,7 @@ from detector.config.rules import ENDLESS
 from detector.detection.columns import NEVER
 from detector.detection.table import SensorTable, Silence, Slots
 from detector.detection.windows import Arrivals
-from detector.engine.announcer import Announcer, Key, later, postpone
+from detector.engine.announcer import Announcer, Key, deadline_after, postpone
 from detector.engine.maintenance import Maintenance
 from detector.wire.alerts import CloseReason, Event, alert_id
 
@@ -46,7 +46,7 @@ class Silences:
         """The shortest silence that is one, ns; None: none is."""
         return self._lengths[0] if self._lengths else None
 
-    def forget(self) -> None:
+    def look_again(self) -> None:
         """Sensors came or changed: look at all deadlines again."""
         self.next = NEVER
 
@@ -57,11 +57,11 @@ class Silences:
         for length in self._lengths:
             if now - before > length:
                 self._table.resumed[length] = now
-        self.forget()
+        self.look_again()
 
     def shift(self, jump: int, offset: int) -> None:
         """See `Timers.shift`."""
-        self.forget()
+        self.look_again()
         if jump < 0:
             self._table.resumed = {length: at + jump for length, at in self._table.resumed.items()}
         for slot, silence in self._table.silences.items():
@@ -121,7 +121,7 @@ class Silences:
         """Close the silent episode of a sensor, if it has one."""
         silence = self._table.silences.pop(slot, None)
         if silence is not None:
-            self._tell(slot, silence, "closed", now, record, key, reason)
+            self._publish(slot, silence, "closed", now, record, key, reason)
 
     def evict(self, deadline: int, slot: int, record: int) -> None:
         """The sensor is about to be forgotten."""
@@ -182,24 +182,24 @@ class Silences:
             after=after,
             severity="warning",
             opened_offset=int(self._announcer.offsets[record]),
-            update_at=later(now, alerts.update_every),
-            close_at=later(now, alerts.max_duration),
+            update_at=deadline_after(now, alerts.update_every),
+            close_at=deadline_after(now, alerts.max_duration),
             muted=self._maintenance.until(sensor_id, deadline) > deadline,
         )
         table.silences[slot] = silence
-        self._tell(slot, silence, "opened", deadline, record, self._timer(deadline, slot, record))
+        self._publish(slot, silence, "opened", deadline, record, self._timer(deadline, slot, record))
         return silence
 
     def _update(self, deadline: int, slot: int, silence: Silence, record: int) -> None:
         now = int(self._announcer.clocks[record])
-        silence.update_at = later(now, self._announcer.alerts_of(slot).update_every)
+        silence.update_at = deadline_after(now, self._announcer.alerts_of(slot).update_every)
         silence.muted = silence.muted and deadline < self._muted_until(slot, silence)
-        self._tell(slot, silence, "updated", deadline, record, self._timer(deadline, slot, record))
+        self._publish(slot, silence, "updated", deadline, record, self._timer(deadline, slot, record))
 
     def _timer(self, deadline: int, slot: int, record: int) -> Key:
         return record, 0, deadline, self._table.name(slot)
 
-    def _tell(
+    def _publish(
         self,
         slot: int,
         silence: Silence,

@@ -194,7 +194,7 @@ class PartitionState(ABC):
             restored = unpack_slices(self._table, slices)
             self._clock = restored.clock
             position = restored.position if position is None else position
-            self._timers.forget()
+            self._timers.look_again()
             provenance = restored.provenance
         self.begin(position, live_from)
         self._journal = journal
@@ -217,7 +217,7 @@ class PartitionState(ABC):
             table.changed = {table.name(slot) for slot in (*table.episodes, *table.silences)}
             return
         self.mismatches += take_journal(table, self._journal)
-        self._timers.forget()
+        self._timers.look_again()
         self._journal = None
         table.changed.clear()
 

@@ -51,16 +51,16 @@ class Timers:
         """A time within which nobody who was heard is forgotten, at most a day, ns."""
         return DAY if self._idle is None else min(DAY, self._idle)
 
-    def forget(self) -> None:
+    def look_again(self) -> None:
         """Sensors came or changed: look at all deadlines again."""
         self._next_eviction = NEVER
-        self.silences.forget()
+        self.silences.look_again()
 
     def shift(self, jump: int, offset: int) -> None:
         """While the whole partition was silent no timer ran. `offset`: the record that moved the clock by `jump`."""
         clock, known = self._table["clock"], self._table["known"]
         clock[(clock != NEVER) & (known <= offset)] += jump
-        self.forget()
+        self.look_again()
         for slot, episode in self._table.episodes.items():
             if known[slot] > offset:
                 continue

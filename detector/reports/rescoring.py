@@ -15,17 +15,17 @@ from detector.detection.table import SensorTable
 from detector.detection.windows import Block
 
 
-class Recorded:
+class RecordedScores:
     """The scores of one batch by sensor, in order of its rows.
 
-    `record` is the `score_block` of the pipeline that computes them; each of `replay()` is that of another one, which
+    `record` is the `score_block` of the pipeline that computes them; each of `reuse()` is that of another one, which
     has to be given the same batch after it. `forget` ends the batch.
     """
 
     def __init__(self) -> None:
         self._scores: dict[str, list[F64]] = {}
         self._joined: dict[str, F64] = {}
-        self._replays: list[_Replay] = []
+        self._reusing: list[_Reuse] = []
 
     def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
@@ -35,11 +35,11 @@ class Recorded:
             self._scores.setdefault(table.name(slot), []).append(pair)
         return scored
 
-    def replay(self) -> ScoreBlock:
+    def reuse(self) -> ScoreBlock:
         """A new `score_block` that takes the scores from here."""
-        replay = _Replay(self)
-        self._replays.append(replay)
-        return replay
+        reuse = _Reuse(self)
+        self._reusing.append(reuse)
+        return reuse
 
     def of(self, sensor_id: str) -> F64:
         """All scores of a sensor in this batch, and what of them counts (2, rows)."""
@@ -51,12 +51,12 @@ class Recorded:
         """The batch is over: every pipeline has been given it."""
         self._scores.clear()
         self._joined.clear()
-        for replay in self._replays:
-            replay.used.clear()
+        for reuse in self._reusing:
+            reuse.used.clear()
 
 
-class _Replay:
-    def __init__(self, recorded: Recorded) -> None:
+class _Reuse:
+    def __init__(self, recorded: RecordedScores) -> None:
         self._recorded = recorded
         self.used: dict[str, int] = {}
 

@@ -17,7 +17,7 @@ from detector.config.values import PERIODS, parse_duration
 from detector.detection.scorer import ScoreBlock, score_block
 from detector.engine.readings import ReadingsPipeline
 from detector.reports.backtest import BacktestResult, Replay, worst_first
-from detector.reports.rescoring import Recorded
+from detector.reports.rescoring import RecordedScores
 from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
 from detector.wire.readings import Decoder, Readings
@@ -97,14 +97,14 @@ def costs_of(
 ) -> list[Cost]:
     """Run the recording under each budget; `once`: with scores computed once, which changes no result."""
     decoded = _DecodedOnce(decoder)
-    make, recorded = make_pipeline(decoded), Recorded()
+    make, recorded = make_pipeline(decoded), RecordedScores()
 
     def making(asked: FalseAlarms, score: ScoreBlock) -> Callable[[Partition], ReadingsPipeline]:
         return lambda partition: make(partition, asked, score)
 
     replays = []
     for number, asked in enumerate(budgets):
-        score = score_block if not once else recorded.replay() if number else recorded.record
+        score = score_block if not once else recorded.reuse() if number else recorded.record
         replays.append(Replay(making(asked, score), keep=False))
     for batch in batches:
         for replay in replays:

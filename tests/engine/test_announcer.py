@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.engine.announcer import later
+from detector.engine.announcer import deadline_after
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert
 from tests import plant
@@ -284,4 +284,4 @@ def test_without_timers_nothing_is_told_but_opening_and_closing() -> None:
 
 @pytest.mark.parametrize(("duration", "deadline"), [(None, None), (5, 12)])
 def test_deadlines(duration: int | None, deadline: int | None) -> None:
-    assert later(7, duration) == deadline
+    assert deadline_after(7, duration) == deadline

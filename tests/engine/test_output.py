@@ -12,7 +12,7 @@ from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
 from detector.engine.output import ScoredRows, traced
 from detector.engine.readings import ReadingsPipeline
-from detector.reports.rescoring import Recorded
+from detector.reports.rescoring import RecordedScores
 from detector.streams.base import Record
 from detector.wire.alerts import decode_alert
 from detector.wire.json_readings import ReadingDecoder
@@ -115,11 +115,11 @@ def test_a_stride_leaves_rows_without_an_expected_value() -> None:
 @pytest.mark.parametrize("cuts", [[], [99, 100, 101, 410, 600]])
 def test_scores_judged_again_lead_to_the_alerts_of_a_whole_run(gap: int, cuts: list[int]) -> None:
     records = recording(gap)
-    recorded = Recorded()
+    recorded = RecordedScores()
     timers: dict[str, Any] = {"update_every": 40 * SECOND, "max_duration": 60 * SECOND, "idle_eviction": 3000 * SECOND}
     configs = [readings_config(false_alarms=per_readings(rows), **timers) for rows in (300, 900, 40_000)]
     first = pipeline(readings_config(false_alarms=per_readings(5000), **timers), recorded.record)
-    others = [pipeline(config, recorded.replay()) for config in configs]
+    others = [pipeline(config, recorded.reuse()) for config in configs]
     found: list[list[bytes]] = [[] for _ in others]
     for batch in batches_of(records, cuts):
         first.process(batch)
