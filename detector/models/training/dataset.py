@@ -19,9 +19,9 @@ Columns = tuple[I64, I64, F64]
 """Readings, or rows: number of the sensor (n,), time in ns (n,), values (n, C)."""
 
 _ORDER: Final = tuple(
-    column for column in columns(1, 1) if column.name in ("released", "newest", "late_run", "restart")
+    column for column in columns(1, 1) if column.name in ("released", "newest", "late_run", "restart", "live")
 )
-"""What `admit` remembers of a sensor; training needs nothing else of a table."""
+"""What `admit` looks at of a sensor; training needs nothing else of a table."""
 PORTION: Final = 100_000
 """Readings admitted at once: those of a sensor out of order become Python objects meanwhile."""
 
