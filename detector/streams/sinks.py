@@ -62,7 +62,7 @@ class Sink(ABC):
     def reopen(self) -> bool:
         """Look whether what was written to is still in its place, and go on there if it is not; whether that was so.
 
-        Then what was passed on is final where it is, and the `length` is that of what is in its place. Raises
+        Then what was passed on is final where it is, and the `length` counts the file in its place. Raises
         `DetectorError`.
         """
         return False
