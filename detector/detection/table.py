@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64
+from detector.arrays import F64, I64, Bools
 from detector.detection.columns import SIGNALS, Column, columns, frame_columns
 from detector.wire.alerts import Severity
 
@@ -27,7 +27,9 @@ CAMERA_BYTES = 9_000
 """What a camera takes beside its newest frame, at most: while it warms up."""
 Slots = NDArray[np.intp]
 T = TypeVar("T")
-_FORMAT = 2
+_FORMAT = 3
+_LIVE_FORMAT = 2
+"""Without the cells of a sensor that warms up again while its episode is open."""
 _WHOLE_FORMAT = 1
 """Of the release before: every cell of every sensor."""
 _FEW = 8
@@ -271,12 +273,25 @@ class SensorTable:
             self._arrays[name][slots] = value
 
     def set(self, slot: int, cells: Mapping[str, Any]) -> None:
-        """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none."""
-        if bool(cells.get("live", was_live := bool(self._arrays["live"][slot]))) != was_live:
+        """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none.
+
+        An open episode keeps its sensor's cells over a warm-up.
+        """
+        was_live = bool(self._arrays["live"][slot])
+        if bool(cells.get("live", was_live)) != was_live and slot not in self.episodes:
             for column in self._profiled:
                 self._arrays[column.name][slot] = 0 if was_live else column.empty
         for name, value in cells.items():
             self._arrays[name][slot] = value
+
+    def put_episode(self, slot: int, episode: Episode) -> None:
+        """Give a sensor another open episode than it has. Without a profile it has the cells that an episode needs."""
+        if slot not in self.episodes and not self._arrays["live"][slot]:
+            level, ended = min(episode.ln_threshold, 0.0), episode.detected_at
+            cells = {column.name: column.empty for column in self._profiled}
+            self.set(slot, cells | {"peak": episode.ln_threshold, "close_level": level, "loud_time": ended})
+        self.episodes[slot] = episode
+        self.set(slot, {"open": True, "muted": episode.muted})
 
     def occupied(self) -> Slots:
         """The slots in use, ascending."""
@@ -285,12 +300,12 @@ class SensorTable:
     def pack(self, slots: Slots) -> bytes:
         """Everything about these sensors as bytes; `unpack` on an equal declaration restores it bit by bit."""
         names = {slot: self.name(slot) for slot in slots.tolist()}
-        live = slots[self._arrays["live"][slots]]
+        full = self._arrays["live"][slots] | np.isin(slots, list(self.episodes))
         packed = _Packed(
             format=_FORMAT,
             layout=self._layout(),
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][slots if c.early else live].tobytes() for c in self.columns},
+            cells={c.name: self._arrays[c.name][slots if c.early else slots[full]].tobytes() for c in self.columns},
             held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
@@ -306,22 +321,24 @@ class SensorTable:
             packed = msgspec.msgpack.decode(data, type=_Packed)
         except msgspec.MsgspecError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        if packed.format not in (_FORMAT, _WHOLE_FORMAT) or not self._takes(packed.layout):
+        if packed.format not in (_FORMAT, _LIVE_FORMAT, _WHOLE_FORMAT) or not self._takes(packed.layout):
             raise StateError("the stored state was written with another configuration or version")
         slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
+        whole = packed.format == _WHOLE_FORMAT
         live = np.frombuffer(packed.cells["live"], dtype=np.bool_)
-        for slot in slots[self._arrays["live"][slots] & ~live].tolist():
-            self.set(slot, {"live": False})
+        full = live
+        if packed.format != _LIVE_FORMAT:
+            full = live | np.array([sensor_id in packed.episodes for sensor_id in packed.ids], dtype=np.bool_)
+        self._clear(slots, ~full)
         stored = {name: shape for name, _, shape in packed.layout}
         for column in self.columns:
-            chosen = np.ones_like(live) if column.early else live
+            chosen = np.ones_like(full) if column.early else full
             if column.name not in stored:
                 self._arrays[column.name][slots[chosen]] = column.empty
                 continue
             shape = stored[column.name]
-            whole = packed.format == _WHOLE_FORMAT
             cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype)
             cells = cells.reshape(len(slots) if whole else int(chosen.sum()), *shape)
             if whole:
@@ -331,9 +348,7 @@ class SensorTable:
                 wider[:, column.shape[0] :] = cells
                 cells = wider[:, shape[0] :]
             self._arrays[column.name][slots[chosen]] = cells
-        for sensor_id, slot in zip(packed.ids, slots.tolist(), strict=True):
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
-                beside.pop(slot, None)
+        for sensor_id, slot, has_cells in zip(packed.ids, slots.tolist(), full.tolist(), strict=True):
             if sensor_id in packed.failed:
                 self.failed[slot] = packed.failed[sensor_id]
             if sensor_id in packed.silences:
@@ -341,12 +356,22 @@ class SensorTable:
             if sensor_id in packed.held:
                 self.held[slot] = packed.held[sensor_id]
             if sensor_id in packed.episodes:
-                self.episodes[slot] = packed.episodes[sensor_id]
+                put = self.episodes.__setitem__ if has_cells else self.put_episode
+                put(slot, packed.episodes[sensor_id])
             if sensor_id in packed.warming:
                 self.warming[slot] = self._warm_up(*packed.warming[sensor_id])
             if sensor_id in packed.relearning:
                 self.relearning[slot] = self._warm_up(*packed.relearning[sensor_id])
         return slots
+
+    def _clear(self, slots: Slots, empty: Bools) -> None:
+        """Nothing hangs beside these slots any more, and those that are `empty` (n,) have no cells of a profile."""
+        emptied = slots[empty & (self._arrays["live"][slots] | np.isin(slots, list(self.episodes)))]
+        for slot in slots.tolist():
+            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
+                beside.pop(slot, None)
+        for column in self._profiled:
+            self._arrays[column.name][emptied] = 0
 
     def _warm_up(self, times: bytes, values: bytes) -> WarmUp:
         readings = WarmUp(self.channels)

@@ -46,12 +46,11 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
     """Put the episode in place of the one a sensor has; whether it was another."""
     if table.episodes.get(slot) == episode:
         return False
-    table["open"][slot] = episode is not None
-    table["muted"][slot] = episode is not None and episode.muted
     if episode is None:
+        table.set(slot, {"open": False, "muted": False})
         del table.episodes[slot]
     else:
-        table.episodes[slot] = episode
+        table.put_episode(slot, episode)
     return True
 
 

@@ -13,6 +13,7 @@ from detector.detection.signals import WINDOW
 from detector.detection.table import CHUNK, Episode, SensorTable, StateError, WarmUp
 
 SHAPES = [(1, 10), (1, 1), (3, 5)]
+EPISODE = Episode("id", 3, 2**62, 2**62 + 1, 0.5, "critical", 9, None, 2**62 + 7)
 
 
 def fill(table: SensorTable, slot: int, rng: np.random.Generator) -> None:
@@ -92,6 +93,34 @@ def test_what_the_release_before_stored_of_every_cell_is_taken_over() -> None:
     packed["cells"] = {c.name: table[c.name][:3].tobytes() for c in table.columns}
     other.unpack(msgspec.msgpack.encode(packed))
     assert [content(other, name) for name in "abc"] == [content(table, name) for name in "abc"]
+
+
+def test_an_open_episode_keeps_its_cells_over_a_warm_up() -> None:
+    rng = np.random.default_rng(3)
+    table, other = SensorTable(1, 10), SensorTable(1, 10)
+    for name in "ab":
+        fill(table, table.add(name), rng)
+    table.episodes = {0: EPISODE}
+    before = content(table, "a")["open"], content(table, "a")["peak"]
+    table.set(0, {"live": False})
+    table.set(1, {"live": False})
+    assert (content(table, "a")["open"], content(table, "a")["peak"]) == before
+    other.unpack(table.pack(table.occupied()))
+    assert [content(other, name) for name in "ab"] == [content(table, name) for name in "ab"]
+    other.set(other.slots["a"], {"live": True})
+    assert (content(other, "a")["open"], content(other, "a")["peak"]) == before
+
+
+def test_an_episode_that_was_stored_without_its_cells_has_some() -> None:
+    table, other = SensorTable(1, 10), SensorTable(1, 10)
+    table.put_episode(table.add("a"), EPISODE)
+    packed = msgspec.msgpack.decode(table.pack(table.occupied()))
+    packed["format"] = 2
+    packed["cells"] |= {c.name: b"" for c in table.columns if not c.early}
+    other.unpack(msgspec.msgpack.encode(packed))
+    assert content(other, "a") == content(table, "a")
+    assert other["open"][0]
+    assert other["peak"][0] == EPISODE.ln_threshold
 
 
 def test_a_sensor_is_small() -> None:

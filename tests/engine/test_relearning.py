@@ -235,6 +235,30 @@ def test_with_another_n_of_m_as_well_it_warms_up_anew() -> None:
     assert (again.warming, again.relearning) == (1, 0)
 
 
+@pytest.mark.parametrize("restart", [201, 300, 399, 400, 530, 600])
+def test_a_restart_changes_nothing_for_an_episode_that_is_open_while_its_sensor_warms_up_again(restart: int) -> None:
+    config, other = plant.readings_config(warmup=200), plant.readings_config(warmup=200, open_after=(3, 5))
+    values = healthy(700, seed=3)
+    values[150:210] += 30
+    readings = plant.readings_of("a", values)
+    pipeline = plant.pipeline_of(config, model_with(0, {"a": healthy(700)}))
+    (opened,) = fed(pipeline, readings[:200])
+
+    def taken_up(stored: bytes) -> ReadingsPipeline:
+        successor = plant.pipeline_of(other, model_with(0))
+        successor.restore(stored)
+        return successor
+
+    stored = pipeline.snapshot()
+    pipeline = taken_up(stored)
+    assert (pipeline.warming, pipeline.open_episodes) == (1, 1)
+    (closed,) = fed(pipeline, readings[200:])
+    assert (closed.alert_id, closed.event) == (opened.alert_id, "closed")
+    pipeline = taken_up(stored)
+    alerts = fed(pipeline, readings[200:restart])
+    assert alerts + fed(taken_up(pipeline.snapshot()), readings[restart:]) == [closed]
+
+
 def test_who_is_forgotten_learns_no_more() -> None:
     config = plant.readings_config(warmup=200, idle_eviction=300 * SECOND)
     pipeline = plant.pipeline_of(config, model_with(0, {"a": healthy(700)}))

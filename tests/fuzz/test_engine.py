@@ -247,7 +247,11 @@ def test_readings(story: Story, cuts: list[float], restart: float) -> None:
             stored, pipeline = pipeline.snapshot(), story.pipeline()
             pipeline.restore(stored)
     assert found == expected
-    assert pipeline.snapshot() == whole.snapshot()
+    # From which record on a sensor takes part in a replay differs, and counts no more once it is over.
+    again, untouched = story.pipeline(), story.pipeline()
+    again.restore(pipeline.snapshot())
+    untouched.restore(whole.snapshot())
+    assert again.snapshot() == untouched.snapshot()
     assert len(pipeline.overview([], 5).worst) <= 5
 
 

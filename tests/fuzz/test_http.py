@@ -22,7 +22,8 @@ from tests.service.web.serving import client, everything, request, serving
 
 REGISTRY = CollectorRegistry()
 Counter("seen_total", "d", registry=REGISTRY).inc()
-ROUTES = standard_routes(REGISTRY, Health()) | page_routes(Board(), Health(), RecentProblems())
+HEALTH = Health(clock=lambda: 0.0)
+ROUTES = standard_routes(REGISTRY, HEALTH) | page_routes(Board(), HEALTH, RecentProblems())
 FORMATS = {
     b"text/plain; version=0.0.4; charset=utf-8",
     b"application/openmetrics-text; version=1.0.0; charset=utf-8",
