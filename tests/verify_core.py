@@ -18,13 +18,16 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.speed.machine import Machine
 from detector.simulation.cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
 from tests.verify_channels import verify_channels
+from tests.waiting import wait_until
 
 STREAM: Final = "sensor-readings"
 ALERTS: Final = "anomaly-alerts"
@@ -60,10 +63,13 @@ class Checks:
     def __init__(self) -> None:
         self.passed = True
 
-    def that(self, what: str, holds: bool, measured: str) -> None:
-        """Print one row."""
-        self.passed &= holds
-        print(f"  {'ok  ' if holds else 'FAIL'}  {what:<72} {measured}", flush=True)
+    def that(self, what: str, holds: bool, measured: str, machine: Machine | None = None) -> None:
+        """Print one row. `machine`: what is measured depends on it, so that it is not judged where that was busy."""
+        if not holds and machine is not None and machine.busy:
+            verdict, measured = "----", f"not judged, others took {machine.taken:.0%} of the processors: {measured}"
+        else:
+            verdict, self.passed = "ok" if holds else "FAIL", self.passed and holds
+        print(f"  {verdict:<4}  {what:<72} {measured}", flush=True)
 
 
 def main() -> int:
@@ -258,6 +264,8 @@ def verify_kills(
                 said = wait_for(process, "partition_assigned")
                 append(source, piece)
             time.sleep(moment)
+            if life % 2 and not while_starting:  # however slow the machine is, half of the kills come after some work
+                wait_until(partial(further, alerts, before))
             killed += process.poll() is None
             process.kill()
         finally:
@@ -277,6 +285,7 @@ def verify_kills(
     told = f"{killed} times, {early} while starting, {behind} with input to do, {undone} with output to undo"
     told += f"; {moved} got further, at the last {before / len(text):.0%} was done"
     checks.that(f"killed {kills} times with SIGKILL", killed == kills, told)
+    checks.that("it was at work between the kills", moved >= kills // 3, f"{moved} lives got further")
     last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
     checks.that("the last start goes on to the end", not last.returncode, f"status {last.returncode}")
     got = alerts.read_bytes()
@@ -298,6 +307,11 @@ def wait_for(process: subprocess.Popen[str], name: str) -> str:
         if line.startswith("{") and json.loads(line)["event"] == name:
             break
     return line
+
+
+def further(alerts: Path, before: int) -> bool:
+    """Whether more was dealt with than before."""
+    return committed(alerts)[1] > before
 
 
 def committed(alerts: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.speed.machine import Machine
 from benchmarks.speed.models import DEVIATION, MEAN, bundle_for, ensure_models
 from detector.config.load import load_config
 from detector.models.bundle.versions import activate
@@ -40,6 +41,7 @@ from tests.plant import healthy
 from tests.tiny import START, tiny_bundle
 from tests.verify_core import Checks, detector
 from tests.verify_deploy import verify_deploy
+from tests.waiting import wait_until
 
 STREAM: Final = "sensor-readings"
 SENSORS: Final = 200
@@ -177,7 +179,7 @@ def verify_running(checks: Checks, directory: Path, screenshot: Path) -> None:
         for i, name in enumerate(names)
     ]
     (directory / "in.jsonl").write_text("")
-    starts = []
+    starts, machine = [], Machine()
     for _ in range(3):
         with running(directory) as one:
             one.wait_for("partition_assigned")
@@ -187,7 +189,7 @@ def verify_running(checks: Checks, directory: Path, screenshot: Path) -> None:
             time.sleep(1.5)
             memory = resident(one.process.pid)
     checks.that(f"ready within {START_SECONDS:g} s", statistics.median(starts) < START_SECONDS,
-                " ".join(f"{seconds:.2f} s" for seconds in starts))  # fmt: skip
+                " ".join(f"{seconds:.2f} s" for seconds in starts), machine)  # fmt: skip
     checks.that(f"idle below {IDLE_MEGABYTES} MB", memory < IDLE_MEGABYTES, f"{memory:.0f} MB resident")
     with running(directory, "metrics.sensors=[pump-1]") as one:
         with (directory / "in.jsonl").open("a") as file:
@@ -204,16 +206,6 @@ def resident(pid: int) -> float:
     """Resident memory of a process, MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-
-
-def wait_until(holds: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Look ten times a second; whether it came to hold."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def verify_prometheus(checks: Checks, directory: Path, port: int, expected: int) -> None:
@@ -297,7 +289,7 @@ def verify_load(checks: Checks, directory: Path) -> None:
                 file.write(json.dumps({"sensor_id": name, "timestamps": times, "values": values}) + "\n")
     verify_cost(checks, directory)
     to_the_end(directory, "nobody")  # so that the first one that counts finds the input in memory, too
-    ratios, alone, scraped = [], [], []
+    ratios, alone, scraped, machine = [], [], [], Machine()
     for _ in range(ROUNDS):
         quiet, _ = to_the_end(directory, "nobody")
         elsewhere, _ = to_the_end(directory, "another")
@@ -311,7 +303,7 @@ def verify_load(checks: Checks, directory: Path) -> None:
     told += f"clients at another port, {statistics.median(alone):.2f} of that without clients on this machine"
     checks.that(
         f"{SCRAPES} scrapes at once, one that stalls: throughput at least {THROUGHPUT_AT_LEAST:g}",
-        statistics.median(ratios) >= THROUGHPUT_AT_LEAST, told,
+        statistics.median(ratios) >= THROUGHPUT_AT_LEAST, told, machine,
     )  # fmt: skip
     checks.that(
         "scrapes are answered meanwhile", min(scraped) > 0, f"{scraped} of {SCRAPES} within a run of some seconds"
@@ -396,6 +388,7 @@ def verify_cost(checks: Checks, directory: Path) -> None:
         "run", "--input", "in.jsonl", "--output", "cost.jsonl", "--fresh", "--until-end",
         "--set", "readings.model=models", "--set", "http.listen=127.0.0.1:0", "--log-level", "error",
     )[3:]  # fmt: skip
+    machine = Machine()
     done = subprocess.run(
         [sys.executable, "-c", _COST, *words], cwd=directory, capture_output=True, text=True, check=False
     )
@@ -408,7 +401,10 @@ def verify_cost(checks: Checks, directory: Path) -> None:
     told = f"{at_rate:.2%} of a core; at full speed, {total / whole:.0f} readings/s in messages of {A_MESSAGE}, "
     told += f"{spent / whole:.2%} of the time, the page's status another {page / whole:.2%}"
     checks.that(
-        f"metrics take less than {METRICS_AT_MOST:.0%} at {AT_RATE} readings/s", at_rate < METRICS_AT_MOST, told
+        f"metrics take less than {METRICS_AT_MOST:.0%} at {AT_RATE} readings/s",
+        at_rate < METRICS_AT_MOST,
+        told,
+        machine,
     )
 
 
