@@ -57,6 +57,19 @@ class ReadingsPipeline(PartitionPipeline):
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
     the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
     output has all of them.
+
+    >>> from detector.streams.base import Record
+    >>> from detector.wire.json_readings import ReadingDecoder
+    >>> config = ReadingsConfig()
+    >>> model = Model("readings", "1", "sha256:0", "standard", 1, lambda windows: windows, {})
+    >>> decoder = ReadingDecoder(config.fields, config.channels)
+    >>> pipeline = ReadingsPipeline(
+    ...     Partition("sensor-readings", 0), config, model, decoder, dead_letters="dead", alerts="alerts")
+    >>> pipeline.begin(0)
+    >>> record = Record(0, None, b'{"sensor_id": "pump", "timestamp": "2026-01-01T00:00:00Z", "value": 20.5}')
+    >>> output = pipeline.process(Batch(pipeline.partition, [record], next_offset=1))
+    >>> output.tally.accepted, output.new_sensors, pipeline.warming
+    (1, ['pump'], 1)
     """
 
     kind: ClassVar[Kind] = "readings"
