@@ -60,9 +60,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="dense",
         help="architecture (dense); conv: of camera frames",
     )
+    parser.add_argument(
+        "--preset",
+        choices=("textbook",),
+        help="textbook: layers, sizes, activations and scaler as tutorials of Keras have them, in place of training.*",
+    )
     parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
-    parser.add_argument("--epochs", type=options.count, metavar="N", help="passes over the data (training.epochs)")
+    parser.add_argument(
+        "--epochs",
+        type=options.count,
+        metavar="N",
+        help="exactly so many passes over the data (else training.epochs, and at least training.min_steps)",
+    )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="another seed, another model (training.seed)")
     parser.add_argument("--no-activate", action="store_true", help="leave the active version as it is")
 
@@ -83,8 +93,11 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.out) if args.out else (config.frames if of_frames else config.readings).model
     if args.name:
         check_name(args.name)
-    chosen = {"epochs": args.epochs, "seed": args.seed}
-    settings = config.training.model_copy(update={key: value for key, value in chosen.items() if value is not None})
+    settings = config.training
+    if args.epochs is not None:
+        settings = settings.model_copy(update={"epochs": args.epochs, "min_steps": None})
+    if args.seed is not None:
+        settings = settings.model_copy(update={"seed": args.seed})
     material = (_cameras if of_frames else _sensors)(args, config, settings)
     check_writable(directory)
     with training_progress(len(material.times)) as (progress, profiled):
@@ -99,11 +112,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.no_activate:
         activate(directory, bundle.version)
-    sys.stdout.write(_report(bundle, report, active=not args.no_activate))
+    sys.stdout.write(_report(bundle, report, settings, active=not args.no_activate))
     return 0
 
 
-def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
+def _report(bundle: Bundle, report: TrainReport, settings: TrainingConfig, *, active: bool) -> str:
     """The path on the first line, then what was trained on and the errors over windows, or frames."""
     training = bundle.manifest.training
     of_frames = bundle.image is not None
@@ -112,10 +125,13 @@ def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
     )
     sources = f"{report.sensors} {source}{'' if report.sensors == 1 else 's'}, " if report.sensors else ""
     span = f" from {training['from']} to {training['to']}" if training["from"] else ""
+    exact = report.epochs == settings.epochs
+    wanted = "" if exact else f" (epochs: {settings.epochs}, min_steps: {settings.min_steps})"
     columns = ("mean", "median", "p95", "p99", "max")
     lines = [
         str(bundle.path),
-        f"{sources}{report.rows} {rows}{span}; {report.epochs} epochs, {report.steps} steps, "
+        f"{sources}{report.rows} {rows}{span}; {report.epochs} epoch{'' if report.epochs == 1 else 's'}{wanted}, "
+        f"{report.steps} step{'' if report.steps == 1 else 's'}, "
         f"{report.seconds:.1f} s; {'active' if active else 'not active'}",
         f"{'squared error':<14}{what:>9}" + "".join(f"{name:>10}" for name in columns),
     ]
@@ -132,17 +148,21 @@ def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
 def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Sensors:
     """The sensors to train on. Raises UserError where there are none."""
     from detector.config.rules import RuleBook
-    from detector.models.bundle.spec import ModelSpec
+    from detector.models.bundle.spec import ModelSpec, textbook_of_readings
     from detector.models.training.sensors import Sensors
 
     readings, book = config.readings, RuleBook(config.readings)
-    spec = ModelSpec(
-        kind=args.model,
-        channels=readings.channels,
-        hidden=settings.hidden,
-        units=settings.units,
-        activation=settings.activation,
-        scaler=settings.scaler,
+    spec = (
+        textbook_of_readings(args.model, readings.channels)
+        if args.preset
+        else ModelSpec(
+            kind=args.model,
+            channels=readings.channels,
+            hidden=settings.hidden,
+            units=settings.units,
+            activation=settings.activation,
+            scaler=settings.scaler,
+        )
     )
     series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
     return Sensors(
@@ -251,15 +271,19 @@ def _leave_out(sensor_id: str, why: str) -> None:
 
 def _cameras(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Cameras:
     """The cameras to train on. Raises UserError where there is too little."""
-    from detector.models.bundle.spec import FrameSpec
+    from detector.models.bundle.spec import TEXTBOOK_FRAMES, FrameSpec
     from detector.models.training.cameras import Cameras
 
-    spec = FrameSpec(
-        image=settings.image,
-        filters=settings.filters,
-        units=settings.units,
-        activation=settings.activation,
-        scaler=settings.scaler,
+    spec = (
+        TEXTBOOK_FRAMES
+        if args.preset
+        else FrameSpec(
+            image=settings.image,
+            filters=settings.filters,
+            units=settings.units,
+            activation=settings.activation,
+            scaler=settings.scaler,
+        )
     )
     collected, place = _read_frames(args, config, spec.image)
     _check_frames(collected, place)
