@@ -85,7 +85,8 @@ def test_nothing_is_a_result_too() -> None:
         "muted",
         "silent",
     )
-    assert summary(result) == {**dict.fromkeys(counts, 0), "readings": {}, "from": None, "to": None}
+    nothing = {"readings": {}, "sensors_unwatched": {}, "unwatched": [], "from": None, "to": None}
+    assert summary(result) == {**dict.fromkeys(counts, 0), **nothing}
     assert (result.first, result.last) == (None, None)
 
 
