@@ -16,13 +16,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from detector.config import yamltext
+from detector.config.fields import FieldsConfig
 from detector.config.settings import (
     AlertsConfig,
     AlertsOverride,
     Config,
     DirectoryConfig,
     FalseAlarms,
-    FieldsConfig,
     FrameAlertsConfig,
     FrameOpenAfter,
     FramesConfig,
