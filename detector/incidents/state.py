@@ -78,7 +78,8 @@ class Open(Struct):
 class State(Struct):
     """All that is kept. `clocks`: the newest time of each group with an open incident.
 
-    `past`: episodes of incidents that are closed, the oldest first, with whether they were closed themselves.
+    `past`: episodes of incidents that are closed, the oldest first, with whether they were closed themselves. `told`:
+    offsets of each partition up to which alerts count no more, because the state was made again from incidents.
     """
 
     format: int = FORMAT
@@ -87,6 +88,7 @@ class State(Struct):
     open: list[Open] = field(default_factory=list)
     clocks: dict[str, int] = field(default_factory=dict)
     past: dict[str, bool] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
 
 
 class _Stored(Struct):
@@ -104,7 +106,7 @@ class Keeper:
     def changed(self, partition: Partition, position: int) -> None:
         """The state is now that after the records of `partition` before `position`."""
         self.state.version += 1
-        self.state.positions[_name(partition)] = position
+        self.state.positions[named(partition)] = position
         self._holder = None
 
     def pack(self, partition: Partition) -> bytes:
@@ -139,9 +141,10 @@ def newest(states: Mapping[Partition, bytes | None]) -> State | None:
         return None
     if found.format != FORMAT:
         raise ValueError(f"the state has format {found.format}, and {FORMAT} is known")
-    lost = [of for of in states if _name(of) in found.positions and of not in stored]
+    lost = [of for of in states if named(of) in found.positions and of not in stored]
     return None if lost else found
 
 
-def _name(partition: Partition) -> str:
+def named(partition: Partition) -> str:
+    """The partition as the state calls it."""
     return f"{partition.stream}:{partition.number}"

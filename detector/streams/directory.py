@@ -61,8 +61,8 @@ class DirectoryStreams:
     `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
     checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default.
     `finals` names inputs that are outputs of another process of ours, with where its checkpoint lies: they are read up
-    to what is final. A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above
-    `max_line` bytes only its beginning is handed out.
+    to what is final. A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input.
+    Of a line above `max_line` bytes only its beginning is handed out.
     """
 
     def __init__(

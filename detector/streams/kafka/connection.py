@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 class Connection:
     """Made by `connect`, as far as they are missing. `partitions`: of each input, as they were at the start.
 
-    `sole`: one member of the group has all partitions. `before_revoke` is called within a poll before partitions are given back, `tick` while something takes long.
+    `sole`: one member of the group has all partitions. `before_revoke` is called within a poll before partitions are
+    given back, `tick` while something takes long.
     """
 
     def __init__(
