@@ -60,9 +60,9 @@ class DirectoryStreams:
     not be cut back): then `commit` only passes on and returns False, and an output file has to be new.
     `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
     checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default.
-    `finals` names inputs that are outputs of another process of ours, with where its checkpoint lies: they are read up
-    to what is final. A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input.
-    Of a line above `max_line` bytes only its beginning is handed out.
+    `finals` names inputs that are outputs of another process of ours, with where its checkpoint may lie: they are read
+    up to what is final. A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each
+    input. Of a line above `max_line` bytes only its beginning is handed out.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DirectoryStreams:
         fresh: bool = False,
         *,
         encoders: Mapping[str, Encoder] | None = None,
-        finals: Mapping[str, Path] | None = None,
+        finals: Mapping[str, Sequence[Path]] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         stdin: BinaryIO | None = None,
         stdout: BinaryIO | None = None,
@@ -263,9 +263,9 @@ class DirectoryStreams:
 
     def _source(self, partition: Partition, place: InputPlace) -> Source:
         if isinstance(place, Path):
-            writer = self._finals.get(partition.stream)
-            if writer is not None:
-                return FinalFile(partition, place, writer=writer, until_end=self.until_end, **self._sizes)
+            writers = self._finals.get(partition.stream)
+            if writers is not None:
+                return FinalFile(partition, place, writers=writers, until_end=self.until_end, **self._sizes)
             return source_for(partition, place, until_end=self.until_end, **self._sizes)
         return StandardInput(partition, self._stdin or _standard_input(), **self._sizes)
 

@@ -7,6 +7,7 @@ read is waited for until it is there again, byte for byte.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from detector.streams.base import Partition
@@ -17,26 +18,28 @@ from detector.streams.sources import CHUNK
 
 
 class FinalFile(TailedFile):
-    """A file that is an output of the process whose checkpoint lies in `writer`; without one all of it is final."""
+    """A file that is an output of a process whose checkpoint lies in one of `writers`; without one all is final."""
 
     def __init__(
         self,
         partition: Partition,
         path: Path,
         *,
-        writer: Path,
+        writers: Sequence[Path],
         until_end: bool,
         chunk: int = CHUNK,
         max_line: int = MAX_LINE,
     ) -> None:
         super().__init__(partition, path, until_end=until_end, chunk=chunk, max_line=max_line)
-        self._checkpoint = CheckpointFile(writer)
-        self._looked: tuple[int, int, int] | None = None  # what told the checkpoint from others, when it was read
+        self._checkpoints = [CheckpointFile(writer) for writer in writers]
+        self._looked: list[
+            tuple[int, int, int] | None
+        ] = []  # what told the checkpoints from others when they were read
         self._final: int | None = None
         self._expected: tuple[int, bytes | None] | None = None  # what is waited for: position and fingerprint
 
     def open(self, start: Start, fingerprint: bytes | None) -> None:
-        self._looked = self._expected = None
+        self._looked, self._expected = [], None
         super().open(start, fingerprint)
         final = self._length()
         self._end = self._end if final is None else min(self._end, final)
@@ -79,13 +82,17 @@ class FinalFile(TailedFile):
 
     def _length(self) -> int | None:
         """Bytes of the file that are final; None where nothing says so."""
-        try:
-            status = os.stat(self._checkpoint.path)
-            found = (status.st_ino, status.st_mtime_ns, status.st_size)
-        except OSError:
-            found = None
-        if found is None or found != self._looked:
-            lengths = {} if found is None else self._checkpoint.lengths()
-            self._final = lengths.get(self.partition.stream)
+        found = [_identity(checkpoint.path) for checkpoint in self._checkpoints]
+        if found != self._looked:
+            lengths = [checkpoint.lengths().get(self.partition.stream) for checkpoint in self._checkpoints]
+            self._final = next((length for length in lengths if length is not None), None)
             self._looked = found
         return self._final
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
