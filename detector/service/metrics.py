@@ -77,7 +77,7 @@ class Description:
     buckets: tuple[float, ...] = ()
 
 
-class _Maker:
+class Maker:
     """Makes the metrics of a section, without the `detector_` that all their names begin with, and describes them."""
 
     def __init__(self, registry: CollectorRegistry, section: str, described: list[Description]) -> None:
@@ -259,8 +259,8 @@ class Metrics:
         self._sensors = frozenset(sensors)
         self._shown: set[tuple[str, str]] = set()
 
-    def _maker(self, section: str) -> _Maker:
-        return _Maker(self.registry, section, self.described)
+    def _maker(self, section: str) -> Maker:
+        return Maker(self.registry, section, self.described)
 
     def model(self, kind: Kind, *, name: str, version: str, digest: str) -> None:
         """State the active model of `kind` in place of the one before."""
