@@ -44,7 +44,8 @@ class IncidentWork:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._published = published
-        self.lose()
+        self.positions: dict[Partition, int] = {}
+        self._set(State())
 
     def begin(self, assigned: Mapping[Partition, Assigned]) -> None:
         try:
@@ -60,9 +61,11 @@ class IncidentWork:
             if told:
                 event(_log, logging.WARNING, "incidents_rebuilt", open=len(state.open))
         self._set(state)
+        self.positions = {partition: one.position for partition, one in assigned.items()}
 
     def lose(self) -> None:
         self._set(State())
+        self.positions = {}
 
     def take(self, batch: Batch) -> Sequence[Message]:
         told = self._keeper.state.told.get(named(batch.partition), -1)
@@ -72,6 +75,7 @@ class IncidentWork:
             if record.offset > told:
                 found += self._take(batch.partition, index, record)
         self._keeper.changed(batch.partition, batch.next_offset)
+        self.positions[batch.partition] = batch.next_offset
         self._count()
         return found
 
