@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from detector.config import yamltext
 from detector.config.base import resolve_secret
+from detector.config.fields import FieldsConfig
 from detector.config.people import IncidentsConfig, NotifyConfig, TargetConfig
 from detector.config.settings import (
     AlertsConfig,
@@ -24,7 +25,6 @@ from detector.config.settings import (
     Config,
     DirectoryConfig,
     FalseAlarms,
-    FieldsConfig,
     FrameAlertsConfig,
     FrameOpenAfter,
     FramesConfig,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from detector.config.base import Section, resolve_secret
+from detector.config.fields import FieldsConfig
 from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
@@ -128,27 +129,6 @@ class StreamsConfig(Section):
     backend: Literal["directory", "kafka", "memory"] = "directory"
     directory: DirectoryConfig = Field(default_factory=DirectoryConfig)
     kafka: KafkaConfig = Field(default_factory=KafkaConfig)
-
-
-class FieldsConfig(Section):
-    """What the parts of a reading are called in messages and in CSV headers.
-
-    Lists and several channels are under the plural: the name with an `s`.
-    """
-
-    sensor_id: Text = "sensor_id"
-    timestamp: Text = "timestamp"
-    value: Text = "value"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = (self.sensor_id, self.timestamp, self.value, f"{self.timestamp}s", f"{self.value}s")
-        if len(set(names)) < len(names):
-            raise refused(
-                f"the names {', '.join(names)} (the last two are the plurals) are not all different",
-                "Give each part its own name",
-            )
-        return self
 
 
 class SensorsConfig(Section):
@@ -313,6 +293,8 @@ class ReadingsConfig(Section):
     channels: Annotated[tuple[Text, ...], Field(min_length=1)] = ("value",)
     """Value columns of a reading; several give windows of shape (100, n)."""
     fields: FieldsConfig = Field(default_factory=FieldsConfig)
+    coerce: bool = False
+    """Take numbers in strings, and whole numbers as sensor ids."""
     sensors: SensorsConfig = Field(default_factory=SensorsConfig)
     warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 1000
     """Readings before a sensor without a profile may alert."""
@@ -327,6 +309,11 @@ class ReadingsConfig(Section):
     def _check(self) -> Self:
         if len(set(self.channels)) < len(self.channels):
             raise refused("channels names a channel twice", "Keep one of them")
+        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.channels):
+            raise refused(
+                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.channels)}",
+                "Give each channel its path",
+            )
         return self
 
 
@@ -486,6 +473,11 @@ class Config(Section):
         for key, name in streams.items():
             if name is not None and seen.setdefault(name, key) != key:
                 raise refused(f"{seen[name]} and {key} are both the stream {name}", "Give each its own name")
+        if self.streams.backend == "directory" and self.readings.enabled and self.readings.fields.by_record:
+            raise refused(
+                "readings.fields.timestamp is `record`, and the lines of a file have no time of their own",
+                "Name the timestamp, or use Kafka",
+            )
         return self
 
 

@@ -253,7 +253,7 @@ class SensorTable:
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
         self.failed.pop(slot, None)
-        self.set(slot, {"live": False})
+        self.set(slot, {column.name: column.empty for column in self._early})
         self._free.append(slot)
 
     def fail(self, slot: int, failure: Failure) -> None:

@@ -101,7 +101,7 @@ class ReadingsPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -196,11 +196,15 @@ class ReadingsPipeline(PartitionPipeline):
             end = begin + 1
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
+        if not self.restoring:
+            for at in np.flatnonzero(found < 0).tolist():
+                self._watch.capped(readings.ids[owned][at])
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
+        self._watch.heard(arrivals.slots, np.any(np.isnan(arrivals.values), axis=1))
         self._timers.silences.heard(arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
@@ -303,6 +307,11 @@ class ReadingsPipeline(PartitionPipeline):
             self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
 
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        filled = int(self._table["filled"][slot])
+        super()._restart(run, slot, rows, row)
+        self._watch.restarted(slot, filled)
+
     def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
         rows = self._not_failed(rows)
@@ -356,6 +365,8 @@ class ReadingsPipeline(PartitionPipeline):
             self._announcer.follow(block, scored)
             self._collect(block, scored.transitions, open_before)
             self._table.put(block.slots, scored.cells)
+            self._table["restarts"][block.slots] = 0
+            self._watch.scored(block.slots, block.ticks, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             run.output.scores.append(scored.u[block.tick, block.sensor])
             run.output.errors.append(scored.errors[block.tick, block.sensor])
