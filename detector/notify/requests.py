@@ -89,7 +89,7 @@ class Webhook:
             return self._content_type, text.encode()
         except Exception as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            _log.warning("the template of the target %s failed: %s", self._name, why)
+            _log.warning("template_failed", extra={"fields": {"target": self._name, "reason": why}})
             text = f"{incident.event}: {incident.title} ({incident.severity})\n(The template failed: {why})\n"
             return "text/plain; charset=utf-8", text.encode("utf-8", "backslashreplace")
 

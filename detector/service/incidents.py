@@ -104,11 +104,7 @@ class IncidentWork:
         self._metrics.alerts["taken"].inc()
         for incident in incidents:
             self._metrics.messages[incident.event, incident.severity].inc()
-            if incident.event != "updated":
-                event(
-                    _log, logging.INFO, f"incident_{incident.event}",
-                    incident_id=incident.incident_id, title=incident.title, severity=incident.severity,
-                )  # fmt: skip
+            _tell(incident)
         return [incident_message(self._output, incident) for incident in incidents]
 
     def _refuse(self, partition: Partition, record: Record, reject: Reject) -> Message:
@@ -125,3 +121,16 @@ class IncidentWork:
             event(_log, logging.WARNING, "too_many_groups", alerts=counts.ungrouped)
         self._book.counts = type(counts)()
         self._metrics.open.set(len(self._book.open))
+
+
+def _tell(incident: Incident) -> None:
+    if incident.event == "opened":
+        event(
+            _log, logging.INFO, "incident_opened",
+            incident_id=incident.incident_id, title=incident.title, severity=incident.severity,
+        )  # fmt: skip
+    elif incident.event == "closed":
+        event(
+            _log, logging.INFO, "incident_closed",
+            incident_id=incident.incident_id, title=incident.title, reason=incident.close_reason,
+        )  # fmt: skip

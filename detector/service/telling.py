@@ -171,7 +171,7 @@ class NotifyWork:
             self._count("delivered")
             event(
                 _log, logging.INFO, "notified",
-                target=self._target.name, incident_id=key, event=incident.event, title=incident.title,
+                target=self._target.name, incident_id=key, sequence=incident.sequence, title=incident.title,
             )  # fmt: skip
             self._box.delivered(key, incident.sequence)
             return []
