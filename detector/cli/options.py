@@ -57,6 +57,16 @@ def place(text: str) -> str:
     return text
 
 
+def companions(text: str) -> tuple[str, ...]:
+    """`incidents,notify`: daemons to run beside the detector."""
+    from detector.service.companions import NAMES
+
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ArgumentTypeError(f"`{unknown[0]}` is none of {', '.join(NAMES)}")
+    return names
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     return _whole(text, 1)
