@@ -18,6 +18,7 @@ from detector.errors import UserError
 from detector.streams.checkpoint import CheckpointFile
 from detector.streams.directory import DirectoryStreams, Encoder, InputPlace, OutputPlace
 from detector.streams.files import failing_as, legible
+from detector.streams.lines import Recognise
 
 _LONGEST_SENSOR = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -38,6 +39,7 @@ def directory_streams_for(
     until_end: bool = False,
     fresh: bool = False,
     encoders: Mapping[str, Encoder] | None = None,
+    recognisers: Mapping[str, Recognise] | None = None,
     max_records: int = 5000,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -70,6 +72,7 @@ def directory_streams_for(
         until_end=until_end or from_pipe,
         fresh=fresh,
         encoders=encoders,
+        recognisers=recognisers,
         sleep=sleep,
         stdin=stdin,
         stdout=stdout,
