@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import NEVER, bits_of, flags_of
+from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots
 
@@ -128,6 +129,9 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     straight_owners, straight_lengths = owners[regular], lengths[regular]
     ends = np.cumsum(straight_lengths)
     newest = arrivals.times[straight][ends - 1] if len(ends) else ends
+    restarts = np.zeros(len(straight), dtype=bool)
+    restarts[ends - straight_lengths] = table["restart"][straight_owners]
+    table["restart"][straight_owners] = False
     table["released"][straight_owners] = newest
     table["newest"][straight_owners] = newest
     table["late_run"][straight_owners] = 0
@@ -136,9 +140,30 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     rows = WindowRows(
         slots=straight_owners, first=ends - straight_lengths, last=ends, times=arrivals.times[straight],
         values=arrivals.values[straight], records=arrivals.records[straight], elements=arrivals.elements[straight],
-        restarts=np.zeros(len(straight), dtype=bool), imputed=np.zeros(len(straight), dtype=bool),
+        restarts=restarts, imputed=np.zeros(len(straight), dtype=bool),
     )  # fmt: skip
     return (_append(rows, loose) if loose.slots else rows), tally
+
+
+def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
+    """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
+    sentinels = table["sentinels"][rows.slots]
+    if np.isnan(sentinels).all():
+        return None
+    found = has_sentinel(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
+    return found if found.any() else None
+
+
+def without(table: SensorTable, rows: WindowRows, dropped: Bools) -> WindowRows:
+    """The rows without some. Where one of these restarts its window, the sensor's next row does, whenever it comes."""
+    for row in np.flatnonzero(dropped & rows.restarts).tolist():
+        group = int(np.searchsorted(rows.last, row, side="right"))
+        following = row + 1 + np.flatnonzero(~dropped[row + 1 : rows.last[group]])
+        if len(following):
+            rows.restarts[following[0]] = True
+        else:
+            table["restart"][rows.slots[group]] = True
+    return rows.only(~dropped)
 
 
 def _in_order(

@@ -85,7 +85,7 @@ def test_nothing_is_a_result_too() -> None:
         "muted",
         "silent",
     )
-    nothing = {"readings": {}, "sensors_unwatched": {}, "unwatched": [], "from": None, "to": None}
+    nothing: dict[str, object] = {"readings": {}, "sensors_unwatched": {}, "unwatched": [], "from": None, "to": None}
     assert summary(result) == {**dict.fromkeys(counts, 0), **nothing}
     assert (result.first, result.last) == (None, None)
 
