@@ -234,6 +234,8 @@ def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Seq
     flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
     if flat:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
+    if collected.sorted:
+        _warn(f"the readings of these sensors ran backwards and were sorted by time: {_some(collected.sorted)}")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
     series, refused = with_a_scale(usable, scaler)

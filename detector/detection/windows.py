@@ -8,8 +8,9 @@ sensors out as extended windows, so that every window that a row completes is on
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +22,8 @@ from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots
 
+BACKWARDS: Final = 3
+"""A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
 LATE_LIMIT = 20
 """So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
 
@@ -72,13 +75,18 @@ class WindowRows:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of readings, by outcome."""
+    """What became of readings, by outcome. `set_back`: how often the clock of each sensor was, by slot."""
 
     accepted: int = 0
     missing: int = 0
     late: int = 0
     duplicate: int = 0
-    resets: int = 0
+    set_back: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def resets(self) -> int:
+        """How often clocks were set back."""
+        return self.set_back.total()
 
     def add(self, other: Tally) -> None:
         """Count what another one counted."""
@@ -194,7 +202,7 @@ def _in_order(
                 out.rows.append((old_time, old_value, record, element, restart))
                 restart = False
             held, released, newest, restart = [], NEVER, NEVER, True
-            tally.resets += 1
+            tally.set_back[slot] += 1
         place = bisect.bisect_left(held, time, key=_time_of)
         if place < len(held) and held[place][0] == time:
             tally.duplicate += 1

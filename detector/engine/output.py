@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,7 +73,8 @@ class Output:
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
-    `sentinels`: values taken as missing from now on. `watch_changes`: sensors that ceased to be watched, or are again.
+    `set_back`: how often the clock of a sensor was. `sentinels`: values taken as missing from now on. `watch_changes`:
+    sensors that ceased to be watched, or are again.
     """
 
     kind: Kind = "readings"
@@ -97,6 +99,7 @@ class Output:
     failed: int = 0
     failures: list[SensorFailure] = field(default_factory=list)
     internal: list[str] = field(default_factory=list)
+    set_back: Counter[str] = field(default_factory=Counter)
     sentinels: list[Sentinel] = field(default_factory=list)
     watch_changes: list[WatchChange] = field(default_factory=list)
 

@@ -197,6 +197,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._timers.silences.heard(arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
+        run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, self._without_warm_ups(run, admitted))
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
