@@ -14,6 +14,8 @@ from detector.cli.recordings import file_reader, widened
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from detector.config.load import Config, TrainingConfig
     from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import Bundle
@@ -167,7 +169,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
             scaler=settings.scaler,
         )
     )
-    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
+    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler, spec.channels)
     return Sensors(
         series,
         spec,
@@ -212,11 +214,11 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     return collected, place
 
 
-def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
+def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
     from detector.detection.profile import MIN_ROWS
     from detector.models.training.dataset import constant_sensors
-    from detector.models.training.sensors import nothing_left, with_a_scale
+    from detector.models.training.sensors import nothing_left, taken_as_missing, with_a_scale
 
     told = _counted(
         {
@@ -254,11 +256,15 @@ def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
     flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
     if flat:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
+    if collected.sorted:
+        _warn(f"the readings of these sensors ran backwards and were sorted by time: {_some(collected.sorted)}")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
     series, refused = with_a_scale(usable, scaler)
     for sensor_id, why in refused.items():
         _leave_out(sensor_id, why)
+    if sentinels := list(taken_as_missing(series, channels)):
+        _warn(f"taken as missing, as the daemon will: {_some(sentinels)}")
     if not series:
         raise nothing_left()
     return series
