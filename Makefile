@@ -15,7 +15,7 @@ help:  ## this list
 
 install: $(INSTALLED)  ## everything into .venv, so that .venv/bin/detector works
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt detector/detection/kernel/recurrences.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into $(VENV): about 800 MB to download (TensorFlow alone is 570 MB), 2.5 GB on disk."
