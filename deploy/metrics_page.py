@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from detector.detection.watch import REASONS
 from detector.service.metrics import (
     EVENTS,
     FRAME_OUTCOMES,
@@ -63,7 +64,8 @@ def _labels() -> str:
         "outcome` of readings": READING_OUTCOMES,
         "outcome` of frames": FRAME_OUTCOMES,
         "stage": STAGES,
-        "reason": REJECT_REASONS,
+        "reason` of rejects": REJECT_REASONS,
+        "reason` of sensors not watched": REASONS,
     }
     lines = [f"| `{label}{'' if '`' in label else '`'} | {', '.join(values)} |" for label, values in rows.items()]
     lines.append(

@@ -60,6 +60,9 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("unheard", "?", (), False, added=True, early=True),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER, early=True),
+        # why it is not watched, and readings without a value one after the other (see watch.py)
+        Column("unwatched", "u1", (), 0, added=True, early=True),
+        Column("nulls", "i2", (), 0, added=True, early=True),
         # which rules apply (see rules.py)
         Column("rules", "i2", (), 0, early=True),
         # the profile
@@ -74,6 +77,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("worst_zz", "f8", (), 1.0),
         Column("worst_zz_of_others", "f8", (), math.nan, added=True),
         Column("open_after", "u1", (2,), 0),
+        # how often the window was emptied since it was complete, negative: just after one row (see watch.py)
+        Column("restarts", "i2", (), 0, added=True),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
         Column("level", "f8", (channels,), math.nan),
@@ -123,6 +128,7 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+        "nulls", "restarts",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""

@@ -95,7 +95,17 @@ class _Loose:
 
 
 def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[WindowRows, Tally]:
-    """Which readings become rows now. Updates the order columns and what is held back."""
+    """Which readings become rows now. Updates the order columns and what is held back.
+
+    The second reading comes late and is dropped:
+
+    >>> table = SensorTable(channels=1, last_scores=10)
+    >>> slots = np.array([table.add("pump")] * 3)
+    >>> times, values = np.array([10, 5, 20]), np.array([[1.0], [2.0], [3.0]])
+    >>> rows, tally = admit(table, Arrivals(slots, times, values, np.arange(3), np.zeros(3, np.intp)), lateness=0)
+    >>> rows.times, rows.values.ravel(), tally.late
+    (array([10, 20]), array([1., 3.]), 1)
+    """
     tally = Tally()
     missing = np.isnan(arrivals.values).any(axis=1)
     tally.missing = int(missing.sum())

@@ -70,7 +70,7 @@ class FramesPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, frame_settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=0, dead_letters=dead_letters, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -191,6 +191,7 @@ class FramesPipeline(PartitionPipeline):
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
         self._announcer.follow(block, scored)
         self._table.put_records(block.slots, scored.records)
+        self._watch.scored(block.slots, block.first, scored.limits)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
         output.scores.append(scored.u)

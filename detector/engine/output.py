@@ -13,6 +13,7 @@ from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
 from detector.detection.table import SensorTable
+from detector.detection.watch import WatchChange
 from detector.detection.windows import Block, Tally
 from detector.engine.announcer import Announcement
 from detector.streams.base import Message
@@ -62,6 +63,7 @@ class Output:
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
+    `watch_changes`: sensors that ceased to be watched, or are again.
     """
 
     kind: Kind = "readings"
@@ -86,6 +88,7 @@ class Output:
     failed: int = 0
     failures: list[SensorFailure] = field(default_factory=list)
     internal: list[str] = field(default_factory=list)
+    watch_changes: list[WatchChange] = field(default_factory=list)
 
     def publish(self, announcements: Iterable[Announcement]) -> None:
         """Add alerts, in their order."""

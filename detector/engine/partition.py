@@ -103,10 +103,11 @@ class PartitionPipeline(PartitionState):
         timers: Timers,
         *,
         warmup: int,
+        complete: int,
         dead_letters: str,
         pulse: Callable[[], None],
     ) -> None:
-        super().__init__(partition, provenance, table, announcer, timers)
+        super().__init__(partition, provenance, table, announcer, timers, complete=complete)
         self._warmup = warmup
         self._dead_letters = dead_letters
         self._pulse = pulse
@@ -239,6 +240,7 @@ class PartitionPipeline(PartitionState):
         table.fail(slot, Failure(offset, stage, __version__))
         trace = "".join(traceback.format_exception(error))
         run.output.failures.append(SensorFailure(sensor_id, stage, offset, trace))
+        self._watch.mark(slot, "failed")
         self._timers.look_again()
 
     def _restart_or_fail(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
@@ -305,6 +307,7 @@ class PartitionPipeline(PartitionState):
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
         self.position = position
+        output.watch_changes = self._watch.take()
         if replayed:
             self._caught_up()
             return Output(self.kind)
@@ -320,6 +323,7 @@ class PartitionPipeline(PartitionState):
     def _meet(self, run: Run, sensor_id: str) -> int:
         """A slot for a sensor that is not known yet, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
+        self._watch.met(slot)
         run.output.new_sensors.append(sensor_id)
         self._timers.look_again()
         cells = self._introduce(slot, sensor_id)
@@ -363,6 +367,7 @@ class PartitionPipeline(PartitionState):
     def _take_profile(self, run: Run, slot: int, cells: Mapping[str, Any]) -> None:
         """From here on the sensor in a slot is judged by its profile, with which `cells` are filled."""
         self._table.set(slot, cells)
+        self._watch.look(slot)
         self._timers.look_again()
         run.output.budgets_limited += self._budget(slot, cells["median"]).limited
 

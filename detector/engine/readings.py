@@ -57,6 +57,19 @@ class ReadingsPipeline(PartitionPipeline):
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
     the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
     output has all of them.
+
+    >>> from detector.streams.base import Record
+    >>> from detector.wire.json_readings import ReadingDecoder
+    >>> config = ReadingsConfig()
+    >>> model = Model("readings", "1", "sha256:0", "standard", 1, lambda windows: windows, {})
+    >>> decoder = ReadingDecoder(config.fields, config.channels)
+    >>> pipeline = ReadingsPipeline(
+    ...     Partition("sensor-readings", 0), config, model, decoder, dead_letters="dead", alerts="alerts")
+    >>> pipeline.begin(0)
+    >>> record = Record(0, None, b'{"sensor_id": "pump", "timestamp": "2026-01-01T00:00:00Z", "value": 20.5}')
+    >>> output = pipeline.process(Batch(pipeline.partition, [record], next_offset=1))
+    >>> output.tally.accepted, output.new_sensors, pipeline.warming
+    (1, ['pump'], 1)
     """
 
     kind: ClassVar[Kind] = "readings"
@@ -88,7 +101,7 @@ class ReadingsPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -183,11 +196,15 @@ class ReadingsPipeline(PartitionPipeline):
             end = begin + 1
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
+        if not self.restoring:
+            for at in np.flatnonzero(found < 0).tolist():
+                self._watch.capped(readings.ids[owned][at])
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
+        self._watch.heard(arrivals.slots, np.any(np.isnan(arrivals.values), axis=1))
         self._timers.silences.heard(arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
@@ -290,6 +307,11 @@ class ReadingsPipeline(PartitionPipeline):
             self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
 
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        filled = int(self._table["filled"][slot])
+        super()._restart(run, slot, rows, row)
+        self._watch.restarted(slot, filled)
+
     def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
         rows = self._not_failed(rows)
@@ -343,6 +365,8 @@ class ReadingsPipeline(PartitionPipeline):
             self._announcer.follow(block, scored)
             self._collect(block, scored.transitions, open_before)
             self._table.put_records(block.slots, scored.records)
+            self._table["restarts"][block.slots] = 0
+            self._watch.scored(block.slots, block.first, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             run.output.scores.append(scored.u)
             run.output.errors.append(scored.errors)

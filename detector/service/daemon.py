@@ -25,6 +25,7 @@ from detector.service.pipelines import Engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier, Pulse
+from detector.service.watchlog import tell_unwatched
 from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 
@@ -183,6 +184,8 @@ class Daemon:
         self._health.set_reason("stopping", "the process is stopping")
         event(_log, logging.INFO, "draining")
         self._commit(final=True)
+        if self._until_end:
+            tell_unwatched(self._pipelines())
 
     def _assign(self, assigned: Assigned) -> None:
         partition = assigned.partition
@@ -278,6 +281,7 @@ class Daemon:
         if owned is None:
             return
         self._hunter.gone(owned.pipeline)
+        self._observer.gone(partition)
         if self._scores is not None:
             self._scores.drop(partition)
         self._states.tell()

@@ -16,6 +16,12 @@ class Health:
 
     It is *ready* when no reason against it is set, and *live* while the loop has made progress within `limit` seconds
     of the monotonic `clock` or says that it waits for the broker. A new object is not ready: reason `starting`.
+
+    >>> health = Health()
+    >>> health.clear_reason("starting")
+    >>> health.set_reason("assignment", "no partition is assigned")
+    >>> health.ready, health.live, health.reasons
+    (False, True, {'assignment': 'no partition is assigned'})
     """
 
     def __init__(self, *, limit: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:

@@ -194,6 +194,7 @@ def make_decoder(
         interval=interval,
         max_future=readings.window.max_future if live else None,
         place=place,
+        coerce=readings.coerce,
     )
 
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from detector.config.settings import FieldsConfig
+from detector.config.fields import FieldsConfig, Source, places_of, shown
 from detector.errors import UserError
 from detector.streams.base import Batch
 from detector.times import EARLIEST
@@ -87,31 +87,41 @@ class CsvRows:
                 raise UserError(f"two columns are called `{name}`", where=f"{place}:1", todo="Rename one of them")
             return names.index(name) if name in names else None
 
+        def first_of(source: Source) -> int | None:
+            columns = [column_of(one) for one in places_of(source) if isinstance(one, str)]
+            return next((column for column in columns if column is not None), None)
+
         fields = self._fields
-        wanted = self._channels
-        if len(wanted) == 1 and (fields.value in names or wanted[0] not in names):
-            wanted = (fields.value,)
         values = []
-        for name in wanted:
-            column = column_of(name)
+        for channel, source in self._sources(names).items():
+            column = first_of(source)
             if column is None:
-                key = "readings.fields.value" if name == fields.value else "readings.channels"
-                raise UserError(f"no column `{name}`; {found}", where=f"{place}:1", todo=f"Name yours in {key}")
+                key = "readings.channels" if source == channel else "readings.fields.value"
+                raise UserError(f"no column {shown(source)}; {found}", where=f"{place}:1", todo=f"Name yours in {key}")
             values.append(column)
-        time, sensor = column_of(fields.timestamp), column_of(fields.sensor_id)
+        time, sensor = first_of(fields.time.path), first_of(fields.sensor_id)
         if time is None and self._interval is None:
             raise UserError(
-                f"no column `{fields.timestamp}`; {found}",
+                f"no column {shown(fields.time.path)}; {found}",
                 where=f"{place}:1",
                 todo="Name yours in readings.fields.timestamp, or give the time between rows with --interval",
             )
         if sensor is None and self._default_sensor is None:
             raise UserError(
-                f"no column `{fields.sensor_id}`; {found}",
+                f"no column {shown(fields.sensor_id)}; {found}",
                 where=f"{place}:1",
                 todo="Name yours in readings.fields.sensor_id, or give the sensor with --sensor",
             )
         return _Columns(len(names), sensor, time, tuple(values))
+
+    def _sources(self, names: list[str]) -> dict[str, Source]:
+        """What the column of each channel is called."""
+        value, channels = self._fields.value, self._channels
+        if isinstance(value, dict):
+            return value
+        if len(channels) == 1 and (any(one in names for one in places_of(value)) or channels[0] not in names):
+            return {channels[0]: value}
+        return {channel: channel for channel in channels}
 
     def _decode_plainly(self, draft: Draft, batch: Batch) -> bool:
         """Read a batch without surprises into the draft; False (the draft is spoilt then) if it has some.
@@ -171,7 +181,7 @@ class CsvRows:
             return reject("malformed", f"{len(cells)} cells, but the header has {columns.width}")
         sensor = self._default_sensor or "" if columns.sensor is None else cells[columns.sensor].strip(_BLANKS)
         if not sensor:
-            return reject("missing_sensor_id", f"the cell of `{self._fields.sensor_id}` is empty")
+            return reject("missing_sensor_id", f"the cell of {shown(self._fields.sensor_id)} is empty")
         if not is_sensor_id(sensor):
             return reject("bad_sensor_id", f"{show(sensor)} is no sensor id: 1 to {MAX_SENSOR_ID} printable characters")
         values: list[float | None] = []

@@ -105,8 +105,7 @@ def test_the_version_is_the_packages() -> None:
     from detector import __version__
 
     assert services()["detector"]["image"] == f"detector:{__version__}"
-    kustomization = yaml.safe_load((DEPLOY / "kubernetes/base/kustomization.yaml").read_text(encoding="utf-8"))
-    assert {image["newTag"] for image in kustomization["images"]} == {__version__}
+    assert services()["trainer"]["image"] == f"detector-train:{__version__}"
 
 
 def test_the_docker_file_names_one_version_of_python() -> None:
