@@ -10,7 +10,7 @@ QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-detection dist
+.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-people verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ verify-frames: $(INSTALLED)  ## cameras: both paths over 30 kills, frames a seco
 
 verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, page, load, reloads, deployment; needs .ci/tools
 	$(BIN)/python -m tests.verify_service
+
+verify-people: $(INSTALLED)  ## incidents and notifications over kills, with a real Alertmanager; needs .ci/tools
+	$(BIN)/python -m tests.verify_people
 
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
 	$(BIN)/python -m benchmarks.quality --gate

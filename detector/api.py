@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.arrays import F64
-from detector.config.load import Config, load_config
+from detector.config.load import Config, FieldsConfig, load_config
 from detector.engine.output import Output
 from detector.models.bundle.bundles import Bundle, load_bundle
 from detector.models.bundle.spec import READING_KINDS
@@ -82,7 +82,9 @@ class Detector:
     """
 
     def __init__(self, config: Config, bundle: Bundle) -> None:
-        readings = config.readings
+        # Its messages are made here, so they have their plain form whatever other tools send.
+        readings = config.readings.model_copy(update={"fields": FieldsConfig(), "coerce": False})
+        config = config.model_copy(update={"readings": readings})
         self._config = config
         model = load_model(config, bundle.digest)
         decoder = make_decoder(config, sensor=None, interval=None, live=False)
@@ -156,14 +158,13 @@ class Detector:
         self, sensor_id: str, stamps: Sequence[Any], columns: Mapping[str, Sequence[float | None]]
     ) -> Iterator[bytes]:
         """Each reading as the message that `run` would get."""
-        fields, encode = self._config.readings.fields, msgspec.json.Encoder().encode
-        names = list(columns)
+        encode, names = msgspec.json.Encoder().encode, list(columns)
         for stamp, row in zip(stamps, zip(*columns.values(), strict=True), strict=True):
-            reading: dict[str, Any] = {fields.sensor_id: sensor_id, fields.timestamp: stamp}
+            reading: dict[str, Any] = {"sensor_id": sensor_id, "timestamp": stamp}
             if len(names) == 1:
-                reading[fields.value] = row[0]
+                reading["value"] = row[0]
             else:
-                reading[f"{fields.value}s"] = dict(zip(names, row, strict=True))
+                reading["values"] = dict(zip(names, row, strict=True))
             yield encode(reading)
 
     def _process(self, messages: Sequence[bytes]) -> Output:

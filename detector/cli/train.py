@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from detector.cli import options
+from detector.cli.recordings import file_reader, widened
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from detector.config.load import Config, TrainingConfig
     from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import Bundle
@@ -65,6 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("textbook",),
         help="textbook: layers, sizes, activations and scaler as tutorials of Keras have them, in place of training.*",
     )
+    options.add_csv_options(parser)
     parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
     parser.add_argument(
@@ -151,6 +155,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
     from detector.models.bundle.spec import ModelSpec, textbook_of_readings
     from detector.models.training.sensors import Sensors
 
+    config = widened(config, args, None if _is_topic(args, config) else str(_path(args, config)))
     readings, book = config.readings, RuleBook(config.readings)
     spec = (
         textbook_of_readings(args.model, readings.channels)
@@ -164,7 +169,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
             scaler=settings.scaler,
         )
     )
-    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
+    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler, spec.channels)
     return Sensors(
         series,
         spec,
@@ -178,12 +183,8 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
 def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[Collected, str]:
     """What was read, and the place it came from. Raises UserError where that cannot be trained on."""
     from detector.models.training.dataset import collect
-    from detector.service.pipelines import make_decoder
-    from detector.streams.places import default_sensor, recording_file
-    from detector.wire.recording import read_recording
 
     stream = config.readings.input
-    decoder_for = partial(make_decoder, config, interval=args.interval, place=args.data)
     collected_from = partial(
         collect,
         includes=book.watches,
@@ -194,15 +195,18 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     )
     if _is_topic(args, config):
         from detector.cli.topics import recorded
+        from detector.service.pipelines import make_decoder
 
-        decoder = decoder_for(sensor=args.sensor, live=True)
+        decoder = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"
     else:
+        from detector.streams.places import recording_file
+
         file = recording_file(_path(args, config), stream)
-        decoder = decoder_for(sensor=args.sensor or default_sensor(file), live=False)
-        collected = collected_from(read_recording(file, stream), decoder)
+        decoder, read = file_reader(config, args, file)
+        collected = collected_from(read(), decoder)
         place, cure = str(file), "Correct the file, or name its columns in readings.fields"
     _refuse_poor(collected, "records are no readings", place, cure)
     if not collected.readings:
@@ -210,11 +214,11 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     return collected, place
 
 
-def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
+def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
     from detector.detection.profile import MIN_ROWS
     from detector.models.training.dataset import constant_sensors
-    from detector.models.training.sensors import nothing_left, with_a_scale
+    from detector.models.training.sensors import nothing_left, taken_as_missing, with_a_scale
 
     told = _counted(
         {
@@ -252,11 +256,15 @@ def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
     flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
     if flat:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
+    if collected.sorted:
+        _warn(f"the readings of these sensors ran backwards and were sorted by time: {_some(collected.sorted)}")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
     series, refused = with_a_scale(usable, scaler)
     for sensor_id, why in refused.items():
         _leave_out(sensor_id, why)
+    if sentinels := list(taken_as_missing(series, channels)):
+        _warn(f"taken as missing, as the daemon will: {_some(sentinels)}")
     if not series:
         raise nothing_left()
     return series
