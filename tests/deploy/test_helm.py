@@ -85,10 +85,10 @@ def test_the_configuration_is_one_of_ours(example: str, tmp_path: Path) -> None:
 
 def test_a_changed_configuration_restarts_the_members() -> None:
     def checksum(*more: str) -> str:
-        words = ("template", "detector", CHART, "--kube-version", VERSION, *more)
-        (members,) = [one for one in yaml.safe_load_all(said(*helm(*words))) if one and one["kind"] == "StatefulSet"]
-        text: str = members["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-        return text
+        text = said(*helm("template", "detector", CHART, "--kube-version", VERSION, *more))
+        (members,) = [one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"]
+        found: str = members["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        return found
 
     assert checksum() == checksum("--set", "replicas=2")
     assert checksum() != checksum("--set", "config.log.level=debug")
