@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import msgspec
@@ -69,7 +70,7 @@ def page_routes(
 
 def render(status: Status | None, health: Health, problems: Sequence[Problem], now: float) -> str:
     """The page. `now`: wall-clock seconds."""
-    return _template().render(
+    return template("status.html").render(
         status=status,
         reasons=health.reasons,
         live=health.live,
@@ -269,7 +270,8 @@ def _time(ns: int) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page's template, with the filters that all of them use."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("detector.service.web"),
         autoescape=True,
@@ -282,6 +284,7 @@ def _template() -> jinja2.Template:
         "ratio": lambda value: f"{value:.0f}" if value >= 10 else f"{value:.2g}",
         "duration": duration,
         "time": _time,
+        "path": lambda text: quote(text, safe="", errors="surrogateescape"),
         "clock": lambda seconds: _time(round(seconds * NANOSECONDS)),
     }
-    return environment.get_template("status.html")
+    return environment.get_template(name)
