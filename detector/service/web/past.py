@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any, Final
 
 from detector.incidents.history import History, PastEpisode
@@ -21,6 +23,8 @@ MEMBERS: Final = 20
 """Episodes of an incident that are shown with it."""
 LARGE: Final = (900, 220)
 """Of the evidence on an episode's own page, in its own units."""
+GAP: Final = 5
+"""Usual steps of time between two rows, from which on others are missing between them."""
 _MS: Final = 1_000_000
 
 
@@ -120,6 +124,7 @@ def _evidence(one: PastEpisode) -> list[Mapping[str, Any]]:
                 "highest": number(high),
                 "since": place(one.news.started_at),
                 "until": width if one.news.ended_at is None else place(one.news.ended_at),
+                "gaps": [width * (row - 0.5) / (len(values) - 1) for row in _gaps(one.times)],
                 "detected": place(one.news.detected_at),
                 "begin": one.times[0] * _MS,
                 "end": one.times[-1] * _MS,
@@ -132,6 +137,13 @@ def _place(times: Sequence[int], width: int, ns: int) -> float:
     """Where a time lies among the rows, which are drawn at equal distances."""
     row = sum(time * _MS < ns for time in times)
     return width * min(row, len(times) - 1) / (len(times) - 1)
+
+
+def _gaps(times: Sequence[int]) -> list[int]:
+    """Rows before which others are left out: what lies between two messages is in neither of them."""
+    steps = [after - before for before, after in pairwise(times)]
+    usual = statistics.median(steps)
+    return [row for row, step in enumerate(steps, start=1) if step > GAP * usual]
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -78,6 +78,16 @@ def test_an_episode_shows_its_evidence(history: History) -> None:
     assert "real" in html
     assert "(recovered)" in html
     assert re.search(r'<polyline class="value" points="[\d., ]+"', html)
+    assert "rows between are left out" not in html
+
+
+def test_rows_that_lie_between_two_messages_are_not_drawn_as_if_they_followed_one_another() -> None:
+    history = History()
+    history.alert(news("p-1", 0))
+    history.alert(news("p-1", 0, "closed", seen=900))
+    _, html = get(history, f"/alerts/{alert_id('p-1')}")
+    assert html.count('<line class="gap"') == 1
+    assert "rows between are left out" in html
 
 
 def test_what_is_not_known_is_said(history: History) -> None:
