@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from detector.service.logs import Problem, RecentProblems
 from detector.service.web.answers import Response, Route, kept
 from detector.service.web.status import Board, Sensor, Status
 from detector.times import rfc3339
+from detector.wire.incidents import AlertNews, read_alert
 
 WIDTH, HEIGHT = 320, 84
 """Of a sensor's chart, in its own units; the page scales it."""
@@ -27,6 +29,8 @@ UNWATCHED: Final = 20
 """So many sensors that are not watched are on the page; `/status.json` has more of them."""
 STALE_SECONDS: Final = 10.0
 """A status older than this is said to be old."""
+OLD_SECONDS: Final = 3600.0
+"""Readings that are older when they are dealt with are those of a recording, or of a backlog."""
 NANOSECONDS: Final = 1e9
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 DASH: Final = "\N{EN DASH}"
@@ -80,6 +84,8 @@ def render(status: Status | None, health: Health, problems: Sequence[Problem], n
         sensors=[] if status is None else [_row(one) for one in status.worst],
         unwatched=[] if status is None else status.unwatched[:UNWATCHED],
         trends={} if status is None else {kind: trend(rates) for kind, rates in status.rates.items()},
+        closed=[] if status is None else list(_closed(status.closed)),
+        old_seconds=OLD_SECONDS,
         problems=list(reversed(problems)),
         width=WIDTH,
         height=HEIGHT,
@@ -170,6 +176,15 @@ def _announcements(one: Sensor) -> dict[str, Any]:
 
 def _episode(one: Sensor, status: Status) -> Mapping[str, Any]:
     return {"one": one, "view": one.view, "episode": one.view.episode, "chart": chart(one.view, status.setup.channels)}
+
+
+def _closed(messages: Sequence[bytes]) -> Iterator[AlertNews]:
+    """What the alerts say of episodes that are over."""
+    for message in messages:
+        with suppress(ValueError):
+            news = read_alert(message)
+            if news.event == "closed":
+                yield news
 
 
 def _row(one: Sensor) -> Mapping[str, Any]:
