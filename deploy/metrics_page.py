@@ -31,8 +31,8 @@ these names and no others, and a test says so. Names, labels and units are part 
 All series of closed label sets are there from the start, at 0. Nothing carries a sensor's name but the series of the
 sensors that `metrics.sensors` names; the page at `/` shows the worst ones. Gauges are of the last turn of the main
 loop, those of sensors of the last second. `detector incidents` and `detector notify` have the last two sections, and
-`detector_ready`, `detector_loop_last_progress_timestamp_seconds`, `detector_lag_records` and `detector_build_info`. Beside these there are `process_*`, `python_*` and `python_gc_*` of the
-Python client.
+`detector_ready`, `detector_loop_last_progress_timestamp_seconds`, `detector_lag_records` and `detector_build_info`.
+Beside these there are `process_*`, `python_*` and `python_gc_*` of the Python client.
 """
 _UNITS: Final = {"_timestamp_seconds": "s since the epoch", "_seconds": "s", "_bytes": "bytes", "_ratio": "ratio"}
 

@@ -18,6 +18,7 @@ from detector.errors import UserError
 from detector.streams.checkpoint import CheckpointFile
 from detector.streams.directory import DirectoryStreams, Encoder, InputPlace, OutputPlace
 from detector.streams.files import failing_as, legible
+from detector.streams.lines import Recognise
 
 _LONGEST_SENSOR = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -43,6 +44,7 @@ def directory_streams_for(
     state: str = STATE,
     writer: str | None = None,
     may_come: bool = False,
+    recognisers: Mapping[str, Recognise] | None = None,
     max_records: int = 5000,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -79,6 +81,7 @@ def directory_streams_for(
         fresh=fresh,
         encoders=encoders,
         finals=None if writer is None else finals_of(sources, writer),
+        recognisers=recognisers,
         sleep=sleep,
         stdin=stdin,
         stdout=stdout,
