@@ -52,6 +52,7 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     if sensor is not None:
         yield "sensor", _settings_of(config, sensor)
+    yield from _targets(config)
     if config.streams.backend != "kafka":
         yield from _models(config)
         yield from _directory(config)
@@ -60,6 +61,17 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     else:
         yield from _models(config)
         yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
+
+
+def _targets(config: Config) -> Iterator[tuple[str, str]]:
+    """Whom `notify` would tell: their secrets and templates are there. `notify --test` sends something."""
+    if config.notify.targets:
+        from detector.service.telling import form_of, sender_of
+
+        for target in config.notify.targets:
+            form_of(target)
+            with sender_of(target):
+                yield "target", f"{target.name}, {target.kind}"
 
 
 def _models(config: Config) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,8 @@ LISTED: Final = 100
 """So many sensors that are not watched are named."""
 SHOWN: Final = 12
 """So many sensors are shown of each sort: the worst ones."""
+CLOSED: Final = 20
+"""So many of the episodes that have closed are shown."""
 NANOSECONDS: Final = 1e9
 
 Pipelines = Mapping[Partition, PartitionPipeline]
@@ -68,6 +70,7 @@ class Observer:
         self._started = wall_clock()
         self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
         self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._closed: deque[bytes] = deque(maxlen=CLOSED)
         self._event_latency: float | None = None
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
@@ -140,6 +143,8 @@ class Observer:
             metrics.windows_scored[kind].inc(len(scores))
         for errors in output.errors:
             observe_many(metrics.reconstruction_error[kind], errors)
+        # The event is among the first keys of an alert; whether it is one is seen when somebody looks.
+        self._closed.extend(message.value for message in output.alerts if b'"closed"' in message.value[:200])
         for (what, severity), count in output.events.items():
             metrics.alerts[kind, what, severity].inc(count)
         metrics.muted_alerts[kind].inc(output.muted)
@@ -252,6 +257,7 @@ class Observer:
             episodes=tuple(sorted(episodes, key=_urgency)[:SHOWN]),
             unwatched_by_reason={reason: count for reason, count in counts.items() if count},
             unwatched=unwatched,
+            closed=tuple(reversed(self._closed)),
         )
 
     def _gauge(self, partitions: Sequence[PartitionStatus]) -> None:
