@@ -60,6 +60,16 @@ def place(text: str) -> str:
     return text
 
 
+def companions(text: str) -> tuple[str, ...]:
+    """`incidents,notify`: daemons to run beside the detector."""
+    from detector.service.companions import NAMES
+
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ArgumentTypeError(f"`{unknown[0]}` is none of {', '.join(NAMES)}")
+    return names
+
+
 def time_format(text: str) -> str:
     """A name of a form of times, or a pattern of strptime."""
     from detector.config.fields import check_time_format

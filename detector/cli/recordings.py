@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from detector.cli import options
 from detector.errors import UserError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from detector.streams.base import Batch
     from detector.wire.json_readings import ReadingDecoder
     from detector.wire.readings import Decoder
+
+
+SORT: Final = "Sort the readings of each sensor by time, oldest first"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +152,8 @@ def refuse_poor(result: BacktestResult, place: str) -> None:
             where=place,
             todo="Correct them, or name their parts in readings.fields",
         )
+    if result.disorder is not None and place != "kafka":
+        raise UserError(result.disorder, where=place, todo=SORT)
     if not sum(result.readings.values()):
         raise UserError("no reading lies in the time asked for", where=place, todo="Look at --since and --until")
 

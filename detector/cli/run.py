@@ -45,6 +45,14 @@ def add_parser(subparsers: Any) -> None:
     options.add_csv_options(parser)
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
+    parser.add_argument(
+        "--with",
+        dest="companions",
+        type=options.companions,
+        metavar="incidents,notify",
+        default=(),
+        help="run these daemons in the same process, on files",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
     shown.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")
@@ -71,6 +79,7 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     from detector.cli.live import live_view
     from detector.cli.recordings import widened
     from detector.service.assemble import RunOptions, serve
+    from detector.service.companions import companions
 
     chosen = RunOptions(
         input=args.input,
@@ -87,5 +96,6 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         return widened(args.reload(), args, args.input)
 
     view = partial(live_view, asked=args.live, plain=args.plain, alerts_on_stdout=args.output == "-")
-    serve(widened(args.config, args, args.input), chosen, signals, load=load, view=view)
+    with companions(args.config, chosen, args.companions, signals):
+        serve(widened(args.config, args, args.input), chosen, signals, load=load, view=view)
     return 0

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from detector.config.section import Section
+from detector.config.base import Section
 from detector.config.values import expected, refused
 
 RECORD: Final = "record"

@@ -6,14 +6,14 @@ where everything here is imported from.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from detector.config.base import Section, resolve_secret
 from detector.config.fields import FieldsConfig
-from detector.config.section import Section
+from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
     Count,
@@ -32,7 +32,6 @@ from detector.config.values import (
     parse_period,
     refused,
 )
-from detector.errors import UserError
 
 
 class DirectoryConfig(Section):
@@ -51,9 +50,7 @@ class NewTopicsConfig(Section):
     """null: as many as the broker gives by default."""
     settings: dict[Text, Text] = Field(default_factory=dict)
     """Of every topic, e.g. {min.insync.replicas: "2"}."""
-    state_settings: dict[Text, Text] = Field(
-        default={"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"},
-    )
+    state_settings: dict[Text, Text] = Field(default={"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"})
     """Of state topics, on top. Only whole segments are compacted: small ones keep a topic close to its state's size."""
 
     @model_validator(mode="after")
@@ -393,9 +390,19 @@ class TrainingConfig(Section):
     """Of the output; belongs to the scaler: linear to standard, sigmoid to minmax, tanh to symmetric."""
     scaler: Literal["standard", "minmax", "symmetric"] = "standard"
     epochs: Count = 30
+    """Passes over the data."""
+    min_steps: Count | None = 600
+    """At least so many steps, and more passes while the held-back tail improves; null: exactly `epochs` passes."""
     batch_size: Count = 128
     max_windows: Count = 100_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _exactly(self) -> Self:
+        """Whoever writes `epochs` and says nothing of `min_steps` gets those epochs."""
+        if "epochs" in self.model_fields_set and "min_steps" not in self.model_fields_set:
+            object.__setattr__(self, "min_steps", None)  # the settings are frozen, and not finished yet
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -483,6 +490,8 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     maintenance: Annotated[tuple[MaintenanceConfig, ...], Field(max_length=1000)] = ()
     output: OutputConfig = Field(default_factory=OutputConfig)
+    incidents: IncidentsConfig = Field(default_factory=IncidentsConfig)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
     rejects: RejectsConfig = Field(default_factory=RejectsConfig)
     state: StateConfig = Field(default_factory=StateConfig)
     http: HttpConfig = Field(default_factory=HttpConfig)
@@ -498,6 +507,7 @@ class Config(Section):
             "output.alerts": self.output.alerts,
             "output.dead_letters": self.output.dead_letters,
             "output.scores": self.output.scores,
+            "incidents.output": self.incidents.output,
         }
         seen: dict[str, str] = {}
         for key, name in streams.items():
@@ -509,29 +519,6 @@ class Config(Section):
                 "Name the timestamp, or use Kafka",
             )
         return self
-
-
-def resolve_secret(file: Path | None, variable: str | None, key: str) -> SecretStr | None:
-    """Read a secret from the file or the environment variable that holds it; None where neither is configured.
-
-    `key` names the setting in errors, without its `_file` or `_env`. Raises UserError, which never shows the secret.
-    """
-    if file is not None:
-        place = f"{key}_file: {file}"
-        try:
-            text = file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UserError(f"cannot read the secret: {reason}", where=place, todo="Correct it") from None
-        if not text:
-            raise UserError("the secret is empty", where=place, todo="Write it into the file")
-        return SecretStr(text)
-    if variable is not None:
-        text = os.environ.get(variable, "")
-        if not text:
-            raise UserError(f"${variable} is not set", where=f"{key}_env", todo="Set it to the secret")
-        return SecretStr(text)
-    return None
 
 
 def config_schema() -> dict[str, Any]:

@@ -183,7 +183,16 @@ class StateError(ValueError):
 
 
 class SensorTable:
-    """The state of all sensors of one partition. A *slot* is a sensor's row; slots of evicted sensors are reused."""
+    """The state of all sensors of one partition. A *slot* is a sensor's row; slots of evicted sensors are reused.
+
+    >>> table = SensorTable(channels=1, last_scores=10)
+    >>> slot = table.add("pump")
+    >>> table.set(slot, {"live": True, "center": [20.5]})
+    >>> copy = SensorTable(channels=1, last_scores=10)
+    >>> slots = copy.unpack(table.pack(np.array([slot])))
+    >>> copy.name(slots[0]), copy["center"][slots[0]]
+    ('pump', array([20.5]))
+    """
 
     def __init__(self, channels: int, last_scores: int, declared: tuple[Column, ...] | None = None) -> None:
         """`declared`: other columns than those of sensors with `channels` value columns."""
@@ -244,7 +253,7 @@ class SensorTable:
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
             beside.pop(slot, None)
         self.failed.pop(slot, None)
-        self.set(slot, {"live": False})
+        self.set(slot, {column.name: column.empty for column in self._early})
         self._free.append(slot)
 
     def fail(self, slot: int, failure: Failure) -> None:

@@ -26,7 +26,14 @@ class _Window:
 
 
 class Maintenance:
-    """The windows of all sensors; times are ns."""
+    """The windows of all sensors; times are ns.
+
+    >>> night = MaintenanceConfig.model_validate(
+    ...     {"match": "pump-*", "from": "2026-01-01T22:00:00Z", "to": "2026-01-02T02:00:00Z"})
+    >>> windows = Maintenance([night])
+    >>> list(windows.of("pump-1")), list(windows.of("fan-1"))
+    ([0], [])
+    """
 
     def __init__(self, windows: Sequence[MaintenanceConfig] = ()) -> None:
         self._windows = [_Window(re.compile(translate(one.match)), one.start, one.end) for one in windows]

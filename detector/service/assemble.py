@@ -122,6 +122,7 @@ def serve(
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),
             stop=lambda: signals.stop,
             until_end=until_end,
+            ordered_file=_ordered_file(options.input, until_end=until_end),
             scores=make_score_stream(config),
             reloads=reloader,
             notifier=notifier,
@@ -132,6 +133,11 @@ def serve(
         reloader.start()
         with view(board):
             daemon.run()
+
+
+def _ordered_file(place: str | None, *, until_end: bool) -> str | None:
+    """The input if it is one file that is read once, from its beginning to its end."""
+    return place if until_end and place is not None and not Path(place).is_dir() else None
 
 
 def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:

@@ -59,6 +59,11 @@ class LineCutter:
     rows: for `SEEN` of them, or for `settle`. A quoted CSV field cannot contain a line break. Text that ends without a
     line end waits for more, until `finish`. Of a line above `max_line` bytes a
     `LongLine` is handed out as soon as it is known to be one, and the rest of it is skipped as it comes.
+
+    >>> cutter = LineCutter(Partition("readings", 0), "readings.jsonl", csv=False)
+    >>> cutter.feed(b'{"a": 1}' + bytes([10]) + b'{"b"')
+    >>> [(record.offset, record.value) for record in cutter.take(10).records]
+    [(0, b'{"a": 1}')]
     """
 
     def __init__(

@@ -53,6 +53,14 @@ class ReadingDecoder:
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
     its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream). `coerce`:
     numbers in strings are numbers. `csv`: what was said of CSV files.
+
+    >>> from detector.streams.base import Partition
+    >>> decoder = ReadingDecoder(FieldsConfig(), ("value",))
+    >>> text = b'{"sensor_id": "pump", "timestamps": [1790000000, 1790000060], "values": [20.5, 20.6]}'
+    >>> batch = Batch(Partition("sensor-readings", 0), [Record(0, None, text), Record(1, None, b"?")], 2)
+    >>> readings = decoder.decode(batch)
+    >>> readings.ids, readings.values.ravel(), [one.reason for one in readings.rejects]
+    (['pump'], array([20.5, 20.6]), ['malformed'])
     """
 
     def __init__(
