@@ -51,7 +51,7 @@ def refusal(look: Callable[[], object]) -> str:
 
 def test_everything_is_right(plant: Plant) -> None:
     names, findings = zip(*found(plant), strict=True)
-    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "rights")
+    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "transactions", "rights")
     assert findings[0] == "PLAINTEXT, accepted"
     assert plant.cluster.address in findings[1]
     assert findings[2:6] == (
