@@ -92,11 +92,11 @@ class Watch:
             self._changes.append(WatchChange(sensor_id, "capped", None))
 
     def scored(self, slots: Slots, ticks: I64, limits: F64) -> None:
-        """Rows of these sensors were scored against ln thresholds (T, n), of each as many as `ticks` (n,) says."""
-        absurd = limits >= ABSURD
-        concerned = (self._table["unwatched"][slots] != 0) | absurd.any(axis=0)
+        """Rows of these sensors were scored against ln thresholds (N,), of each as many as `ticks` (n,) says."""
+        absurd, first = limits >= ABSURD, np.cumsum(ticks) - ticks
+        concerned = (self._table["unwatched"][slots] != 0) | np.logical_or.reduceat(absurd, first)
         for at in np.flatnonzero(concerned).tolist():
-            slot, rows = int(slots[at]), absurd[: int(ticks[at]), at]
+            slot, rows = int(slots[at]), absurd[first[at] : first[at] + ticks[at]]
             for row in np.flatnonzero(np.diff(rows, prepend=not rows[0])).tolist():
                 self.mark(slot, "threshold" if rows[row] else None)
 

@@ -16,7 +16,7 @@ import numpy as np
 from detector.arrays import I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
-from detector.detection.scorer import EPISODE, THRESHOLD, Scored
+from detector.detection.scorer import Scored
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.windows import Span
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level
@@ -104,9 +104,8 @@ class Announcer:
             by_sensor.setdefault(transition.at, []).append(transition)
         for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
             by_sensor.setdefault(at, [])
-        starts = np.cumsum(block.ticks) - block.ticks
         for at, transitions in by_sensor.items():
-            rows = slice(int(starts[at]), int(starts[at] + block.ticks[at]))
+            rows = slice(int(block.first[at]), int(block.first[at + 1]))
             _Sensor(self, block, scored, at, rows).follow(transitions)
 
     def update(self, slot: int, record: int) -> None:
@@ -133,9 +132,9 @@ class Announcer:
     def end(self, slot: int, reason: CloseReason, key: Key) -> None:
         """Close an episode from outside: gap, eviction, longest duration."""
         at = np.array([slot])
-        cells = self.table.take(at, (*THRESHOLD, *EPISODE))
-        (closing,) = end_from_outside(cells, hold=reason == "max_duration")
-        self.table.put(at, cells)
+        records = self.table.records(at)
+        (closing,) = end_from_outside(records, hold=reason == "max_duration")
+        self.table.put_records(at, records)
         self.close(slot, self.writer.now(self.table, slot), closing, reason, key)
 
     def open(
@@ -181,8 +180,8 @@ class _Sensor:
         self._slot = int(block.slots[at])
         self._records, self._elements = block.records[rows], block.elements[rows]
         self._row_clocks = owner.clocks[self._records]
-        self._v = scored.v[:, at]
-        self._inside = None if block.inside is None else block.inside[:, at]
+        self._u, self._v = scored.u[rows], scored.v[rows]
+        self._inside = None if block.inside is None else block.inside[rows]
 
     def follow(self, transitions: list[Opening | Closing]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
@@ -252,7 +251,7 @@ class _Sensor:
         """The sensor after its row `tick`; -1: before the block."""
         table, slot = self._owner.table, self._slot
         if tick >= 0:
-            score, offset = self._scored.u[tick, self._at], self._owner.offsets[self._records[tick]]
+            score, offset = self._u[tick], self._owner.offsets[self._records[tick]]
         else:
             score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
         moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, float(score), int(offset))
