@@ -94,7 +94,7 @@ class Replay:
         if pipeline is None:
             pipeline = self._pipelines[batch.partition] = self._make_pipeline(batch.partition)
         output = pipeline.process(batch)
-        result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
+        result.budget.add(output.opened, output.allowed)
         result.limited += output.budgets_limited
         result.failures += output.failures
         for message in output.alerts:

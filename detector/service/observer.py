@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Final
 
 from detector.engine.budget import BudgetAccount
-from detector.engine.clock import DAY
 from detector.engine.output import Output
 from detector.engine.overview import Overview
 from detector.engine.partition import PartitionPipeline
@@ -62,8 +61,6 @@ class Observer:
         self._monotonic = monotonic
         self.setup = setup
         self._started = wall_clock()
-        self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
-        self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._event_latency: float | None = None
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
@@ -137,12 +134,6 @@ class Observer:
                 _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
                 text=f"the false-alarm budget of these sensors is kept within 300 to 1000000 {kind} an alarm",
             )  # fmt: skip
-        if pipeline.clock is not None:
-            budget = self._budgets[kind]
-            self._newest[kind] = max(self._newest[kind], pipeline.clock)
-            budget.add(self._newest[kind], output.opened, output.allowed)
-            if budget.ratio is not None:
-                metrics.budget_ratio[kind].set(budget.ratio)
 
     def committed(self, seconds: float, moved: Iterable[PartitionPipeline], stamps: Iterable[int]) -> None:
         """A durable commit took so long, with something new of `moved`; others are no later for it.
@@ -213,13 +204,29 @@ class Observer:
             inputs=dict(self.inputs),
             rates={kind: tuple(rates) for kind, rates in self._rates.items()},
             alerts=self.alerts,
-            budget_ratios={kind: one.ratio for kind, one in self._budgets.items() if one.ratio is not None},
+            budget_ratios=self._budgets(pipelines),
             event_latency=self._event_latency,
             commit_latency=self._commit_latency,
             commit_seconds=self._commit_seconds,
             worst=tuple(sorted(worst, key=lambda one: -one.view.score)[:SHOWN]),
             episodes=tuple(sorted(episodes, key=_urgency)[:SHOWN]),
         )
+
+    def _budgets(self, pipelines: Pipelines) -> dict[Kind, float]:
+        """By kind, how the budget of the last day is kept by partitions whose state is complete; also as metrics."""
+        ratios: dict[Kind, float] = {}
+        for kind in KINDS:
+            total = BudgetAccount()
+            for one in pipelines.values():
+                if one.kind == kind and not one.restoring:
+                    account = one.budget_account
+                    total.add(account.opened, account.allowed)
+            self._metrics.budget_opened[kind].set(total.opened)
+            self._metrics.budget_allowed[kind].set(total.allowed)
+            self._metrics.budget_ratio[kind].set(total.ratio or 0.0)
+            if total.ratio is not None:
+                ratios[kind] = total.ratio
+        return ratios
 
     def _gauge(self, partitions: Sequence[PartitionStatus]) -> None:
         metrics = self._metrics
