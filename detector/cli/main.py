@@ -29,6 +29,7 @@ from detector.service import logs
 COMMANDS: Final = {
     "run": "the daemon: readings and frames in, alerts out",
     "incidents": "alerts in, incidents out: episodes that belong together",
+    "notify": "incidents in, people told: Alertmanager, webhooks",
     "train": "train a model on normal data and write a bundle",
     "backtest": "run the same detection over recorded readings and sum up",
     "tune": "what other false-alarm budgets would have cost on recorded readings",

@@ -147,11 +147,18 @@ def _several(*forms: dict[str, Any]) -> list[dict[str, Any]]:
     return [*forms, {"type": "array", "minItems": 1, "items": {"anyOf": list(forms)} if len(forms) > 1 else forms[0]}]
 
 
-def _zone(value: str) -> str:
+def is_zone(name: str) -> bool:
+    """Whether there is a time zone of this name here."""
     try:
-        ZoneInfo(value)
+        ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # no such key; a path; a directory
-        raise expected("the name of a time zone such as Europe/Berlin or UTC") from None
+        return False
+    return True
+
+
+def _zone(value: str) -> str:
+    if not is_zone(value):
+        raise expected("the name of a time zone such as Europe/Berlin or UTC")
     return value
 
 

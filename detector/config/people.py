@@ -28,7 +28,9 @@ _URL_FORM: Final = "Write it like https://example.org/hook"
 
 def _several(value: Any) -> Any:
     """One pattern may be written without brackets."""
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class IncidentsConfig(Section):

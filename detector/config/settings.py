@@ -360,9 +360,19 @@ class TrainingConfig(Section):
     """Of the output; belongs to the scaler: linear to standard, sigmoid to minmax, tanh to symmetric."""
     scaler: Literal["standard", "minmax", "symmetric"] = "standard"
     epochs: Count = 30
+    """Passes over the data."""
+    min_steps: Count | None = 600
+    """At least so many steps, and more passes while the held-back tail improves; null: exactly `epochs` passes."""
     batch_size: Count = 128
     max_windows: Count = 100_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _exactly(self) -> Self:
+        """Whoever writes `epochs` and says nothing of `min_steps` gets those epochs."""
+        if "epochs" in self.model_fields_set and "min_steps" not in self.model_fields_set:
+            object.__setattr__(self, "min_steps", None)  # the settings are frozen, and not finished yet
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

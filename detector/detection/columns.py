@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.arrays import U8, Bools
 from detector.detection.kernel.cells import ARRAYS, FIELDS
+from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
 from detector.detection.threshold import HORIZON, RESERVOIR, first_reservoir
@@ -63,6 +64,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # why it is not watched, and readings without a value one after the other (see watch.py)
         Column("unwatched", "u1", (), 0, added=True, early=True),
         Column("nulls", "i2", (), 0, added=True, early=True),
+        # the rows of which a warm-up makes a profile, 0: as many as it takes (see prefix.py)
+        Column("wanted", "i4", (), 0, added=True, early=True),
         # which rules apply (see rules.py)
         Column("rules", "i2", (), 0, early=True),
         # the profile
@@ -77,8 +80,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("worst_zz", "f8", (), 1.0),
         Column("worst_zz_of_others", "f8", (), math.nan, added=True),
         Column("open_after", "u1", (2,), 0),
+        Column("sentinels", "f8", (channels, SENTINELS), math.nan, added=True),
         # how often the window was emptied since it was complete, negative: just after one row (see watch.py)
         Column("restarts", "i2", (), 0, added=True),
+        # rows with a sentinel, one after the other
+        Column("stuck", "i2", (), 0, added=True),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
         Column("level", "f8", (channels,), math.nan),
@@ -128,7 +134,7 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
-        "nulls", "restarts",
+        "nulls", "restarts", "sentinels", "stuck",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
@@ -198,6 +204,7 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "bias": profile.bias,
         "usual": profile.center,
         "open_after": profile.open_after,
+        "sentinels": profile.sentinels,
         "worst_zz_of_others": profile.worst_zz_of_others,
         **calibration_cells(profile, budget),
     }

@@ -106,9 +106,12 @@ class Watch:
         self._table["restarts"][slot] = -restarts if restarts > 1 and filled <= 1 else restarts
         self.look(slot)
 
-    def heard(self, slots: Slots, missing: Bools) -> None:
-        """Readings came, in this order, of the sensors `slots` (N,), and those that are `missing` (N,) had no value."""
-        counts = self._table["nulls"]
+    def heard(self, slots: Slots, missing: Bools, column: Literal["nulls", "stuck"]) -> None:
+        """Readings came, in this order, of the sensors `slots` (N,), and those that are `missing` (N,) had no value.
+
+        `column` counts them: those that came as null, and those that stand for it.
+        """
+        counts = self._table[column]
         if not missing.any() and not counts[slots].any():
             return
         for slot in np.unique(slots[missing | (counts[slots] > 0)]).tolist():
@@ -133,7 +136,8 @@ class Watch:
         table["unwatched"][list(table.failed)] = NUMBER["failed"]
 
     def _no_values(self, slot: int) -> bool:
-        return self._complete > 0 and bool(self._table["nulls"][slot] >= MISSING_ROWS)
+        table = self._table
+        return self._complete > 0 and bool(max(table["nulls"][slot], table["stuck"][slot]) >= MISSING_ROWS)
 
     def _of_rows(self, slot: int) -> Reason | None:
         number = int(self._table["unwatched"][slot])
@@ -148,7 +152,7 @@ class Watch:
         """The numbers of the reasons of all slots."""
         numbers: NDArray[np.uint8] = self._table["unwatched"]
         if self._complete:
-            missing = self._table["nulls"] >= MISSING_ROWS
+            missing = np.maximum(self._table["nulls"], self._table["stuck"]) >= MISSING_ROWS
             numbers = np.where(missing, np.uint8(NUMBER["channel_missing"]), numbers) if missing.any() else numbers
         return numbers
 

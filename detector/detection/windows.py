@@ -8,8 +8,9 @@ sensors out as extended windows, so that every window that a row completes is on
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import NEVER, bits_of, flags_of
+from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots
 
+BACKWARDS: Final = 3
+"""A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
 LATE_LIMIT = 20
 """So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
 
@@ -71,13 +75,18 @@ class WindowRows:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of readings, by outcome."""
+    """What became of readings, by outcome. `set_back`: how often the clock of each sensor was, by slot."""
 
     accepted: int = 0
     missing: int = 0
     late: int = 0
     duplicate: int = 0
-    resets: int = 0
+    set_back: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def resets(self) -> int:
+        """How often clocks were set back."""
+        return self.set_back.total()
 
     def add(self, other: Tally) -> None:
         """Count what another one counted."""
@@ -138,6 +147,9 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     straight_owners, straight_lengths = owners[regular], lengths[regular]
     ends = np.cumsum(straight_lengths)
     newest = arrivals.times[straight][ends - 1] if len(ends) else ends
+    restarts = np.zeros(len(straight), dtype=bool)
+    restarts[ends - straight_lengths] = table["restart"][straight_owners]
+    table["restart"][straight_owners] = False
     table["released"][straight_owners] = newest
     table["newest"][straight_owners] = newest
     table["late_run"][straight_owners] = 0
@@ -146,9 +158,30 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     rows = WindowRows(
         slots=straight_owners, first=ends - straight_lengths, last=ends, times=arrivals.times[straight],
         values=arrivals.values[straight], records=arrivals.records[straight], elements=arrivals.elements[straight],
-        restarts=np.zeros(len(straight), dtype=bool), imputed=np.zeros(len(straight), dtype=bool),
+        restarts=restarts, imputed=np.zeros(len(straight), dtype=bool),
     )  # fmt: skip
     return (_append(rows, loose) if loose.slots else rows), tally
+
+
+def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
+    """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
+    sentinels = table["sentinels"][rows.slots]
+    if np.isnan(sentinels).all():
+        return None
+    found = has_sentinel(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
+    return found if found.any() else None
+
+
+def without(table: SensorTable, rows: WindowRows, dropped: Bools) -> WindowRows:
+    """The rows without some. Where one of these restarts its window, the sensor's next row does, whenever it comes."""
+    for row in np.flatnonzero(dropped & rows.restarts).tolist():
+        group = int(np.searchsorted(rows.last, row, side="right"))
+        following = row + 1 + np.flatnonzero(~dropped[row + 1 : rows.last[group]])
+        if len(following):
+            rows.restarts[following[0]] = True
+        else:
+            table["restart"][rows.slots[group]] = True
+    return rows.only(~dropped)
 
 
 def _in_order(
@@ -179,7 +212,7 @@ def _in_order(
                 out.rows.append((old_time, old_value, record, element, restart))
                 restart = False
             held, released, newest, restart = [], NEVER, NEVER, True
-            tally.resets += 1
+            tally.set_back[slot] += 1
         place = bisect.bisect_left(held, time, key=_time_of)
         if place < len(held) and held[place][0] == time:
             tally.duplicate += 1

@@ -198,7 +198,7 @@ class FramesPipeline(PartitionPipeline):
         output.errors.append(block.signal)
         block.store(self._table, run.offsets)
 
-    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+    def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         profile, recent = build_frame_profile(collected.times, collected.values[:, 0], open_after=self._open_after)
         times = collected.times[-self._open_after[1] :]
         check_usable_frames({self._table.name(slot): profile})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +45,15 @@ class ScoredRows:
     thresholds: F64
 
 
+class Sentinel(NamedTuple):
+    """A value of a sensor's channel that came so often in its prefix, and is taken as missing."""
+
+    sensor_id: str
+    channel: str
+    value: float
+    times: int
+
+
 class SensorFailure(NamedTuple):
     """A sensor that was set aside: at which stage, by the record at which offset, and the traceback."""
 
@@ -63,7 +73,8 @@ class Output:
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
-    `watch_changes`: sensors that ceased to be watched, or are again.
+    `set_back`: how often the clock of a sensor was. `sentinels`: values taken as missing from now on. `watch_changes`:
+    sensors that ceased to be watched, or are again.
     """
 
     kind: Kind = "readings"
@@ -88,6 +99,8 @@ class Output:
     failed: int = 0
     failures: list[SensorFailure] = field(default_factory=list)
     internal: list[str] = field(default_factory=list)
+    set_back: Counter[str] = field(default_factory=Counter)
+    sentinels: list[Sentinel] = field(default_factory=list)
     watch_changes: list[WatchChange] = field(default_factory=list)
 
     def publish(self, announcements: Iterable[Announcement]) -> None:

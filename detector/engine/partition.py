@@ -18,6 +18,7 @@ import numpy as np
 
 from detector import __version__
 from detector.arrays import F64, I64, Bools
+from detector.detection.prefix import NotYetError
 from detector.detection.table import Failure, SensorTable, Slots, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
@@ -74,6 +75,8 @@ class Spans(NamedTuple):
         return [Spans(self.groups, edges[i : i + 1], edges[i + 1 : i + 2]) for i in range(len(edges) - 1)]
 
 
+MOST_ATTEMPTS: Final = 10
+"""So often in a warm-up's length it is tried whether a prefix makes a profile by now."""
 UNREADABLE: Final = b"\0"
 
 
@@ -139,8 +142,11 @@ class PartitionPipeline(PartitionState):
         """Prepare the slot of a sensor just met; the cells of its profile, None if the model has none."""
 
     @abstractmethod
-    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
-        """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end."""
+    def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end.
+
+        May raise `NotYetError`.
+        """
 
     # How it is driven
 
@@ -348,21 +354,29 @@ class PartitionPipeline(PartitionState):
 
         `values` (N, C): what is collected of each row. The row that completes the warm-up brings the profile.
         """
-        warming = self._table.warming[slot]
-        # A reload may ask for fewer rows than were collected by then.
-        used: int = min(span.stop, span.start + max(self._warmup - warming.count, 0))
-        warming.extend(rows.times[span.start : used], values[span.start : used])
-        if used > span.start:
-            self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
-        if warming.count >= self._warmup:
+        warming, used, wanted = self._table.warming[slot], int(span.start), self._table["wanted"]
+        while True:
+            # A reload may ask for fewer rows than were collected by then.
+            target = max(self._warmup, int(wanted[slot]))
+            begin, used = used, min(int(span.stop), used + max(target - warming.count, 0))
+            warming.extend(rows.times[begin:used], values[begin:used])
+            if used > begin:
+                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
+            if warming.count < target:
+                return used
             try:
-                self._take_profile(run, slot, self._learn(slot, warming))
+                self._take_profile(run, slot, self._learn(run, slot, warming))
                 del self._table.warming[slot]
+                wanted[slot] = 0
+            except NotYetError as error:
+                wanted[slot] = warming.count + max(error.rows, self._warmup // MOST_ATTEMPTS, 1)
+                self._watch.mark(slot, "profile")
+                continue
             except Exception as error:
                 self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
-                used = span.stop
+                used = int(span.stop)
             self._pulse()
-        return used
+            return used
 
     def _take_profile(self, run: Run, slot: int, cells: Mapping[str, Any]) -> None:
         """From here on the sensor in a slot is judged by its profile, with which `cells` are filled."""

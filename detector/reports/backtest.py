@@ -11,6 +11,7 @@ from rich.table import Table
 
 from detector.detection.watch import REASONS, Reason
 from detector.engine.budget import BudgetAccount
+from detector.engine.order import Order
 from detector.engine.output import SensorFailure
 from detector.engine.readings import ReadingsPipeline
 from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
@@ -29,9 +30,10 @@ NAMED_UNWATCHED = 100
 class BacktestResult:
     """`alerts`: the messages as `run` publishes them. `board`: against labels, if there were any.
 
-    `limited`: sensors whose budget in readings was kept within limits. `labels` are those of the recording, `foreign`
-    those of other sensors or times. `first`, `last`: the period covered, ns. `unwatched`: sensors of which no fault
-    would be told at the end, by reason; `unwatched_sensors`: some of them.
+    `disorder`: why the recording is not in the order of time, None: it is. `limited`: sensors whose budget in readings
+    was kept within limits. `labels` are those of the recording, `foreign` those of other sensors or times. `first`,
+    `last`: the period covered, ns. `unwatched`: sensors of which no fault would be told at the end, by reason;
+    `unwatched_sensors`: some of them.
     """
 
     alerts: list[bytes] = field(default_factory=list)
@@ -44,6 +46,7 @@ class BacktestResult:
     warming: int = 0
     windows_scored: int = 0
     limited: int = 0
+    disorder: str | None = None
     failures: list[SensorFailure] = field(default_factory=list)
     unwatched: Counter[Reason] = field(default_factory=Counter)
     unwatched_sensors: list[tuple[str, Reason]] = field(default_factory=list)
@@ -92,6 +95,7 @@ class Replay:
         self._pipelines: dict[Partition, ReadingsPipeline] = {}
         self._episodes = Episodes()
         self._result = BacktestResult()
+        self._order = Order()
 
     def take(self, batch: Batch) -> None:
         """Process the next batch."""
@@ -100,6 +104,7 @@ class Replay:
         if pipeline is None:
             pipeline = self._pipelines[batch.partition] = self._make_pipeline(batch.partition)
         output = pipeline.process(batch)
+        self._order.take(output)
         result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
         result.limited += output.budgets_limited
         result.failures += output.failures
@@ -122,6 +127,7 @@ class Replay:
         result.last = max((one.clock for one in pipelines if one.clock is not None), default=None)
         result.sensors = sum(one.sensors for one in pipelines)
         result.warming = sum(one.warming for one in pipelines)
+        result.disorder = self._order.fault
         for one in pipelines:
             result.unwatched.update(one.unwatched)
             result.unwatched_sensors += one.some_unwatched(NAMED_UNWATCHED)

@@ -9,10 +9,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from detector.service.daemon import POLL_SECONDS, Clocks
+from detector.service.daemon import POLL_SECONDS
 from detector.service.health import Health
 from detector.service.logs import event
-from detector.service.peoplemetrics import FollowerMetrics
 from detector.service.systemd import Notifier
 from detector.streams.base import Assigned, Batch, Message, Partition, Revoked, Streams
 
@@ -38,19 +37,26 @@ class Work(Protocol):
         """Work beside the records, once a turn; `ending`: nothing more will come."""
 
     @property
+    def positions(self) -> Mapping[Partition, int]:
+        """How far the records are dealt with, of each partition that is ours."""
+
+    @property
     def busy(self) -> bool:
         """Whether `turn` has work at hand."""
 
     @property
     def waiting(self) -> bool:
-        """Whether `turn` will have work."""
+        """Whether `turn` will have work, so that it is not the end yet."""
 
     def snapshot(self, partition: Partition) -> bytes:
         """What to store for a partition of the commit."""
 
 
 class Follower:
-    """Drives `streams` and `work` until `stop()` says so, or with `until_end` until all is done that was there."""
+    """Drives `streams` and `work` until `stop()` says so, or with `until_end` until all is done that was there.
+
+    `pulse` is called once a turn, and `turned` with how much there is still to read.
+    """
 
     def __init__(
         self,
@@ -58,25 +64,23 @@ class Follower:
         work: Work,
         *,
         name: str,
-        metrics: FollowerMetrics,
         health: Health,
         stop: Callable[[], bool],
         until_end: bool = False,
         notifier: Notifier | None = None,
         pulse: Callable[[], None] = lambda: None,
-        clocks: Clocks | None = None,
+        turned: Callable[[Mapping[Partition, int]], None] = lambda _: None,
     ) -> None:
         self._streams = streams
         self._work = work
         self._name = name
-        self._metrics = metrics
         self._health = health
         self._stop = stop
         self._until_end = until_end
         self._notifier = notifier or Notifier({})
         self._pulse = pulse
-        self._wall = (clocks or Clocks()).wall
-        self._positions: dict[Partition, int] = {}
+        self._turned = turned
+        self._ours: set[Partition] = set()
 
     def run(self) -> None:
         """Open, turn until the end, commit. Raises DetectorError for what a person must know."""
@@ -90,7 +94,7 @@ class Follower:
                 pass
             self._notifier.stopping()
             self._health.set_reason("stopping", "the process is stopping")
-            self._streams.commit(self._positions, self._work.snapshot, final=True)
+            self._streams.commit(self._work.positions, self._work.snapshot, final=True)
         finally:
             self._streams.close()
             event(_log, logging.INFO, "followed", work=self._name)
@@ -105,33 +109,34 @@ class Follower:
         if assigned:
             self._assign(assigned)
         for one in happened:
-            if isinstance(one, Batch) and one.partition in self._positions:
+            if isinstance(one, Batch) and one.partition in self._ours:
                 self._streams.write(self._work.take(one))
-                self._positions[one.partition] = one.next_offset
         ended = self._until_end and not happened and self._streams.at_end()
-        if self._positions:
+        if self._ours:
             self._streams.write(self._work.turn(ending=ended))
-        self._streams.commit(self._positions, self._work.snapshot)
-        self._metrics.turned(self._streams.lag(), ready=self._health.ready, now=self._wall())
+        self._streams.commit(self._work.positions, self._work.snapshot)
+        self._turned(self._streams.lag())
         self._pulse()
-        return not ended or bool(self._positions and self._work.waiting)
+        return not ended or bool(self._ours and self._work.waiting)
 
     def _assign(self, assigned: Mapping[Partition, Assigned]) -> None:
         self._work.begin(assigned)
-        self._positions = {partition: one.position for partition, one in assigned.items()}
+        self._ours = set(assigned)
         self._health.clear_reason("unassigned")
         event(
             _log, logging.INFO, "partitions_assigned",
-            work=self._name, positions={f"{of.stream}:{of.number}": at for of, at in self._positions.items()},
+            work=self._name, positions={f"{of.stream}:{of.number}": one.position for of, one in assigned.items()},
         )  # fmt: skip
         self._notifier.status("at work")
 
     def _revoke(self, partition: Partition) -> None:
-        if self._positions.pop(partition, None) is None or self._positions:
+        if partition not in self._ours:
             return
-        self._work.lose()
-        self._unassigned()
-        event(_log, logging.INFO, "partitions_revoked", work=self._name)
+        self._ours.remove(partition)
+        if not self._ours:
+            self._work.lose()
+            self._unassigned()
+            event(_log, logging.INFO, "partitions_revoked", work=self._name)
 
     def _unassigned(self) -> None:
         self._health.set_reason("unassigned", "no partition is assigned; another process may be at work")

@@ -44,7 +44,8 @@ class IncidentWork:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._published = published
-        self.lose()
+        self.positions: dict[Partition, int] = {}
+        self._set(State())
 
     def begin(self, assigned: Mapping[Partition, Assigned]) -> None:
         try:
@@ -60,9 +61,11 @@ class IncidentWork:
             if told:
                 event(_log, logging.WARNING, "incidents_rebuilt", open=len(state.open))
         self._set(state)
+        self.positions = {partition: one.position for partition, one in assigned.items()}
 
     def lose(self) -> None:
         self._set(State())
+        self.positions = {}
 
     def take(self, batch: Batch) -> Sequence[Message]:
         told = self._keeper.state.told.get(named(batch.partition), -1)
@@ -72,6 +75,7 @@ class IncidentWork:
             if record.offset > told:
                 found += self._take(batch.partition, index, record)
         self._keeper.changed(batch.partition, batch.next_offset)
+        self.positions[batch.partition] = batch.next_offset
         self._count()
         return found
 
@@ -100,11 +104,7 @@ class IncidentWork:
         self._metrics.alerts["taken"].inc()
         for incident in incidents:
             self._metrics.messages[incident.event, incident.severity].inc()
-            if incident.event != "updated":
-                event(
-                    _log, logging.INFO, f"incident_{incident.event}",
-                    incident_id=incident.incident_id, title=incident.title, severity=incident.severity,
-                )  # fmt: skip
+            _tell(incident)
         return [incident_message(self._output, incident) for incident in incidents]
 
     def _refuse(self, partition: Partition, record: Record, reject: Reject) -> Message:
@@ -121,3 +121,16 @@ class IncidentWork:
             event(_log, logging.WARNING, "too_many_groups", alerts=counts.ungrouped)
         self._book.counts = type(counts)()
         self._metrics.open.set(len(self._book.open))
+
+
+def _tell(incident: Incident) -> None:
+    if incident.event == "opened":
+        event(
+            _log, logging.INFO, "incident_opened",
+            incident_id=incident.incident_id, title=incident.title, severity=incident.severity,
+        )  # fmt: skip
+    elif incident.event == "closed":
+        event(
+            _log, logging.INFO, "incident_closed",
+            incident_id=incident.incident_id, title=incident.title, reason=incident.close_reason,
+        )  # fmt: skip

@@ -125,6 +125,12 @@ class Observer:
                 sensor_id=failure.sensor_id, stage=failure.stage, stream=pipeline.partition.stream,
                 partition=pipeline.partition.number, offset=failure.offset, traceback=failure.traceback,
             )  # fmt: skip
+        for one in output.sentinels:
+            event(
+                _log, logging.WARNING, "value_taken_as_missing",
+                sensor_id=one.sensor_id, channel=one.channel, value=one.value, times=one.times,
+                text=f"{one.value:.10g} came {one.times} times: taken as missing",
+            )  # fmt: skip
         for trace in output.internal:
             event(_log, logging.ERROR, "record_not_decoded", stream=pipeline.partition.stream, traceback=trace)
         metrics.errors["record"].inc(output.rejected.get("internal", 0))

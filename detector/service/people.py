@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config, HttpConfig, StateConfig, TargetConfig
+from detector.errors import UserError
+from detector.service.crew import Crew
 from detector.service.deadline import ShutdownDeadline
-from detector.service.follower import Follower, Work
-from detector.service.health import WAITING, Health
+from detector.service.follower import Follower
+from detector.service.health import WAITING, Health, Together
 from detector.service.incidents import IncidentWork
 from detector.service.logs import event
-from detector.service.peoplemetrics import FollowerMetrics, IncidentMetrics
+from detector.service.peoplemetrics import FollowerMetrics, IncidentMetrics, NotifyMetrics
 from detector.service.systemd import Notifier, Pulse
+from detector.service.telling import NotifyWork, form_of, sender_of, undelivered_line
 from detector.service.web.server import HttpServer, standard_routes
-from detector.streams.base import Streams
+from detector.streams.base import Batch, Streams
 from detector.streams.directory import DirectoryStreams
-from detector.streams.places import directory_streams_for
+from detector.streams.places import STATE, directory_streams_for, finals_of, input_file
 from detector.wire.alerts import dead_letter_line
 from detector.wire.incidents import Incident, decode_incident
 
@@ -38,12 +42,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FollowOptions:
-    """What the command line says: places of files to use instead of configured streams, and when to end."""
+    """What the command line says: places of files to use instead of configured streams, and when to end.
+
+    With `may_come` the input need not be there yet.
+    """
 
     input: str | None = None
     output: str | None = None
     until_end: bool = False
     fresh: bool = False
+    may_come: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +80,75 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
         if on_files:
             streams = files = incident_files(config, options)
             until_end = files.until_end
-            dead_letters = incident_dead_letters(config)
         else:
+            outputs = [config.incidents.output, config.output.dead_letters]
             streams = topics_of(
-                config, incidents_group(config), config.incidents.input, [config.incidents.output],
+                config, incidents_group(config), config.incidents.input, outputs,
                 options=options, health=health, pulse=pulse,
             )  # fmt: skip
-            until_end, dead_letters = options.until_end, config.output.dead_letters
+            until_end = options.until_end
         work = IncidentWork(
             config.incidents,
-            dead_letters=dead_letters,
+            dead_letters=incident_dead_letters(config) if on_files else config.output.dead_letters,
             metrics=metrics,
             # Of files the state and the output are one: what is lost of them is refused.
             published=(lambda: iter(())) if on_files else (lambda: published_on_kafka(config)),
         )
-        follow(streams, work, "incidents", metrics, health, around, until_end=until_end, pulse=pulse)
+        Follower(
+            streams, work, name="incidents", health=health, stop=around.stop, until_end=until_end,
+            notifier=around.notifier, pulse=pulse, turned=partial(metrics.turned, health),
+        ).run()  # fmt: skip
 
 
-def follow(
-    streams: Streams,
-    work: Work,
-    name: str,
-    metrics: FollowerMetrics,
-    health: Health,
-    around: Around,
-    *,
-    until_end: bool,
-    pulse: Callable[[], None],
-) -> None:
-    """Drive one of them to its end."""
-    Follower(
-        streams, work, name=name, metrics=metrics, health=health, stop=around.stop, until_end=until_end,
-        notifier=around.notifier, pulse=pulse,
-    ).run()  # fmt: skip
+def serve_notify(config: Config, options: FollowOptions, around: Around) -> None:
+    """Tell every target, each on a thread of its own, until told to stop. Raises DetectorError."""
+    targets = config.notify.targets
+    if not targets:
+        raise UserError("there is nobody to tell", where="notify.targets", todo="Name a target (docs/told.md)")
+    metrics = NotifyMetrics(CollectorRegistry(), [target.name for target in targets])
+    healths = {target.name: Health() for target in targets}
+    together = Together(healths)
+    crew = Crew(around.stop)
+    with ExitStack() as stack:
+        followers = []
+        for number, target in enumerate(targets):
+            # One of them speaks for the process: its watchdog is that of all, as a loop that hangs shows in /healthz.
+            notifier = around.notifier if not number else Notifier({})
+            health = healths[target.name]
+            pulse = Pulse(health, notifier)
+            streams, until_end = _target_streams(config, target, options, health, pulse)
+            work = NotifyWork(
+                target,
+                settle=(config.notify.settle or 0) / _NANOSECONDS,
+                form=form_of(target),
+                sender=stack.enter_context(sender_of(target)),
+                dead_letters=config.output.dead_letters,
+                metrics=metrics,
+            )
+            followers.append(
+                Follower(
+                    streams, work, name=f"notify {target.name}", health=health, stop=crew.stop, until_end=until_end,
+                    notifier=notifier, pulse=pulse, turned=lambda _: metrics.turned(together, {}),
+                )
+            )  # fmt: skip
+        stack.enter_context(served(metrics, together, config.notify.http, around))
+        for target, follower in zip(targets, followers, strict=True):
+            crew.start(f"notify-{target.name}", follower.run)
+        crew.join()
+
+
+def _target_streams(
+    config: Config, target: TargetConfig, options: FollowOptions, health: Health, pulse: Callable[[], None]
+) -> tuple[Streams, bool]:
+    """The streams of one target, and whether they end. Opens nothing. Raises UserError."""
+    if config.streams.backend == "directory" or options.input is not None:
+        files = target_files(config, target.name, options)
+        return files, files.until_end
+    topics = topics_of(
+        config, notify_group(config, target), config.notify.input, [config.output.dead_letters],
+        options=options, health=health, pulse=pulse,
+    )  # fmt: skip
+    return topics, options.until_end
 
 
 @contextmanager
@@ -138,7 +182,31 @@ def incident_files(config: Config, options: FollowOptions) -> DirectoryStreams:
         fresh=options.fresh,
         encoders={dead_letters: dead_letter_line},
         state=INCIDENTS_STATE,
-        writer=".detector",
+        writer=STATE,
+        may_come=options.may_come,
+    )
+
+
+def target_files(config: Config, target: str | None, options: FollowOptions) -> DirectoryStreams:
+    """The streams of a target on files; None: those of nobody, for a look at them, without a state.
+
+    Opens nothing. Raises UserError for places that cannot be.
+    """
+    stream, directory = config.notify.input, config.streams.directory
+    until_end = options.until_end or options.input == "-"
+    place = input_file(Path(directory.path), stream, options.input, until_end=until_end, may_come=options.may_come)
+    base = place.parent if isinstance(place, Path) else None
+    state_dir = None if base is None or target is None else base / NOTIFY_STATE / target
+    dead_letters = config.output.dead_letters
+    return DirectoryStreams(
+        {stream: place},
+        {dead_letters: "log" if state_dir is None else state_dir / f"{dead_letters}.jsonl"},
+        state_dir,
+        directory.checkpoint_interval / _NANOSECONDS,
+        until_end=until_end,
+        fresh=options.fresh,
+        encoders={dead_letters: undelivered_line},
+        finals=finals_of({stream: place}, INCIDENTS_STATE),
     )
 
 
@@ -188,7 +256,6 @@ def topics_of(
 ) -> KafkaStreams:
     """The streams of a small daemon on Kafka. Opens nothing. Raises UserError."""
     # Here, because a daemon that runs on files needs no Kafka client.
-    from detector.errors import UserError
     from detector.streams.kafka.streams import KafkaStreams
 
     if options.fresh:
@@ -205,7 +272,7 @@ def topics_of(
         # Nothing is run again: what was published is looked at instead.
         StateConfig(on_missing_state="cold"),
         state_topics={stream: state_topic(group)},
-        outputs=[*outputs, config.output.dead_letters],
+        outputs=outputs,
         until_end=options.until_end,
         sole=True,
         on_waiting=waiting,
@@ -218,9 +285,14 @@ def published_on_kafka(config: Config) -> Iterator[Incident]:
     from detector.streams.kafka_reader import TopicReader
 
     with TopicReader(config.streams.kafka, config.incidents.output) as reader:
-        for batch in reader.read():
-            for record in batch.records:
-                try:
-                    yield decode_incident(record.value or b"")
-                except ValueError:
-                    event(_log, logging.WARNING, "no_incident", stream=batch.partition.stream, offset=record.offset)
+        yield from incidents_in(reader.read())
+
+
+def incidents_in(batches: Iterable[Batch]) -> Iterator[Incident]:
+    """The incidents of a stream; what is none is told and passed over."""
+    for batch in batches:
+        for record in batch.records:
+            try:
+                yield decode_incident(record.value or b"")
+            except ValueError:
+                event(_log, logging.WARNING, "no_incident", stream=batch.partition.stream, offset=record.offset)

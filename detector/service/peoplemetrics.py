@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from detector import __version__
+from detector.service.health import Health
 from detector.service.metrics import EVENTS, SEVERITIES, Description, Maker
 from detector.streams.base import Partition
 
@@ -40,10 +41,10 @@ class FollowerMetrics:
         build = make.info("build", "Version of the program and of Python", carries=("version", "python"))
         build.info({"version": __version__, "python": platform.python_version()})
 
-    def turned(self, lag: Mapping[Partition, int], *, ready: bool, now: float) -> None:
-        """The loop has finished a turn at `now`, in seconds since the epoch."""
-        self.ready.set(ready)
-        self.last_progress.set(now)
+    def turned(self, health: Health, lag: Mapping[Partition, int]) -> None:
+        """The loop has finished a turn."""
+        self.ready.set(health.ready)
+        self.last_progress.set_to_current_time()
         for partition, records in lag.items():
             self.lag.labels(partition.stream, partition.number).set(records)
 

@@ -18,6 +18,7 @@ from detector.errors import UserError
 from detector.streams.checkpoint import CheckpointFile
 from detector.streams.directory import DirectoryStreams, Encoder, InputPlace, OutputPlace
 from detector.streams.files import failing_as, legible
+from detector.streams.lines import Recognise
 
 _LONGEST_SENSOR = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -42,6 +43,8 @@ def directory_streams_for(
     encoders: Mapping[str, Encoder] | None = None,
     state: str = STATE,
     writer: str | None = None,
+    may_come: bool = False,
+    recognisers: Mapping[str, Recognise] | None = None,
     max_records: int = 5000,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -56,11 +59,11 @@ def directory_streams_for(
     standard input, `until_end` is implied. `checkpoint_interval` is in seconds. Opens nothing.
 
     `state` is the folder of the checkpoint in a directory, `writer` that of the process whose output is read, where the
-    inputs are outputs of one.
+    inputs are outputs of one. With `may_come` a file named by option need not exist yet.
 
     Raises `UserError` for an input named by option that does not exist, or a place that cannot be.
     """
-    sources = _inputs(directory, inputs, input_option, until_end)
+    sources = _inputs(directory, inputs, input_option, until_end, may_come)
     from_pipe = input_option == "-"
     sinks, state_dir = _outputs(directory, alerts, dead_letters, scores, output_option, state)
     if from_pipe and state_dir is not None:
@@ -78,6 +81,7 @@ def directory_streams_for(
         fresh=fresh,
         encoders=encoders,
         finals=None if writer is None else finals_of(sources, writer),
+        recognisers=recognisers,
         sleep=sleep,
         stdin=stdin,
         stdout=stdout,
@@ -93,9 +97,11 @@ def finals_of(inputs: Mapping[str, InputPlace], writer: str) -> dict[str, list[P
     }
 
 
-def input_file(directory: Path, stream: str, option: str | None, *, must_exist: bool) -> InputPlace:
-    """The place of one input: a file or `-` by option, else a file of a directory. Raises `UserError`."""
-    return _inputs(directory, [stream], option, must_exist)[stream]
+def input_file(
+    directory: Path, stream: str, option: str | None, *, until_end: bool, may_come: bool = False
+) -> InputPlace:
+    """The place of one input, as for `directory_streams_for`. Raises `UserError`."""
+    return _inputs(directory, [stream], option, until_end, may_come)[stream]
 
 
 def stream_file(directory: Path, stream: str) -> Path | None:
@@ -137,12 +143,16 @@ def default_sensor(place: InputPlace) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], legible(name))[:_LONGEST_SENSOR]
 
 
-def _inputs(directory: Path, streams: Sequence[str], option: str | None, until_end: bool) -> dict[str, InputPlace]:
+def _inputs(
+    directory: Path, streams: Sequence[str], option: str | None, until_end: bool, may_come: bool
+) -> dict[str, InputPlace]:
     if option == "-":
         return {streams[0]: "-"}
     if option is None:
         return {stream: _expected(directory, stream) for stream in streams}
     place = Path(option)
+    if may_come and not os.path.exists(option):
+        return {streams[0]: place}
     if not os.path.isdir(option):
         return {streams[0]: recording_file(place, streams[0])}
     if until_end and not any(stream_file(place, stream) for stream in streams):

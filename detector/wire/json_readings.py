@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from detector.config.fields import FieldsConfig
 from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
+from detector.wire.csv_form import CsvOptions
 from detector.wire.csv_readings import CsvRows
 from detector.wire.documents import (
     UNDECODABLE,
@@ -51,7 +52,7 @@ class ReadingDecoder:
     `channels` are the value columns, `default_sensor` names the sensor of CSV rows without a sensor column, `interval`
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
     its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream). `coerce`:
-    numbers in strings are numbers.
+    numbers in strings are numbers. `csv`: what was said of CSV files.
 
     >>> from detector.streams.base import Partition
     >>> decoder = ReadingDecoder(FieldsConfig(), ("value",))
@@ -72,10 +73,11 @@ class ReadingDecoder:
         place: str | None = None,
         *,
         coerce: bool = False,
+        csv: CsvOptions | None = None,
     ) -> None:
         self._channels = channels
         self._max_future = max_future
-        self._csv = CsvRows(fields, channels, default_sensor, interval, place)
+        self._csv = CsvRows(fields, channels, default_sensor, interval, place, csv or CsvOptions())
         self.json: Decoder
         """What decodes JSON."""
         if fields.is_plain and not coerce:

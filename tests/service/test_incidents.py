@@ -46,7 +46,7 @@ def follower(
 
     metrics = IncidentMetrics(CollectorRegistry())
     work = IncidentWork(IncidentsConfig(), dead_letters="dead", metrics=metrics, published=lambda: list(published))
-    made = Follower(streams, work, name="incidents", metrics=metrics, health=Health(), stop=stopping, until_end=True)
+    made = Follower(streams, work, name="incidents", health=Health(), stop=stopping, until_end=True)
     return made, metrics
 
 
