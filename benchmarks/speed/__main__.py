@@ -26,6 +26,8 @@ TICKS = {
     "lstm": {1: 2_000, 1_000: 10, 10_000: 1, 100_000: 1},
 }
 LARGEST, SMALL = 100_000, 1_000
+MICROSECONDS = {1: 1.5, 1_000: 1.0, 10_000: 1.1}
+"""Of processor time a reading at most, dense, by the number of sensors."""
 BASE_MB, SENSOR_BYTES, READY_SECONDS, LSTM_SHARE = 150, 3 * 1024, 2.0, 0.8
 _MB = 1 << 20
 
@@ -37,19 +39,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began, machine = time.monotonic(), Machine()
     ensure_models(args.models)
     table = Table(title="One partition, one thread, stride 1", title_justify="left", title_style="bold")
-    for column in ("model", "sensors", "readings/s", "of bare ONNX Runtime", "memory MB"):
+    for column in ("model", "sensors", "readings/s", "CPU µs a reading", "of bare ONNX Runtime", "memory MB"):
         table.add_column(column, justify="left" if column == "model" else "right")
     gates: list[Gate] = []
     for kind in args.kinds:
         memory: dict[int, float] = {}
         bare = measure("bare", args.models, kind)
-        table.add_row(kind, f"bare, batch {bare['batch']:.0f}", f"{bare['rate']:,.0f}", "1", "")
+        table.add_row(kind, f"bare, batch {bare['batch']:.0f}", f"{bare['rate']:,.0f}", "", "1", "")
         for sensors in args.sensors:
             size = {"sensors": sensors, "ticks": TICKS[kind][sensors], "batch": int(bare["batch"])}
             found = measure("pipeline", args.models, kind, **size)
             memory[sensors] = found["rss"]
             share = found["rate"] / found["bare"]
-            table.add_row(kind, f"{sensors:,}", f"{found['rate']:,.0f}", f"{share:.2g}", f"{found['rss'] / _MB:.0f}")
+            table.add_row(
+                kind, f"{sensors:,}", f"{found['rate']:,.0f}", f"{found['cpu']:.2f}", f"{share:.2g}",
+                f"{found['rss'] / _MB:.0f}",
+            )  # fmt: skip
+            if kind == "dense" and sensors in MICROSECONDS:
+                what = f"dense: microseconds of processor time a reading, {sensors:,} sensors"
+                gates.append(Gate(what, found["cpu"], MICROSECONDS[sensors], at_most=True))
             if kind == "lstm" and sensors == SMALL:
                 gates.append(Gate("lstm windows/s of bare ONNX Runtime, 1 000 sensors", share, LSTM_SHARE))
         if memory.keys() >= {SMALL, LARGEST}:

@@ -40,8 +40,8 @@ MANY = 100_000
 def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int) -> dict[str, float]:
     """Readings a second of full windows at stride 1, one reading a message, and the memory after that.
 
-    `bare`: windows a second of ONNX Runtime alone in batches of `batch`, measured in turns with the former, so that
-    both have the same share of a machine that others use, too.
+    `cpu`: microseconds of processor time a reading. `bare`: windows a second of ONNX Runtime alone in batches of
+    `batch`, measured in turns with the former, so that both have the same share of a machine that others use, too.
     """
     config = Config()
     model = model_for_everyone(models / kind)
@@ -55,19 +55,21 @@ def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int
         offset += len(records)
         pipeline.process(Batch(PARTITION, records, offset))
     session, windows = _bare(models, kind, batch)
-    rates, bare = [], []
+    rates, cpu, bare = [], [], []
     for number in range(ROUNDS if sensors < MANY else 1):
-        seconds = accepted = 0.0
+        seconds = spent = accepted = 0.0
         for taken in _live(rng, sensors, START + WINDOW + number * ticks, ticks, offset):
             offset = taken.next_offset
-            began = time.perf_counter()
+            began, before = time.perf_counter(), time.process_time()
             accepted += pipeline.process(taken).tally.accepted
             seconds += time.perf_counter() - began
+            spent += time.process_time() - before
         rates.append(accepted / seconds)
+        cpu.append(1e6 * spent / accepted)
         bare.append(_runs_a_second(session, windows, BARE_SECONDS / 2) * batch)
     if pipeline.open_episodes > max(1, sensors * MOST_IN_ALARM):
         raise RuntimeError(f"{pipeline.open_episodes} of {sensors} sensors are in an alarm: this is no normal load")
-    return {"rate": max(rates), "bare": max(bare), "rss": resident(), "sensors": pipeline.sensors}
+    return {"rate": max(rates), "cpu": min(cpu), "bare": max(bare), "rss": resident(), "sensors": pipeline.sensors}
 
 
 def scores_speed(models: Path, kind: str, sensors: int, ticks: int) -> dict[str, float]:

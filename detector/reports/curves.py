@@ -126,8 +126,10 @@ class _Strip:
             return
         order = np.argsort(self._times, kind="stable")  # a clock that was set back
         self._times, self._cells = self._times[order], self._cells[order]
-        while len(np.unique(self._times // self._width)) > points:
+        spans = _distinct(self._times // self._width)
+        while len(spans) > points:
             self._width *= 2
+            spans = _distinct(spans // 2)
         self._join()
 
     def _join(self) -> None:
@@ -165,6 +167,13 @@ class _Strip:
             thresholds=cells[:, -1],
             gaps=np.flatnonzero(steps > _GAP * usual) + 1,
         )
+
+
+def _distinct(ascending: I64) -> I64:
+    """Each number once."""
+    new = np.ones(len(ascending), dtype=bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    return ascending[new]
 
 
 def broken(column: NDArray[Any], gaps: NDArray[np.intp]) -> NDArray[Any]:
