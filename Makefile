@@ -3,27 +3,34 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SERVE ?= .venv-serve
+UNDONE = { echo "detector: error: pip could not install everything, see above. Run this again when that is mended." >&2; exit 1; }
 QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/test_memory.py tests/test_times.py \
 	$(addprefix tests/engine/test_, clock.py budget.py announcer.py alertwriter.py maintenance.py silence.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-detection dist
+.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-people verify-detection dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## everything into .venv, so that .venv/bin/detector works
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.11" >&2; exit 1; }
+$(INSTALLED): pyproject.toml constraints.txt detector/detection/kernel/recurrences.c
+	@deploy/venv.sh $(PYTHON) $(VENV) 3000
 	@echo "Installing into $(VENV): about 800 MB to download (TensorFlow alone is 570 MB), 2.5 GB on disk."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
-		|| { echo "The venv module is missing (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || $(UNDONE)
 	@touch $@
 	@echo "Installed: $(BIN)/detector"
+
+install-serve:  ## what the daemon needs and no TensorFlow, into .venv-serve; SERVE=/opt/detector
+	@deploy/venv.sh $(PYTHON) $(SERVE) 400
+	@echo "Installing into $(SERVE): about 60 MB to download, 250 MB on disk."
+	@$(SERVE)/bin/python -m pip install --disable-pip-version-check --require-hashes --no-deps \
+		--requirement deploy/docker/requirements-serve.lock || $(UNDONE)
+	@$(SERVE)/bin/python -m pip install --disable-pip-version-check --no-deps . || $(UNDONE)
+	@echo "Installed: $(SERVE)/bin/detector"
 
 demo: $(INSTALLED)  ## a simulated plant: train, run the daemon over its stream, sum up
 	$(BIN)/detector demo
@@ -59,6 +66,9 @@ verify-frames: $(INSTALLED)  ## cameras: both paths over 30 kills, frames a seco
 
 verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, page, load, reloads, deployment; needs .ci/tools
 	$(BIN)/python -m tests.verify_service
+
+verify-people: $(INSTALLED)  ## incidents and notifications over kills, with a real Alertmanager; needs .ci/tools
+	$(BIN)/python -m tests.verify_people
 
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
 	$(BIN)/python -m benchmarks.quality --gate

@@ -26,6 +26,11 @@ OPERATIONS: Final = Page(
                     Query("sum(detector_sensors_warming{JOB})"),
                 ),
                 number(
+                    "Not watched",
+                    "Of these no fault would be told; warming up is beside it",
+                    Query('sum(detector_sensors_unwatched{JOB, reason!="warming"})'),
+                ),
+                number(
                     "Behind",
                     "Records that are there and not read",
                     Query("sum(detector_lag_records{JOB})"),

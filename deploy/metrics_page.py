@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from detector.detection.watch import REASONS
 from detector.service.metrics import (
     EVENTS,
     FRAME_OUTCOMES,
@@ -19,6 +20,7 @@ from detector.service.metrics import (
     Description,
     Metrics,
 )
+from detector.service.peoplemetrics import ALERT_OUTCOMES, OUTCOMES, IncidentMetrics, NotifyMetrics
 
 _HEAD: Final = """# Metrics
 
@@ -28,15 +30,20 @@ these names and no others, and a test says so. Names, labels and units are part 
 
 All series of closed label sets are there from the start, at 0. Nothing carries a sensor's name but the series of the
 sensors that `metrics.sensors` names; the page at `/` shows the worst ones. Gauges are of the last turn of the main
-loop, those of sensors of the last second. Beside these there are `process_*`, `python_*` and `python_gc_*` of the
-Python client.
+loop, those of sensors of the last second. `detector incidents` and `detector notify` have the last two sections, and
+`detector_ready`, `detector_loop_last_progress_timestamp_seconds`, `detector_lag_records` and `detector_build_info`.
+Beside these there are `process_*`, `python_*` and `python_gc_*` of the Python client.
 """
 _UNITS: Final = {"_timestamp_seconds": "s since the epoch", "_seconds": "s", "_bytes": "bytes", "_ratio": "ratio"}
 
 
 def metrics_page() -> str:
     """The page."""
-    described = Metrics(CollectorRegistry()).described
+    described = [
+        *Metrics(CollectorRegistry()).described,
+        *IncidentMetrics(CollectorRegistry()).described,
+        *NotifyMetrics(CollectorRegistry(), []).described,
+    ]
     sections = (_section(name, list(group)) for name, group in groupby(described, key=lambda one: one.section))
     return "\n".join([_HEAD, *sections, _labels()])
 
@@ -63,9 +70,13 @@ def _labels() -> str:
         "outcome` of readings": READING_OUTCOMES,
         "outcome` of frames": FRAME_OUTCOMES,
         "stage": STAGES,
-        "reason": REJECT_REASONS,
+        "reason` of rejects": REJECT_REASONS,
+        "outcome` of alerts that incidents are made of": ALERT_OUTCOMES,
+        "outcome` of notifications": OUTCOMES,
+        "reason` of sensors not watched": REASONS,
     }
     lines = [f"| `{label}{'' if '`' in label else '`'} | {', '.join(values)} |" for label, values in rows.items()]
+    lines.append("| `target` | the names of `notify.targets` |")
     lines.append(
         "| `stream`, `partition` | the partitions of this process; the series of one that it loses go with it |"
     )

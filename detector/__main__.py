@@ -15,7 +15,7 @@ from detector.cli.command import find_command
 
 def main() -> int:
     """Run the command that was asked for and return its exit status."""
-    if find_command(sys.argv[1:]) == "run":
+    if find_command(sys.argv[1:]) in {"run", "incidents", "notify"}:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])

@@ -19,6 +19,7 @@ import numpy as np
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
+from detector.detection.prefix import NotYetError
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
 from detector.wire.alerts import alert_id
@@ -37,6 +38,8 @@ class Sensor:
         self.alerts, self.window_rules = owner.settings_of(name)
         self.order = Order(owner.config.window.allowed_lateness)
         self.warming: list[Row] = []
+        self.wanted = 0  # rows of a warm-up that make a profile, if not as many as it takes
+        self.waiting = False  # a restart, for its first row
         self.learning: list[Row] | None = None  # under a model that does not know the sensor
         self.profile: Profile | None = None
         self.episode: Episode | None = None
@@ -208,6 +211,10 @@ class Sensor:
         if self.profile is None:
             self._warm_up(Row(time, values, False), offset)
             return
+        if self._stands_for_none(values):
+            self.waiting = self.waiting or restart
+            return
+        restart, self.waiting = restart or self.waiting, False
         missing = 0 if restart or not self.window else self._missing_before(time)
         if restart or missing is None:
             self.close("gap", hold=False)
@@ -244,15 +251,29 @@ class Sensor:
     def _warm_up(self, row: Row, offset: int) -> None:
         self.warming.append(row)
         self.offset = offset
-        if len(self.warming) < self.owner.config.warmup:
+        warmup = self.owner.config.warmup
+        if len(self.warming) < max(warmup, self.wanted):
             return
-        profile, carry = self._build(self.warming)
+        try:
+            profile, carry = self._build(self.warming, warmup if len(self.warming) < 4 * warmup else None)
+        except NotYetError as error:
+            self.wanted = len(self.warming) + max(error.rows, warmup // 10, 1)
+            return
         self._begin(profile)
-        self.window.extend(self.warming)
+        self.window.extend(row for row in self.warming if not self._stands_for_none(row.values))
         self._carry(carry)
-        self.warming = []
+        self.warming, self.wanted = [], 0
 
-    def _build(self, rows: list[Row]) -> tuple[Profile, Carry]:
+    def _stands_for_none(self, values: tuple[float, ...]) -> bool:
+        assert self.profile is not None
+        return any(value in known for value, known in zip(values, self.profile.sentinels.tolist(), strict=True))
+
+    def _build(self, rows: list[Row], least: int | None = None) -> tuple[Profile, Carry]:
+        if least is None:
+            try:
+                return self._build(rows, 150)
+            except NotYetError:
+                least = 0
         model, after = self.owner.model, self.alerts.open_after
         return build_profile(
             np.array([row.time for row in rows]),
@@ -261,6 +282,7 @@ class Sensor:
             scaler=model.scaler,
             stride=model.stride,
             open_after=(after.n, after.of),
+            least=least,
         )
 
     def _carry(self, carry: Carry) -> None:

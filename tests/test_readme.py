@@ -87,35 +87,41 @@ def test_targets_modules_and_pages_that_are_named_are_there(page: Path) -> None:
 
 @pytest.mark.slow
 def test_what_it_shows_works(tmp_path: Path) -> None:
-    """Every block in the order of the page, with a sensor that has a fault and images of nothing in particular."""
+    """Every block, in a directory that holds nothing but what the page speaks of: a sensor with a fault, or images."""
     random = np.random.default_rng(0)
+    for name in ("readings", "images", "cameras"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text('http: {listen: "127.0.0.1:0"}\n')  # the default may be another's
+    csv, pictures, cameras = (tmp_path / name for name in ("readings", "images", "cameras"))
     values = np.sin(np.arange(5000) / 7) + random.normal(0, 0.1, 5000)
     values[4000:4100] += 4
     rows = (f"{1_790_000_000 + 600 * i},{value:.3f}\n" for i, value in enumerate(values))
-    (tmp_path / "pump.csv").write_text("timestamp,value\n" + "".join(rows))
+    (csv / "pump.csv").write_text("timestamp,value\n" + "".join(rows))
     times = np.array([1_790_000_000 + 600 * 4000, 1_790_000_000 + 600 * 4100], dtype="datetime64[s]")
     start, end = (f"{time}Z" for time in times.astype(str))
     label = {"sensor_id": "pump", "start": start, "end": end, "kind": "leak"}
-    (tmp_path / "labels.json").write_text(json.dumps([label]))
-    pictures = (100 + 40 * np.sin(np.arange(28) / 4) + random.normal(0, 5, (600, 28, 28))).astype(np.uint8)
-    (tmp_path / "images").mkdir()
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / "images" / f"{i:04}.png")
-    header = b"\x00\x00\x08\x03" + b"".join(size.to_bytes(4, "big") for size in pictures.shape)
-    (tmp_path / "images.idx3").write_bytes(header + pictures.tobytes())
-    (tmp_path / "config.yaml").write_text('http: {listen: "127.0.0.1:0"}\n')  # the default port may be another's
+    (csv / "labels.json").write_text(json.dumps([label]))
+    frames = (100 + 40 * np.sin(np.arange(28) / 4) + random.normal(0, 5, (600, 28, 28))).astype(np.uint8)
+    (pictures / "images").mkdir()
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(pictures / "images" / f"{i:04}.png")
+    header = b"\x00\x00\x08\x03" + b"".join(size.to_bytes(4, "big") for size in frames.shape)
+    (pictures / "images.idx3").write_bytes(header + frames.tobytes())
 
-    said = [follow(block, tmp_path) for block in blocks("sh", README)]
+    *of_readings, of_images, of_cameras = blocks("sh", README)
+    said = [follow(block, csv) for block in of_readings]
     assert "leak" in said[2]
     assert "Written: readings.alerts.false_alarms: " in said[3]
-    assert (tmp_path / "report" / "report.html").is_file()
-    alerts = (tmp_path / "alerts.jsonl").read_bytes()
+    assert (csv / "report" / "report.html").is_file()
+    alerts = (csv / "alerts.jsonl").read_bytes()
     assert [decode_alert(line).event for line in alerts.splitlines()][:1] == ["opened"]
-    assert (tmp_path / "alerts-of-pump.jsonl").read_bytes()
-    seen = [decode_alert(line) for line in (tmp_path / "seen" / "anomaly-alerts.jsonl").read_bytes().splitlines()]
+    assert (csv / "alerts-of-pump.jsonl").read_bytes()
+    assert follow(of_images, pictures).count("frames of (28, 28)") == 2
+    follow(of_cameras, cameras)
+    seen = [decode_alert(line) for line in (cameras / "seen" / "anomaly-alerts.jsonl").read_bytes().splitlines()]
     (camera, *_) = [alert for alert in seen if alert.kind == "frames" and alert.event == "opened"]
     follow(
         f"detector inspect seen/anomaly-alerts.jsonl --alert {camera.alert_id} -o door.png --data plant",
-        tmp_path,
+        cameras,
     )
-    assert (tmp_path / "door.png").read_bytes().startswith(b"\x89PNG")
+    assert (cameras / "door.png").read_bytes().startswith(b"\x89PNG")

@@ -39,7 +39,8 @@ def verify_channels(that: That, detector: Callable[..., list[str]], directory: P
         "http.listen": "127.0.0.1:0",
     }
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    train = detector("train", "--data", source, "--rows", TRAINED, "--epochs", 5, *sets)
+    chosen = ["--rows", TRAINED, "--set", "training={epochs: 5, min_steps: 600}"]
+    train = detector("train", "--data", source, *chosen, *sets)
     whole = detector("run", "--input", source, "--output", directory / "whole.jsonl", "--until-end", *sets)
     for command in (train, whole):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -88,10 +88,10 @@ def verify_plant(checks: Checks, directory: Path, whole: Path) -> bool:
     plant = directory / "plant"
     commands = [
         detector("simulate", "--out", plant, "--sensors", str(SENSORS), "--cameras", str(SEEN), "--rows", str(ROWS)),
-        detector("train", "--data", plant / "sensor-readings.jsonl", "--rows", str(ROWS // 4), "--epochs", "3",
-                 "--out", directory / "readings"),
+        detector("train", "--data", plant / "sensor-readings.jsonl", "--rows", str(ROWS // 4),
+                 "--set", "training={epochs: 3, min_steps: 600}", "--out", directory / "readings"),
         detector("train", "--model", "conv", "--data", plant / "image-frames.jsonl", "--rows", str(ROWS // 4),
-                 "--epochs", "3", "--out", directory / "frames"),
+                 "--set", "training={epochs: 3, min_steps: 600}", "--out", directory / "frames"),
     ]  # fmt: skip
     whole.mkdir()
     for command in [*commands, [*run(directory, whole), "--until-end"]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli.atomic import atomic_write
-from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
+from detector.cli.recordings import add_options, need_readings, recording, refuse_poor, widened
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.config.rules import RuleBook
     from detector.detection.scorer import score_block
     from detector.engine.output import traced
-    from detector.reports.backtest import Seen, run_backtest, summary, table_of
+    from detector.reports.backtest import Seen, run_backtest, summary, table_of, unwatched_lines
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
@@ -52,10 +52,11 @@ def run(args: argparse.Namespace) -> int:
     from detector.service.supported import refuse_unsupported, tell_unmatched
     from detector.times import rfc3339
 
-    config, labels = args.config, None if args.labels is None else read_labels(Path(args.labels))
-    curves = None if args.out is None else Curves(len(config.readings.channels))
-    refuse_unsupported(config)
+    labels = None if args.labels is None else read_labels(Path(args.labels))
+    refuse_unsupported(args.config)
     need_readings(args)
+    config = args.config = widened(args.config, args, args.data)
+    curves = None if args.out is None else Curves(len(config.readings.channels))
     model = load_model(config)
     tell_unmatched(config, model.profiles)
     with recording(args) as (batches, decoder):
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         f"{counted(result.sensors, 'sensor')} ({result.warming} still warming up), readings: {counts or 'none'}; "
         f"{counted(len(result.episodes), 'episode')}{_others(result)}{_budget(result.budget)}."
     )
+    for line in unwatched_lines(result):
+        console.print(line)
     if args.out is not None:
         console.print(f"Alerts: {Path(args.out) / ALERTS}   report: {Path(args.out) / REPORT}")
     return 0

@@ -99,14 +99,14 @@ def _brokers(config: Config) -> Iterator[tuple[str, str]]:
 
 def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:
     """Print what is most likely a slip, and may be meant."""
+    from detector.reports.text import counted
     from detector.service.supported import impatient, unmatched
 
     for key, match, known in unmatched(config, sensors, cameras):
-        sys.stderr.write(
-            f"detector: warning: {key} (`{match}`) applies to none of the {known} sensors known from training\n"
-        )
+        those = f"nothing known from training, which is {counted(known, 'sensor')}"
+        sys.stderr.write(f"detector: warning: {key} (`{match}`) applies to {those}\n")
     if short := impatient(config, sensors):
-        those = f"{len(short)} sensors, such as {short[0]}"
+        those = f"{counted(len(short), 'sensor')}, such as {short[0]}"
         sys.stderr.write(f"detector: warning: silence_after is less than two usual intervals of {those}\n")
 
 
@@ -116,6 +116,7 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
     from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import check_fits, check_profiles, load_bundle
     from detector.models.runtime.onnx import open_runtime
+    from detector.reports.text import counted
 
     readings = config.readings
     bundle = load_bundle(readings.model)
@@ -124,7 +125,7 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
     yield "windows", f"shape {bundle.shape}, channels {', '.join(bundle.channels)}, stride {bundle.stride}"
     profiles, book = bundle.profiles(), RuleBook(readings)
     check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
-    yield "profiles", f"{len(profiles)} sensors known from training"
+    yield "profiles", f"{counted(len(profiles), 'sensor')} known from training"
     sensors |= profiles
     open_runtime(bundle, readings.runtime)
     yield "runtime", f"{readings.runtime} opens the model"
@@ -135,6 +136,7 @@ def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]
     from detector.models.bundle.bundles import check_frames_fit, load_bundle
     from detector.models.bundle.frame_bundles import open_frame_model
     from detector.models.bundle.spec import FRAME_KINDS
+    from detector.reports.text import counted
 
     frames = config.frames
     bundle = load_bundle(frames.model, kinds=FRAME_KINDS)
@@ -142,7 +144,8 @@ def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]
     check_frames_fit(bundle, open_after=(frames.alerts.open_after.n, frames.alerts.open_after.of))
     model = open_frame_model(bundle, frames.runtime)
     cameras += model.profiles
-    yield "frames", f"shape {model.shape}, {len(model.profiles)} cameras known from training, {frames.runtime}"
+    known = counted(len(model.profiles), "camera")
+    yield "frames", f"shape {model.shape}, {known} known from training, {frames.runtime}"
 
 
 def _settings_of(config: Config, sensor: str) -> str:

@@ -28,6 +28,8 @@ from detector.service import logs
 # name -> what it does, in the order of the help text
 COMMANDS: Final = {
     "run": "the daemon: readings and frames in, alerts out",
+    "incidents": "alerts in, incidents out: episodes that belong together",
+    "notify": "incidents in, people told: Alertmanager, webhooks",
     "train": "train a model on normal data and write a bundle",
     "backtest": "run the same detection over recorded readings and sum up",
     "tune": "what other false-alarm budgets would have cost on recorded readings",

@@ -19,7 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("action", choices=("list", "activate", "rollback"), help="what to do")
     parser.add_argument(
-        "version", metavar="VERSION", nargs="?", help="for activate: the version, its beginning, or its --name"
+        "version",
+        metavar="VERSION",
+        nargs="?",
+        help="for activate: the version, its beginning, its --name, or `newest`",
     )
     parser.add_argument("--dir", metavar="DIR", help="directory of versions (default: readings.model)")
 

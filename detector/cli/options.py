@@ -11,8 +11,11 @@ from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import argparse
+
     from detector.config.load import FalseAlarms
     from detector.streams.base import Partition
+    from detector.wire.csv_form import CsvOptions
 
 _RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)/s", re.ASCII)
 _OFFSET: Final = re.compile(r"([^:]+):(\d{1,19}):(\d{1,19})", re.ASCII)
@@ -55,6 +58,70 @@ def place(text: str) -> str:
     if not text:
         raise ArgumentTypeError("this is empty; name a file or a directory")
     return text
+
+
+def companions(text: str) -> tuple[str, ...]:
+    """`incidents,notify`: daemons to run beside the detector."""
+    from detector.service.companions import NAMES
+
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ArgumentTypeError(f"`{unknown[0]}` is none of {', '.join(NAMES)}")
+    return names
+
+
+def time_format(text: str) -> str:
+    """A name of a form of times, or a pattern of strptime."""
+    from detector.config.fields import check_time_format
+
+    try:
+        return check_time_format(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def zone(text: str) -> str:
+    """The name of a time zone."""
+    from detector.config.fields import is_zone
+
+    if not is_zone(text):
+        raise ArgumentTypeError(f"`{text}` is no time zone; give a name such as Europe/Berlin")
+    return text
+
+
+def encoding(text: str) -> str:
+    """An encoding whose texts are lines of bytes."""
+    import codecs
+
+    try:
+        found = codecs.lookup(text)
+        if "\n".encode(text) == b"\n":
+            return found.name
+    except (LookupError, UnicodeError):
+        pass
+    raise ArgumentTypeError(f"`{text}` is no encoding of lines; give utf-8, latin-1, cp1252 or the like")
+
+
+def add_csv_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be said of a CSV file beside what is recognised of it."""
+    parser.add_argument(
+        "--time-format",
+        type=time_format,
+        metavar="FORMAT",
+        help="how a CSV file writes times: day-first, month-first, epoch_ms, or a pattern such as %%d.%%m.%%y",
+    )
+    parser.add_argument(
+        "--zone", type=zone, metavar="ZONE", help="the zone of its times that name none, e.g. Europe/Berlin"
+    )
+    parser.add_argument("--wide", choices=("sensors", "channels"), help="each of its numeric columns is one")
+    parser.add_argument("--encoding", type=encoding, metavar="NAME", help="of a CSV file, e.g. latin-1")
+
+
+def csv_options(args: argparse.Namespace) -> CsvOptions:
+    """What was said of it."""
+    from detector.wire.csv_form import CsvOptions
+
+    return CsvOptions(args.time_format, args.zone, args.wide, args.encoding)
 
 
 def count(text: str) -> int:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from detector.cli import options
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from detector.config.load import Config
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
+    from detector.wire.json_readings import ReadingDecoder
     from detector.wire.readings import Decoder
+
+
+SORT: Final = "Sort the readings of each sensor by time, oldest first"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=options.duration, metavar="D", help="only so much of the end of the data, e.g. 7d"
     )
+    options.add_csv_options(parser)
     parser.add_argument("--until", type=options.instant, metavar="T", help="only readings before this time (RFC 3339)")
 
 
@@ -69,17 +75,71 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
             yield batches, _ranged(decoder, start, until)
         return
 
-    from detector.streams.places import default_sensor, recording_file
-    from detector.wire.recording import newest_time, read_recording
+    from detector.wire.recording import newest_time
 
-    data, stream = Path(args.data), config.readings.input
-    sensor = sensor or default_sensor(recording_file(data, stream))
-    decoder = make_decoder(config, sensor=sensor, interval=interval, live=False, place=args.data)
+    decoder, read = file_reader(config, args, Path(args.data))
     start = None
     if since is not None:
-        newest = newest_time(read_recording(data, stream), decoder, until)
+        newest = newest_time(read(), decoder, until)
         start = None if newest is None else newest - since
-    yield read_recording(data, stream), _ranged(decoder, start, until)
+    yield read(), _ranged(decoder, start, until)
+
+
+def file_reader(
+    config: Config, args: argparse.Namespace, data: Path
+) -> tuple[ReadingDecoder, Callable[[], Iterator[Batch]]]:
+    """What decodes a file, or that of a directory, and what reads it from its beginning. Raises DetectorError."""
+    from detector.service.pipelines import make_decoder, make_recogniser
+    from detector.streams.places import default_sensor, recording_file
+    from detector.wire.recording import read_recording
+
+    stream, csv = config.readings.input, options.csv_options(args)
+    sensor = args.sensor or default_sensor(recording_file(data, stream))
+    decoder = make_decoder(config, sensor=sensor, interval=args.interval, live=False, place=str(data), csv=csv)
+    recogniser = make_recogniser(config, csv, interval=args.interval, has_sensor=True, named=args.sensor is not None)
+
+    def read() -> Iterator[Batch]:
+        return read_recording(data, stream, recogniser.header)
+
+    return decoder, read
+
+
+def widened(config: Config, args: argparse.Namespace, place: str | None) -> Config:
+    """The configuration with the numeric columns of a CSV file as channels, where --wide says so. Raises DetectorError.
+
+    `place` is the file, or the directory of its stream.
+    """
+    if args.wide is None:
+        return config
+    if place in (None, "kafka", "-"):
+        raise UserError("only a CSV file has columns", where=f"--wide {args.wide}", todo="Name a file, or leave it out")
+    if args.wide == "sensors":
+        if len(config.readings.channels) > 1:
+            raise UserError(
+                f"a column is one sensor with one channel, and there are {len(config.readings.channels)}",
+                where="readings.channels",
+                todo="Give one channel, or --wide channels",
+            )
+        return config
+
+    from detector.service.pipelines import make_recogniser
+    from detector.streams.lines import SEEN
+    from detector.wire.recording import read_recording
+
+    found: list[tuple[str, ...]] = []
+    recogniser = make_recogniser(
+        config, options.csv_options(args), interval=args.interval, has_sensor=True, named=args.sensor is not None
+    )
+
+    def look(header: bytes, rows: Sequence[bytes], where: str) -> bytes:
+        found.append(recogniser.numeric(header, rows[:SEEN], where))
+        return header
+
+    for _ in read_recording(Path(place), config.readings.input, look):
+        break
+    if not found:
+        raise UserError("no CSV file with rows is here", where=place, todo="Name one, or leave --wide out")
+    return config.model_copy(update={"readings": config.readings.model_copy(update={"channels": found[0]})})
 
 
 def refuse_poor(result: BacktestResult, place: str) -> None:
@@ -92,6 +152,8 @@ def refuse_poor(result: BacktestResult, place: str) -> None:
             where=place,
             todo="Correct them, or name their parts in readings.fields",
         )
+    if result.disorder is not None and place != "kafka":
+        raise UserError(result.disorder, where=place, todo=SORT)
     if not sum(result.readings.values()):
         raise UserError("no reading lies in the time asked for", where=place, todo="Look at --since and --until")
 

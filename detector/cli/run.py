@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from detector.cli import options
 
 if TYPE_CHECKING:
+    from detector.config.load import Config
     from detector.service.signals import StopSignals
 
 
@@ -41,8 +42,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="D",
         help="time between rows of a CSV file without timestamps, e.g. 1s",
     )
+    options.add_csv_options(parser)
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
+    parser.add_argument(
+        "--with",
+        dest="companions",
+        type=options.companions,
+        metavar="incidents,notify",
+        default=(),
+        help="run these daemons in the same process, on files",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
     shown.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")
@@ -67,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
     # Here, because `detector run --help` needs none of it.
     from detector.cli.live import live_view
+    from detector.cli.recordings import widened
     from detector.service.assemble import RunOptions, serve
+    from detector.service.companions import companions
 
     chosen = RunOptions(
         input=args.input,
@@ -77,7 +89,13 @@ def _serve(args: argparse.Namespace, signals: StopSignals) -> int:
         until_end=args.until_end,
         fresh=args.fresh,
         skip_to=dict(args.skip_to),
+        csv=options.csv_options(args),
     )
+
+    def load() -> Config:
+        return widened(args.reload(), args, args.input)
+
     view = partial(live_view, asked=args.live, plain=args.plain, alerts_on_stdout=args.output == "-")
-    serve(args.config, chosen, signals, load=args.reload, view=view)
+    with companions(args.config, chosen, args.companions, signals):
+        serve(widened(args.config, args, args.input), chosen, signals, load=load, view=view)
     return 0

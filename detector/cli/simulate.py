@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
             _fill_frames(args.config, cameras)
         place = f"topic {frames.input}" if to_topic else str(directory / f"{frames.input}.jsonl")
         _tell(place, args.cameras * args.frames, "frames", args.cameras, "camera", cameras[0].healthy_frames)
-    sys.stdout.write(f"{labels}: {len(known)} faults\n")
+    from detector.reports.text import counted
+
+    sys.stdout.write(f"{labels}: {counted(len(known), 'fault')}\n")
     return 0
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from detector.cli import options
+from detector.cli.recordings import file_reader, widened
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from detector.config.load import Config, TrainingConfig
     from detector.config.rules import RuleBook
     from detector.models.bundle.bundles import Bundle
@@ -60,9 +63,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="dense",
         help="architecture (dense); conv: of camera frames",
     )
+    parser.add_argument(
+        "--preset",
+        choices=("textbook",),
+        help="textbook: layers, sizes, activations and scaler as tutorials of Keras have them, in place of training.*",
+    )
+    options.add_csv_options(parser)
     parser.add_argument("--out", metavar="DIR", help="directory of versions (default: readings.model, frames.model)")
     parser.add_argument("--name", metavar="NAME", help="name of the model, part of its version (the architecture)")
-    parser.add_argument("--epochs", type=options.count, metavar="N", help="passes over the data (training.epochs)")
+    parser.add_argument(
+        "--epochs",
+        type=options.count,
+        metavar="N",
+        help="exactly so many passes over the data (else training.epochs, and at least training.min_steps)",
+    )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="another seed, another model (training.seed)")
     parser.add_argument("--no-activate", action="store_true", help="leave the active version as it is")
 
@@ -83,8 +97,11 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.out) if args.out else (config.frames if of_frames else config.readings).model
     if args.name:
         check_name(args.name)
-    chosen = {"epochs": args.epochs, "seed": args.seed}
-    settings = config.training.model_copy(update={key: value for key, value in chosen.items() if value is not None})
+    settings = config.training
+    if args.epochs is not None:
+        settings = settings.model_copy(update={"epochs": args.epochs, "min_steps": None})
+    if args.seed is not None:
+        settings = settings.model_copy(update={"seed": args.seed})
     material = (_cameras if of_frames else _sensors)(args, config, settings)
     check_writable(directory)
     with training_progress(len(material.times)) as (progress, profiled):
@@ -99,11 +116,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.no_activate:
         activate(directory, bundle.version)
-    sys.stdout.write(_report(bundle, report, active=not args.no_activate))
+    sys.stdout.write(_report(bundle, report, settings, active=not args.no_activate))
     return 0
 
 
-def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
+def _report(bundle: Bundle, report: TrainReport, settings: TrainingConfig, *, active: bool) -> str:
     """The path on the first line, then what was trained on and the errors over windows, or frames."""
     training = bundle.manifest.training
     of_frames = bundle.image is not None
@@ -112,10 +129,13 @@ def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
     )
     sources = f"{report.sensors} {source}{'' if report.sensors == 1 else 's'}, " if report.sensors else ""
     span = f" from {training['from']} to {training['to']}" if training["from"] else ""
+    exact = report.epochs == settings.epochs
+    wanted = "" if exact else f" (epochs: {settings.epochs}, min_steps: {settings.min_steps})"
     columns = ("mean", "median", "p95", "p99", "max")
     lines = [
         str(bundle.path),
-        f"{sources}{report.rows} {rows}{span}; {report.epochs} epochs, {report.steps} steps, "
+        f"{sources}{report.rows} {rows}{span}; {report.epochs} epoch{'' if report.epochs == 1 else 's'}{wanted}, "
+        f"{report.steps} step{'' if report.steps == 1 else 's'}, "
         f"{report.seconds:.1f} s; {'active' if active else 'not active'}",
         f"{'squared error':<14}{what:>9}" + "".join(f"{name:>10}" for name in columns),
     ]
@@ -132,19 +152,24 @@ def _report(bundle: Bundle, report: TrainReport, *, active: bool) -> str:
 def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Sensors:
     """The sensors to train on. Raises UserError where there are none."""
     from detector.config.rules import RuleBook
-    from detector.models.bundle.spec import ModelSpec
+    from detector.models.bundle.spec import ModelSpec, textbook_of_readings
     from detector.models.training.sensors import Sensors
 
+    config = widened(config, args, None if _is_topic(args, config) else str(_path(args, config)))
     readings, book = config.readings, RuleBook(config.readings)
-    spec = ModelSpec(
-        kind=args.model,
-        channels=readings.channels,
-        hidden=settings.hidden,
-        units=settings.units,
-        activation=settings.activation,
-        scaler=settings.scaler,
+    spec = (
+        textbook_of_readings(args.model, readings.channels)
+        if args.preset
+        else ModelSpec(
+            kind=args.model,
+            channels=readings.channels,
+            hidden=settings.hidden,
+            units=settings.units,
+            activation=settings.activation,
+            scaler=settings.scaler,
+        )
     )
-    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler)
+    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler, spec.channels)
     return Sensors(
         series,
         spec,
@@ -158,12 +183,8 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
 def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[Collected, str]:
     """What was read, and the place it came from. Raises UserError where that cannot be trained on."""
     from detector.models.training.dataset import collect
-    from detector.service.pipelines import make_decoder
-    from detector.streams.places import default_sensor, recording_file
-    from detector.wire.recording import read_recording
 
     stream = config.readings.input
-    decoder_for = partial(make_decoder, config, interval=args.interval, place=args.data)
     collected_from = partial(
         collect,
         includes=book.watches,
@@ -174,15 +195,18 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     )
     if _is_topic(args, config):
         from detector.cli.topics import recorded
+        from detector.service.pipelines import make_decoder
 
-        decoder = decoder_for(sensor=args.sensor, live=True)
+        decoder = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"
     else:
+        from detector.streams.places import recording_file
+
         file = recording_file(_path(args, config), stream)
-        decoder = decoder_for(sensor=args.sensor or default_sensor(file), live=False)
-        collected = collected_from(read_recording(file, stream), decoder)
+        decoder, read = file_reader(config, args, file)
+        collected = collected_from(read(), decoder)
         place, cure = str(file), "Correct the file, or name its columns in readings.fields"
     _refuse_poor(collected, "records are no readings", place, cure)
     if not collected.readings:
@@ -190,11 +214,11 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     return collected, place
 
 
-def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
+def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:
     """The sensors that can be trained on; says on standard error what is left out or looks odd."""
     from detector.detection.profile import MIN_ROWS
     from detector.models.training.dataset import constant_sensors
-    from detector.models.training.sensors import nothing_left, with_a_scale
+    from detector.models.training.sensors import nothing_left, taken_as_missing, with_a_scale
 
     told = _counted(
         {
@@ -232,11 +256,15 @@ def _usable_sensors(collected: Collected, place: str, scaler: str) -> Series:
     flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
     if flat:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
+    if collected.sorted:
+        _warn(f"the readings of these sensors ran backwards and were sorted by time: {_some(collected.sorted)}")
     if collected.resets:
         _warn(f"time was set back ({collected.resets} x); rows go on from the new time")
     series, refused = with_a_scale(usable, scaler)
     for sensor_id, why in refused.items():
         _leave_out(sensor_id, why)
+    if sentinels := list(taken_as_missing(series, channels)):
+        _warn(f"taken as missing, as the daemon will: {_some(sentinels)}")
     if not series:
         raise nothing_left()
     return series
@@ -251,15 +279,19 @@ def _leave_out(sensor_id: str, why: str) -> None:
 
 def _cameras(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Cameras:
     """The cameras to train on. Raises UserError where there is too little."""
-    from detector.models.bundle.spec import FrameSpec
+    from detector.models.bundle.spec import TEXTBOOK_FRAMES, FrameSpec
     from detector.models.training.cameras import Cameras
 
-    spec = FrameSpec(
-        image=settings.image,
-        filters=settings.filters,
-        units=settings.units,
-        activation=settings.activation,
-        scaler=settings.scaler,
+    spec = (
+        TEXTBOOK_FRAMES
+        if args.preset
+        else FrameSpec(
+            image=settings.image,
+            filters=settings.filters,
+            units=settings.units,
+            activation=settings.activation,
+            scaler=settings.scaler,
+        )
     )
     collected, place = _read_frames(args, config, spec.image)
     _check_frames(collected, place)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detector.cli import options
 from detector.cli.atomic import atomic_write
-from detector.cli.recordings import add_options, need_readings, recording, refuse_poor
+from detector.cli.recordings import add_options, need_readings, recording, refuse_poor, widened
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("which budget to write is not said", where="--write", todo="Give --alerts as well")
     refuse_unsupported(config)
     need_readings(args)
+    config = args.config = widened(config, args, args.data)
     model = load_model(config)
     with recording(args) as (batches, decoder):
         # What is under maintenance learns by what was judged, so there the scores do depend on the budget.

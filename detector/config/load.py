@@ -16,13 +16,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from detector.config import yamltext
+from detector.config.base import resolve_secret
+from detector.config.fields import FieldsConfig
+from detector.config.people import IncidentsConfig, NotifyConfig, TargetConfig
 from detector.config.settings import (
     AlertsConfig,
     AlertsOverride,
     Config,
     DirectoryConfig,
     FalseAlarms,
-    FieldsConfig,
     FrameAlertsConfig,
     FrameOpenAfter,
     FramesConfig,
@@ -45,7 +47,6 @@ from detector.config.settings import (
     WindowConfig,
     WindowOverride,
     config_schema,
-    resolve_secret,
 )
 from detector.config.values import DURATION_FORM, Duration, format_duration, parse_duration
 from detector.errors import UserError
@@ -62,12 +63,14 @@ __all__ = [
     "FrameOpenAfter",
     "FramesConfig",
     "HttpConfig",
+    "IncidentsConfig",
     "KafkaConfig",
     "LimitsConfig",
     "LogConfig",
     "MaintenanceConfig",
     "MetricsConfig",
     "MinDeviation",
+    "NotifyConfig",
     "OpenAfter",
     "OutputConfig",
     "OverrideConfig",
@@ -76,6 +79,7 @@ __all__ = [
     "SensorsConfig",
     "StateConfig",
     "StreamsConfig",
+    "TargetConfig",
     "TrainingConfig",
     "WindowConfig",
     "WindowOverride",

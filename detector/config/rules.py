@@ -60,6 +60,14 @@ class RuleBook:
     A sensor's number is looked up once, when it is met. What the stages need of many sensors at once are arrays by
     number: `open_after` (R, 2), `close_after`, `max_gap` and `silence_after` (ns, `ENDLESS`: any), `max_fill`, and of
     `deviation.matters` `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
+
+    >>> config = ReadingsConfig.model_validate({
+    ...     "sensors": {"exclude": ("test-*",)},
+    ...     "overrides": ({"match": "pump-*", "alerts": {"close_after": 5}},),
+    ... })
+    >>> book = RuleBook(config)
+    >>> [book.number(sensor_id) for sensor_id in ("fan-1", "pump-1", "test-1")], book.close_after.tolist()
+    ([0, 1, -1], [100, 5])
     """
 
     def __init__(self, config: ReadingsConfig) -> None:

@@ -6,12 +6,14 @@ where everything here is imported from.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from detector.config.base import Section, resolve_secret
+from detector.config.fields import FieldsConfig
+from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
     Count,
@@ -29,23 +31,16 @@ from detector.config.values import (
     parse_period,
     refused,
 )
-from detector.errors import UserError
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class DirectoryConfig(_Section):
+class DirectoryConfig(Section):
     """Streams as append-only files in one directory."""
 
     path: Path = Path("var/data")
     checkpoint_interval: PositiveDuration = parse_duration("1s")
 
 
-class NewTopicsConfig(_Section):
+class NewTopicsConfig(Section):
     """What topics are like that are made because `create_topics` is true. Settings are those of a Kafka topic."""
 
     partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -54,7 +49,7 @@ class NewTopicsConfig(_Section):
     """null: as many as the broker gives by default."""
     settings: dict[Text, Text] = Field(default_factory=dict)
     """Of every topic, e.g. {min.insync.replicas: "2"}."""
-    state_settings: dict[Text, Text] = {"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"}
+    state_settings: dict[Text, Text] = Field(default={"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"})
     """Of state topics, on top. Only whole segments are compacted: small ones keep a topic close to its state's size."""
 
     @model_validator(mode="after")
@@ -68,7 +63,7 @@ class NewTopicsConfig(_Section):
         return self
 
 
-class KafkaConfig(_Section):
+class KafkaConfig(Section):
     """Streams as Kafka topics, exactly once."""
 
     bootstrap_servers: Annotated[tuple[Text, ...], Field(min_length=1)] = ("localhost:9092",)
@@ -128,7 +123,7 @@ class KafkaConfig(_Section):
         return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
 
 
-class StreamsConfig(_Section):
+class StreamsConfig(Section):
     """Where readings come from and alerts go to."""
 
     backend: Literal["directory", "kafka", "memory"] = "directory"
@@ -136,28 +131,7 @@ class StreamsConfig(_Section):
     kafka: KafkaConfig = Field(default_factory=KafkaConfig)
 
 
-class FieldsConfig(_Section):
-    """What the parts of a reading are called in messages and in CSV headers.
-
-    Lists and several channels are under the plural: the name with an `s`.
-    """
-
-    sensor_id: Text = "sensor_id"
-    timestamp: Text = "timestamp"
-    value: Text = "value"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = (self.sensor_id, self.timestamp, self.value, f"{self.timestamp}s", f"{self.value}s")
-        if len(set(names)) < len(names):
-            raise refused(
-                f"the names {', '.join(names)} (the last two are the plurals) are not all different",
-                "Give each part its own name",
-            )
-        return self
-
-
-class SensorsConfig(_Section):
+class SensorsConfig(Section):
     """Which sensors are watched (shell patterns), and how many."""
 
     include: tuple[Pattern, ...] = ("*",)
@@ -166,7 +140,7 @@ class SensorsConfig(_Section):
     """Of a partition; where all places are taken, sensors without a profile make way. 0: any number."""
 
 
-class WindowConfig(_Section):
+class WindowConfig(Section):
     """How readings become windows."""
 
     stride: Count = 1
@@ -182,7 +156,7 @@ class WindowConfig(_Section):
     """At most this many missing rows are filled in."""
 
 
-class FalseAlarms(_Section):
+class FalseAlarms(Section):
     """The budget: this many false alarms a sensor in this time, or in this many readings."""
 
     per_sensor: Annotated[float, Field(gt=0)] = 1.0
@@ -200,7 +174,7 @@ class FalseAlarms(_Section):
         return parse_period(self.per)[1]
 
 
-class OpenAfter(_Section):
+class OpenAfter(Section):
     """An episode opens when `n` of the last `of` rows exceed the threshold."""
 
     n: Count = 10
@@ -220,7 +194,7 @@ class FrameOpenAfter(OpenAfter):
     of: Annotated[int, Field(ge=1, le=100)] = 5
 
 
-class MinDeviation(_Section):
+class MinDeviation(Section):
     """Deviations from the sensor's usual level below this are no anomaly, whatever their score."""
 
     absolute: Annotated[float, Field(ge=0)] = 0.0
@@ -229,7 +203,7 @@ class MinDeviation(_Section):
     """As a share of the usual level."""
 
 
-class AlertsConfig(_Section):
+class AlertsConfig(Section):
     """When an episode opens, is updated and closes."""
 
     false_alarms: FalseAlarms | None = Field(default_factory=FalseAlarms)
@@ -270,7 +244,7 @@ class FrameAlertsConfig(AlertsConfig):
         return self
 
 
-class AlertsOverride(_Section):
+class AlertsOverride(Section):
     """Keys of `readings.alerts` that differ for some sensors. Which were given is in `model_fields_set`."""
 
     false_alarms: FalseAlarms | None = None
@@ -283,14 +257,14 @@ class AlertsOverride(_Section):
     min_deviation: MinDeviation = Field(default_factory=MinDeviation)
 
 
-class WindowOverride(_Section):
+class WindowOverride(Section):
     """Keys of `readings.window` that differ for some sensors."""
 
     max_gap: PositiveDuration | None = None
     max_fill: Annotated[int, Field(ge=0, le=50)] = 5
 
 
-class OverrideConfig(_Section):
+class OverrideConfig(Section):
     """Other settings for the sensors whose id matches a shell pattern; of several overrides the first one counts."""
 
     match: Pattern
@@ -308,7 +282,7 @@ class OverrideConfig(_Section):
         return self
 
 
-class ReadingsConfig(_Section):
+class ReadingsConfig(Section):
     """The path of sensor readings."""
 
     enabled: bool = True
@@ -319,6 +293,8 @@ class ReadingsConfig(_Section):
     channels: Annotated[tuple[Text, ...], Field(min_length=1)] = ("value",)
     """Value columns of a reading; several give windows of shape (100, n)."""
     fields: FieldsConfig = Field(default_factory=FieldsConfig)
+    coerce: bool = False
+    """Take numbers in strings, and whole numbers as sensor ids."""
     sensors: SensorsConfig = Field(default_factory=SensorsConfig)
     warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 1000
     """Readings before a sensor without a profile may alert."""
@@ -333,17 +309,22 @@ class ReadingsConfig(_Section):
     def _check(self) -> Self:
         if len(set(self.channels)) < len(self.channels):
             raise refused("channels names a channel twice", "Keep one of them")
+        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.channels):
+            raise refused(
+                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.channels)}",
+                "Give each channel its path",
+            )
         return self
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """The largest frame that is decoded."""
 
     pixels: Count = 16_000_000
     bytes: Count = 10_000_000
 
 
-class FramesConfig(_Section):
+class FramesConfig(Section):
     """The path of camera frames."""
 
     enabled: bool = False
@@ -364,7 +345,7 @@ Side = Annotated[int, Field(ge=4, le=512)]
 _PAIRS: Final = {"sigmoid": "minmax", "tanh": "symmetric", "linear": "standard"}
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How a model is trained."""
 
     hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (32,)
@@ -379,9 +360,19 @@ class TrainingConfig(_Section):
     """Of the output; belongs to the scaler: linear to standard, sigmoid to minmax, tanh to symmetric."""
     scaler: Literal["standard", "minmax", "symmetric"] = "standard"
     epochs: Count = 30
+    """Passes over the data."""
+    min_steps: Count | None = 600
+    """At least so many steps, and more passes while the held-back tail improves; null: exactly `epochs` passes."""
     batch_size: Count = 128
     max_windows: Count = 100_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _exactly(self) -> Self:
+        """Whoever writes `epochs` and says nothing of `min_steps` gets those epochs."""
+        if "epochs" in self.model_fields_set and "min_steps" not in self.model_fields_set:
+            object.__setattr__(self, "min_steps", None)  # the settings are frozen, and not finished yet
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -394,7 +385,7 @@ class TrainingConfig(_Section):
         return self
 
 
-class MaintenanceConfig(_Section):
+class MaintenanceConfig(Section):
     """Episodes of matching sensors and cameras that open in this time are muted; `to` is not part of it."""
 
     match: Pattern
@@ -408,7 +399,7 @@ class MaintenanceConfig(_Section):
         return self
 
 
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """The output streams."""
 
     alerts: Name = "anomaly-alerts"
@@ -416,14 +407,14 @@ class OutputConfig(_Section):
     scores: Name | None = None
 
 
-class RejectsConfig(_Section):
+class RejectsConfig(Section):
     """A larger share of rejected records than this, over the last `over` records, stops the daemon."""
 
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     over: Annotated[int, Field(ge=100, le=1_000_000)] = 1000
 
 
-class StateConfig(_Section):
+class StateConfig(Section):
     """State that survives restarts (Kafka)."""
 
     snapshot_interval: PositiveDuration = parse_duration("60s")
@@ -431,7 +422,7 @@ class StateConfig(_Section):
     rebuild_max_age: PositiveDuration = parse_duration("1d")
 
 
-class HttpConfig(_Section):
+class HttpConfig(Section):
     """The HTTP server of metrics and health."""
 
     listen: Listen = "127.0.0.1:9108"
@@ -447,20 +438,20 @@ class HttpConfig(_Section):
         return int(self.listen.rpartition(":")[2])
 
 
-class MetricsConfig(_Section):
+class MetricsConfig(Section):
     """Sensors that get metric series of their own."""
 
     sensors: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
 
 
-class LogConfig(_Section):
+class LogConfig(Section):
     """Logging to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
 
 
-class Config(_Section):
+class Config(Section):
     """Everything a person can set."""
 
     streams: StreamsConfig = Field(default_factory=StreamsConfig)
@@ -469,6 +460,8 @@ class Config(_Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     maintenance: Annotated[tuple[MaintenanceConfig, ...], Field(max_length=1000)] = ()
     output: OutputConfig = Field(default_factory=OutputConfig)
+    incidents: IncidentsConfig = Field(default_factory=IncidentsConfig)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
     rejects: RejectsConfig = Field(default_factory=RejectsConfig)
     state: StateConfig = Field(default_factory=StateConfig)
     http: HttpConfig = Field(default_factory=HttpConfig)
@@ -484,35 +477,18 @@ class Config(_Section):
             "output.alerts": self.output.alerts,
             "output.dead_letters": self.output.dead_letters,
             "output.scores": self.output.scores,
+            "incidents.output": self.incidents.output,
         }
         seen: dict[str, str] = {}
         for key, name in streams.items():
             if name is not None and seen.setdefault(name, key) != key:
                 raise refused(f"{seen[name]} and {key} are both the stream {name}", "Give each its own name")
+        if self.streams.backend == "directory" and self.readings.enabled and self.readings.fields.by_record:
+            raise refused(
+                "readings.fields.timestamp is `record`, and the lines of a file have no time of their own",
+                "Name the timestamp, or use Kafka",
+            )
         return self
-
-
-def resolve_secret(file: Path | None, variable: str | None, key: str) -> SecretStr | None:
-    """Read a secret from the file or the environment variable that holds it; None where neither is configured.
-
-    `key` names the setting in errors, without its `_file` or `_env`. Raises UserError, which never shows the secret.
-    """
-    if file is not None:
-        place = f"{key}_file: {file}"
-        try:
-            text = file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UserError(f"cannot read the secret: {reason}", where=place, todo="Correct it") from None
-        if not text:
-            raise UserError("the secret is empty", where=place, todo="Write it into the file")
-        return SecretStr(text)
-    if variable is not None:
-        text = os.environ.get(variable, "")
-        if not text:
-            raise UserError(f"${variable} is not set", where=f"{key}_env", todo="Set it to the secret")
-        return SecretStr(text)
-    return None
 
 
 def config_schema() -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detector.arrays import U8, Bools
-from detector.detection.faultmemory import NO_COPY
+from detector.detection.kernel.cells import ARRAYS, FIELDS
+from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
 from detector.detection.threshold import HORIZON, RESERVOIR, first_reservoir
@@ -60,6 +61,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("unheard", "?", (), False, added=True, early=True),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER, early=True),
+        # why it is not watched, and readings without a value one after the other (see watch.py)
+        Column("unwatched", "u1", (), 0, added=True, early=True),
+        Column("nulls", "i2", (), 0, added=True, early=True),
+        # the rows of which a warm-up makes a profile, 0: as many as it takes (see prefix.py)
+        Column("wanted", "i4", (), 0, added=True, early=True),
         # which rules apply (see rules.py)
         Column("rules", "i2", (), 0, early=True),
         # the profile
@@ -74,6 +80,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("worst_zz", "f8", (), 1.0),
         Column("worst_zz_of_others", "f8", (), math.nan, added=True),
         Column("open_after", "u1", (2,), 0),
+        Column("sentinels", "f8", (channels, SENTINELS), math.nan, added=True),
+        # how often the window was emptied since it was complete, negative: just after one row (see watch.py)
+        Column("restarts", "i2", (), 0, added=True),
+        # rows with a sentinel, one after the other
+        Column("stuck", "i2", (), 0, added=True),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
         Column("level", "f8", (channels,), math.nan),
@@ -124,6 +135,7 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+        "nulls", "restarts", "sentinels", "stuck",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
@@ -157,6 +169,16 @@ def frame_columns(shape: tuple[int, int], last_scores: int) -> tuple[Column, ...
     )
 
 
+def cells_of(declared: Sequence[Column]) -> np.dtype[np.void]:
+    """The record that the kernel works on, of a sensor whose columns are declared so."""
+    of = {column.name: column for column in declared}
+    return np.dtype([(name, of[name].dtype, of[name].shape) for name in (*FIELDS, *ARRAYS)], align=True)
+
+
+NO_COPY: Final = {"high": 0, "cold": 0, "kept": False, "kept_rows": 0, "calm": 0}
+"""The cells of a sensor whose mean and variance have just been set (see faultmemory.py)."""
+
+
 def calibration_cells(calibration: Calibration, budget: float) -> dict[str, Any]:
     """The cells that a calibration fills, as they are before the first row; `budget`: rows per allowed false alarm."""
     rows = int(min(calibration.scored_rows, HORIZON * budget))
@@ -183,6 +205,7 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "bias": profile.bias,
         "usual": profile.center,
         "open_after": profile.open_after,
+        "sentinels": profile.sentinels,
         "worst_zz_of_others": profile.worst_zz_of_others,
         **calibration_cells(profile, budget),
     }

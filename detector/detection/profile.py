@@ -16,7 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from detector.arrays import F32, F64, I64
+from detector.arrays import F32, F64, I64, Bools
+from detector.detection.prefix import SENTINELS, complete_windows, examine, taken_as_it_is, wild_rows
 from detector.detection.signals import (
     LEVEL_RATE,
     PREDICTION_RATE,
@@ -42,6 +43,10 @@ RIDGE_WINDOWS = 8000
 REGULAR_SHARE = 0.9
 REGULAR_BAND = 0.2
 CHUNK = 512
+_ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
+"""What moves less than this share of its size is constant."""
+_TINIEST: Final = 1e-300
+_SQUARED_AWAY: Final = 1e-150
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Profile(Calibration):
 
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
-    scores whose peaks these are.
+    scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
     """
 
     center: F64
@@ -82,6 +87,7 @@ class Profile(Calibration):
     bias: F64
     worst_zz_of_others: float
     open_after: tuple[int, int]
+    sentinels: F64
 
 
 P = TypeVar("P", bound=Calibration)
@@ -107,25 +113,38 @@ class Carry:
 def scale_of(values: F64, scaler: str) -> tuple[F64, F64]:
     """Center and scale (C,), (C,) of prefix values (L, C): what becomes 0 and what becomes 1.
 
-    standard: mean and standard deviation; minmax: onto [0, 1]; symmetric: onto [-1, 1]. A constant channel gets a
-    thousandth of its magnitude (at least of 1) as its unit, so that a later move shows.
+    standard: mean and standard deviation; minmax: onto [0, 1]; symmetric: onto [-1, 1]. A channel is constant if it
+    moves by no more than what float64 rounds off a value of its size. It gets a thousandth of its magnitude (of 1 if it
+    is 0) as its unit, so that a later move shows. Wild rows (see prefix.py) do not count.
 
     >>> scale_of(np.array([[1.0], [3.0]]), "standard")
     (array([2.]), array([1.]))
     """
     if scaler not in get_args(Scaling):
         raise ValueError(f"unknown scaler {scaler!r}")
+    if (wild := wild_rows(values)).any():
+        values = values[~wild]
     columns = [np.ascontiguousarray(column) for column in values.T]
     low = np.array([column.min() for column in columns])
     high = np.array([column.max() for column in columns])
     if scaler == "standard":
         center = np.array([column.mean() for column in columns])
         # The mean of equal values is rounded: their deviation need not be 0, and is no unit.
-        scale = np.array([column.std() for column in columns]) * (low < high)
+        scale = np.array([_deviation_of(column) for column in columns]) * (low < high)
     else:
         center, scale = (low, high - low) if scaler == "minmax" else ((low + high) / 2, (high - low) / 2)
-    flat = np.maximum(1e-3 * np.maximum(np.abs(center), 1.0), 1e-9)
-    return center, np.where(scale >= 1e-9, scale, flat)
+    size = np.maximum(np.abs(low), np.abs(high))
+    flat = np.maximum(1e-3 * np.where(size > 0, size, 1.0), _TINIEST)
+    return center, np.where(scale > np.maximum(_ROUNDING * size, _TINIEST), scale, flat)
+
+
+def _deviation_of(column: F64) -> float:
+    """The standard deviation, of values whose squares are 0 as well."""
+    deviation = float(column.std())
+    if deviation >= _SQUARED_AWAY:
+        return deviation
+    span = float(column.max() - column.min())
+    return float(((column - column.min()) / span).std() * span) if span > 0 else 0.0
 
 
 def typical_interval(times: I64) -> tuple[int, bool]:
@@ -148,40 +167,52 @@ def build_profile(
     scaler: str = "standard",
     stride: int = 1,
     open_after: tuple[int, int] = (10, 10),
+    least: int = MIN_ROWS,
 ) -> tuple[Profile, Carry]:
     """Build a sensor's profile from its prefix: times (L,) ns, strictly increasing, and values (L, C), all finite.
 
     `stride` thins the autoencoder as it does live; `open_after` = (n, m) of the alerts: peaks are peaks of the n-th
-    largest of the last m scores. Raises ValueError under 150 rows.
+    largest of the last m scores. What is left of the prefix without sentinels and a regime that is over has to be
+    `least` rows (see prefix.py); 0: take all of it as it is. Raises ValueError under 150 rows, and `NotYetError` under
+    `least`.
     """
-    rows, channels = values.shape
-    _check_length(rows, "rows")
+    _check_length(len(values), "rows")
+    prefix = examine(times, values, least=max(least, MIN_ROWS)) if least else taken_as_it_is(times, values)
+    times, values, wild = prefix.times, prefix.values, prefix.wild
+    channels = values.shape[1]
     center, scale = scale_of(values, scaler)
     z = np.ascontiguousarray(standardise(values, center, scale).T)
-    fits = [_forecast(column) for column in z]
+    clean = complete_windows(wild) if wild.any() else np.ones(len(values) - WINDOW + 1, dtype=bool)
+    fits = [_forecast(column, clean) for column in z]
     ridge = np.array([fit[0] for fit in fits], dtype=np.float32)
     bias = np.array([fit[1] for fit in fits])
 
     prediction = np.array(
-        [ewma_path(_prediction_path(z[c], ridge[c], bias[c]), PREDICTION_RATE) for c in range(channels)]
+        [ewma_path(_prediction_path(z[c], ridge[c], bias[c])[clean], PREDICTION_RATE) for c in range(channels)]
     )
-    level = np.array([ewma_path(z[c] * z[c], LEVEL_RATE) for c in range(channels)])
-    errors = _reconstruction_path(z, reconstruct, stride)
-    signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :]])[:, 1:]
+    level = np.array([_level_path(z[c], wild) for c in range(channels)])
+    errors = _reconstruction_path(z, reconstruct, stride)[clean]
+    signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :][:, clean]])[:, 1:]
 
     calibration, u, zz = calibrate(times, signals, open_after)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
-        worst_zz_of_others=max(1.0, float(np.delete(zz, channels, axis=0).max())),
+        worst_zz_of_others=max(1.0, float(np.delete(zz, channels, axis=0).max())), sentinels=prefix.sentinels,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
         recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
         held_error=float(errors[-1]),
-        completions=len(errors),
+        completions=len(clean),
     )
     return profile, carry
+
+
+def _level_path(z: F64, wild: Bools) -> F64:
+    """The level average after each row of z (L,); wild rows leave it where it is."""
+    path = ewma_path((z * z)[~wild], LEVEL_RATE)
+    return path[np.maximum(np.cumsum(~wild) - 1, 0)] if wild.any() else path
 
 
 def build_frame_profile(times: I64, signal: F64, *, open_after: tuple[int, int] = (3, 5)) -> tuple[Calibration, F64]:
@@ -237,9 +268,10 @@ def peaks_of_suffix(profile: Calibration, rows: int) -> list[float]:
     return peaks
 
 
-def _forecast(z: F64) -> tuple[F64, float]:
-    """Ridge regression of the newest of 100 values on the 99 before it, from the windows of one channel z (L,)."""
+def _forecast(z: F64, clean: Bools) -> tuple[F64, float]:
+    """Ridge regression of the newest of 100 values on the 99 before it, from the `clean` windows of one z (L,)."""
     windows = sliding_window_view(z, WINDOW)
+    windows = windows if clean.all() else windows[clean]
     windows = windows[:: max(1, len(windows) // RIDGE_WINDOWS)][:RIDGE_WINDOWS]
     middle = windows.mean(axis=0)
     centred = windows - middle
@@ -287,7 +319,7 @@ def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
 
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
-    "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after",
+    "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")
@@ -325,7 +357,10 @@ def _stored(made: type[Calibration]) -> list[str]:
 
 def save_profiles(path: Path, profiles: Mapping[str, Profile]) -> None:
     """Write profiles by sensor id as one compressed npz without pickled objects."""
-    np.savez_compressed(path, allow_pickle=False, **pack_profiles(Profile, profiles))
+    arrays = pack_profiles(Profile, profiles)
+    if np.isnan(arrays["sentinels"]).all():  # then the file is what it was before there were any
+        del arrays["sentinels"]
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
@@ -334,4 +369,5 @@ def load_profiles(path: Path) -> dict[str, Profile]:
         arrays = {name: archive[name] for name in archive.files}
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
+    arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
     return unpack_profiles(Profile, arrays)

@@ -1,7 +1,8 @@
 """All that is known of a partition's sensors between two readings, declared in one place.
 
-Columns are numpy arrays with one row a sensor; growth, eviction and snapshots are generic over their declaration. What
-has no fixed size (readings held back, a warm-up, an open episode) exists for few sensors at a time and hangs beside.
+Columns are numpy arrays with one row a sensor; growth, eviction and snapshots are generic over their declaration. Those
+that the kernel works on lie side by side in one record a sensor. What has no fixed size (readings held back, a warm-up,
+an open episode) exists for few sensors at a time and hangs beside.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
-from detector.detection.columns import SIGNALS, Column, columns, frame_columns
+from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
 from detector.detection.finding import Finding
+from detector.detection.kernel.cells import Cells
 from detector.wire.alerts import Severity
 
 CHUNK = 1024
@@ -190,7 +192,16 @@ class StateError(ValueError):
 
 
 class SensorTable:
-    """The state of all sensors of one partition. A *slot* is a sensor's row; slots of evicted sensors are reused."""
+    """The state of all sensors of one partition. A *slot* is a sensor's row; slots of evicted sensors are reused.
+
+    >>> table = SensorTable(channels=1, last_scores=10)
+    >>> slot = table.add("pump")
+    >>> table.set(slot, {"live": True, "center": [20.5]})
+    >>> copy = SensorTable(channels=1, last_scores=10)
+    >>> slots = copy.unpack(table.pack(np.array([slot])))
+    >>> copy.name(slots[0]), copy["center"][slots[0]]
+    ('pump', array([20.5]))
+    """
 
     def __init__(self, channels: int, last_scores: int, declared: tuple[Column, ...] | None = None) -> None:
         """`declared`: other columns than those of sensors with `channels` value columns."""
@@ -217,6 +228,8 @@ class SensorTable:
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
         self._capacity = 0
+        averaged = any(column.name == "level" for column in self.columns)  # a camera has one signal, and no average
+        self._records: Cells = np.empty(0, dtype=cells_of(columns(channels if averaged else 0, last_scores)))
         self._arrays: dict[str, NDArray[Any]] = {c.name: np.empty((0, *c.shape), dtype=c.dtype) for c in self.columns}
         self._early = [column for column in self.columns if column.early]
         self._profiled = [column for column in self.columns if not column.early]
@@ -253,7 +266,7 @@ class SensorTable:
         for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
             beside.pop(slot, None)
         self.failed.pop(slot, None)
-        self.set(slot, {"live": False})
+        self.set(slot, {column.name: column.empty for column in self._early})
         self._free.append(slot)
 
     def fail(self, slot: int, failure: Failure) -> None:
@@ -280,6 +293,15 @@ class SensorTable:
         """Write back what `take` gave and a stage changed."""
         for name, value in cells.items():
             self._arrays[name][slots] = value
+
+    def records(self, slots: Slots) -> Cells:
+        """Copies of the records that the kernel works on."""
+        return self._records.take(slots)
+
+    def put_records(self, slots: Slots, records: Cells) -> None:
+        """Write them back."""
+        whole = np.dtype((np.void, records.itemsize))  # a record is copied at once, not field by field
+        self._records.view(whole)[slots] = records.view(whole)
 
     def set(self, slot: int, cells: Mapping[str, Any]) -> None:
         """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none.
@@ -408,19 +430,27 @@ class SensorTable:
     def _grow(self) -> None:
         """By a quarter, in whole chunks; pages that no sensor has touched yet cost nothing."""
         self._capacity += max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
+        self._records = self._larger(self._records)
         for column in self.columns:
-            old = self._arrays[column.name]
-            new = _untouched((self._capacity, *column.shape), column.dtype)
-            for begin in range(0, len(old), CHUNK):
-                part = old[begin : begin + CHUNK]
-                if column.early or part.view(np.uint8).any():
-                    new[begin : begin + CHUNK] = part
-            self._arrays[column.name] = new
+            name = column.name
+            inside = name in (self._records.dtype.names or ())
+            self._arrays[name] = (
+                self._records[name] if inside else self._larger(self._arrays[name], all_of=column.early)
+            )
+
+    def _larger(self, old: NDArray[Any], *, all_of: bool = False) -> NDArray[Any]:
+        """The array with room for all; of chunks that are zero no memory is touched, unless `all_of` it matters."""
+        new = _untouched((self._capacity, *old.shape[1:]), old.dtype)
+        for begin in range(0, len(old), CHUNK):
+            part = old[begin : begin + CHUNK]
+            if all_of or part.view(np.uint8).any():
+                new[begin : begin + CHUNK] = part
+        return new
 
 
-def _untouched(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def _untouched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros in memory that takes no room before something else is written. (`np.zeros` may reuse some that does.)"""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * dtype.itemsize
     if not size:
         return np.zeros(shape, dtype=dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

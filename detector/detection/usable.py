@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from detector.arrays import Bools
+from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile
 from detector.detection.signals import WINDOW, signal_count
 
@@ -33,6 +34,7 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("mean", ids, (profile.mean for profile in all_of_them), k)
     _check("variance", ids, (profile.variance for profile in all_of_them), k, least=0.0)
     _check("count", ids, (profile.count for profile in all_of_them), (), least=_POSITIVE)
+    _check("sentinels", ids, (np.nan_to_num(profile.sentinels) for profile in all_of_them), (channels, SENTINELS))
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
     _check_peaks(ids, all_of_them)
 

@@ -8,8 +8,9 @@ sensors out as extended windows, so that every window that a row completes is on
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import NEVER, bits_of, flags_of
+from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots
 
+BACKWARDS: Final = 3
+"""A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
 LATE_LIMIT = 20
 """So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
 
@@ -71,13 +75,18 @@ class WindowRows:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of readings, by outcome."""
+    """What became of readings, by outcome. `set_back`: how often the clock of each sensor was, by slot."""
 
     accepted: int = 0
     missing: int = 0
     late: int = 0
     duplicate: int = 0
-    resets: int = 0
+    set_back: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def resets(self) -> int:
+        """How often clocks were set back."""
+        return self.set_back.total()
 
     def add(self, other: Tally) -> None:
         """Count what another one counted."""
@@ -95,7 +104,17 @@ class _Loose:
 
 
 def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[WindowRows, Tally]:
-    """Which readings become rows now. Updates the order columns and what is held back."""
+    """Which readings become rows now. Updates the order columns and what is held back.
+
+    The second reading comes late and is dropped:
+
+    >>> table = SensorTable(channels=1, last_scores=10)
+    >>> slots = np.array([table.add("pump")] * 3)
+    >>> times, values = np.array([10, 5, 20]), np.array([[1.0], [2.0], [3.0]])
+    >>> rows, tally = admit(table, Arrivals(slots, times, values, np.arange(3), np.zeros(3, np.intp)), lateness=0)
+    >>> rows.times, rows.values.ravel(), tally.late
+    (array([10, 20]), array([1., 3.]), 1)
+    """
     tally = Tally()
     missing = np.isnan(arrivals.values).any(axis=1)
     tally.missing = int(missing.sum())
@@ -128,6 +147,9 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     straight_owners, straight_lengths = owners[regular], lengths[regular]
     ends = np.cumsum(straight_lengths)
     newest = arrivals.times[straight][ends - 1] if len(ends) else ends
+    restarts = np.zeros(len(straight), dtype=bool)
+    restarts[ends - straight_lengths] = table["restart"][straight_owners]
+    table["restart"][straight_owners] = False
     table["released"][straight_owners] = newest
     table["newest"][straight_owners] = newest
     table["late_run"][straight_owners] = 0
@@ -136,9 +158,30 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     rows = WindowRows(
         slots=straight_owners, first=ends - straight_lengths, last=ends, times=arrivals.times[straight],
         values=arrivals.values[straight], records=arrivals.records[straight], elements=arrivals.elements[straight],
-        restarts=np.zeros(len(straight), dtype=bool), imputed=np.zeros(len(straight), dtype=bool),
+        restarts=restarts, imputed=np.zeros(len(straight), dtype=bool),
     )  # fmt: skip
     return (_append(rows, loose) if loose.slots else rows), tally
+
+
+def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
+    """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
+    sentinels = table["sentinels"][rows.slots]
+    if np.isnan(sentinels).all():
+        return None
+    found = has_sentinel(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
+    return found if found.any() else None
+
+
+def without(table: SensorTable, rows: WindowRows, dropped: Bools) -> WindowRows:
+    """The rows without some. Where one of these restarts its window, the sensor's next row does, whenever it comes."""
+    for row in np.flatnonzero(dropped & rows.restarts).tolist():
+        group = int(np.searchsorted(rows.last, row, side="right"))
+        following = row + 1 + np.flatnonzero(~dropped[row + 1 : rows.last[group]])
+        if len(following):
+            rows.restarts[following[0]] = True
+        else:
+            table["restart"][rows.slots[group]] = True
+    return rows.only(~dropped)
 
 
 def _in_order(
@@ -169,7 +212,7 @@ def _in_order(
                 out.rows.append((old_time, old_value, record, element, restart))
                 restart = False
             held, released, newest, restart = [], NEVER, NEVER, True
-            tally.resets += 1
+            tally.set_back[slot] += 1
         place = bisect.bisect_left(held, time, key=_time_of)
         if place < len(held) and held[place][0] == time:
             tally.duplicate += 1
@@ -263,11 +306,11 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
 
 
 class Span(Protocol):
-    """Rows of n sensors laid out side by side, sensors with the most rows first; see `Block`.
+    """Rows of n sensors, one sensor after the other, in order of time; see `Block`.
 
-    `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in
-    sensor-major order: `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `times` (n, ...); `records`,
-    `elements` (N,): what brought them. `inside` (T, n): which rows lie in a maintenance window, None: none.
+    `slots`, `ticks` (n,): whose they are, how many of each; `first` (n + 1,): where each one's begin. They lie flat:
+    `sensor`, `newest` (N,): whose, where in `times` (n, ...); `records`, `elements` (N,): what brought them. `inside`
+    (N,): which of them lie in a maintenance window, None: none.
     """
 
     @property
@@ -275,11 +318,9 @@ class Span(Protocol):
     @property
     def ticks(self) -> I64: ...
     @property
-    def active(self) -> list[int]: ...
+    def first(self) -> I64: ...
     @property
     def sensor(self) -> Slots: ...
-    @property
-    def tick(self) -> Slots: ...
     @property
     def newest(self) -> Slots: ...
     @property
@@ -291,18 +332,21 @@ class Span(Protocol):
     @property
     def inside(self) -> Bools | None: ...
 
-    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
-        ...
+
+def starts_of(ticks: I64) -> I64:
+    """Where the rows of each of n sensors begin, which has `ticks` (n,) of them, and where all end: (n + 1,).
+
+    >>> starts_of(np.array([3, 2])).tolist()
+    [0, 3, 5]
+    """
+    return np.concatenate([[0], np.cumsum(ticks)])
 
 
 class Block:
-    """A span of rows of n sensors laid out for scoring. Sensors are ordered by their number of real rows, most first,
-    so that the t-th real rows of all of them concern a prefix of the sensors.
+    """A span of rows of n sensors laid out for scoring.
 
-    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. T: real
-    rows of the busiest sensor. `active[t]`: sensors with a t-th real row. Real rows lie flat in sensor-major order:
-    `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `values`.
+    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. Real
+    rows lie flat in sensor-major order: `sensor`, `newest` (N,): whose, where in `values`.
     """
 
     def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: Slots, end: Slots) -> None:
@@ -313,12 +357,10 @@ class Block:
             ticks = before[end] - before[begin]
         else:
             ticks = lengths
-        order = np.argsort(-ticks, kind="stable")
-        begin, lengths, ticks = begin[order], lengths[order], ticks[order]
-        self.groups = groups[order]
-        self.slots = rows.slots[self.groups]
+        self.slots = rows.slots[groups]
         self.lengths, self.ticks = lengths, ticks
-        n, longest = len(order), int(lengths.max())
+        self.first = starts_of(ticks)
+        n, longest = len(groups), int(lengths.max())
         source = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
         inside = np.arange(longest) < lengths[:, None]
 
@@ -333,20 +375,11 @@ class Block:
         self.imputed: Bools = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
         flat = source[real[source]]
         self.sensor = np.repeat(np.arange(n), ticks)
-        self.tick = np.arange(len(flat)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
         self.newest = WINDOW + flat - np.repeat(begin, ticks)
         self.records = rows.records[flat]
         self.last_record = rows.records[begin + lengths - 1]
         self.elements = rows.elements[flat]
         self.inside: Bools | None = None
-        self.height = int(ticks[0])
-        self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
-
-    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """A flat array of real rows as (T, n); where a sensor has no t-th row the cell is 0."""
-        out = np.zeros((self.height, len(self.slots)), dtype=flat.dtype)
-        out[self.tick, self.sensor] = flat
-        return out
 
     def windows(self, z: F64, channel: int, part: slice) -> F64:
         """The windows (k, 100) of one channel that these real rows complete, C-contiguous; z is shaped as `values`."""
@@ -366,7 +399,7 @@ class Block:
         """
         end = WINDOW
         if tick >= 0:
-            end = int(self.newest[int(self.ticks[:sensor].sum()) + tick]) + 1
+            end = int(self.newest[self.first[sensor] + tick]) + 1
         part = slice(end - WINDOW, end)
         return self.times[sensor, part], self.values[sensor, part], self.imputed[sensor, part]
 

@@ -16,7 +16,7 @@ import numpy as np
 from detector.arrays import I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
-from detector.detection.scorer import EPISODE, THRESHOLD, Scored
+from detector.detection.scorer import Scored
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.windows import Span
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
@@ -98,7 +98,6 @@ class Announcer:
     def follow(self, block: Span, scored: Scored) -> None:
         """Follow the episodes of a scored block."""
         episodes = self.table.episodes
-        scored.cells["judged"] = scored.v[block.ticks - 1, np.arange(len(block.slots))]
         if not scored.transitions and not episodes:
             return
         by_sensor: dict[int, list[Opening | Closing]] = {}
@@ -106,9 +105,8 @@ class Announcer:
             by_sensor.setdefault(transition.at, []).append(transition)
         for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
             by_sensor.setdefault(at, [])
-        starts = np.cumsum(block.ticks) - block.ticks
         for at, transitions in by_sensor.items():
-            rows = slice(int(starts[at]), int(starts[at] + block.ticks[at]))
+            rows = slice(int(block.first[at]), int(block.first[at + 1]))
             _Sensor(self, block, scored, at, rows).follow(transitions)
 
     def update(self, slot: int, record: int) -> None:
@@ -135,9 +133,9 @@ class Announcer:
     def end(self, slot: int, reason: CloseReason, key: Key) -> None:
         """Close an episode from outside: gap, eviction, longest duration."""
         at = np.array([slot])
-        cells = self.table.take(at, (*THRESHOLD, *EPISODE))
-        (closing,) = end_from_outside(cells, hold=reason == "max_duration")
-        self.table.put(at, cells)
+        records = self.table.records(at)
+        (closing,) = end_from_outside(records, hold=reason == "max_duration")
+        self.table.put_records(at, records)
         self.close(slot, self.writer.now(self.table, slot), closing, reason, key)
 
     def open(
@@ -185,8 +183,8 @@ class _Sensor:
         self._slot = int(block.slots[at])
         self._records, self._elements = block.records[rows], block.elements[rows]
         self._row_clocks = owner.clocks[self._records]
-        self._v = scored.v[:, at]
-        self._inside = None if block.inside is None else block.inside[:, at]
+        self._v = scored.v[rows]
+        self._inside = None if block.inside is None else block.inside[rows]
         every = owner.writer.every
         # Looks fall on the same rows however they come in batches: by the rows since the window was complete.
         self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every else 0

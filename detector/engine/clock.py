@@ -55,6 +55,12 @@ class PartitionClock:
 
     The clock goes back only where every sensor that is heard lies more than a day behind it: at least 20 readings in a
     row, from all sensors that were heard within the last day of the clock. Timers do not notice this either.
+
+    >>> clock, second = PartitionClock(), 10**9
+    >>> times, records = np.array([5, 3, 9]) * second, np.array([0, 1, 2])
+    >>> after, jumps = clock.advance(times, records, offsets=records, heard=Heard(lambda reading: "pump"))
+    >>> after // second, jumps
+    (array([5, 5, 9]), [])
     """
 
     def __init__(self, now: int = NEVER, ahead: int = 0) -> None:

@@ -70,7 +70,7 @@ class FramesPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, frame_settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=0, dead_letters=dead_letters, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -190,14 +190,16 @@ class FramesPipeline(PartitionPipeline):
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
         self._announcer.follow(block, scored)
-        self._table.put(block.slots, scored.cells)
+        self._table.put_records(block.slots, scored.records)
+        self._table["judged"][block.slots] = scored.v[np.cumsum(block.ticks) - 1]
+        self._watch.scored(block.slots, block.ticks, scored.limits)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-        output.scores.append(scored.u[block.tick, block.sensor])
+        output.scores.append(scored.u)
         output.errors.append(block.signal)
         block.store(self._table, run.offsets)
 
-    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+    def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         profile, recent = build_frame_profile(collected.times, collected.values[:, 0], open_after=self._open_after)
         times = collected.times[-self._open_after[1] :]
         check_usable_frames({self._table.name(slot): profile})

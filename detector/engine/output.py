@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
 from detector.detection.table import SensorTable
+from detector.detection.watch import WatchChange
 from detector.detection.windows import Block, Tally
 from detector.engine.announcer import Announcement
 from detector.streams.base import Message
@@ -43,6 +45,15 @@ class ScoredRows:
     thresholds: F64
 
 
+class Sentinel(NamedTuple):
+    """A value of a sensor's channel that came so often in its prefix, and is taken as missing."""
+
+    sensor_id: str
+    channel: str
+    value: float
+    times: int
+
+
 class SensorFailure(NamedTuple):
     """A sensor that was set aside: at which stage, by the record at which offset, and the traceback."""
 
@@ -62,6 +73,8 @@ class Output:
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
+    `set_back`: how often the clock of a sensor was. `sentinels`: values taken as missing from now on. `watch_changes`:
+    sensors that ceased to be watched, or are again.
     """
 
     kind: Kind = "readings"
@@ -86,6 +99,9 @@ class Output:
     failed: int = 0
     failures: list[SensorFailure] = field(default_factory=list)
     internal: list[str] = field(default_factory=list)
+    set_back: Counter[str] = field(default_factory=Counter)
+    sentinels: list[Sentinel] = field(default_factory=list)
+    watch_changes: list[WatchChange] = field(default_factory=list)
 
     def publish(self, announcements: Iterable[Announcement]) -> None:
         """Add alerts, in their order."""
@@ -134,7 +150,6 @@ def traced(listener: Callable[[ScoredRows], None]) -> ScoreBlock:
 def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRows:
     """The rows of a block that was scored with `explain`, before it is stored."""
     real = block.sensor, block.newest
-    cells = block.tick, block.sensor
     values = block.values[real]
     return ScoredRows(
         ids=[table.name(slot) for slot in block.slots.tolist()],
@@ -143,7 +158,7 @@ def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRo
         times=block.times[real],
         values=values,
         expected=np.full_like(values, np.nan) if scored.expected is None else scored.expected,
-        scores=scored.u[cells],
-        judged=np.exp(scored.v[cells]),
-        thresholds=np.exp(scored.limits[cells]),
+        scores=scored.u,
+        judged=np.exp(scored.v),
+        thresholds=np.exp(scored.limits),
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from detector import __version__
 from detector.arrays import F64, I64, Bools
+from detector.detection.prefix import NotYetError
 from detector.detection.table import Failure, SensorTable, Slots, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
@@ -74,6 +75,8 @@ class Spans(NamedTuple):
         return [Spans(self.groups, edges[i : i + 1], edges[i + 1 : i + 2]) for i in range(len(edges) - 1)]
 
 
+MOST_ATTEMPTS: Final = 10
+"""So often in a warm-up's length it is tried whether a prefix makes a profile by now."""
 UNREADABLE: Final = b"\0"
 
 
@@ -103,10 +106,11 @@ class PartitionPipeline(PartitionState):
         timers: Timers,
         *,
         warmup: int,
+        complete: int,
         dead_letters: str,
         pulse: Callable[[], None],
     ) -> None:
-        super().__init__(partition, provenance, table, announcer, timers)
+        super().__init__(partition, provenance, table, announcer, timers, complete=complete)
         self._warmup = warmup
         self._dead_letters = dead_letters
         self._pulse = pulse
@@ -138,8 +142,11 @@ class PartitionPipeline(PartitionState):
         """Prepare the slot of a sensor just met; the cells of its profile, None if the model has none."""
 
     @abstractmethod
-    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
-        """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end."""
+    def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        """The cells of the profile that a warm-up makes, and of a sensor that carries on from its end.
+
+        May raise `NotYetError`.
+        """
 
     # How it is driven
 
@@ -239,6 +246,7 @@ class PartitionPipeline(PartitionState):
         table.fail(slot, Failure(offset, stage, __version__))
         trace = "".join(traceback.format_exception(error))
         run.output.failures.append(SensorFailure(sensor_id, stage, offset, trace))
+        self._watch.mark(slot, "failed")
         self._timers.look_again()
 
     def _restart_or_fail(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
@@ -305,6 +313,7 @@ class PartitionPipeline(PartitionState):
         """Everything before `position` is dealt with; what may be published of the output."""
         replayed = self.restoring
         self.position = position
+        output.watch_changes = self._watch.take()
         if replayed:
             self._caught_up()
             return Output(self.kind)
@@ -320,6 +329,7 @@ class PartitionPipeline(PartitionState):
     def _meet(self, run: Run, sensor_id: str) -> int:
         """A slot for a sensor that is not known yet, with its profile if the model has one."""
         slot = self._table.add(sensor_id)
+        self._watch.met(slot)
         run.output.new_sensors.append(sensor_id)
         self._timers.look_again()
         cells = self._introduce(slot, sensor_id)
@@ -344,25 +354,34 @@ class PartitionPipeline(PartitionState):
 
         `values` (N, C): what is collected of each row. The row that completes the warm-up brings the profile.
         """
-        warming = self._table.warming[slot]
-        # A reload may ask for fewer rows than were collected by then.
-        used: int = min(span.stop, span.start + max(self._warmup - warming.count, 0))
-        warming.extend(rows.times[span.start : used], values[span.start : used])
-        if used > span.start:
-            self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
-        if warming.count >= self._warmup:
+        warming, used, wanted = self._table.warming[slot], int(span.start), self._table["wanted"]
+        while True:
+            # A reload may ask for fewer rows than were collected by then.
+            target = max(self._warmup, int(wanted[slot]))
+            begin, used = used, min(int(span.stop), used + max(target - warming.count, 0))
+            warming.extend(rows.times[begin:used], values[begin:used])
+            if used > begin:
+                self._table["offset"][slot] = run.offsets[rows.records[used - 1]]
+            if warming.count < target:
+                return used
             try:
-                self._take_profile(run, slot, self._learn(slot, warming))
+                self._take_profile(run, slot, self._learn(run, slot, warming))
                 del self._table.warming[slot]
+                wanted[slot] = 0
+            except NotYetError as error:
+                wanted[slot] = warming.count + max(error.rows, self._warmup // MOST_ATTEMPTS, 1)
+                self._watch.mark(slot, "profile")
+                continue
             except Exception as error:
                 self._fail(run, "profile", slot, int(rows.records[max(used - 1, span.start)]), error)
-                used = span.stop
+                used = int(span.stop)
             self._pulse()
-        return used
+            return used
 
     def _take_profile(self, run: Run, slot: int, cells: Mapping[str, Any]) -> None:
         """From here on the sensor in a slot is judged by its profile, with which `cells` are filled."""
         self._table.set(slot, cells)
+        self._watch.look(slot)
         self._timers.look_again()
         run.output.budgets_limited += self._budget(slot, cells["median"]).limited
 

@@ -15,6 +15,8 @@ from detector.detection.table import SensorTable
 
 WARM_UP_BYTES: Final = 160_000_000
 """What warm-ups of a partition hold together: 10 000 of 1 000 rows with one channel."""
+MOST_WARM_UPS: Final = 4
+"""After so many times `warmup` readings a profile is made of whatever came."""
 REFUSED: Final = -1
 """In place of a slot."""
 
@@ -61,7 +63,7 @@ class Places:
 
     def may_overflow(self, rows: int, warmup: int) -> bool:
         """Whether warm-ups may hold too many rows when there are this many more."""
-        if (len(self._table.warming) + rows) * warmup <= self._most_rows:
+        if (len(self._table.warming) + rows) * MOST_WARM_UPS * warmup <= self._most_rows:
             return False
         return self._rows() + rows > self._most_rows
 

@@ -15,23 +15,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from detector.arrays import Bools
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
-from detector.detection.profile import Carry, Profile, build_profile
+from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
+from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots, WarmUp
 from detector.detection.usable import check_usable
-from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps
+from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps, sentinel_rows, without
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
-from detector.engine.output import Output, explained, scored_rows_of
+from detector.engine.output import Output, Sentinel, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
 from detector.engine.partition import PartitionPipeline, Run, Spans
-from detector.engine.places import Places
+from detector.engine.places import MOST_WARM_UPS, Places
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -57,6 +59,19 @@ class ReadingsPipeline(PartitionPipeline):
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
     the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
     output has all of them.
+
+    >>> from detector.streams.base import Record
+    >>> from detector.wire.json_readings import ReadingDecoder
+    >>> config = ReadingsConfig()
+    >>> model = Model("readings", "1", "sha256:0", "standard", 1, lambda windows: windows, {})
+    >>> decoder = ReadingDecoder(config.fields, config.channels)
+    >>> pipeline = ReadingsPipeline(
+    ...     Partition("sensor-readings", 0), config, model, decoder, dead_letters="dead", alerts="alerts")
+    >>> pipeline.begin(0)
+    >>> record = Record(0, None, b'{"sensor_id": "pump", "timestamp": "2026-01-01T00:00:00Z", "value": 20.5}')
+    >>> output = pipeline.process(Batch(pipeline.partition, [record], next_offset=1))
+    >>> output.tally.accepted, output.new_sensors, pipeline.warming
+    (1, ['pump'], 1)
     """
 
     kind: ClassVar[Kind] = "readings"
@@ -88,7 +103,7 @@ class ReadingsPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -183,14 +198,19 @@ class ReadingsPipeline(PartitionPipeline):
             end = begin + 1
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
+        if not self.restoring:
+            for at in np.flatnonzero(found < 0).tolist():
+                self._watch.capped(readings.ids[owned][at])
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
+        self._watch.heard(arrivals.slots, np.any(np.isnan(arrivals.values), axis=1), "nulls")
         self._timers.silences.heard(arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
+        run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, self._without_warm_ups(run, admitted))
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
@@ -239,11 +259,13 @@ class ReadingsPipeline(PartitionPipeline):
             keep[span.start : used] = False
         return rows.only(keep)
 
-    def _learn(self, slot: int, collected: WarmUp) -> Mapping[str, Any]:
-        profile, carry = self._built(slot, collected)
+    def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
+        patient = collected.count < MOST_WARM_UPS * self._config.warmup
+        profile, carry = self._built(run, slot, collected, patient=patient)
+        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
         window = {
-            "values": collected.values[-WINDOW:],
-            "times": collected.times[-WINDOW:],
+            "values": collected.values[rows],
+            "times": collected.times[rows],
             "imputed": 0,
             "filled": WINDOW,
         }
@@ -257,7 +279,7 @@ class ReadingsPipeline(PartitionPipeline):
         for slot in slots:
             readings = self._table.relearning.pop(slot)
             try:
-                profile, carry = self._built(slot, readings)
+                profile, carry = self._built(run, slot, readings, patient=False)
             except Exception as error:
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
@@ -266,12 +288,23 @@ class ReadingsPipeline(PartitionPipeline):
             self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
 
-    def _built(self, slot: int, readings: WarmUp) -> tuple[Profile, Carry]:
-        profile, carry = build_profile(
-            readings.times, readings.values, self._model.reconstruct,
+    def _built(self, run: Run, slot: int, readings: WarmUp, *, patient: bool) -> tuple[Profile, Carry]:
+        """The profile that readings make. Who is `patient` gets `NotYetError` if those of one regime are too few."""
+        build = partial(
+            build_profile, readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
         )  # fmt: skip
-        check_usable({self._table.name(slot): profile}, self._table.channels)
+        try:
+            profile, carry = build(least=self._config.warmup if patient else MIN_ROWS)
+        except NotYetError:
+            if patient:
+                raise
+            profile, carry = build(least=0)
+        name = self._table.name(slot)
+        check_usable({name: profile}, self._table.channels)
+        for at, channel in enumerate(self._config.channels):
+            for value, times in sentinel_counts(readings.values, profile.sentinels)[at]:
+                run.output.sentinels.append(Sentinel(name, channel, value, times))
         return profile, carry
 
     def _carried(self, slot: int, carry: Carry) -> dict[str, Any]:
@@ -287,8 +320,30 @@ class ReadingsPipeline(PartitionPipeline):
         rest: WindowRows | None = rows
         while rest is not None:
             now, rest = split(self._table, rest, self._config.warmup)
+            now = self._without_sentinels(run, now)
             self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
+
+    def _without_sentinels(self, run: Run, rows: WindowRows) -> WindowRows:
+        """The rows without those that have a value which stands for none: they count as missing."""
+        missing = sentinel_rows(self._table, rows)
+        if missing is None:
+            if self._table["stuck"][rows.slots].any():
+                self._tell_stuck(rows, np.zeros(len(rows.times), dtype=bool))
+            return rows
+        self._tell_stuck(rows, missing)
+        count = int(missing.sum())
+        run.output.tally.accepted -= count
+        run.output.tally.missing += count
+        return without(self._table, rows, missing)
+
+    def _tell_stuck(self, rows: WindowRows, missing: Bools) -> None:
+        self._watch.heard(np.repeat(rows.slots, rows.last - rows.first), missing, "stuck")
+
+    def _restart(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        filled = int(self._table["filled"][slot])
+        super()._restart(run, slot, rows, row)
+        self._watch.restarted(slot, filled)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
         """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
@@ -342,10 +397,13 @@ class ReadingsPipeline(PartitionPipeline):
             scored = self._score(self._table, block, self._model, self._book)
             self._announcer.follow(block, scored)
             self._collect(block, scored.transitions, open_before)
-            self._table.put(block.slots, scored.cells)
+            self._table.put_records(block.slots, scored.records)
+            self._table["judged"][block.slots] = scored.v[np.cumsum(block.ticks) - 1]
+            self._table["restarts"][block.slots] = 0
+            self._watch.scored(block.slots, block.ticks, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-            run.output.scores.append(scored.u[block.tick, block.sensor])
-            run.output.errors.append(scored.errors[block.tick, block.sensor])
+            run.output.scores.append(scored.u)
+            run.output.errors.append(scored.errors)
             if self._keep_rows:
                 run.output.rows.append(scored_rows_of(self._table, block, scored))
         block.store(self._table, run.offsets)

@@ -92,7 +92,7 @@ def take_model(
 def warm_up_again(table: SensorTable, slot: int, forget_scores: Callable[[int], None]) -> None:
     """What the sensor's profile says is of no use, nor what it has collected for another."""
     forget_scores(slot)
-    table.set(slot, {"live": False, "filled": 0})
+    table.set(slot, {"live": False, "filled": 0, "wanted": 0})
     table.warming[slot] = WarmUp(table.channels)
     table.relearning.pop(slot, None)
 

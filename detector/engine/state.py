@@ -9,6 +9,7 @@ from typing import Final
 from detector import __version__
 from detector.detection.columns import NEVER
 from detector.detection.table import SensorTable, StateError
+from detector.detection.watch import Reason, Watch
 from detector.engine.announcer import Announcer
 from detector.engine.budget import Budget, BudgetAccount, budget_of, last_day
 from detector.engine.clock import PartitionClock
@@ -37,7 +38,14 @@ class PartitionState(ABC):
     """The state of one partition's sensors, by slot of `table`, and of whatever stands beside it."""
 
     def __init__(
-        self, partition: Partition, provenance: Provenance, table: SensorTable, announcer: Announcer, timers: Timers
+        self,
+        partition: Partition,
+        provenance: Provenance,
+        table: SensorTable,
+        announcer: Announcer,
+        timers: Timers,
+        *,
+        complete: int,
     ) -> None:
         self.partition = partition
         self.provenance = provenance
@@ -47,6 +55,7 @@ class PartitionState(ABC):
         self.mismatches = 0
         """Episodes whose replayed state differed from the journal."""
         self._table = table
+        self._watch = Watch(table, complete)
         self._clock = PartitionClock()
         self._announcer = announcer
         self._timers = timers
@@ -82,6 +91,15 @@ class PartitionState(ABC):
     def relearning(self) -> int:
         """Sensors that go by a profile made with another model, until this one has seen enough of them."""
         return len(self._table.relearning)
+
+    @property
+    def unwatched(self) -> dict[Reason, int]:
+        """Sensors that are not watched, by reason. Looks at all of them."""
+        return self._watch.counts()
+
+    def some_unwatched(self, most: int) -> list[tuple[str, Reason]]:
+        """At most so many of them for each reason, by name, those that warm up last."""
+        return self._watch.some(most)
 
     @property
     def open_episodes(self) -> int:
@@ -208,6 +226,7 @@ class PartitionState(ABC):
         switched = provenance is not None and provenance.model != self.provenance.model
         self._revive(switched=switched)
         self._settle(switched=switched)
+        self._watch.settle()
         take_budget(self._table, lambda slot: self._budget(slot, int(self._table["median"][slot])).rows)
         self._caught_up()
         return switched

@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
+from detector.detection.watch import REASONS, Reason
 from detector.engine.budget import BudgetAccount
+from detector.engine.order import Order
 from detector.engine.output import SensorFailure
 from detector.engine.readings import ReadingsPipeline
 from detector.reports.scoreboard import Episodes, EpisodeSpan, Label, Scoreboard, fitting, score
@@ -20,14 +22,18 @@ from detector.wire.alerts import decode_alert
 from detector.wire.readings import Decoder, Readings
 
 SHOWN_SENSORS = 20
+NAMED_UNWATCHED = 100
+"""So many sensors are named for each reason for which some are not watched at the end."""
 
 
 @dataclass(slots=True)
 class BacktestResult:
     """`alerts`: the messages as `run` publishes them. `board`: against labels, if there were any.
 
-    `limited`: sensors whose budget in readings was kept within limits. `labels` are those of the recording, `foreign`
-    those of other sensors or times. `first`, `last`: the period covered, ns.
+    `disorder`: why the recording is not in the order of time, None: it is. `limited`: sensors whose budget in readings
+    was kept within limits. `labels` are those of the recording, `foreign` those of other sensors or times. `first`,
+    `last`: the period covered, ns. `unwatched`: sensors of which no fault would be told at the end, by reason;
+    `unwatched_sensors`: some of them.
     """
 
     alerts: list[bytes] = field(default_factory=list)
@@ -40,7 +46,10 @@ class BacktestResult:
     warming: int = 0
     windows_scored: int = 0
     limited: int = 0
+    disorder: str | None = None
     failures: list[SensorFailure] = field(default_factory=list)
+    unwatched: Counter[Reason] = field(default_factory=Counter)
+    unwatched_sensors: list[tuple[str, Reason]] = field(default_factory=list)
     first: int | None = None
     last: int | None = None
     board: Scoreboard | None = None
@@ -86,6 +95,7 @@ class Replay:
         self._pipelines: dict[Partition, ReadingsPipeline] = {}
         self._episodes = Episodes()
         self._result = BacktestResult()
+        self._order = Order()
 
     def take(self, batch: Batch) -> None:
         """Process the next batch."""
@@ -94,6 +104,7 @@ class Replay:
         if pipeline is None:
             pipeline = self._pipelines[batch.partition] = self._make_pipeline(batch.partition)
         output = pipeline.process(batch)
+        self._order.take(output)
         result.budget.add(output.opened, output.allowed)
         result.limited += output.budgets_limited
         result.failures += output.failures
@@ -116,6 +127,10 @@ class Replay:
         result.last = max((one.clock for one in pipelines if one.clock is not None), default=None)
         result.sensors = sum(one.sensors for one in pipelines)
         result.warming = sum(one.warming for one in pipelines)
+        result.disorder = self._order.fault
+        for one in pipelines:
+            result.unwatched.update(one.unwatched)
+            result.unwatched_sensors += one.some_unwatched(NAMED_UNWATCHED)
         result.episodes = list(self._episodes.spans.values())
         return result
 
@@ -135,6 +150,17 @@ class Seen:
         return readings
 
 
+def unwatched_lines(result: BacktestResult) -> list[str]:
+    """What to say of the sensors that are not watched at the end, a line for each reason."""
+    lines = []
+    for reason in REASONS:
+        if count := result.unwatched[reason]:
+            names = [name for name, why in result.unwatched_sensors if why == reason][:SHOWN_SENSORS]
+            more = f" and {count - len(names)} more" if count > len(names) else ""
+            lines.append(f"Not watched at the end ({reason}): {', '.join(names)}{more}")
+    return lines
+
+
 def summary(result: BacktestResult) -> dict[str, Any]:
     """The result as JSON."""
     out: dict[str, Any] = {
@@ -142,6 +168,8 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "to": None if result.last is None else rfc3339(result.last),
         "sensors": result.sensors,
         "sensors_warming": result.warming,
+        "sensors_unwatched": {reason: result.unwatched[reason] for reason in REASONS if result.unwatched[reason]},
+        "unwatched": [{"sensor_id": name, "reason": reason} for name, reason in result.unwatched_sensors],
         "records": result.records,
         "readings": dict(result.readings),
         "windows_scored": result.windows_scored,

@@ -27,8 +27,8 @@ ROWS: Final = 10_000
 TRAINING_ROWS: Final = 4_000
 FRAMES: Final = 2_500
 TRAINING_FRAMES: Final = 1_000
-QUICK: Final = ("--epochs", "1", "--set", "training.batch_size=32")
-"""A camera of the demo needs no more: the least number of steps, on small batches."""
+QUICK: Final = ("--epochs", "20", "--set", "training.batch_size=32")
+"""A camera of the demo needs no more: some 600 steps, on small batches."""
 FOLLOW_SECONDS: Final = 0.2
 MARK: Final = ".demo"
 """A file of this name says that the directory is a demo's own."""
@@ -72,20 +72,25 @@ class Demo:
         alerts = self._directory / "alerts.jsonl"
         self._make_room(plant)
         seed = "--seed", str(self._seed)
-        self._say(f"1/4  A plant of {self._sensors} sensors and a camera, with faults in the later part")
+        self._say(f"1/5  A plant of {self._sensors} sensors and a camera, with faults in the later part")
         self._command("simulate", "--out", str(plant), "--sensors", str(self._sensors), "--rows", str(self._rows),
                       "--cameras", "1", "--frames", str(self._frames), *seed)  # fmt: skip
-        self._say(f"2/4  A model of what is normal, from the first {self._training_rows} readings of each sensor")
+        self._say(f"2/5  A model of what is normal, from the first {self._training_rows} readings of each sensor")
         self._command("train", "--data", str(plant), "--rows", str(self._training_rows), "--out", str(models),
                       "--name", "demo", *seed,
                       *(() if self._epochs is None else ("--epochs", str(self._epochs))))  # fmt: skip
         seen = min(TRAINING_FRAMES, self._frames * 2 // 5)
-        self._say(f"3/4  A model of what the camera sees, from its first {seen} frames")
+        self._say(f"3/5  A model of what the camera sees, from its first {seen} frames")
         self._command("train", "--model", "conv", "--data", str(plant), "--rows", str(seen), "--out", str(eyes),
                       "--name", "demo", *seed, *QUICK)  # fmt: skip
-        self._say("4/4  The daemon reads both streams")
+        self._say("4/5  The daemon reads both streams")
         counts, seconds = self._daemon(plant, models, eyes, alerts)
+        self._say("5/5  The same readings once more, as a page")
+        report = self._directory / "report"
+        self._command("backtest", "--data", str(plant), "--labels", str(plant / "labels.json"), "--out", str(report),
+                      "--set", f"readings.model={models}", quiet=True)  # fmt: skip
         self._report(alerts, plant / "labels.json", counts, seconds, time.monotonic() - began)
+        self._console.print(f"\nWhat was found and what was missed, with pictures: {report / 'report.html'}")
         return 0
 
     def _make_room(self, plant: Path) -> None:
@@ -107,10 +112,12 @@ class Demo:
                 f"cannot write here: {error.strerror}", where=str(self._directory), todo="Choose another --dir"
             ) from error
 
-    def _command(self, *words: str) -> None:
+    def _command(self, *words: str, quiet: bool = False) -> None:
+        """Run it; `quiet`: what it prints is seen only where it fails."""
         self._show(*words)
-        done = subprocess.run(_argv(*words), check=False)  # noqa: S603
+        done = subprocess.run(_argv(*words), capture_output=quiet, text=True, check=False)  # noqa: S603
         if done.returncode:
+            sys.stderr.write(done.stderr or "")
             raise OperationError(f"`detector {words[0]}` failed with status {done.returncode}", todo="See above")
 
     def _daemon(self, plant: Path, models: Path, eyes: Path, alerts: Path) -> tuple[tuple[int, int], float]:
@@ -118,11 +125,11 @@ class Demo:
         words = ("run", "--input", str(plant), "--output", str(alerts), "--until-end", "--fresh",
                  "--set", f"readings.model={models}", "--set", f"frames.model={eyes}",
                  "--set", "frames.enabled=true", "--set", "http.listen=127.0.0.1:0")  # fmt: skip
+        words += ("--log-format", "json", *(("--live",) if self._live else ()))
         self._show(*words)
         alerts.unlink(missing_ok=True)  # of an earlier demo; what lies there from now on is this one's
         with tempfile.TemporaryFile("w+") as log:
-            live = ("--live",) if self._live else ()
-            process = subprocess.Popen(_argv(*words, "--log-format", "json", *live), stderr=log)  # noqa: S603
+            process = subprocess.Popen(_argv(*words), stderr=log)  # noqa: S603
             try:
                 if self._live:
                     process.wait()
@@ -198,7 +205,7 @@ class Demo:
         self._console.print(f"\n{text}", style="bold")
 
     def _show(self, *words: str) -> None:
-        self._console.print(f"     $ detector {shlex.join(words)}", style="dim")
+        self._console.print(f"     $ {shlex.join([_program(), *words])}", style="dim")
 
 
 def _summary(board: Scoreboard) -> str:

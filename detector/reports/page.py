@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from detector import __version__
-from detector.reports.backtest import BacktestResult, SensorSum, worst_first
+from detector.reports.backtest import BacktestResult, SensorSum, unwatched_lines, worst_first
 from detector.reports.curves import Curves
 from detector.reports.plots import SHOWN_CHANNELS, Picture, draw
 from detector.reports.scoreboard import EpisodeSpan, Label, by_kind, of_kind
@@ -87,6 +87,7 @@ def page(result: BacktestResult, curves: Curves, about: About) -> str:
         more_false_alarms=0 if board is None else max(0, len(board.false_alarms) - ROWS),
         sensors=drawn,
         undrawn=max(0, result.sensors - len(drawn)),
+        unwatched=unwatched_lines(result),
         more_channels=max(0, len(about.channels) - SHOWN_CHANNELS),
         anchors={sensor.name: f"s{number}" for number, sensor in enumerate(drawn)},
     )

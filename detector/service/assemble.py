@@ -19,7 +19,7 @@ from detector.service.deadline import ShutdownDeadline
 from detector.service.health import WAITING, Health
 from detector.service.logs import RecentProblems, event
 from detector.service.metrics import Metrics
-from detector.service.pipelines import Engine, make_engine
+from detector.service.pipelines import Engine, make_engine, make_recogniser
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Reloader
 from detector.service.signals import StopSignals
@@ -32,6 +32,7 @@ from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import default_sensor, directory_streams_for
 from detector.wire.alerts import dead_letter_line
+from detector.wire.csv_form import CsvOptions
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
@@ -46,7 +47,8 @@ class RunOptions:
     """What the command line says beside the configuration.
 
     `input` and `output` are places of the files to use instead of configured streams; `sensor` and `interval` (ns) what
-    readings lack that name none and rows that have no time; `skip_to` the offsets to go on at.
+    readings lack that name none and rows that have no time; `skip_to` the offsets to go on at; `csv` what CSV files are
+    like.
     """
 
     input: str | None = None
@@ -56,6 +58,7 @@ class RunOptions:
     until_end: bool = False
     fresh: bool = False
     skip_to: Mapping[Partition, int] = field(default_factory=dict)
+    csv: CsvOptions = field(default_factory=CsvOptions)
 
 
 def serve(
@@ -103,7 +106,9 @@ def serve(
                 sign()
 
         def make(config: Config) -> Engine:
-            return make_engine(config, sensor=sensor, interval=options.interval, place=options.input, pulse=work)
+            return make_engine(
+                config, sensor=sensor, interval=options.interval, place=options.input, csv=options.csv, pulse=work
+            )
 
         engine = make(config)
         for kind, model in engine.setup.models.items():
@@ -117,6 +122,7 @@ def serve(
             guard=RejectGuard(config.rejects.max_share, config.rejects.over),
             stop=lambda: signals.stop,
             until_end=until_end,
+            ordered_file=_ordered_file(options.input, until_end=until_end),
             scores=make_score_stream(config),
             reloads=reloader,
             notifier=notifier,
@@ -129,11 +135,20 @@ def serve(
             daemon.run()
 
 
+def _ordered_file(place: str | None, *, until_end: bool) -> str | None:
+    """The input if it is one file that is read once, from its beginning to its end."""
+    return place if until_end and place is not None and not Path(place).is_dir() else None
+
+
 def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
     """The streams of a daemon that runs on files. Opens nothing. Raises UserError for places that cannot be."""
     if options.skip_to:
         raise UserError("only Kafka has offsets to skip to", where="--skip-to", todo="Leave it out")
     directory = config.streams.directory
+    named = options.sensor is not None
+    recogniser = make_recogniser(
+        config, options.csv, interval=options.interval, has_sensor=named or options.input is not None, named=named
+    )
     return directory_streams_for(
         Path(directory.path),
         inputs=input_streams(config),
@@ -146,6 +161,7 @@ def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
         until_end=options.until_end,
         fresh=options.fresh,
         encoders={config.output.dead_letters: dead_letter_line},
+        recognisers={config.readings.input: recogniser.header},
     )
 
 

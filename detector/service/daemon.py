@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from detector.detection.table import StateError
+from detector.engine.order import Order
 from detector.engine.output import Output
 from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
@@ -25,6 +26,7 @@ from detector.service.pipelines import Engine
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Failed, NoReloads, Ready, Reloads
 from detector.service.systemd import Notifier, Pulse
+from detector.service.watchlog import tell_unwatched
 from detector.service.web.status import Board
 from detector.streams.base import Assigned, Batch, Event, Partition, Revoked, Streams, nothing_deferred
 
@@ -50,9 +52,10 @@ class Clocks:
 class Daemon:
     """Drives one `Streams`, and for each of its partitions a pipeline of `engine`, until it is told to stop.
 
-    `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. Whatever raises out
-    of `run` leaves everything since the last durable commit undone, to be done again by the next process. `scores`
-    takes the rows of pipelines that keep them.
+    `stop()` says that someone asked for the end, `until_end` that the end of the input is the end. `ordered_file` names
+    a finite input in which the readings of each sensor have to be in the order of time. Whatever raises out of `run`
+    leaves everything since the last durable commit undone, to be done again by the next process. `scores` takes the
+    rows of pipelines that keep them.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Daemon:
         guard: RejectGuard,
         stop: Callable[[], bool],
         until_end: bool = False,
+        ordered_file: str | None = None,
         scores: ScoreStream | None = None,
         reloads: Reloads | None = None,
         notifier: Notifier | None = None,
@@ -80,6 +84,8 @@ class Daemon:
         self._guard = guard
         self._stop = stop
         self._until_end = until_end
+        self._ordered_file = ordered_file
+        self._order = Order()
         self._scores = scores
         self._reloads = reloads or NoReloads()
         self._notifier = notifier or Notifier({})
@@ -183,6 +189,8 @@ class Daemon:
         self._health.set_reason("stopping", "the process is stopping")
         event(_log, logging.INFO, "draining")
         self._commit(final=True)
+        if self._until_end:
+            tell_unwatched(self._pipelines())
 
     def _assign(self, assigned: Assigned) -> None:
         partition = assigned.partition
@@ -278,6 +286,7 @@ class Daemon:
         if owned is None:
             return
         self._hunter.gone(owned.pipeline)
+        self._observer.gone(partition)
         if self._scores is not None:
             self._scores.drop(partition)
         self._states.tell()
@@ -318,6 +327,7 @@ class Daemon:
         # Before anything is written: a topic of the wrong kind must not be drained into the dead letters.
         if counts:
             self._guard.judge(output.records, output.refused, _why(output), of=pipeline.kind)
+            self._refuse_disorder(output)
         self._duplicates.met(self._pipelines(), pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
         self._streams.write(output.alerts)
@@ -325,6 +335,16 @@ class Daemon:
             self._scores.add(pipeline.partition, output.rows)
         if counts:
             self._observer.processed(pipeline, output)
+
+    def _refuse_disorder(self, output: Output) -> None:
+        """A file that is not in the order of time would lose most of its readings, and say nothing."""
+        if self._ordered_file is None:
+            return
+        self._order.take(output)
+        if (fault := self._order.fault) is not None:
+            raise UserError(
+                fault, where=self._ordered_file, todo="Sort the readings of each sensor by time, oldest first"
+            )
 
     def _commit(self, *, final: bool) -> None:
         started = self._monotonic()

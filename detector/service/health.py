@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 # A reason of this name means the loop waits for something outside the process, and a restart would not help.
@@ -16,6 +16,12 @@ class Health:
 
     It is *ready* when no reason against it is set, and *live* while the loop has made progress within `limit` seconds
     of the monotonic `clock` or says that it waits for the broker. A new object is not ready: reason `starting`.
+
+    >>> health = Health()
+    >>> health.clear_reason("starting")
+    >>> health.set_reason("assignment", "no partition is assigned")
+    >>> health.ready, health.live, health.reasons
+    (False, True, {'assignment': 'no partition is assigned'})
     """
 
     def __init__(self, *, limit: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,3 +67,27 @@ class Health:
         """How long ago the loop last made progress."""
         with self._lock:
             return self._clock() - self._progress
+
+
+class Together(Health):
+    """Several loops of one process, by name: live and ready when all of them are."""
+
+    def __init__(self, parts: Mapping[str, Health]) -> None:
+        super().__init__()
+        self._parts = dict(parts)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        return {f"{of}: {name}": text for of, part in self._parts.items() for name, text in part.reasons.items()}
+
+    @property
+    def ready(self) -> bool:
+        return all(part.ready for part in self._parts.values())
+
+    @property
+    def live(self) -> bool:
+        return all(part.live for part in self._parts.values())
+
+    @property
+    def idle_seconds(self) -> float:
+        return max((part.idle_seconds for part in self._parts.values()), default=0.0)

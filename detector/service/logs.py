@@ -22,8 +22,9 @@ LEVELS: Final = {
     "error": logging.ERROR,
 }
 
-# At DEBUG the Kafka client prints payloads and costs a good part of the throughput; TensorFlow logs through absl.
-_NOISY: Final = ("kafka", "absl", "tensorflow", "h5py", "asyncio")
+# At DEBUG the Kafka client prints payloads and costs a good part of the throughput; TensorFlow logs through absl; the
+# client of HTTP prints addresses, which may be secrets.
+_NOISY: Final = ("kafka", "absl", "tensorflow", "h5py", "asyncio", "httpx", "httpcore")
 
 # What the journal calls the levels, as syslog numbers them.
 _PRIORITIES: Final = (

@@ -29,9 +29,11 @@ from prometheus_client import (
 )
 
 from detector import __version__
+from detector.detection.watch import REASONS, Reason
 from detector.engine.overview import SensorView
 from detector.wire.alerts import Kind
-from detector.wire.readings import FrameReason, Reason
+from detector.wire.readings import FrameReason
+from detector.wire.readings import Reason as RejectReason
 
 KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")
@@ -45,7 +47,7 @@ READING_OUTCOMES: Final = ("accepted", "missing", "late", "duplicate", "rejected
 FRAME_OUTCOMES: Final = ("accepted", "resized", "late", "duplicate", "rejected", "failed")
 
 # Why a record or a part of one was refused.
-REJECT_REASONS: Final[tuple[Reason | FrameReason, ...]] = (*get_args(Reason), *get_args(FrameReason))
+REJECT_REASONS: Final[tuple[RejectReason | FrameReason, ...]] = (*get_args(RejectReason), *get_args(FrameReason))
 
 # Where an error was met and survived: everything was begun again from the last commit, or the broker had to be waited
 # for; a page could not be made; the broker had forgotten a committed offset; a reload was refused; a sensor was set
@@ -75,7 +77,7 @@ class Description:
     buckets: tuple[float, ...] = ()
 
 
-class _Maker:
+class Maker:
     """Makes the metrics of a section, without the `detector_` that all their names begin with, and describes them."""
 
     def __init__(self, registry: CollectorRegistry, section: str, described: list[Description]) -> None:
@@ -202,6 +204,8 @@ class Metrics:
             "Sensors the model does not know that keep the profile made with another one, without its reconstruction "
             "signal, until they have learnt this one",
         )
+        unwatched = make.gauge("sensors_unwatched", "Sensors of which no fault would be told, by why not", "reason")
+        self.sensors_unwatched: dict[Reason, Gauge] = {reason: unwatched.labels(reason) for reason in REASONS}
         self.clock_resets = make.counter(
             "clock_resets_total", "Sensors started again because their clock went back for good"
         )
@@ -259,8 +263,8 @@ class Metrics:
         self._sensors = frozenset(sensors)
         self._shown: set[tuple[str, str]] = set()
 
-    def _maker(self, section: str) -> _Maker:
-        return _Maker(self.registry, section, self.described)
+    def _maker(self, section: str) -> Maker:
+        return Maker(self.registry, section, self.described)
 
     def model(self, kind: Kind, *, name: str, version: str, digest: str) -> None:
         """State the active model of `kind` in place of the one before."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from detector.detection.watch import REASONS, Reason
 from detector.engine.budget import BudgetAccount
 from detector.engine.output import Output
 from detector.engine.overview import Overview
@@ -16,7 +17,8 @@ from detector.errors import is_foreseen
 from detector.service.health import WAITING, Health
 from detector.service.logs import event
 from detector.service.metrics import KINDS, Metrics, observe_many
-from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status
+from detector.service.watchlog import WatchLog
+from detector.service.web.status import Board, PartitionStatus, Sensor, Setup, Status, Unwatched
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
 from detector.wire.readings import EXEMPT
@@ -31,6 +33,8 @@ RATE_SECONDS: Final = 10.0
 """The time over which a throughput is taken."""
 HISTORY: Final = 300
 """So many throughputs are kept, one a second."""
+LISTED: Final = 100
+"""So many sensors that are not watched are named."""
 SHOWN: Final = 12
 """So many sensors are shown of each sort: the worst ones."""
 NANOSECONDS: Final = 1e9
@@ -66,6 +70,7 @@ class Observer:
         self._commit_seconds: float | None = None
         self._waiting = False
         self._overview_failed = False
+        self._watch_logs: dict[Partition, WatchLog] = {}
         self._full: set[Kind] = set()  # where new sensors were refused
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
@@ -117,6 +122,12 @@ class Observer:
                 sensor_id=failure.sensor_id, stage=failure.stage, stream=pipeline.partition.stream,
                 partition=pipeline.partition.number, offset=failure.offset, traceback=failure.traceback,
             )  # fmt: skip
+        for one in output.sentinels:
+            event(
+                _log, logging.WARNING, "value_taken_as_missing",
+                sensor_id=one.sensor_id, channel=one.channel, value=one.value, times=one.times,
+                text=f"{one.value:.10g} came {one.times} times: taken as missing",
+            )  # fmt: skip
         for trace in output.internal:
             event(_log, logging.ERROR, "record_not_decoded", stream=pipeline.partition.stream, traceback=trace)
         metrics.errors["record"].inc(output.rejected.get("internal", 0))
@@ -134,6 +145,8 @@ class Observer:
                 _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,
                 text=f"the false-alarm budget of these sensors is kept within 300 to 1000000 {kind} an alarm",
             )  # fmt: skip
+        if pipeline.clock is not None:
+            self._watch_logs.setdefault(pipeline.partition, WatchLog()).changed(output.watch_changes, pipeline.clock)
 
     def committed(self, seconds: float, moved: Iterable[PartitionPipeline], stamps: Iterable[int]) -> None:
         """A durable commit took so long, with something new of `moved`; others are no later for it.
@@ -175,6 +188,24 @@ class Observer:
             self._sample(now)
             self._board.status = self._look(pipelines, partitions)
 
+    def gone(self, partition: Partition) -> None:
+        """The partition is no longer ours."""
+        self._watch_logs.pop(partition, None)
+
+    def _unwatched(self, pipelines: Pipelines) -> tuple[Counter[Reason], tuple[Unwatched, ...]]:
+        """How many sensors are not watched, by reason, and some of them."""
+        counts: Counter[Reason] = Counter(dict.fromkeys(REASONS, 0))
+        for one in pipelines.values():
+            counts.update(one.unwatched)
+        for reason, gauge in self._metrics.sensors_unwatched.items():
+            gauge.set(counts[reason])
+        found = [
+            Unwatched(one.kind, at, *named) for at, one in pipelines.items() for named in one.some_unwatched(LISTED)
+        ]
+        return counts, tuple(
+            sorted(found, key=lambda one: (one.reason == "warming", one.reason == "threshold"))[:LISTED]
+        )
+
     def _overview(self, pipeline: PartitionPipeline) -> Overview:
         """What is shown of a partition; nothing where that fails, because nobody's alerts depend on it."""
         try:
@@ -196,6 +227,7 @@ class Observer:
         self._metrics.watch(view for overview in seen.values() for view in overview.named)
         worst = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.worst]
         episodes = [Sensor(pipelines[at].kind, at, view) for at, overview in seen.items() for view in overview.episodes]
+        counts, unwatched = self._unwatched(pipelines)
         return Status(
             at=self._wall_clock(),
             started=self._started,
@@ -210,6 +242,8 @@ class Observer:
             commit_seconds=self._commit_seconds,
             worst=tuple(sorted(worst, key=lambda one: -one.view.score)[:SHOWN]),
             episodes=tuple(sorted(episodes, key=_urgency)[:SHOWN]),
+            unwatched_by_reason={reason: count for reason, count in counts.items() if count},
+            unwatched=unwatched,
         )
 
     def _budgets(self, pipelines: Pipelines) -> dict[Kind, float]:

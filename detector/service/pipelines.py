@@ -21,10 +21,13 @@ from detector.models.bundle.bundles import bundle_with, check_fits, check_frames
 from detector.models.bundle.frame_bundles import open_frame_model
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import open_runtime
+from detector.service.kernel import ready_kernel
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
 from detector.wire.alerts import Kind
+from detector.wire.csv_form import CsvOptions
+from detector.wire.csv_recognition import Recogniser
 from detector.wire.json_readings import ReadingDecoder
 from detector.wire.readings import Decoder
 
@@ -56,16 +59,17 @@ def make_engine(
     sensor: str | None = None,
     interval: int | None = None,
     place: str | None = None,
+    csv: CsvOptions | None = None,
     pulse: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Load and verify the models and put everything together that the main loop processes with.
 
-    `sensor`, `interval` and `place` are those of `make_decoder`; `pulse` is called between pieces of long work. Raises
-    UserError for what is wrong with a bundle, or does not fit it.
+    `sensor`, `interval`, `place` and `csv` are those of `make_decoder`; `pulse` is called between pieces of long work.
+    Raises UserError for what is wrong with a bundle, or does not fit it.
     """
 
     def of_readings(config: Config, model: Model) -> MakePipeline:
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place)
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place, csv=csv)
         return pipeline_factory(config, model, decoder, pulse, keep_rows=config.output.scores is not None)
 
     def of_frames(config: Config, model: FrameModel) -> MakePipeline:
@@ -179,11 +183,17 @@ def load_frame_model(config: Config, digest: str | None = None) -> FrameModel:
 
 
 def make_decoder(
-    config: Config, *, sensor: str | None, interval: int | None, live: bool, place: str | None = None
+    config: Config,
+    *,
+    sensor: str | None,
+    interval: int | None,
+    live: bool,
+    place: str | None = None,
+    csv: CsvOptions | None = None,
 ) -> ReadingDecoder:
     """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
 
-    `place` names the input in errors about a CSV header.
+    `place` names the input in errors about a CSV header; `csv` is what was said of CSV files.
     """
     readings = config.readings
     return ReadingDecoder(
@@ -193,7 +203,20 @@ def make_decoder(
         interval=interval,
         max_future=readings.window.max_future if live else None,
         place=place,
+        coerce=readings.coerce,
+        csv=csv,
     )
+
+
+def make_recogniser(
+    config: Config, csv: CsvOptions, *, interval: int | None, has_sensor: bool, named: bool
+) -> Recogniser:
+    """What recognises CSV files of readings, for the decoder of `make_decoder`.
+
+    `has_sensor`: rows without a sensor belong to some; `named`: it was named by a person.
+    """
+    readings = config.readings
+    return Recogniser(readings.fields, readings.channels, csv, has_sensor, interval, named)
 
 
 def pipeline_factory(
@@ -207,8 +230,9 @@ def pipeline_factory(
 ) -> Callable[[Partition], ReadingsPipeline]:
     """What makes the pipeline of a partition when it is assigned.
 
-    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
+    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`. Raises UserError if the compiled kernel is wrong.
     """
+    ready_kernel()
 
     def make(partition: Partition) -> ReadingsPipeline:
         return ReadingsPipeline(
@@ -232,8 +256,9 @@ def frame_pipeline_factory(
 ) -> Callable[[Partition], FramesPipeline]:
     """What makes the pipeline of a partition of frames when it is assigned.
 
-    `pulse` is that of `FramesPipeline`.
+    `pulse` is that of `FramesPipeline`. Raises UserError if the compiled kernel is wrong.
     """
+    ready_kernel()
     # Here, because a daemon without cameras needs no decoder of images.
     from detector.engine.framequeue import decoding_threads
     from detector.engine.frames import FramesPipeline

@@ -15,7 +15,14 @@ JUDGED_FROM = 100
 
 
 class RejectGuard:
-    """Watches the share of rejected records among the last `over` of each kind."""
+    """Watches the share of rejected records among the last `over` of each kind.
+
+    >>> guard = RejectGuard(max_share=0.5, over=1000)
+    >>> guard.judge(200, refused=range(50))
+    >>> guard.judge(200, refused=range(200), example="timestamp_invalid")
+    Traceback (most recent call last):
+    detector.errors.OperationError: ...
+    """
 
     def __init__(self, max_share: float, over: int) -> None:
         self._max_share = max_share

@@ -29,6 +29,7 @@ class StopSignals:
     def __init__(self, force: Callable[[int], object] = os._exit) -> None:
         self._force = force
         self._received: signal.Signals | None = None
+        self._ended = False
         self.hangups = 0
         """How often SIGHUP came."""
         self._previous: dict[signal.Signals, Any] = {}
@@ -36,7 +37,11 @@ class StopSignals:
     @property
     def stop(self) -> bool:
         """Whether the loop was asked to stop."""
-        return self._received is not None
+        return self._received is not None or self._ended
+
+    def end(self) -> None:
+        """Something in the process wants it to end, as a signal would."""
+        self._ended = True
 
     @property
     def received(self) -> str | None:

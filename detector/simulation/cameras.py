@@ -114,6 +114,10 @@ def simulate_cameras(*, cameras: int, frames: int, end: int, seed: int, faults: 
     """Simulate `frames` frames of each of `cameras` cameras, the last ones just before `end` (ns).
 
     Kinds of fault take turns over cameras. Raises ValueError for arguments out of range.
+
+    >>> (camera,) = simulate_cameras(cameras=1, frames=3, end=10**18, seed=0)
+    >>> camera.camera_id, camera.picture(0).shape, camera.picture(0).dtype
+    ('camera-01', (28, 28), dtype('uint8'))
     """
     if cameras < 0 or frames < 1 or cameras * frames > MAX_FRAMES:
         raise ValueError(f"{cameras} cameras of {frames} frames are not between 0 and {MAX_FRAMES} frames")

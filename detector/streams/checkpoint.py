@@ -90,6 +90,25 @@ class CheckpointFile:
                     "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
                 ) from error
 
+    def lengths(self) -> dict[str, int]:
+        """The final bytes of each output; empty if there is no checkpoint. For processes that read these outputs.
+
+        States are not read, so nothing is said of their digest. Raises `UserError` if it is damaged.
+        """
+        with failing_as("read the checkpoint", self.path):
+            try:
+                with open(self.path, "rb") as file:
+                    if file.readline(64) != _NAME + _VERSION + b"\n":
+                        raise _DamagedError
+                    (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+                    return msgspec.msgpack.decode(file.read(length), type=_Table).outputs
+            except FileNotFoundError:
+                return {}
+            except (_DamagedError, ValueError, struct.error) as error:
+                raise UserError(
+                    "the checkpoint is damaged", where=str(self.path), todo="Look after the process that writes it"
+                ) from error
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace it, durably: after a crash at any moment there is the old one or the new one.
 

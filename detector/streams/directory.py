@@ -33,8 +33,9 @@ from detector.streams.base import (
 )
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.files import DirectoryLock, failing_as, make_directory
+from detector.streams.finalfiles import FinalFile
 from detector.streams.inputfiles import source_for
-from detector.streams.lines import MAX_LINE, Start
+from detector.streams.lines import MAX_LINE, Recognise, Start
 from detector.streams.sinks import FileSink, LogSink, Sink, StandardOutput
 from detector.streams.sources import CHUNK, Source, StandardInput
 
@@ -58,9 +59,11 @@ class DirectoryStreams:
     checkpoint and lock; None where there can be no checkpoint (standard input cannot be read again, standard output
     not be cut back): then `commit` only passes on and returns False, and an output file has to be new.
     `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
-    checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default.
-    A batch holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above
-    `max_line` bytes only its beginning is handed out.
+    checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default;
+    `recognisers` give the CSV file of a stream what its batches have for a header. `finals` names inputs that are
+    outputs of another process of ours, with where its checkpoint may lie: they are read up to what is final. A batch
+    holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above `max_line`
+    bytes only its beginning is handed out.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class DirectoryStreams:
         fresh: bool = False,
         *,
         encoders: Mapping[str, Encoder] | None = None,
+        finals: Mapping[str, Sequence[Path]] | None = None,
+        recognisers: Mapping[str, Recognise] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         stdin: BinaryIO | None = None,
         stdout: BinaryIO | None = None,
@@ -94,6 +99,8 @@ class DirectoryStreams:
         self._sizes = {"chunk": max_bytes, "max_line": max_line}
         self._fresh = fresh
         self._encoders = dict(encoders or {})
+        self._finals = dict(finals or {})
+        self._recognisers = dict(recognisers or {})
         self._stdin = stdin
         self._stdout = stdout
         self._close = contextlib.ExitStack()
@@ -258,9 +265,13 @@ class DirectoryStreams:
             self._sinks[stream] = sink
 
     def _source(self, partition: Partition, place: InputPlace) -> Source:
+        recognise = self._recognisers.get(partition.stream)
         if isinstance(place, Path):
-            return source_for(partition, place, until_end=self.until_end, **self._sizes)
-        return StandardInput(partition, self._stdin or _standard_input(), **self._sizes)
+            writers = self._finals.get(partition.stream)
+            if writers is not None:
+                return FinalFile(partition, place, writers=writers, until_end=self.until_end, **self._sizes)
+            return source_for(partition, place, until_end=self.until_end, recognise=recognise, **self._sizes)
+        return StandardInput(partition, self._stdin or _standard_input(), recognise=recognise, **self._sizes)
 
     def _sink(self, stream: str, place: OutputPlace) -> Sink:
         if isinstance(place, Path):

@@ -1,4 +1,4 @@
-"""Inputs that are files: one that grows, read like a log, and one that is compressed, read to its end."""
+"""Inputs that are files: one that grows, read like a log, and one that has to be converted, read to its end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from detector.errors import UserError
 from detector.streams.base import Partition
 from detector.streams.files import failing_as, failure, legible, size_of_regular
 from detector.streams.gzipped import GzipText
-from detector.streams.lines import MAX_LINE, Start
+from detector.streams.lines import MAX_LINE, Recognise, Start
 from detector.streams.sources import CHUNK, Source
+from detector.streams.texts import TABLES, UTF_16_MARKS, PlainText, TableText, Text, Utf8Text
 
 _FINGERPRINT_BYTES = 4096
 _PUT_BACK = "Put the file back, with what is new behind what was read, or start over with --fresh"
@@ -29,23 +30,41 @@ def is_csv(path: Path) -> bool | None:
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
-    if kind == ".csv":
+    if kind == ".csv" or kind in TABLES:
         return True
     return False if kind in {".jsonl", ".ndjson", ".json"} else None
 
 
 def source_for(
-    partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+    partition: Partition,
+    path: Path,
+    *,
+    until_end: bool,
+    chunk: int = CHUNK,
+    max_line: int = MAX_LINE,
+    recognise: Recognise | None = None,
 ) -> Source:
-    """The source that reads the file `path`, by its name."""
-    if path.suffix.lower() == ".gz":
-        return CompressedFile(partition, path, chunk=chunk, max_line=max_line)
-    return TailedFile(partition, path, until_end=until_end, chunk=chunk, max_line=max_line)
+    """The source that reads the file `path`, by its name, or the mark at its beginning.
+
+    `recognise` makes what batches of a CSV file have for a header. Raises `UserError` if the file may not be read.
+    """
+    if path.suffix.lower() in {".gz", *TABLES} or (until_end and _is_utf16(path)):
+        return ConvertedFile(partition, path, chunk=chunk, max_line=max_line, recognise=recognise)
+    return TailedFile(partition, path, until_end=until_end, chunk=chunk, max_line=max_line, recognise=recognise)
+
+
+def _is_utf16(path: Path) -> bool:
+    if size_of_regular(path) is None:
+        return False
+    with failing_as("read the input", path), open(path, "rb") as file:
+        return file.read(2) in UTF_16_MARKS
 
 
 class _FileSource(Source):
-    def __init__(self, partition: Partition, path: Path, chunk: int, max_line: int) -> None:
-        super().__init__(partition, str(path), legible(path.name), is_csv(path), chunk, max_line)
+    def __init__(
+        self, partition: Partition, path: Path, chunk: int, max_line: int, recognise: Recognise | None
+    ) -> None:
+        super().__init__(partition, str(path), legible(path.name), is_csv(path), chunk, max_line, recognise)
         self._path = path
         self._file: BinaryIO | None = None
         self._absent = False  # at `open`
@@ -102,9 +121,16 @@ class TailedFile(_FileSource):
     """
 
     def __init__(
-        self, partition: Partition, path: Path, *, until_end: bool, chunk: int = CHUNK, max_line: int = MAX_LINE
+        self,
+        partition: Partition,
+        path: Path,
+        *,
+        until_end: bool,
+        chunk: int = CHUNK,
+        max_line: int = MAX_LINE,
+        recognise: Recognise | None = None,
     ) -> None:
-        super().__init__(partition, path, chunk, max_line)
+        super().__init__(partition, path, chunk, max_line, recognise)
         self._until_end = until_end
         self._position = 0  # of the next byte to read
         self._end = 0  # of the file when it was opened
@@ -178,6 +204,12 @@ class TailedFile(_FileSource):
         return len(text + line_end)
 
     def _feed(self, text: bytes) -> None:
+        if not self._position and text.startswith(UTF_16_MARKS):
+            raise UserError(
+                "a file in UTF-16 is read as a whole only",
+                where=self._where,
+                todo="Give --until-end, or save it as UTF-8",
+            )
         self._position += len(text)
         self._head += text[: _FINGERPRINT_BYTES - len(self._head)]
         self._tail = (self._tail + text[-_FINGERPRINT_BYTES:])[-_FINGERPRINT_BYTES:]
@@ -224,15 +256,23 @@ class TailedFile(_FileSource):
         return self._attach(self._position, _fingerprint(self._head, self._tail))
 
 
-class CompressedFile(_FileSource):
-    """A gzip file, read to its end and not beyond. Positions are those of the uncompressed text.
+class ConvertedFile(_FileSource):
+    """A file of gzip, UTF-16 or a table, read to its end and not beyond. Positions are those of its text in UTF-8.
 
-    A position can only be reached by uncompressing what lies before it, which is done a chunk a read, too.
+    A position can only be reached by converting what lies before it, which is done a chunk a read, too.
     """
 
-    def __init__(self, partition: Partition, path: Path, *, chunk: int = CHUNK, max_line: int = MAX_LINE) -> None:
-        super().__init__(partition, path, chunk, max_line)
-        self._text: GzipText | None = None
+    def __init__(
+        self,
+        partition: Partition,
+        path: Path,
+        *,
+        chunk: int = CHUNK,
+        max_line: int = MAX_LINE,
+        recognise: Recognise | None = None,
+    ) -> None:
+        super().__init__(partition, path, chunk, max_line, recognise)
+        self._text: Text | None = None
         self._head = b""
         self._reached = 0  # of the text
         self._begin = 0  # where the first line begins that is ours
@@ -243,7 +283,7 @@ class CompressedFile(_FileSource):
         return self._absent or (self._ended and self._drained)
 
     def lag(self) -> int:
-        """Compressed bytes that are left; how many they are uncompressed only reading tells."""
+        """Bytes of the file that are left; how many they are as text only reading tells."""
         if self._file is None or self._text is None:
             return 0
         return max(0, os.fstat(self._file.fileno()).st_size - self._file.tell()) + self._text.held
@@ -257,7 +297,7 @@ class CompressedFile(_FileSource):
         self._file = self._open_file(position)
         if self._file is None:
             return False
-        self._text = GzipText(self._file)
+        self._text = self._converted(self._file)
         self._head = b""
         self._ended = False
         self._reached, self._begin, self._known = 0, position, fingerprint
@@ -279,7 +319,7 @@ class CompressedFile(_FileSource):
         return len(text) or self._chunk  # a file may be read for long and give no text
 
     def _go_on(self) -> int:
-        """Uncompress a chunk of what was dealt with by an earlier process; how much work that was."""
+        """Convert a chunk of what was dealt with by an earlier process; how much work that was."""
         assert self._text is not None  # noqa: S101
         text = self._next(min(self._chunk, self._begin - self._reached))
         head = self._head[: self._begin]
@@ -288,6 +328,12 @@ class CompressedFile(_FileSource):
         if self._reached < self._begin and self._text.ended:
             raise self._shorter(self._reached, self._begin)
         return len(text) or self._chunk
+
+    def _converted(self, file: BinaryIO) -> Text:
+        suffix = self._path.suffix.lower()
+        if suffix in TABLES:
+            return TableText(file, self._path)
+        return Utf8Text(GzipText(file) if suffix == ".gz" else PlainText(file))
 
     def _next(self, length: int) -> bytes:
         assert self._text is not None  # noqa: S101
@@ -298,6 +344,12 @@ class CompressedFile(_FileSource):
                 f"the compressed input is damaged or incomplete: {error}",
                 where=self._where,
                 todo="Copy or compress it again",
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"the input is no UTF-16, as its first bytes say: {error.reason}",
+                where=self._where,
+                todo="Save it as UTF-8",
             ) from error
         except OSError as error:
             raise failure("read the input", self._path, error) from error

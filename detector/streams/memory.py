@@ -39,6 +39,17 @@ class MemoryStreams:
     `inputs` gives each stream its partitions, and each partition its records: `Record`s with rising offsets of their
     own, or values (`bytes`), which are given the offset after the last. `headers` are CSV headers by stream. Only
     every `durable_every`-th commit is durable (and `final` ones), which plays a backend that is not due each time.
+
+    >>> streams = MemoryStreams({"readings": [[b"one", b"two"]]})
+    >>> streams.open()
+    >>> assigned, batch = [*streams.poll(0), *streams.poll(0)]
+    >>> [record.value for record in batch.records], batch.next_offset
+    ([b'one', b'two'], 2)
+    >>> streams.write([Message("alerts", b"pump", b"alert")])
+    >>> streams.commit({batch.partition: 2}, lambda partition: b"state")
+    True
+    >>> [message.value for message in streams.read("alerts")]
+    [b'alert']
     """
 
     def __init__(

@@ -18,10 +18,13 @@ from detector.errors import UserError
 from detector.streams.checkpoint import CheckpointFile
 from detector.streams.directory import DirectoryStreams, Encoder, InputPlace, OutputPlace
 from detector.streams.files import failing_as, legible
+from detector.streams.lines import Recognise
 
 _LONGEST_SENSOR = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+STATE = ".detector"
+"""The folder of a directory of streams in which the detector keeps its checkpoint."""
 ENDINGS = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
 
 
@@ -38,6 +41,10 @@ def directory_streams_for(
     until_end: bool = False,
     fresh: bool = False,
     encoders: Mapping[str, Encoder] | None = None,
+    state: str = STATE,
+    writer: str | None = None,
+    may_come: bool = False,
+    recognisers: Mapping[str, Recognise] | None = None,
     max_records: int = 5000,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -51,11 +58,14 @@ def directory_streams_for(
     if it has a suffix. With ``-`` on either side there is no checkpoint, and dead letters are lines of the log; with
     standard input, `until_end` is implied. `checkpoint_interval` is in seconds. Opens nothing.
 
+    `state` is the folder of the checkpoint in a directory, `writer` that of the process whose output is read, where the
+    inputs are outputs of one. With `may_come` a file named by option need not exist yet.
+
     Raises `UserError` for an input named by option that does not exist, or a place that cannot be.
     """
-    sources = _inputs(directory, inputs, input_option, until_end)
+    sources = _inputs(directory, inputs, input_option, until_end, may_come)
     from_pipe = input_option == "-"
-    sinks, state_dir = _outputs(directory, alerts, dead_letters, scores, output_option)
+    sinks, state_dir = _outputs(directory, alerts, dead_letters, scores, output_option, state)
     if from_pipe and state_dir is not None:
         _refuse_checkpoint(state_dir)
         state_dir = None
@@ -70,10 +80,28 @@ def directory_streams_for(
         until_end=until_end or from_pipe,
         fresh=fresh,
         encoders=encoders,
+        finals=None if writer is None else finals_of(sources, writer),
+        recognisers=recognisers,
         sleep=sleep,
         stdin=stdin,
         stdout=stdout,
     )
+
+
+def finals_of(inputs: Mapping[str, InputPlace], writer: str) -> dict[str, list[Path]]:
+    """Where the checkpoint of the process may lie whose outputs these inputs are: beside the file, or in `writer`."""
+    return {
+        stream: [place.with_name(f"{place.name}.state"), place.parent / writer]
+        for stream, place in inputs.items()
+        if isinstance(place, Path)
+    }
+
+
+def input_file(
+    directory: Path, stream: str, option: str | None, *, until_end: bool, may_come: bool = False
+) -> InputPlace:
+    """The place of one input, as for `directory_streams_for`. Raises `UserError`."""
+    return _inputs(directory, [stream], option, until_end, may_come)[stream]
 
 
 def stream_file(directory: Path, stream: str) -> Path | None:
@@ -115,12 +143,16 @@ def default_sensor(place: InputPlace) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], legible(name))[:_LONGEST_SENSOR]
 
 
-def _inputs(directory: Path, streams: Sequence[str], option: str | None, until_end: bool) -> dict[str, InputPlace]:
+def _inputs(
+    directory: Path, streams: Sequence[str], option: str | None, until_end: bool, may_come: bool
+) -> dict[str, InputPlace]:
     if option == "-":
         return {streams[0]: "-"}
     if option is None:
         return {stream: _expected(directory, stream) for stream in streams}
     place = Path(option)
+    if may_come and not os.path.exists(option):
+        return {streams[0]: place}
     if not os.path.isdir(option):
         return {streams[0]: recording_file(place, streams[0])}
     if until_end and not any(stream_file(place, stream) for stream in streams):
@@ -133,7 +165,7 @@ def _expected(directory: Path, stream: str) -> Path:
 
 
 def _outputs(
-    directory: Path, alerts: str, dead_letters: str, scores: str | None, option: str | None
+    directory: Path, alerts: str, dead_letters: str, scores: str | None, option: str | None, state: str
 ) -> tuple[dict[str, OutputPlace], Path | None]:
     if option == "-":
         if scores is not None:
@@ -146,7 +178,7 @@ def _outputs(
     place = directory if option is None else Path(option)
     named = option is not None and not option.endswith(os.sep) and (place.suffix or os.path.exists(option))
     if not named or os.path.isdir(place):
-        state_dir = place / ".detector"
+        state_dir = place / state
         beside = place
         outputs: dict[str, OutputPlace] = {alerts: place / f"{alerts}.jsonl"}
     else:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from detector.errors import UserError
 from detector.streams.base import Batch, Partition
 from detector.streams.files import failure
-from detector.streams.lines import MAX_LINE, LineCutter, Start
+from detector.streams.lines import MAX_LINE, LineCutter, Recognise, Start
 
 CHUNK = 1024 * 1024
 """Bytes read at once, and so the bytes a poll may hold (plus one line) and the work it may do, blank lines or not."""
@@ -22,7 +22,14 @@ class Source(ABC):
     """One input text. `place` is its name in a checkpoint."""
 
     def __init__(
-        self, partition: Partition, where: str, place: str, csv: bool | None, chunk: int, max_line: int
+        self,
+        partition: Partition,
+        where: str,
+        place: str,
+        csv: bool | None,
+        chunk: int,
+        max_line: int,
+        recognise: Recognise | None,
     ) -> None:
         self.partition = partition
         self.place = place
@@ -30,6 +37,7 @@ class Source(ABC):
         self._csv = csv
         self._chunk = chunk
         self._max_line = max_line
+        self._recognise = recognise
         self._lines = self._cutter(Start())
 
     @abstractmethod
@@ -50,6 +58,9 @@ class Source(ABC):
             if room <= 0:
                 return self._lines.passed()
             filled = self._fill()
+            if not filled and self._lines.undecided:
+                self._lines.settle()
+                continue
             if not filled:
                 self._lines.refuse_bare_returns()
                 return self._lines.passed() if self._lines.pending else None
@@ -95,14 +106,24 @@ class Source(ABC):
         return not self._lines.pending and not self._lines.incomplete
 
     def _cutter(self, start: Start) -> LineCutter:
-        return LineCutter(self.partition, self._where, csv=self._csv, start=start, max_line=self._max_line)
+        return LineCutter(
+            self.partition, self._where, csv=self._csv, start=start, max_line=self._max_line, recognise=self._recognise
+        )
 
 
 class StandardInput(Source):
     """A pipe, read to its end. There is no going back in it, so it is read from its start always."""
 
-    def __init__(self, partition: Partition, handle: BinaryIO, *, chunk: int = CHUNK, max_line: int = MAX_LINE) -> None:
-        super().__init__(partition, "standard input", "-", None, chunk, max_line)
+    def __init__(
+        self,
+        partition: Partition,
+        handle: BinaryIO,
+        *,
+        chunk: int = CHUNK,
+        max_line: int = MAX_LINE,
+        recognise: Recognise | None = None,
+    ) -> None:
+        super().__init__(partition, "standard input", "-", None, chunk, max_line, recognise)
         self._handle = handle
         self._fd: int | None = None
         self._ended = False

@@ -63,6 +63,12 @@ class FrameDecoder:
 
     `default_camera` names the camera of records that name none, `max_future` (ns) is how far a frame may lie beyond
     its record's own timestamp.
+
+    >>> decoder = FrameDecoder((2, 2), LimitsConfig())
+    >>> headers = [("shape", b"2,2"), ("dtype", b"uint8"), ("timestamp", b"2026-01-01T00:00:00Z")]
+    >>> frame = decoder.decode(Record(0, b"camera-01", bytes([0, 255, 255, 0]), None, headers))
+    >>> frame.camera, frame.pixels.tolist()
+    ('camera-01', [[0.0, 1.0], [1.0, 0.0]])
     """
 
     def __init__(

@@ -7,23 +7,32 @@ what fits neither is looked at piece by piece, to find the reason and to save th
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from detector.config.settings import FieldsConfig
+from detector.config.fields import FieldsConfig
 from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
+from detector.wire.csv_form import CsvOptions
 from detector.wire.csv_readings import CsvRows
+from detector.wire.documents import (
+    UNDECODABLE,
+    Rejected,
+    checked_sensor,
+    checked_time,
+    checked_value,
+    parse_document,
+)
+from detector.wire.mapped_readings import MappedJson
 from detector.wire.readings import (
     LINE_TOO_LONG,
     MAX_SENSOR_ID,
+    Decoder,
     Draft,
     Readings,
-    Reason,
     is_sensor_id,
     kind_of,
     out_of_range,
@@ -31,22 +40,10 @@ from detector.wire.readings import (
     too_far_ahead,
 )
 
-# What the typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting.
-_UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
-
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_SENSOR_ID)] | None
 # No value fits, so a message that has the key does not decode.
 _Absent = Annotated[str, Meta(min_length=1, max_length=0)] | UnsetType
 _Scalars = dict[str, float | list[float | None] | None]
-
-
-class _Rejected(Exception):  # noqa: N818  (an outcome, not an error)
-    """A message, or an element of it, is not a reading."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
 
 
 class ReadingDecoder:
@@ -54,7 +51,16 @@ class ReadingDecoder:
 
     `channels` are the value columns, `default_sensor` names the sensor of CSV rows without a sensor column, `interval`
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
-    its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream).
+    its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream). `coerce`:
+    numbers in strings are numbers. `csv`: what was said of CSV files.
+
+    >>> from detector.streams.base import Partition
+    >>> decoder = ReadingDecoder(FieldsConfig(), ("value",))
+    >>> text = b'{"sensor_id": "pump", "timestamps": [1790000000, 1790000060], "values": [20.5, 20.6]}'
+    >>> batch = Batch(Partition("sensor-readings", 0), [Record(0, None, text), Record(1, None, b"?")], 2)
+    >>> readings = decoder.decode(batch)
+    >>> readings.ids, readings.values.ravel(), [one.reason for one in readings.rejects]
+    (['pump'], array([20.5, 20.6]), ['malformed'])
     """
 
     def __init__(
@@ -65,13 +71,45 @@ class ReadingDecoder:
         interval: int | None = None,
         max_future: int | None = None,
         place: str | None = None,
+        *,
+        coerce: bool = False,
+        csv: CsvOptions | None = None,
     ) -> None:
+        self._channels = channels
+        self._max_future = max_future
+        self._csv = CsvRows(fields, channels, default_sensor, interval, place, csv or CsvOptions())
+        self.json: Decoder
+        """What decodes JSON."""
+        if fields.is_plain and not coerce:
+            self.json = PlainJson(fields, channels, max_future)
+        else:
+            self.json = MappedJson(fields, channels, coerce=coerce, max_future=max_future)
+
+    def decode(self, batch: Batch) -> Readings:
+        """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""
+        if batch.records and isinstance(batch.records[0], LongLine):
+            return self._refuse(batch)
+        if batch.header is not None:
+            return self._csv.decode(batch).finish(batch.records, self._max_future)
+        return self.json.decode(batch)
+
+    def _refuse(self, batch: Batch) -> Readings:
+        """What is left of a line that is too long, the only record of its batch, holds no readings: it is cut."""
+        draft = Draft(len(self._channels))
+        row = "" if batch.header is None else f"row {batch.row + 2}: "
+        draft.reject(0, None, "line_too_long", f"{row}{LINE_TOO_LONG}")
+        return draft.finish(batch.records, self._max_future)
+
+
+class PlainJson:
+    """Decodes JSON whose parts are keys of the message itself, in all the forms of `docs/messages.md`."""
+
+    def __init__(self, fields: FieldsConfig, channels: tuple[str, ...], max_future: int | None) -> None:
         self._channels = channels
         self._names = frozenset(channels)
         self._max_future = max_future
-        self._csv = CsvRows(fields, channels, default_sensor, interval, place)
-        self._id_key, self._time_key, self._value_key = fields.sensor_id, fields.timestamp, fields.value
-        self._times_key, self._values_key = f"{fields.timestamp}s", f"{fields.value}s"
+        self._id_key, self._time_key, self._value_key = str(fields.sensor_id), str(fields.timestamp), str(fields.value)
+        self._times_key, self._values_key = f"{self._time_key}s", f"{self._value_key}s"
         names = {
             "sensor_id": self._id_key,
             "timestamp": self._time_key,
@@ -109,11 +147,7 @@ class ReadingDecoder:
         self._decode_message = msgspec.json.Decoder(message | list[message]).decode  # type: ignore[valid-type]
 
     def decode(self, batch: Batch) -> Readings:
-        """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""
-        if batch.records and isinstance(batch.records[0], LongLine):
-            return self._refuse(batch)
-        if batch.header is not None:
-            return self._csv.decode(batch).finish(batch.records, self._max_future)
+        """Decode every record of a batch of JSON."""
         if len(self._channels) == 1:
             readings = self._decode_plainly(batch)
             if readings is not None:
@@ -123,17 +157,10 @@ class ReadingDecoder:
             try:
                 message = self._decode_message(record.value or b"")
                 taken = self._take(draft, number, record, message)
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 taken = False
             if not taken:
                 self._examine(draft, number, record)
-        return draft.finish(batch.records, self._max_future)
-
-    def _refuse(self, batch: Batch) -> Readings:
-        """What is left of a line that is too long, the only record of its batch, holds no readings: it is cut."""
-        draft = Draft(len(self._channels))
-        row = "" if batch.header is None else f"row {batch.row + 2}: "
-        draft.reject(0, None, "line_too_long", f"{row}{LINE_TOO_LONG}")
         return draft.finish(batch.records, self._max_future)
 
     def _decode_plainly(self, batch: Batch) -> Readings | None:
@@ -141,7 +168,7 @@ class ReadingDecoder:
         decode = self._decode_plain
         try:
             messages: list[Any] = [decode(record.value or b"") for record in batch.records]
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return None
         ids = [message.sensor_id for message in messages]
         try:
@@ -239,14 +266,14 @@ class ReadingDecoder:
     def _examine(self, draft: Draft, number: int, record: Record) -> None:
         """Take a message apart without haste: add its good readings, and say what is wrong with the others."""
         try:
-            document = _parse(record.value)
+            document = parse_document(record.value)
             if isinstance(document, list):
                 if not document:
-                    raise _Rejected("empty", "the list holds no readings")
+                    raise Rejected("empty", "the list holds no readings")
                 for element, item in enumerate(document):
                     try:
                         sensor, time, row = self._examine_single(item, record)
-                    except _Rejected as problem:
+                    except Rejected as problem:
                         draft.reject(number, element, problem.reason, problem.message)
                     else:
                         draft.add(number, element, sensor, time, row)
@@ -254,116 +281,74 @@ class ReadingDecoder:
                 self._examine_lists(draft, number, record, document)
             else:
                 draft.add(number, 0, *self._examine_single(document, record))
-        except _Rejected as problem:
+        except Rejected as problem:
             draft.reject(number, None, problem.reason, problem.message)
 
     def _examine_single(self, item: object, record: Record) -> tuple[str, str | int | float, list[float | None]]:
         if not isinstance(item, dict):
-            raise _Rejected("malformed", f"expected an object, got {kind_of(item)}")
+            raise Rejected("malformed", f"expected an object, got {kind_of(item)}")
         if self._times_key in item:
-            raise _Rejected("malformed", f"`{self._times_key}` stands inside a list of readings")
+            raise Rejected("malformed", f"`{self._times_key}` stands inside a list of readings")
         sensor = self._sensor(item, record)
         if self._time_key not in item:
-            raise _Rejected("malformed", f"`{self._time_key}` is missing")
+            raise Rejected("malformed", f"`{self._time_key}` is missing")
         if self._value_key in item and self._values_key in item:
-            raise _Rejected("malformed", f"both `{self._value_key}` and `{self._values_key}` are given")
+            raise Rejected("malformed", f"both `{self._value_key}` and `{self._values_key}` are given")
         if self._value_key in item:
             if len(self._channels) > 1:
-                raise _Rejected("channel_mismatch", f"one value; expected {self._expected()}")
+                raise Rejected("channel_mismatch", f"one value; expected {self._expected()}")
             row = [item[self._value_key]]
         elif self._values_key in item:
             values = item[self._values_key]
             if not isinstance(values, dict):
-                raise _Rejected("malformed", f"`{self._values_key}` of one timestamp is no object of channels")
+                raise Rejected("malformed", f"`{self._values_key}` of one timestamp is no object of channels")
             self._check_channels(values)
             row = [values[name] for name in self._channels]
         else:
-            raise _Rejected("malformed", f"`{self._value_key}` is missing")
+            raise Rejected("malformed", f"`{self._value_key}` is missing")
         time = item[self._time_key]
-        return sensor, _checked_time(time), [_checked_value(value) for value in row]
+        return sensor, checked_time(time), [checked_value(value) for value in row]
 
     def _examine_lists(self, draft: Draft, number: int, record: Record, document: dict[str, Any]) -> None:
         for key in (self._time_key, self._value_key):
             if key in document:
-                raise _Rejected("malformed", f"both `{key}` and `{self._times_key}` are given")
+                raise Rejected("malformed", f"both `{key}` and `{self._times_key}` are given")
         sensor = self._sensor(document, record)
         times, values = document[self._times_key], document.get(self._values_key)
         if not isinstance(times, list) or not isinstance(values, list | dict):
-            raise _Rejected("malformed", f"`{self._times_key}` and `{self._values_key}` are no lists")
+            raise Rejected("malformed", f"`{self._times_key}` and `{self._values_key}` are no lists")
         if isinstance(values, list):
             if len(self._channels) > 1:
-                raise _Rejected("channel_mismatch", f"one list of values; expected {self._expected()}")
+                raise Rejected("channel_mismatch", f"one list of values; expected {self._expected()}")
             columns = [values]
         else:
             self._check_channels(values)
             columns = [values[name] for name in self._channels]
             if not all(isinstance(column, list) for column in columns):
-                raise _Rejected("malformed", "the values of a channel are no list")
+                raise Rejected("malformed", "the values of a channel are no list")
         for column in columns:
             if len(column) != len(times):
-                raise _Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
+                raise Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
         if not times:
-            raise _Rejected("empty", "the lists are empty")
+            raise Rejected("empty", "the lists are empty")
         for element, (time, *row) in enumerate(zip(times, *columns, strict=True)):
             try:
-                draft.add(number, element, sensor, _checked_time(time), [_checked_value(value) for value in row])
-            except _Rejected as problem:
+                draft.add(number, element, sensor, checked_time(time), [checked_value(value) for value in row])
+            except Rejected as problem:
                 draft.reject(number, element, problem.reason, problem.message)
 
     def _sensor(self, item: dict[str, Any], record: Record) -> str:
         sensor = item.get(self._id_key)
         if sensor is None:
             if not record.key:
-                raise _Rejected("missing_sensor_id", f"no `{self._id_key}`, and the record has no key")
+                raise Rejected("missing_sensor_id", f"no `{self._id_key}`, and the record has no key")
             sensor = record.key.decode(errors="surrogateescape")
-        if not isinstance(sensor, str):
-            raise _Rejected("bad_sensor_id", f"the sensor id is {kind_of(sensor)}, not text")
-        if not is_sensor_id(sensor):
-            raise _Rejected(
-                "bad_sensor_id", f"{show(sensor)} is no sensor id: 1 to {MAX_SENSOR_ID} printable characters"
-            )
-        return sensor
+        return checked_sensor(sensor)
 
     def _check_channels(self, values: dict[str, Any]) -> None:
         if values.keys() != self._names:
             found = ", ".join(show(name) for name in list(values)[:10]) or "none"
-            raise _Rejected("channel_mismatch", f"channels {found}; expected {self._expected()}")
+            raise Rejected("channel_mismatch", f"channels {found}; expected {self._expected()}")
 
     def _expected(self) -> str:
         return ", ".join(f"`{name}`" for name in self._channels)
-
-
-def _parse(value: bytes | None) -> object:
-    """Read JSON leniently (NaN and the like are numbers here, to be rejected one by one). Raises _Rejected."""
-    if value is None or not value.strip():
-        raise _Rejected("empty", "the record has no value")
-    try:
-        document: object = json.loads(value.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _Rejected("malformed", "not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise _Rejected("malformed", f"not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise _Rejected("malformed", "the JSON is nested too deeply") from None
-    except ValueError:  # an integer of thousands of digits
-        raise _Rejected("malformed", "a number is too long") from None
-    return document
-
-
-def _checked_time(time: object) -> str | int | float:
-    if isinstance(time, str | int | float) and not isinstance(time, bool):
-        return time
-    raise _Rejected("bad_timestamp", f"timestamp is {kind_of(time)}, neither RFC 3339 nor an epoch number")
-
-
-def _checked_value(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = float("inf")
-        if number - number == 0:
-            return number
-    raise _Rejected("bad_value", f"value {show(value)} is neither a finite number nor null")

@@ -9,7 +9,7 @@ import numpy as np
 
 from detector.streams.base import Batch, Partition
 from detector.streams.inputfiles import source_for
-from detector.streams.lines import Start
+from detector.streams.lines import Recognise, Start
 from detector.streams.places import recording_file
 from detector.streams.sources import Source
 from detector.wire.readings import Decoder, Readings
@@ -17,15 +17,16 @@ from detector.wire.readings import Decoder, Readings
 _MAX_RECORDS = 5000
 
 
-def read_recording(path: Path, stream: str) -> Iterator[Batch]:
+def read_recording(path: Path, stream: str, recognise: Recognise | None = None) -> Iterator[Batch]:
     """All batches of a recording up to its present end, in order, with the offsets, rows and header of `run`.
 
     `path` is a CSV or JSON lines file (also ``.gz``), or a directory of streams, of which the file of `stream` is
-    read. A file without data rows gives no batch. Raises `UserError`, before the first batch, if there is no such
-    file or it may not be read; `OperationError` if reading fails.
+    read. `recognise` makes what batches of a CSV file have for a header. A file without data rows gives no batch.
+    Raises `UserError`, before the first batch, if there is no such file or it may not be read; `OperationError` if
+    reading fails.
     """
     file = recording_file(path, stream)
-    source = source_for(Partition(stream, 0), file, until_end=True)
+    source = source_for(Partition(stream, 0), file, until_end=True, recognise=recognise)
     source.open(Start(), None)
     return _batches(source)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from detector.wire.alerts import Alert, DeadLetterLine, SensorScores
+from detector.wire.incidents import Incident
 from detector.wire.readings import MAX_SENSOR_ID
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +47,10 @@ def _dead_letter() -> dict[str, Any]:
 
 def _score() -> dict[str, Any]:
     return _of_struct(SensorScores, "Scores")
+
+
+def _incident() -> dict[str, Any]:
+    return _of_struct(Incident, "Incident")
 
 
 def _config() -> dict[str, Any]:
@@ -178,6 +183,7 @@ _SCHEMAS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "frame": _frame,
     "dead-letter": _dead_letter,
     "score": _score,
+    "incident": _incident,
     "config": _config,
 }
 NAMES: Final = tuple(_SCHEMAS)

@@ -15,8 +15,7 @@ import pytest
 from benchmarks.quality import images
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.workers import Workers
-from detector.models.training import building
-from detector.models.training.loop import train
+from detector.config.load import TrainingConfig
 from tests.framemodels import textured_frames
 
 
@@ -51,7 +50,7 @@ def collection(tmp_path: Path) -> Path:
 
 
 def test_the_class_trained_on_scores_lowest(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "train", functools.partial(train, minimum_steps=1))
+    monkeypatch.setattr(images, "TrainingConfig", functools.partial(TrainingConfig, min_steps=1))
     here = cast(Workers, SimpleNamespace(run=lambda title, work, tasks: [work(*task) for task in tasks]))
     out: Any = images.outcome(here, seed=0, limit=1, quick=False, directory=collection)
     (result,) = out.numbers["classes"].values()

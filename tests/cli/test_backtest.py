@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,19 @@ def test_a_recording_of_something_else_is_refused(capsys: pytest.CaptureFixture[
         "2 of 3 records are no readings; the first: row 2: `warm` is not a finite number (words.csv). "
         "Correct them, or name their parts in readings.fields."
     )
+
+
+@pytest.mark.parametrize("kind", ["newest-first", "one-sensor", "shuffled"])
+def test_what_is_not_in_the_order_of_time_is_refused(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path("in.jsonl").read_bytes().splitlines()
+    if kind == "one-sensor":
+        backwards = iter([line for line in reversed(lines) if b"pump-1" in line])
+        lines = [next(backwards) if b"pump-1" in line else line for line in lines]
+    elif kind == "newest-first":
+        lines.reverse()
+    else:
+        random.Random(4).shuffle(lines)  # noqa: S311
+    Path("other.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    line = refused(capsys, data="other.jsonl")
+    assert "(other.jsonl). Sort the readings of each sensor by time, oldest first" in line
+    assert ("run backwards in time" in line) or kind == "shuffled"

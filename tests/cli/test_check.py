@@ -93,7 +93,7 @@ def test_everything_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "defaults" in lines[0]
     assert written.version in lines[1]
     assert "(100, 1)" in lines[2]
-    assert "1 sensors known" in lines[3]
+    assert "1 sensor known" in lines[3]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -210,12 +210,12 @@ def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.Capt
         f"maintenance            {times}   maintenance[1] (`pump-*`)"
     ]
     assert captured.err == (
-        "detector: warning: readings.overrides[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
-        "detector: warning: maintenance[0] (`fan-*`) applies to none of the 1 sensors known from training\n"
+        "detector: warning: readings.overrides[0] (`fan-*`) applies to nothing known from training, which is 1 sensor\n"
+        "detector: warning: maintenance[0] (`fan-*`) applies to nothing known from training, which is 1 sensor\n"
     )
 
     assert main(["check", "-c", "my.yaml", "--set", "readings.silence_after=1500ms"]) == 0
-    said = "detector: warning: silence_after is less than two usual intervals of 1 sensors, such as pump-7\n"
+    said = "detector: warning: silence_after is less than two usual intervals of 1 sensor, such as pump-7\n"
     assert capsys.readouterr().err.endswith(said)
 
     for sensor, told in {"fan-1": "readings.overrides[0] (`fan-*`) says so", "tank-1": "readings.sensors"}.items():

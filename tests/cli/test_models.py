@@ -66,6 +66,11 @@ def test_the_directory_is_that_of_the_configuration(versions: list[str], capsys:
     assert versions[0] in capsys.readouterr().out
 
 
+def test_the_newest_needs_no_name(versions: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert versions[1] in models(capsys, "activate", "newest")
+    assert active_version(Path("models")) == versions[1]
+
+
 def test_activate_and_roll_back(versions: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     first, second = versions
     assert models(capsys, "activate", first) == f"models/{first}\n"

@@ -653,3 +653,24 @@ def test_a_stop_that_hangs_ends_at_its_deadline() -> None:
             "detector: error: stopping took longer than 0.1 s (shutdown_timeout). "
             "What was not committed is done again at the next start."
         )
+
+
+def test_a_file_whose_sensors_run_backwards_is_refused_and_nothing_is_published(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("newest-first.jsonl").write_bytes(b"\n".join(reversed(json_lines().splitlines())) + b"\n")
+    line = refused(capfd, 2, source="newest-first.jsonl")
+    assert line.startswith("the readings of pump-")
+    assert "run backwards in time (newest-first.jsonl). Sort the readings of each sensor by time" in line
+    assert not Path("out.jsonl").exists() or not Path("out.jsonl").read_bytes()
+
+
+def test_at_the_end_it_says_what_is_not_watched(capfd: pytest.CaptureFixture[str]) -> None:
+    known = json_lines().splitlines()
+    extra = [json.dumps({"sensor_id": "new", "timestamp": START + i, "value": 1.0}).encode() for i in range(5)]
+    Path("more.jsonl").write_bytes(b"\n".join([*known, *extra]) + b"\n")
+    assert run(source="more.jsonl") == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    told = {line["fields"]["reason"]: line["fields"] for line in lines if line["event"] == "unwatched_at_end"}
+    assert told["warming"] == {"reason": "warming", "sensors": 1, "sensor_ids": ["new"]}
+    assert told["threshold"]["sensor_ids"] == list(SENSORS), "a week is much for a bundle of so few rows"

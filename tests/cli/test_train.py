@@ -82,11 +82,11 @@ def test_a_csv_file_becomes_the_active_version(tmp_path: Path, capsys: pytest.Ca
     assert path == f"models/{bundle.version}"
     rows_read, _, work = summary.partition("; ")
     assert rows_read == "1 sensor, 300 rows from 2023-11-14T22:13:20Z to 2023-11-14T22:18:19Z"
-    assert re.fullmatch(r"\d+ epochs, \d+ steps, [\d.]+ s; active", work)
+    assert re.fullmatch(r"1 epoch, \d+ steps?, [\d.]+ s; active", work)
     assert header.split() == ["squared", "error", "windows", "mean", "median", "p95", "p99", "max"]
     assert [row[:10].strip() for row in rows] == ["trained on"]
     progress = [line for line in captured.err.splitlines() if line.startswith("training: ")]
-    assert progress[-1].startswith("training: step 600 of 600, error ")
+    assert progress[-1].startswith("training: step 1 of 1, error ")
     assert len(progress) == 10
 
 
@@ -116,6 +116,12 @@ def test_a_csv_file_with_several_value_columns_is_trained_on_and_run(tmp_path: P
     assert (opened["event"], opened["sensor_id"]) == ("opened", "boiler")
     assert opened["channels"]["pressure"] > 0.6
     assert list(opened["window"]["values"]) == ["temperature", "pressure"]
+
+
+def test_the_textbooks_model_has_its_own_scaler(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "pump.csv", values(300))
+    manifest = trained("--data", str(path), "--preset", "textbook", "--set", "training.hidden=[7]").manifest
+    assert (manifest.kind, manifest.scaler, manifest.activation) == ("dense", "minmax", "sigmoid")
 
 
 def test_a_directory_of_streams_and_the_settings_of_the_configuration(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import gzip
 import io
 import json
@@ -21,8 +20,6 @@ from detector.detection.framesignal import FrameModel
 from detector.models.bundle.bundles import Bundle, load_bundle
 from detector.models.bundle.frame_bundles import open_frame_model
 from detector.models.bundle.spec import FRAME_KINDS
-from detector.models.training import building
-from detector.models.training.loop import train
 from tests.framemodels import textured_frames
 
 SHAPE = (12, 16)
@@ -33,7 +30,6 @@ FRAMES = textured_frames(460, SHAPE)
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(building, "train", functools.partial(train, minimum_steps=1))
 
 
 def grey(frame: F32) -> U8:

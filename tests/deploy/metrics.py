@@ -8,6 +8,7 @@ import promql_parser
 from prometheus_client import CollectorRegistry
 
 from detector.service.metrics import Metrics
+from detector.service.peoplemetrics import IncidentMetrics, NotifyMetrics
 
 _OURS = re.compile(r"(?<![\w:])(?:[a-z_]+:)?(?:detector_|process_|python_)[\w:]+")
 
@@ -15,7 +16,12 @@ _OURS = re.compile(r"(?<![\w:])(?:[a-z_]+:)?(?:detector_|process_|python_)[\w:]+
 def exported() -> set[str]:
     """Every name that a scrape can hold."""
     names = {"up"}
-    for metric in Metrics(CollectorRegistry(), sensors=["a"]).registry.collect():
+    made = (
+        Metrics(CollectorRegistry(), sensors=["a"]),
+        IncidentMetrics(CollectorRegistry()),
+        NotifyMetrics(CollectorRegistry(), ["ops"]),
+    )
+    for metric in (metric for metrics in made for metric in metrics.registry.collect()):
         suffixes = {
             "counter": ["_total"],
             "histogram": ["_bucket", "_sum", "_count"],

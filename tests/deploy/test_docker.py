@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from detector.config.load import load_config
 from tests.deploy.commands import parses
@@ -16,6 +17,7 @@ from tests.deploy.tools import DEPLOY, PROJECT, said, tool
 
 DOCKER = DEPLOY / "docker"
 SERVE = DOCKER / "requirements-serve.txt"
+LOCK = DOCKER / "requirements-serve.lock"
 TRAINING_ONLY = {"tensorflow", "onnx", "matplotlib"}
 """What the daemon never imports; `tests/deploy/test_serving.py` runs it without."""
 
@@ -41,6 +43,29 @@ def test_the_serving_image_has_what_the_package_asks_for_but_for_training() -> N
     assert everything.keys() - serving.keys() == TRAINING_ONLY
     for name, requirement in serving.items():
         assert requirement == everything[name]
+
+
+def test_what_is_installed_has_versions_and_hashes() -> None:
+    locked = LOCK.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in locked.splitlines() if line and not line.startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+ +(--hash=sha256:[0-9a-f]{64} *)+", line), line
+    versions = dict(line.split()[0].split("==") for line in lines)
+    text = (PROJECT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)
+    }
+    assert versions.items() <= pinned.items()
+    serving = [line for line in SERVE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    for name, requirement in requirements(serving).items():
+        assert requirement.specifier.contains(versions[canonicalize_name(name)])
+
+
+def test_nothing_is_open_to_the_network() -> None:
+    """The plant has no encryption and no passwords."""
+    for name, service in services().items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
 
 
 def test_the_docker_file_is_clean() -> None:
@@ -105,8 +130,7 @@ def test_the_version_is_the_packages() -> None:
     from detector import __version__
 
     assert services()["detector"]["image"] == f"detector:{__version__}"
-    kustomization = yaml.safe_load((DEPLOY / "kubernetes/base/kustomization.yaml").read_text(encoding="utf-8"))
-    assert {image["newTag"] for image in kustomization["images"]} == {__version__}
+    assert services()["trainer"]["image"] == f"detector-train:{__version__}"
 
 
 def test_the_docker_file_names_one_version_of_python() -> None:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate.utils import SchemaNotFoundError, ValidationError
+from kubernetes_validate.utils import ValidationError
 from prometheus_client import CollectorRegistry
 
+from detector import __version__
 from detector.config.load import Config, load_config
 from detector.errors import UserError
 from detector.service.health import Health
 from detector.service.web.server import standard_routes
 from tests.deploy.commands import parses
-from tests.deploy.tools import DEPLOY, said, tool
+from tests.deploy.tools import DEPLOY, module, said, tool
 
 KUBERNETES = DEPLOY / "kubernetes"
-OVERLAYS = ("base", "overlays/fixed", "overlays/autoscale")
+OVERLAYS = ("overlays/minimal", "overlays/fixed", "overlays/autoscale")
 VERSION = "1.31"
-# Of other projects: Kubernetes has no schema for them.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
+# Kinds of other projects: the Go module that defines each, and the file in it.
+_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd")
+FOREIGN = {
+    "ServiceMonitor": (*_OPERATOR, "monitoring.coreos.com_servicemonitors.yaml"),
+    "PrometheusRule": (*_OPERATOR, "monitoring.coreos.com_prometheusrules.yaml"),
+    "ScaledObject": ("github.com/kedacore/keda/v2", "v2.18.1", "config/crd/bases", "keda.sh_scaledobjects.yaml"),
+}
 
 Manifest = dict[str, Any]
 
 
 @functools.cache
 def built(overlay: str) -> tuple[Manifest, ...]:
+    return build(KUBERNETES / overlay)
+
+
+def build(directory: Path) -> tuple[Manifest, ...]:
     kustomize = tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")
-    return tuple(yaml.safe_load_all(said(kustomize, "build", KUBERNETES / overlay)))
+    return tuple(yaml.safe_load_all(said(kustomize, "build", directory)))
 
 
 def one(overlay: str, kind: str) -> Manifest:
@@ -42,18 +56,126 @@ def one(overlay: str, kind: str) -> Manifest:
 
 def pod_specs(overlay: str) -> Iterator[Manifest]:
     for manifest in built(overlay):
-        if manifest["kind"] in ("StatefulSet", "Job"):
+        if manifest["kind"] == "StatefulSet":
             yield manifest["spec"]["template"]
+        elif manifest["kind"] == "CronJob":
+            yield manifest["spec"]["jobTemplate"]["spec"]["template"]
+
+
+@functools.cache
+def foreign_schema(kind: str) -> Manifest:
+    """What the custom resource's definition says, and no field beside."""
+    name, version, *rest = FOREIGN[kind]
+    definition = yaml.safe_load(module(name, version).joinpath(*rest).read_text(encoding="utf-8"))
+    (served,) = [one for one in definition["spec"]["versions"] if one["storage"]]
+    schema: Manifest = served["schema"]["openAPIV3Schema"]
+    schema["properties"]["metadata"]["x-kubernetes-preserve-unknown-fields"] = True
+    close(schema)
+    return schema
+
+
+def close(schema: Any) -> None:
+    """Refuse what a schema does not name, as `kubectl apply --validate=strict` does; Go's patterns as Python's."""
+    if isinstance(schema, list):
+        for one in schema:
+            close(one)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema.setdefault("additionalProperties", False)
+        if isinstance(schema.get("pattern"), str):
+            schema["pattern"] = re.sub(r"^\^\(\?i\)", "(?i)^", schema["pattern"])
+        for one in schema.values():
+            close(one)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_takes_every_manifest(overlay: str) -> None:
     for manifest in built(overlay):
-        if manifest["kind"] in FOREIGN:
-            with pytest.raises(SchemaNotFoundError):
-                kubernetes_validate.validate(manifest, VERSION, strict=True)
-        else:
+        if manifest["kind"] not in FOREIGN:
             kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_their_own_definitions_take_custom_resources(overlay: str) -> None:
+    for manifest in built(overlay):
+        if manifest["kind"] in FOREIGN:
+            jsonschema.validate(manifest, foreign_schema(manifest["kind"]))
+
+
+@pytest.mark.parametrize(("overlay", "kind"), [("fixed", "ServiceMonitor"), ("fixed", "PrometheusRule"),
+                                               ("autoscale", "ScaledObject")])  # fmt: skip
+def test_a_field_that_a_custom_resource_lacks_would_be_noticed(overlay: str, kind: str) -> None:
+    manifest = copy.deepcopy(one(f"overlays/{overlay}", kind))
+    manifest["spec"]["wish"] = True
+    with pytest.raises(jsonschema.ValidationError, match="wish"):
+        jsonschema.validate(manifest, foreign_schema(kind))
+
+
+def test_the_minimal_overlay_needs_no_custom_resource_and_no_shared_volume() -> None:
+    assert not {manifest["kind"] for manifest in built("overlays/minimal")} & FOREIGN.keys()
+    assert one("overlays/minimal", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert one("overlays/minimal", "StatefulSet")["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_model_is_trained_and_activated_by_a_person_alone(overlay: str) -> None:
+    kinds = [manifest["kind"] for manifest in built(overlay)]
+    assert "Job" not in kinds, "its template cannot change, and applying it again would run it again"
+    jobs = {
+        manifest["metadata"]["name"]: manifest["spec"] for manifest in built(overlay) if manifest["kind"] == "CronJob"
+    }
+    assert jobs.keys() == {"detector-train", "detector-activate"}
+    for spec in jobs.values():
+        assert spec["suspend"] is True
+        assert spec["concurrencyPolicy"] == "Forbid"
+        volumes = {volume["name"]: volume for volume in spec["jobTemplate"]["spec"]["template"]["spec"]["volumes"]}
+        claim = one(overlay, "PersistentVolumeClaim")["metadata"]["name"]
+        assert volumes["models"]["persistentVolumeClaim"]["claimName"] == claim
+    (trainer,) = jobs["detector-train"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert "--no-activate" in trainer["args"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_changed_configuration_restarts_the_daemon_and_nothing_else(overlay: str, tmp_path: Path) -> None:
+    """What differs may be changed in place: the name of the configuration, where pods ask for it."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    with (tmp_path / "kubernetes" / overlay / "config.yaml").open("a") as file:
+        file.write("shutdown_timeout: 19s\n")
+    before, after = built(overlay), build(tmp_path / "kubernetes" / overlay)
+    old, new = (
+        next(one["metadata"]["name"] for one in manifests if one["kind"] == "ConfigMap")
+        for manifests in (before, after)
+    )
+    assert old != new
+    changed = {(one["kind"], one["metadata"]["name"]): one for one in after if one not in before}
+    assert changed.keys() == {
+        ("ConfigMap", new),
+        ("StatefulSet", "detector"),
+        ("CronJob", "detector-train"),
+        ("CronJob", "detector-activate"),
+    }
+    for kind, name in changed.keys() - {("ConfigMap", new)}:
+        was = next(one for one in before if (one["kind"], one["metadata"]["name"]) == (kind, name))
+        assert yaml.safe_dump(changed[kind, name]).replace(new, old) == yaml.safe_dump(was)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_images_come_from_one_registry_and_have_a_version(overlay: str) -> None:
+    for template in pod_specs(overlay):
+        (container,) = template["spec"]["containers"]
+        assert re.fullmatch(rf"registry\.example\.com/detector(-train)?:{re.escape(__version__)}", container["image"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_volumes_and_accounts_are_there(overlay: str) -> None:
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in built(overlay)}
+    for template in pod_specs(overlay):
+        assert ("ServiceAccount", template["spec"]["serviceAccountName"]) in names
+        for volume in template["spec"]["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in names
+            if "persistentVolumeClaim" in volume:
+                assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in names
 
 
 def test_an_unknown_field_would_be_noticed() -> None:
@@ -74,7 +196,7 @@ def test_selectors_find_the_pods(overlay: str) -> None:
     assert {manifest["metadata"].get("namespace", "detector") for manifest in built(overlay)} == {"detector"}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS[1:])
+@pytest.mark.parametrize("overlay", ["overlays/fixed", "overlays/autoscale"])
 def test_the_monitoring_finds_the_service(overlay: str) -> None:
     service, monitor = one(overlay, "Service"), one(overlay, "ServiceMonitor")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -120,7 +242,9 @@ def test_pods_find_their_files_and_may_do_nothing_else(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         assert mounts.keys() == {volume["name"] for volume in spec["volumes"]}
         paths = [Path(mount["mountPath"]) for mount in mounts.values()]
-        needed = [config.readings.model, config.streams.kafka.ssl_ca_file, config.streams.kafka.sasl_password_file]
+        needed: list[Path | None] = [config.readings.model]
+        if container["args"][0] != "models":
+            needed += [config.streams.kafka.ssl_ca_file, config.streams.kafka.sasl_password_file]
         for path in filter(None, needed):
             assert any(path.is_relative_to(mount) for mount in paths), path
         environment = {entry["name"]: entry for entry in container["env"]}
@@ -172,7 +296,5 @@ def config_of(overlay: str) -> Config:
         if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"].startswith("detector-config")
     ]
     source = KUBERNETES / overlay / "config.yaml"
-    if not source.exists():
-        source = KUBERNETES / "base/config.yaml"
     assert source.read_text(encoding="utf-8") == data
     return load_config(source)

@@ -7,13 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.tools import DEPLOY, PROJECT
+from tests.deploy.tools import PROJECT
 from tests.tiny import json_lines, tiny_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -22,12 +21,18 @@ NOBODY = 54321
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as from a clean checkout."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(PROJECT / name, source)
-    shutil.copytree(PROJECT / "detector", source / "detector", ignore=shutil.ignore_patterns("__pycache__"))
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is installed from, as in a clean checkout."""
+    place = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "Makefile"):
+        shutil.copy(PROJECT / name, place)
+    for name in ("detector", "deploy"):
+        shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     _fetching([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)])
     (found,) = out.glob("*.whl")
@@ -35,14 +40,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serving(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `detector` command of the serving image."""
-    directory = tmp_path_factory.mktemp("serving")
-    venv.create(directory, with_pip=True)
-    pip = [str(directory / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    requirements, constraints = DEPLOY / "docker" / "requirements-serve.txt", PROJECT / "constraints.txt"
-    _fetching([*pip, "-r", str(requirements), "-c", str(constraints)])
-    _fetching([*pip, "--no-deps", str(wheel)])
+def serving(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `detector` command of `make install-serve`, which installs what the serving image has."""
+    directory = tmp_path_factory.mktemp("serving") / "detector"
+    _fetching(["make", "-C", str(source), "install-serve", f"SERVE={directory}", f"PYTHON={sys.executable}"])
     return directory / "bin/detector"
 
 
@@ -59,6 +60,11 @@ def test_the_wheel_says_its_version(serving: Path, wheel: Path) -> None:
     done = subprocess.run([serving, "--version"], capture_output=True, text=True, check=True)
     assert __version__ in done.stdout
     assert wheel.name.startswith(f"detector-{__version__}-")
+
+
+def test_it_is_small(serving: Path) -> None:
+    said = subprocess.run(["du", "-sm", str(serving.parents[1])], capture_output=True, text=True, check=True).stdout
+    assert int(said.split()[0]) < 300, said
 
 
 def test_nothing_of_training_is_there(serving: Path) -> None:

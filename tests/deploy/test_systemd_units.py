@@ -16,7 +16,9 @@ UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 EXPOSURE = 2.0
 """Of 10; services of a distribution mostly have more than 9."""
 
-each = pytest.mark.parametrize("name", ["detector.service", "detector@.service"])
+DETECTORS = ["detector.service", "detector@.service"]
+FOLLOWERS = ["detector-incidents.service", "detector-notify.service"]
+each = pytest.mark.parametrize("name", [*DETECTORS, *FOLLOWERS])
 
 
 def settings(name: str) -> dict[str, list[str]]:
@@ -81,10 +83,20 @@ def test_it_is_started_again_where_that_can_help(name: str) -> None:
     unit = settings(name)
     assert unit["Type"] == ["notify"]
     assert unit["Restart"] == ["on-failure"]
-    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert unit.get("ExecReload") == (["/bin/kill -HUP $MAINPID"] if name in DETECTORS else None)
     assert unit["RestartPreventExitStatus"] == ["2"]
 
 
 @each
 def test_a_stop_ends_by_itself_before_systemd_ends_it(name: str) -> None:
     assert seconds(settings(name)["TimeoutStopSec"][0]) * 10**9 > Config().shutdown_timeout
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_followers_have_the_configuration_the_files_and_the_user_of_the_detector(name: str) -> None:
+    detector, follower = settings("detector.service"), settings(name)
+    differing = {key for key in detector | follower if detector.get(key) != follower.get(key)}
+    assert differing == {"After", "Description", "ExecReload", "ExecStart", "MemoryMax", "SyslogIdentifier", "User"}
+    assert follower["User"] == ["detector"]  # what systemd calls the user of detector.service
+    command = name.removeprefix("detector-").removesuffix(".service")
+    assert follower["ExecStart"] == [detector["ExecStart"][0].replace(" run ", f" {command} ")]

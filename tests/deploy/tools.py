@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,10 +22,16 @@ def tool(name: str, where: str) -> str:
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     if found is not None:
         return found
-    reason = f"{name} is missing ({where})"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    _missing(f"{name} is missing ({where})")
+
+
+def module(name: str, version: str) -> Path:
+    """Where Go keeps the sources of a module that `.ci/tools` fetched; skipped or failed as `tool` does."""
+    home = Path(os.environ.get("GOPATH", Path.home() / "go"))
+    place = Path(os.environ.get("GOMODCACHE", home / "pkg" / "mod")) / f"{name}@{version}"
+    if not place.is_dir():
+        _missing(f"{name} is missing (.ci/tools)")
+    return place
 
 
 def said(*command: str | Path) -> str:
@@ -32,6 +39,12 @@ def said(*command: str | Path) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _go_bin() -> Path:

@@ -203,7 +203,7 @@ def test_the_median_interval_is_usable_if_nearly_all_intervals_keep_to_it() -> N
 
 def test_a_constant_sensor_gets_a_profile_of_finite_numbers() -> None:
     profile, carry = build_profile(TIMES[:300], np.zeros((300, 1)), plant.reconstructor())
-    numbers = [getattr(profile, field.name) for field in fields(Profile)]
+    numbers = [getattr(profile, field.name) for field in fields(Profile) if field.name != "sentinels"]
     assert all(np.isfinite(number).all() for number in numbers)
     assert (profile.worst > 0).all()
     assert np.isfinite(carry.recent_u).all()

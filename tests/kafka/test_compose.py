@@ -42,7 +42,7 @@ def test_the_plant_finds_something(kafka: Cluster, tmp_path: Path) -> None:
     # A smaller plant in less time, and the daemon ends at its end.
     place = f"--set=streams.directory.path={tmp_path / 'labels'}"
     run("simulator", "--rows=3000", "--sensors=5", place)
-    assert "5 sensors" in run("trainer", "--rows=1000", "--epochs=2")
+    assert "5 sensors" in run("trainer", "--rows=1000", "--set=training={epochs: 2, min_steps: 600}")
     run("detector", "--until-end")
     alerts = [json.loads(record.value) for record in plant.read(plant.alerts)]
     plant.close()

@@ -66,7 +66,7 @@ def _train(kind: str, channels: int) -> Trained:
     series = waves(3, 260, channels)
     spec = ModelSpec(kind, tuple("abc"[:channels]), units=8)
     chosen = sample(series, scaler=spec.scaler, limit=TrainingConfig().max_windows)
-    model, report = train(chosen, spec, TrainingConfig(epochs=1), minimum_steps=30)
+    model, report = train(chosen, spec, TrainingConfig(epochs=1, min_steps=30))
     return Trained(spec, model, report, to_onnx(model, spec), series)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -85,7 +86,8 @@ def test_nothing_is_a_result_too() -> None:
         "muted",
         "silent",
     )
-    assert summary(result) == {**dict.fromkeys(counts, 0), "readings": {}, "from": None, "to": None}
+    nothing: dict[str, Any] = {"readings": {}, "sensors_unwatched": {}, "unwatched": [], "from": None, "to": None}
+    assert summary(result) == {**dict.fromkeys(counts, 0), **nothing}
     assert (result.first, result.last) == (None, None)
 
 

@@ -76,9 +76,8 @@ def run(directory: str = "demo") -> None:
 def test_it_does_what_it_shows(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run()
     shown = re.findall(r"\$ detector (.*)", capfd.readouterr().out)
-    done = [" ".join(words) for words in asked()]
-    assert done == [*shown[:3], f"{shown[3]} --log-format json"]
-    assert [words.split()[0] for words in shown] == ["simulate", "train", "train", "run"]
+    assert [" ".join(words) for words in asked()] == shown
+    assert [words.split()[0] for words in shown] == ["simulate", "train", "train", "run", "backtest"]
     assert "--seed 3" in shown[0]
     assert "--cameras 1" in shown[0]
     assert "--rows 4000 --out demo/models" in shown[1]
@@ -106,14 +105,15 @@ def test_it_says_how_well_it_went(commands: Path, capfd: pytest.CaptureFixture[s
         line.startswith("5000 readings and 70 frames in 2.5 s: 2,000 readings/s beside the camera.") for line in lines
     )
     assert "Alerts: demo/alerts.jsonl   labels: demo/plant/labels.json" in lines
-    assert lines[-2].endswith("train --data YOUR.csv --rows 2000")
-    assert lines[-1].endswith("run --input YOUR.csv --output alerts.jsonl --until-end")
+    assert lines[-4].endswith("train --data YOUR.csv --rows 2000")
+    assert lines[-3].endswith("run --input YOUR.csv --output alerts.jsonl --until-end")
+    assert lines[-1] == "What was found and what was missed, with pictures: demo/report/report.html"
 
 
 def test_it_can_be_run_again(commands: Path) -> None:
     run()
     run()
-    assert len(asked()) == 8
+    assert len(asked()) == 10
 
 
 def test_what_another_put_there_stays(commands: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_is_told(commands: Path) -> None:
         run("file/demo")
 
 
-@pytest.mark.parametrize("command", ["simulate", "train"])
+@pytest.mark.parametrize("command", ["simulate", "train", "backtest"])
 def test_a_command_that_fails_ends_it(command: str, commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (commands / f"{command}.fails").touch()
     with pytest.raises(OperationError, match=f"`detector {command}` failed with status 1"):
@@ -161,3 +161,4 @@ def test_small_and_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert f"{readings} readings and 1200 frames in " in text
     opened = (tmp_path / "alerts.jsonl").read_bytes().count(b'"event":"opened"')
     assert len(re.findall(r"^ +opened ", text, re.MULTILINE)) == opened > 0
+    assert "<svg" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -55,6 +55,7 @@ NAMES = {
     "detector_sensors",
     "detector_sensors_warming",
     "detector_sensors_relearning",
+    "detector_sensors_unwatched",
     "detector_clock_resets_total",
     "detector_last_event_timestamp_seconds",
     "detector_lag_records",

@@ -58,9 +58,9 @@ class ModelSpec:
 class FrameSpec:
     """An architecture for frames of `image` = (h, w) pixels, one channel of grey.
 
-    `filters`: of the two convolutions, whose mirror the decoder is; `units`: width of the code between them. Raises
-    UserError for a size that two poolings do not divide, and for an activation and a scaler that do not belong
-    together.
+    `filters`: of the two convolutions, whose mirror the decoder is; `units`: width of the code between them;
+    `textbook`: ReLU on the code, and a plain convolution as the last layer. Raises UserError for a size that two
+    poolings do not divide, and for an activation and a scaler that do not belong together.
     """
 
     image: tuple[int, int] = (28, 28)
@@ -68,6 +68,7 @@ class FrameSpec:
     units: int = 32
     activation: str = "linear"
     scaler: str = "standard"
+    textbook: bool = False
     kind: str = "conv"
 
     def __post_init__(self) -> None:
@@ -101,3 +102,14 @@ def check_pair(activation: str, scaler: str) -> None:
             where="training.activation, training.scaler",
             todo=f"Use {pairs}",
         )
+
+
+TEXTBOOK_FRAMES: Final = FrameSpec(activation="sigmoid", scaler="minmax", textbook=True)
+"""The convolutional autoencoder of 28 x 28 frames as tutorials of Keras have it."""
+
+
+def textbook_of_readings(kind: str, channels: tuple[str, ...]) -> ModelSpec:
+    """The autoencoder of windows as tutorials of Keras have it. Raises UserError for an unknown kind."""
+    if kind == "dense":
+        return ModelSpec(kind, channels, activation="sigmoid", scaler="minmax")
+    return ModelSpec(kind, channels)

@@ -13,6 +13,8 @@ from typing import Final
 from detector.errors import TRANSIENT, OperationError, UserError
 
 CURRENT: Final = "current"
+NEWEST: Final = "newest"
+"""Stands for the version that was written last, for jobs that cannot know its name."""
 HISTORY: Final = "current.history"
 
 _VERSION: Final = re.compile(r"\d{8}T\d{6}Z-(?P<name>.+)-[0-9a-f]{6}")
@@ -48,8 +50,13 @@ def active_version(directory: Path) -> str | None:
 
 
 def resolve(directory: Path, wanted: str) -> str:
-    """The version that is, starts with or is named (`train --name`) `wanted`. Raises UserError unless there is one."""
+    """The version that is, starts with or is named (`train --name`) `wanted`, or the newest one for `newest`.
+
+    Raises UserError unless there is one.
+    """
     versions = list_versions(directory)
+    if wanted == NEWEST and versions:
+        return versions[-1]
     if wanted in versions:
         return wanted
     found = [version for version in versions if version.startswith(wanted) or name_of(version) == wanted]

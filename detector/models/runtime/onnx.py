@@ -63,6 +63,10 @@ class OnnxRuntime:
         """Open an ONNX file, or its content. `shape` is that of one window, or frame, where it is known.
 
         Raises UserError if it is no model ONNX Runtime can run, or takes something else.
+
+        >>> OnnxRuntime.load(b"no model", "dense")
+        Traceback (most recent call last):
+        detector.errors.UserError: ...
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -59,11 +59,15 @@ def _lstm(spec: ModelSpec) -> Any:
 
 
 def _conv(spec: FrameSpec) -> Any:
-    """Two convolutions with pooling, a dense code, and their mirror with transposed convolutions and upsampling."""
+    """Two convolutions with pooling, a dense code, and their mirror with transposed convolutions and upsampling.
+
+    Where textbooks differ in a layer, `spec.textbook` says so.
+    """
     _, keras = load_tensorflow()
     layers = keras.layers
     first, second = spec.filters
     h, w, depth = spec.pooled
+    last = layers.Conv2D if spec.textbook else layers.Conv2DTranspose
     return keras.Sequential(
         [
             keras.Input(spec.shape, name="frames"),
@@ -72,14 +76,14 @@ def _conv(spec: FrameSpec) -> Any:
             layers.Conv2D(second, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
             layers.Flatten(),
-            layers.Dense(spec.units),
+            layers.Dense(spec.units, activation="relu" if spec.textbook else None),
             layers.Dense(h * w * depth, activation="relu"),
             layers.Reshape(spec.pooled),
             layers.Conv2DTranspose(second, 3, padding="same", activation="relu"),
             layers.UpSampling2D(),
             layers.Conv2DTranspose(first, 3, padding="same", activation="relu"),
             layers.UpSampling2D(),
-            layers.Conv2DTranspose(1, 3, padding="same", activation=spec.activation),
+            last(1, 3, padding="same", activation=spec.activation),
         ],
         name="conv",
     )

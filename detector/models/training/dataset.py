@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +12,7 @@ import numpy as np
 from detector.arrays import F64, I64
 from detector.detection.columns import columns
 from detector.detection.table import SensorTable
-from detector.detection.windows import Arrivals, admit
+from detector.detection.windows import BACKWARDS, Arrivals, admit
 from detector.streams.base import Batch
 from detector.wire.json_readings import ReadingDecoder
 
@@ -33,7 +34,8 @@ class Collected:
     `series`: by sensor id, times (L,) in ns and values (L, C), all finite; sensors in the order in which they appear.
     `records`, `refused`: how many records came, and how many of them were rejected in whole or in part;
     `first_refusal` says why. `excluded`: readings of sensors that are not watched; `outside`: readings cut off by
-    `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `held`: readings held
+    `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `sorted`: sensors
+    whose readings ran backwards, and were sorted by time. `held`: readings held
     back at the end for others that might be late; the daemon would make rows of them with the next ones.
     """
 
@@ -49,6 +51,7 @@ class Collected:
     duplicate: int = 0
     resets: int = 0
     held: int = 0
+    sorted: list[str] = field(default_factory=list)
 
 
 def collect(
@@ -75,12 +78,17 @@ def collect(
     if since is not None and keep.any():
         keep &= times >= times[keep].max() - since
     if rows is not None:
-        kept = np.flatnonzero(keep)
-        order = kept[np.argsort(numbers[kept], kind="stable")]
+        wanted = np.flatnonzero(keep)
+        order = wanted[np.argsort(numbers[wanted], kind="stable")]
         rank = np.arange(len(order)) - np.searchsorted(numbers[order], numbers[order])
         keep[order[rank >= rows]] = False
     out.outside = len(times) - int(keep.sum())
-    numbers, times, values = _rows((numbers[keep], times[keep], values[keep]), lateness, out)
+    kept = numbers[keep], times[keep], values[keep]
+    backwards = [number for number, times in _rows(kept, lateness, Collected())[1].items() if times >= BACKWARDS]
+    if backwards:
+        out.sorted = [ids[number] for number in sorted(backwards)]
+        kept = _sorted(kept, backwards)
+    (numbers, times, values), _ = _rows(kept, lateness, out)
     bounds = np.searchsorted(numbers, np.arange(len(ids) + 1))
     for number, sensor_id in enumerate(ids):
         mine = slice(bounds[number], bounds[number + 1])
@@ -92,12 +100,25 @@ def collect(
 def in_order(times: I64) -> I64:
     """Which of a camera's frames, by times (n,) in order of arrival, become rows: their numbers, in order."""
     numbers = np.arange(len(times), dtype=np.float64)[:, None]
-    _, _, rows = _rows((np.zeros(len(times), dtype=np.int64), times, numbers), 0, Collected())
+    (_, _, rows), _ = _rows((np.zeros(len(times), dtype=np.int64), times, numbers), 0, Collected())
     return rows[:, 0].astype(np.int64)
 
 
-def _rows(readings: Columns, lateness: int, out: Collected) -> Columns:
-    """The rows that the daemon makes of readings, by sensor; what becomes of the others is added to `out`."""
+def _sorted(readings: Columns, some: Sequence[int]) -> Columns:
+    """The readings, those of some sensors in the order of time."""
+    numbers, times, values = readings
+    place = np.arange(len(times))
+    chosen = np.flatnonzero(np.isin(numbers, some))
+    place[chosen] = chosen[np.argsort(times[chosen], kind="stable")]
+    return numbers[place], times[place], values[place]
+
+
+def _rows(readings: Columns, lateness: int, out: Collected) -> tuple[Columns, Counter[int]]:
+    """The rows that the daemon makes of readings, by sensor; what becomes of the others is added to `out`.
+
+    Returns also how often the clock of each sensor was set back.
+    """
+    set_back: Counter[int] = Counter()
     numbers, times, values = readings
     table = SensorTable(values.shape[1], last_scores=1, declared=_ORDER)
     for number in range(int(numbers.max(initial=-1)) + 1):
@@ -112,10 +133,11 @@ def _rows(readings: Columns, lateness: int, out: Collected) -> Columns:
         out.late += tally.late
         out.duplicate += tally.duplicate
         out.resets += tally.resets
+        set_back.update(tally.set_back)
     out.held += sum(map(len, table.held.values()))
     numbers, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(numbers, kind="stable")
-    return numbers[order], times[order], values[order]
+    return (numbers[order], times[order], values[order]), set_back
 
 
 def constant_sensors(collected: Collected) -> Iterator[tuple[str, int]]:

@@ -21,8 +21,6 @@ from detector.models.bundle.spec import FrameSpec, ModelSpec
 from detector.models.training.architectures import build
 from detector.models.training.tensorflow_setup import load_tensorflow
 
-MINIMUM_STEPS: Final = 600
-"""At least this many steps are made, however few windows there are."""
 NOISE: Final = 0.1
 FIRST_RATE, LAST_RATE = 1e-3, 1e-5
 PATIENCE: Final = 3
@@ -108,22 +106,22 @@ def train(
     settings: TrainingConfig,
     *,
     progress: Callable[[Progress], None] = lambda _: None,
-    minimum_steps: int = MINIMUM_STEPS,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Any, TrainReport]:
     """Train a model of `spec` on what was sampled; returns the Keras model and a report.
 
-    The learning rate falls along a cosine over the planned epochs: `settings.epochs`, or as many as `minimum_steps`
-    take. Then the weights are those of the planned end, unless further epochs at the lowest rate improve the held-back
-    tail: they go on until three in a row did not, at most half as many as were planned, and the best weights win.
-    Without a tail the planned end is the end. The same sample, settings and machine give the same weights.
+    The learning rate falls along a cosine over the planned epochs: `settings.epochs`, or as many as
+    `settings.min_steps` take. Then the weights are those of the planned end, unless further epochs at the lowest rate
+    improve the held-back tail: they go on until three in a row did not, at most half as many as were planned, and the
+    best weights win. Without a tail, or without `min_steps`, the planned end is the end. The same sample, settings and
+    machine give the same weights.
     """
     tf, keras = load_tensorflow()
     began = clock()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     model = build(spec)
-    loop = _Loop(model, sampled, settings, minimum_steps, progress)
+    loop = _Loop(model, sampled, settings, progress)
     loop.run()
     report = TrainReport(
         sensors=sampled.sensors,
@@ -145,7 +143,6 @@ class _Loop:
         model: Any,
         sampled: Sampled,
         settings: TrainingConfig,
-        minimum_steps: int,
         progress: Callable[[Progress], None],
     ) -> None:
         self._model = model
@@ -154,7 +151,10 @@ class _Loop:
         self._progress = progress
         self._batch = min(settings.batch_size, len(sampled.train))
         self._steps_per_epoch = len(sampled.train) // self._batch
-        self._epochs_planned = max(settings.epochs, math.ceil(minimum_steps / self._steps_per_epoch))
+        self._epochs_planned = max(settings.epochs, math.ceil((settings.min_steps or 0) / self._steps_per_epoch))
+        self._epochs_at_most = self._epochs_planned
+        if settings.min_steps is not None:
+            self._epochs_at_most += int(self._epochs_planned * EXTRA_SHARE)
         self._steps_planned = self._epochs_planned * self._steps_per_epoch
         self._order = np.random.default_rng(settings.seed)
         self.epochs_done = 0
@@ -171,8 +171,7 @@ class _Loop:
         weights = self._model.get_weights()
         self._report(loss, best)
         since_best = 0
-        last = self._epochs_planned + int(self._epochs_planned * EXTRA_SHARE)
-        while since_best < PATIENCE and self.epochs_done < last:
+        while since_best < PATIENCE and self.epochs_done < self._epochs_at_most:
             loss = self._epoch()
             tail = self._tail_error()
             self._report(loss, tail)

@@ -137,6 +137,8 @@ def _conv(graph: _Graph, model: Any, spec: FrameSpec) -> None:
     kernel, bias = code.get_weights()
     kernel = kernel.reshape(h, w, depth, -1).transpose(2, 0, 1, 3).reshape(h * w * depth, -1)
     tensor = graph.add("Add", graph.add("MatMul", tensor, graph.constant(kernel)), graph.constant(bias))
+    if spec.textbook:
+        tensor = graph.add("Relu", tensor)
     kernel, bias = unfold.get_weights()
     kernel = kernel.reshape(-1, h, w, depth).transpose(0, 3, 1, 2).reshape(-1, h * w * depth)
     bias = bias.reshape(h, w, depth).transpose(2, 0, 1).reshape(-1)
@@ -144,7 +146,11 @@ def _conv(graph: _Graph, model: Any, spec: FrameSpec) -> None:
     tensor = graph.add("Reshape", graph.add("Relu", tensor), graph.constant(np.array([0, depth, h, w])))
     for layer in back:
         kernel, bias = layer.get_weights()
-        tensor = graph.convolve(tensor, kernel[::-1, ::-1].transpose(2, 3, 0, 1), bias)
+        if spec.textbook and layer is back[-1]:
+            turned = kernel.transpose(3, 2, 0, 1)
+        else:
+            turned = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+        tensor = graph.convolve(tensor, turned, bias)
         if layer is not back[-1]:
             doubled = graph.constant(np.array([1, 1, 2, 2], dtype=np.float32))
             tensor = graph.add(

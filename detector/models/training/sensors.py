@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from detector.arrays import F32, F64, I64
-from detector.detection.profile import Profile, build_profile, scale_of
+from detector.detection.prefix import NotYetError, examine, sentinel_counts
+from detector.detection.profile import MIN_ROWS, Profile, build_profile, scale_of
 from detector.detection.signals import standardise
 from detector.detection.usable import check_usable
 from detector.errors import UserError
@@ -24,13 +25,33 @@ def with_a_scale(series: Series, scaler: str) -> tuple[Series, dict[str, str]]:
     kept: dict[str, tuple[I64, F64]] = {}
     refused: dict[str, str] = {}
     for sensor_id, (times, values) in series.items():
+        try:
+            prefix = examine(times, values, least=MIN_ROWS)
+        except NotYetError as error:
+            refused[sensor_id] = f"{error}; the daemon makes its profile once it has seen enough"
+            continue
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.isfinite(scale_of(values, scaler)).all()
+            scaled = np.isfinite(scale_of(prefix.values, scaler)).all()
         if scaled:
             kept[sensor_id] = times, values
         else:
             refused[sensor_id] = f"values from {values.min():.3g} to {values.max():.3g} are too far apart, or too large"
     return kept, refused
+
+
+def taken_as_missing(series: Series, channels: Sequence[str]) -> Iterator[str]:
+    """What to say of values that stand for none."""
+    for sensor_id, (times, values) in series.items():
+        sentinels = examine(times, values, least=MIN_ROWS).sentinels
+        for channel, counts in zip(channels, sentinel_counts(values, sentinels), strict=True):
+            of = f" ({channel})" if len(channels) > 1 else ""
+            yield from (f"{sensor_id}{of}: {value:.10g} came {times} times" for value, times in counts)
+
+
+def _cleaned(times: I64, values: F64) -> tuple[I64, F64]:
+    """What of a sensor's rows makes its profile."""
+    prefix = examine(times, values, least=MIN_ROWS)
+    return prefix.times, prefix.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +76,12 @@ class Sensors:
 
     def sample(self, limit: int) -> Sample:
         """The windows that are trained on and those held back. Raises ValueError for a shorter or an empty series."""
-        return sample(self.series, scaler=self.spec.scaler, limit=limit)
+        cleaned = {sensor_id: _cleaned(*rows) for sensor_id, rows in self.series.items()}
+        return sample(cleaned, scaler=self.spec.scaler, limit=limit)
 
     def newest(self) -> F32:
         """Some windows of one sensor as the model takes them."""
-        _, values = next(iter(self.series.values()))
+        _, values = _cleaned(*next(iter(self.series.values())))
         z = standardise(values, *scale_of(values, self.spec.scaler))[-(COMPARED + self.spec.window - 1) :]
         rows = np.clip(z, -CLIP, CLIP).astype(np.float32)
         return np.stack([rows[i : i + self.spec.window] for i in range(len(rows) - self.spec.window + 1)])

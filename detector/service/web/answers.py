@@ -50,6 +50,10 @@ def answer(head: bytes, routes: Mapping[str, Route], failed: Callable[[str, Exce
     """Return the status and the bytes of the answer to a request, given its lines up to the empty one.
 
     `failed` is called with the path and the error when a route raises.
+
+    >>> status, text = answer(b"GET /nothing HTTP/1.1", {}, lambda path, error: None)
+    >>> status, text.splitlines()[0]
+    (404, b'HTTP/1.0 404 Not Found')
     """
     line, _, fields = head.decode("latin-1").replace("\r\n", "\n").partition("\n")
     request = _REQUEST.fullmatch(line)

@@ -22,6 +22,8 @@ from detector.times import rfc3339
 WIDTH, HEIGHT = 320, 84
 """Of a sensor's chart, in its own units; the page scales it."""
 TREND_WIDTH, TREND_HEIGHT = 320, 40
+UNWATCHED: Final = 20
+"""So many sensors that are not watched are on the page; `/status.json` has more of them."""
 STALE_SECONDS: Final = 10.0
 """A status older than this is said to be old."""
 NANOSECONDS: Final = 1e9
@@ -75,6 +77,7 @@ def render(status: Status | None, health: Health, problems: Sequence[Problem], n
         stale=STALE_SECONDS,
         episodes=[] if status is None else [_episode(one, status) for one in status.episodes],
         sensors=[] if status is None else [_row(one) for one in status.worst],
+        unwatched=[] if status is None else status.unwatched[:UNWATCHED],
         trends={} if status is None else {kind: trend(rates) for kind, rates in status.rates.items()},
         problems=list(reversed(problems)),
         width=WIDTH,
@@ -106,6 +109,18 @@ def as_json(status: Status | None, health: Health, problems: Sequence[Problem]) 
             },
             "lag": status.lag,
             "sensors": {"known": status.sensors, "warming": status.warming, "relearning": status.relearning},
+            "unwatched": {
+                "by_reason": dict(status.unwatched_by_reason),
+                "sensors": [
+                    {
+                        "kind": one.kind,
+                        "sensor_id": one.sensor_id,
+                        "partition": one.partition.number,
+                        "reason": one.reason,
+                    }
+                    for one in status.unwatched
+                ],
+            },
             "open_episodes": status.open_episodes,
             "partitions": status.partitions,
             "episodes": [_announcements(one) for one in status.episodes],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from detector import __version__
 from detector.config.load import Config
+from detector.detection.watch import Reason
 from detector.engine.overview import SensorView
 from detector.streams.base import Message, Partition
 from detector.wire.alerts import Kind
@@ -54,6 +55,16 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Unwatched:
+    """A sensor of a partition of which no fault would be told, and why."""
+
+    kind: Kind
+    partition: Partition
+    sensor_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """With what a process works. `configuration` and `reloaded`: the version in use, and whether it is the newest.
 
@@ -91,6 +102,7 @@ class Status:
 
     `rates`: inputs a second, by kind, one number a second, the newest last. Latencies in seconds, None: nothing was
     committed yet; `event_latency` from a reading's own time, `commit_latency` from the broker's.
+    `unwatched_by_reason`: sensors that are not watched; `unwatched`: some of them, those that warm up last.
     """
 
     at: float
@@ -106,6 +118,8 @@ class Status:
     commit_seconds: float | None = None
     worst: tuple[Sensor, ...] = ()
     episodes: tuple[Sensor, ...] = ()
+    unwatched_by_reason: Mapping[Reason, int] = field(default_factory=dict)
+    unwatched: tuple[Unwatched, ...] = ()
 
     @property
     def lag(self) -> int:

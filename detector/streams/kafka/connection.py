@@ -13,7 +13,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from detector.config.settings import KafkaConfig
 from detector.errors import OperationError
-from detector.streams.kafka.assignor import Assignor
+from detector.streams.kafka.assignor import Assignor, SoleAssignor
 from detector.streams.kafka.clients import (
     admin_client,
     connection_settings,
@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 class Connection:
     """Made by `connect`, as far as they are missing. `partitions`: of each input, as they were at the start.
 
-    `before_revoke` is called within a poll before partitions are given back, `tick` while something takes long.
+    `sole`: one member of the group has all partitions. `before_revoke` is called within a poll before partitions are
+    given back, `tick` while something takes long.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection:
         outputs: Sequence[str],
         *,
         max_records: int,
+        sole: bool = False,
         before_revoke: Callable[[], None],
         tick: Callable[[], None],
         clock: Callable[[], float],
@@ -58,6 +60,7 @@ class Connection:
         self._state_topics = state_topics
         self._outputs = outputs
         self._max_records = max_records
+        self._sole = sole
         self._before_revoke = before_revoke
         self._clock = clock
         self.tick = tick
@@ -108,7 +111,7 @@ class Connection:
             return self.consumer, self.reader
 
     def _join(self) -> KafkaConsumer:
-        assignor = Assignor()
+        assignor = SoleAssignor() if self._sole else Assignor()
         consumer = group_consumer(self._kafka, self.settings, self.instance, self._max_records, assignor)
         listener = Listener(consumer, self._before_revoke)
         assignor.still_member = partial(still_member, consumer, listener)

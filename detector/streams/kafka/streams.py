@@ -36,7 +36,7 @@ from detector.streams.kafka.held import Held
 from detector.streams.kafka.membership import Change, at_work, broker_away, hold
 from detector.streams.kafka.outage import Outage
 from detector.streams.kafka.poison import describe_corrupt
-from detector.streams.kafka.restoring import Restorer, Steps
+from detector.streams.kafka.restoring import Restored, Restorer, Steps
 
 _NANOSECONDS: Final = 1e9
 _JOINING_SECONDS: Final = 0.5
@@ -53,7 +53,8 @@ class KafkaStreams:
     Settings are those of the configuration. `skip_to` gives partitions the offset at which to go on if they are not
     beyond it. A poll hands out at most `max_records`. `on_waiting` is told why the broker is waited for, and None when
     that is over; `on_forgotten` is called when the broker knows no offset of a partition and its state does; `tick` is
-    called about once a second while something takes long.
+    called about once a second while something takes long. `sole`: one member of the group has all partitions, and is
+    assigned them in one poll; the others stand by.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class KafkaStreams:
         skip_to: Mapping[Partition, int] | None = None,
         until_end: bool = False,
         max_records: int = 5000,
+        sole: bool = False,
         on_waiting: Callable[[str | None], None] = lambda _: None,
         on_forgotten: Callable[[], None] = lambda: None,
         tick: Callable[[], None] = lambda: None,
@@ -79,11 +81,12 @@ class KafkaStreams:
         self._outputs = list(outputs)
         self._skip_to = {TopicPartition(*partition): offset for partition, offset in (skip_to or {}).items()}
         self._on_forgotten = on_forgotten
+        self._sole = sole
         self._clock = clock
         self._sleep = sleep
         self._link = Connection(
             kafka, self._state_topics, self._outputs,
-            max_records=max_records, before_revoke=self._commit_before_revoke, tick=tick, clock=clock,
+            max_records=max_records, sole=sole, before_revoke=self._commit_before_revoke, tick=tick, clock=clock,
         )  # fmt: skip
         self._outage = Outage(kafka.broker_outage_limit / _NANOSECONDS, on_waiting, clock)
         self._forget()
@@ -91,6 +94,7 @@ class KafkaStreams:
     def _forget(self) -> None:
         self._held: dict[TopicPartition, Held] = {}
         self._restores: dict[TopicPartition, Steps] = {}
+        self._restored: dict[TopicPartition, Restored] = {}  # and not announced yet
         self._restorer: Restorer | None = None
         self._ends: dict[TopicPartition, int] = {}
         self._events: list[Event] = []
@@ -318,6 +322,7 @@ class KafkaStreams:
 
     def _give_back(self, tp: TopicPartition) -> None:
         self._restores.pop(tp, None)
+        self._restored.pop(tp, None)
         held = self._held.pop(tp, None)
         if held is not None and held.announced:
             self._events.append(Revoked(held.partition))
@@ -330,7 +335,8 @@ class KafkaStreams:
                 next(steps)
             except StopIteration as done:
                 del self._restores[tp]
-                self._announce(self._held[tp], done.value)
+                self._restored[tp] = done.value
+                self._announce_restored()
             except DetectorError:
                 raise
             except Exception as error:
@@ -342,7 +348,14 @@ class KafkaStreams:
             if self._clock() >= deadline:
                 return
 
-    def _announce(self, held: Held, restored: Any) -> None:
+    def _announce_restored(self) -> None:
+        """What is restored is ours from here on; where one member has all partitions, once all of them are."""
+        if self._sole and len(self._restored) < sum(self._link.partitions[topic] for topic in self._state_topics):
+            return
+        for tp in list(self._restored):
+            self._announce(self._held[tp], self._restored.pop(tp))
+
+    def _announce(self, held: Held, restored: Restored) -> None:
         held.adopt(restored)
         held.announced = True
         held.planned = self._clock()

@@ -32,7 +32,7 @@ from tests.models.conftest import NOON
 
 SECOND = 10**9
 SMALL = FrameSpec((12, 16), filters=(6, 4), units=8)
-QUICK = TrainingConfig(epochs=1, batch_size=256)
+QUICK = TrainingConfig(epochs=1, min_steps=600, batch_size=256)
 
 
 def cameras_of(*counts: int, shape: tuple[int, int] = SMALL.image) -> CameraFrames:
@@ -165,9 +165,9 @@ def test_a_few_frames_are_not_trained_on() -> None:
 
 def test_it_learns_and_the_same_seed_gives_the_same_weights() -> None:
     chosen = Cameras(cameras_of(300), SMALL, (3, 5)).sample(1000)
-    first, report = train(chosen, SMALL, QUICK, minimum_steps=60)
-    again, _ = train(chosen, SMALL, QUICK, minimum_steps=60)
-    _, short = train(chosen, SMALL, QUICK, minimum_steps=1)
+    first, report = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 60}))
+    again, _ = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 60}))
+    _, short = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 1}))
     assert b"".join(w.tobytes() for w in first.get_weights()) == b"".join(w.tobytes() for w in again.get_weights())
     assert report.tail is not None
     assert short.tail is not None

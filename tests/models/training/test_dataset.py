@@ -83,6 +83,16 @@ def test_a_clock_set_back_goes_on_from_the_new_time() -> None:
     assert (found.late, found.resets) == (19, 1)
 
 
+def test_a_sensor_that_runs_backwards_is_sorted() -> None:
+    messages = [message for i in range(300) for message in (reading(1000 - i, float(i)), reading(i, 1.0, "b"))]
+    found = collected(messages)
+    assert found.sorted == ["a"]
+    assert seconds(found) == list(range(701, 1001))
+    assert found.series["a"][1][0, 0] == 299.0
+    assert seconds(found, "b") == list(range(300))
+    assert (found.late, found.resets) == (0, 0)
+
+
 def test_the_first_rows_of_each_sensor_as_they_came() -> None:
     messages = [reading(second, None if second == 1 else 1.0, sensor) for second in range(6) for sensor in "ab"]
     found = collected(messages, rows=4)

@@ -32,7 +32,7 @@ def weights(model: Any) -> bytes:
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     chosen = sampled(2, 200)
     first, again, other = (
-        weights(train(chosen, SPEC, TrainingConfig(epochs=1, seed=seed), minimum_steps=12)[0]) for seed in (1, 1, 2)
+        weights(train(chosen, SPEC, TrainingConfig(epochs=1, min_steps=12, seed=seed))[0]) for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -40,8 +40,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
 
 def test_it_learns() -> None:
     chosen = sampled(2, 400)
-    _, short = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
-    _, longer = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=400)
+    _, short = train(chosen, SPEC, TrainingConfig(epochs=1, min_steps=5))
+    _, longer = train(chosen, SPEC, TrainingConfig(epochs=1, min_steps=400))
     assert longer.train.mean < 0.5 * short.train.mean
     assert longer.tail is not None
     assert short.tail is not None
@@ -53,7 +53,7 @@ def test_the_report_and_the_progress_add_up() -> None:
     clock = iter([10.0, 12.5])
     chosen = sampled(2, 500)  # 2 x 361 windows to train on: 5 steps an epoch, and 80 held back
     _, report = train(
-        chosen, SPEC, TrainingConfig(epochs=3), progress=seen.append, minimum_steps=20, clock=lambda: next(clock)
+        chosen, SPEC, TrainingConfig(epochs=3, min_steps=20), progress=seen.append, clock=lambda: next(clock)
     )
     assert (report.sensors, report.rows, report.seconds) == (2, 1000, 2.5)
     assert report.train.windows == 722
@@ -68,21 +68,28 @@ def test_the_report_and_the_progress_add_up() -> None:
 
 
 def test_epochs_count_where_they_are_more_than_the_minimum_of_steps() -> None:
-    _, report = train(sampled(1, 200), SPEC, TrainingConfig(epochs=7), minimum_steps=3)
+    _, report = train(sampled(1, 200), SPEC, TrainingConfig(epochs=7, min_steps=3))
     assert (report.epochs, report.steps, report.tail) == (7, 7, None)
+
+
+def test_epochs_that_are_written_are_made_and_no_more() -> None:
+    for settings in (TrainingConfig(epochs=3), TrainingConfig(epochs=3, min_steps=None)):
+        _, report = train(sampled(2, 500), SPEC, settings)
+        assert (report.epochs, report.steps) == (3, 15)
+    assert (TrainingConfig().min_steps, TrainingConfig(epochs=30, min_steps=600)) == (600, TrainingConfig())
 
 
 def test_the_weights_kept_are_the_best_on_the_tail() -> None:
     seen: list[Progress] = []
     chosen = sampled(2, 500)
-    _, report = train(chosen, SPEC, TrainingConfig(epochs=4), progress=seen.append, minimum_steps=1)
+    _, report = train(chosen, SPEC, TrainingConfig(epochs=4, min_steps=1), progress=seen.append)
     assert report.tail is not None
     assert report.tail.mean == min(step.tail for step in seen if step.tail is not None)
 
 
 def test_errors_are_those_of_the_model_on_windows_without_noise() -> None:
     chosen = sampled(1, 160)
-    model, report = train(chosen, SPEC, TrainingConfig(epochs=1), minimum_steps=3)
+    model, report = train(chosen, SPEC, TrainingConfig(epochs=1, min_steps=3))
     windows = np.stack([chosen.rows[i : i + 100] for i in range(61)])
     errors = ((np.asarray(model(windows)) - windows) ** 2).mean(axis=(1, 2))
     assert report.train.mean == pytest.approx(errors.mean(), rel=1e-5)
@@ -98,7 +105,7 @@ def test_errors_sum_up() -> None:
 def test_a_constant_sensor_can_be_trained_on() -> None:
     times, _ = waves(1, 200)["pump-0"]
     flat = sample({"flat": (times, np.full((200, 1), 7.0))}, scaler="standard", limit=1000)
-    _, report = train(flat, SPEC, TrainingConfig(epochs=1), minimum_steps=5)
+    _, report = train(flat, SPEC, TrainingConfig(epochs=1, min_steps=5))
     assert np.isfinite(report.train.max)
 
 

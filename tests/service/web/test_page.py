@@ -31,7 +31,7 @@ from detector.service.web.page import (
     render,
 )
 from detector.service.web.server import HttpServer, standard_routes
-from detector.service.web.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status
+from detector.service.web.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status, Unwatched
 from detector.streams.base import Partition
 from tests.deploy.tools import tool
 
@@ -273,3 +273,23 @@ def test_a_browser_draws_it_in_light_and_dark(address: str, tmp_path: Path, widt
     assert np.median(pictures["dark"]) < 40
     for brightness in pictures.values():
         assert brightness.std() > 10, "there is something on it"
+
+
+def test_what_is_not_watched_is_told_by_name_and_reason(health: Health) -> None:
+    plain = status_with(view("pump-7"))
+    status = dataclasses.replace(
+        plain,
+        unwatched_by_reason={"gaps": 1, "warming": 1234},
+        unwatched=(
+            Unwatched("readings", PARTITION, "pump-8", "gaps"),
+            Unwatched("readings", PARTITION, EVIL, "warming"),
+        ),
+    )
+    page = render(status, health, [], NOW)
+    assert "Not watched of these no fault would be told: 1 gaps, 1,234 warming" in text_of(page)
+    assert "pump-8" in page
+    assert "<script>" not in page
+    told = json.loads(as_json(status, health, []))["unwatched"]
+    assert told["by_reason"] == {"gaps": 1, "warming": 1234}
+    assert told["sensors"][0] == {"kind": "readings", "sensor_id": "pump-8", "partition": 0, "reason": "gaps"}
+    assert "Not watched" not in render(plain, health, [], NOW)

@@ -1,0 +1,210 @@
+"""Incidents as they go out, and alerts as they are read back for them.
+
+An alert is read with what an incident needs of it, and other fields are passed over: alerts of a release before or
+after this one have fewer or more of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import uuid
+from itertools import pairwise
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from detector.streams.base import Message
+from detector.times import parse_time
+from detector.wire.alerts import AlertReason, Event, Kind, Severity
+
+IncidentEnd = Literal["recovered", "expected", "max_duration"]
+
+# Part of every incident's identity: changing it would make every known incident a new one.
+_INCIDENTS: Final = uuid.UUID("0b6a7e0c-58b2-5d7e-9c53-2f1d90a4c7be")
+ONSET_ROWS: Final = 10
+"""Within so many rows of one another two onsets cannot be told apart."""
+_MS: Final = 1_000_000
+_MAX_ID: Final = 100
+_MAX_TEXT: Final = 200
+
+_Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class What(Struct, kw_only=True, frozen=True):
+    """What is unusual: a kind for programs, a text for people."""
+
+    kind: str
+    text: str = ""
+
+
+class IncidentMember(Struct, kw_only=True):
+    """One episode of the incident, as its newest alert has it."""
+
+    sensor_id: str
+    alert_id: str
+    kind: Kind
+    channel: Annotated[str | None, Meta(description="The channel with the largest share; null where there is none.")]
+    what: Annotated[What | None, Meta(description="What is unusual, where the alert says so.")]
+    severity: Severity
+    started_at: _Time
+    ended_at: Annotated[_Time | None, Meta(description="null while the episode is open.")]
+    peak_score: float
+    muted: Annotated[bool, Meta(description="Whether it belongs to a maintenance window.")] = False
+
+
+class Suspect(Struct, kw_only=True):
+    """Who was seen first: not necessarily the cause."""
+
+    sensor_id: str
+    channel: str | None
+    why: Annotated[str, Meta(description="The reason in words.")]
+
+
+class IncidentSource(Struct, kw_only=True):
+    """The alert that led to this message."""
+
+    stream: str
+    partition: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0)]
+
+
+class Incident(Struct, kw_only=True):
+    """One message about episodes that belong together. Subscribers key on (`incident_id`, `sequence`).
+
+    All times are event time.
+    """
+
+    schema: Annotated[Literal[1], Meta(description="Version of this form.")] = 1
+    incident_id: Annotated[
+        str,
+        Meta(description="The same in every message about the incident.", extra_json_schema={"format": "uuid"}),
+    ]
+    sequence: Annotated[int, Meta(ge=0, description="0 for opened, then counting; closed is the last.")]
+    event: Annotated[Event, Meta(description="What happened to the incident.")]
+    close_reason: Annotated[
+        IncidentEnd | None,
+        Meta(description="recovered: all episodes are over; expected: a person said so of all; null while open."),
+    ] = None
+    group: Annotated[str, Meta(description="The part of the plant; also the record's key.")]
+    title: Annotated[str, Meta(description="The incident in one line.")]
+    severity: Annotated[Severity, Meta(description="The highest of the members'; never falls.")]
+    started_at: Annotated[_Time, Meta(description="The earliest onset of a member.")]
+    detected_at: Annotated[_Time, Meta(description="When the episode that opened the incident was detected.")]
+    ended_at: Annotated[_Time | None, Meta(description="null while the incident is open.")] = None
+    size: Annotated[int, Meta(ge=1, description="How many episodes belong to it.")]
+    members: Annotated[list[IncidentMember], Meta(description="The episodes, first seen first; at most 100.")]
+    suspects: Annotated[list[Suspect], Meta(description="Who was seen first; several where that cannot be told.")]
+    source: IncidentSource
+
+
+class AlertNews(NamedTuple):
+    """What an incident needs of an alert. Times are ns; `error`: how far off the onset may be, ns."""
+
+    alert_id: str
+    sequence: int
+    event: Event
+    kind: Kind
+    sensor_id: str
+    severity: Severity
+    started_at: int
+    detected_at: int
+    ended_at: int | None
+    seen_at: int
+    """The newest time that the message names."""
+    peak_score: float
+    channel: str | None = None
+    what: What | None = None
+    muted: bool = False
+    verdict: str | None = None
+    error: int = 0
+
+
+class _Window(Struct):
+    timestamps: list[int] = []
+
+
+class _Alert(Struct):
+    alert_id: Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
+    sequence: Annotated[int, Meta(ge=0)]
+    event: Event
+    kind: Kind
+    sensor_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    severity: Severity
+    started_at: str
+    detected_at: str
+    peak_score: float
+    reason: AlertReason = "anomaly"
+    schema: int = 1
+    ended_at: str | None = None
+    muted: bool = False
+    channels: dict[str, float] = {}
+    window: _Window | None = None
+    what: What | None = None
+    verdict: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Alert).decode
+_decode_incident: Final = msgspec.json.Decoder(Incident).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def incident_id(group: str, alert_id: str) -> str:
+    """Name an incident by its group and the episode that opened it.
+
+    >>> incident_id("line-2", "51ea1379-75b1-5b96-8a83-34724075373a")
+    'fe06132e-6dd5-501a-a5a4-30b026b37a34'
+    """
+    return str(uuid.uuid5(_INCIDENTS, f"{group}|{alert_id}"))
+
+
+def read_alert(data: bytes) -> AlertNews:
+    """What an incident needs of the alert that `data` is. Raises ValueError where it is none, or of another schema."""
+    alert = _decode(data)
+    if alert.schema != 1:
+        raise ValueError(f"this is an alert of schema {alert.schema}, and 1 is known")
+    started, detected = parse_time(alert.started_at), parse_time(alert.detected_at)
+    ended = None if alert.ended_at is None else parse_time(alert.ended_at)
+    times = [] if alert.window is None else alert.window.timestamps
+    what = alert.what
+    if what is None and alert.reason == "silent":
+        what = What(kind="silent", text="silent")
+    return AlertNews(
+        alert.alert_id,
+        alert.sequence,
+        alert.event,
+        alert.kind,
+        alert.sensor_id,
+        alert.severity,
+        started,
+        detected,
+        ended,
+        max(started, detected, ended or detected, times[-1] * _MS if times else detected),
+        float(f"{alert.peak_score:.6g}"),
+        max(alert.channels, key=lambda name: alert.channels[name])[:_MAX_TEXT] if alert.channels else None,
+        None if what is None else What(kind=what.kind[:_MAX_TEXT], text=what.text[:_MAX_TEXT]),
+        alert.muted,
+        alert.verdict,
+        _onset_error(times),
+    )
+
+
+def _onset_error(times: list[int]) -> int:
+    """How far off the onset in a window may be, ns; 0 without a window."""
+    steps = [after - before for before, after in pairwise(times)]
+    return round(statistics.median(steps)) * _MS * ONSET_ROWS if steps else 0
+
+
+def encode_incident(incident: Incident) -> bytes:
+    """Write an incident as JSON."""
+    return _encode(incident)
+
+
+def decode_incident(data: bytes) -> Incident:
+    """Read an incident. Raises ValueError where it is not one; fields that are not known are passed over."""
+    return _decode_incident(data)
+
+
+def incident_message(stream: str, incident: Incident) -> Message:
+    """The message for `stream`, keyed by the group."""
+    return Message(stream, incident.group.encode("utf-8", "surrogatepass"), encode_incident(incident))
