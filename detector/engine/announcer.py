@@ -97,10 +97,6 @@ class Announcer:
 
     def follow(self, block: Span, scored: Scored) -> None:
         """Follow the episodes of a scored block."""
-        self._follow(block, scored)
-        self.table["judged"][block.slots] = scored.v[block.first[1:] - 1]
-
-    def _follow(self, block: Span, scored: Scored) -> None:
         episodes = self.table.episodes
         if not scored.transitions and not episodes:
             return
