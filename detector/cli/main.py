@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "tune": "what other false-alarm budgets would have cost on recorded readings",
     "check": "validate the configuration and the models, change nothing",
     "simulate": "write the readings and frames of a simulated plant, with labelled faults",
+    "alerts": "list the episodes that were published",
     "inspect": "draw one alert as a picture",
     "models": "list, activate and roll back the bundles on disk",
     "schema": "print a JSON Schema",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detector.arrays import U8, Bools
-from detector.detection.faultmemory import NO_COPY
+from detector.detection.kernel.cells import ARRAYS, FIELDS
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
@@ -95,6 +95,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("count", "f8", (), 0.0),
         Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
         Column("score", "f8", (), math.nan),
+        Column("judged", "f8", (), math.nan, added=True),  # ln of the n-th largest of the last m, see `Scored.v`
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),
@@ -166,6 +167,16 @@ def frame_columns(shape: tuple[int, int], last_scores: int) -> tuple[Column, ...
         Column("frame", "f4", shape, 0.0, early=True),
         *(own.get(column.name, column) for column in shared),
     )
+
+
+def cells_of(declared: Sequence[Column]) -> np.dtype[np.void]:
+    """The record that the kernel works on, of a sensor whose columns are declared so."""
+    of = {column.name: column for column in declared}
+    return np.dtype([(name, of[name].dtype, of[name].shape) for name in (*FIELDS, *ARRAYS)], align=True)
+
+
+NO_COPY: Final = {"high": 0, "cold": 0, "kept": False, "kept_rows": 0, "calm": 0}
+"""The cells of a sensor whose mean and variance have just been set (see faultmemory.py)."""
 
 
 def calibration_cells(calibration: Calibration, budget: float) -> dict[str, Any]:

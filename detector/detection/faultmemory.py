@@ -5,17 +5,18 @@ case, and the next one like it pass unnoticed. So where scores have been high fo
 kept from then on. If the signals come back to what the copy calls normal, the copy is put back; if they do not within
 `PATIENCE` rows, what looked like a fault is the new normal, and what was learnt stays. Scoring uses the running values
 throughout, so that an episode over a lasting new level closes as if there were no copy.
+
+Twin of recurrences.c; see sensor.py.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from ctypes import c_float
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detector.arrays import F64, Bools
-from detector.detection.signals import adaptive_scale, deviation
+from detector.detection import scale
+from detector.detection.sensor import Sensor
 
 LEARNT_ROWS: Final = 300
 """A fault teaches this many rows for good."""
@@ -26,75 +27,40 @@ CALM_ROWS: Final = 50
 PATIENCE: Final = 8000
 """Rows after which a copy is given up."""
 
-FAULT_MEMORY: Final = ("high", "cold", "kept", "kept_rows", "calm", "kept_mean", "kept_variance")
-"""State columns: high rows counted, low ones since, whether there is a copy, its age, calm rows, the copy itself."""
-NO_COPY: Final = {"high": 0, "cold": 0, "kept": False, "kept_rows": 0, "calm": 0}
-"""The cells of a sensor whose mean and variance have just been set."""
 
+def remember(s: Sensor, high: bool, signals: Sequence[float]) -> bool:
+    """Take in a row that is scored and not learnt yet; returns whether mean and variance were put back.
 
-class FaultMemory:
-    """The fault memory of n sensors with K signals, advanced row by row for the first k of them.
-
-    `cells`: the columns named by `FAULT_MEMORY`, compact; changed in place, but for the copy (in single precision, to
-    save memory), which `store` writes back.
-    `worst_zz` (n,) as in the profile; `mute` (K, n): the signals that do not count, if there are any.
+    `high`: whether the score is at least 1. Where there is no copy and no high row counted, one that is not `high`
+    changes nothing and need not come here.
     """
+    held = s.kept
+    if high and not held:
+        s.high += 1
+    s.cold = 0 if high or held or s.high == 0 else s.cold + 1
+    if s.cold >= COLD_ROWS:
+        s.high = s.cold = 0
+    back = held and watch(s, signals)
+    if s.high > LEARNT_ROWS:
+        s.kept_mean, s.kept_variance = rounded(s.mean), rounded(s.variance)
+        s.kept = True
+        s.high = s.cold = s.kept_rows = s.calm = 0
+    return back
 
-    def __init__(self, cells: dict[str, NDArray[Any]], worst_zz: F64, mute: Bools | None = None) -> None:
-        self._cells = cells
-        self._worst_zz = worst_zz
-        self._mute = mute
-        self._mean = cells["kept_mean"].T.astype(np.float64)
-        self._variance = cells["kept_variance"].T.astype(np.float64)
-        self.active = False
-        self._look()
 
-    def row(self, high: Bools, signals: F64, mean: F64, variance: F64) -> bool:
-        """Take in a row that is scored and not learnt yet; returns whether some mean and variance were put back.
+def watch(s: Sensor, signals: Sequence[float]) -> bool:
+    """While there is a copy: is the fault over, so that the copy is put back, or has it become the normal case?"""
+    zz = scale.deviations(s, signals, s.kept_mean, scale.units_of(s.kept_variance))
+    s.calm = s.calm + 1 if scale.on_adaptive_scale(s, zz) < 1.0 else 0
+    s.kept_rows += 1
+    back = s.calm >= CALM_ROWS
+    if back:
+        s.mean, s.variance = s.kept_mean.copy(), s.kept_variance.copy()
+    if back or s.kept_rows >= PATIENCE:
+        s.kept = False
+    return back
 
-        `high` (k,): whether the score is at least 1. `signals`, and `mean` and `variance` before the row is learnt
-        (K, k); the latter two are changed in place where a copy is put back. While `active` is False, a row without
-        any `high` changes nothing and need not come here.
-        """
-        k, cells = len(high), self._cells
-        kept, count, cold = cells["kept"][:k], cells["high"][:k], cells["cold"][:k]
-        held = np.flatnonzero(kept)
-        count += high & ~kept
-        cold += 1
-        cold[high | kept | (count == 0)] = 0
-        over = cold >= COLD_ROWS
-        count[over] = 0
-        cold[over] = 0
-        restored = self._watch(held, signals, mean, variance) if len(held) else False
-        long = np.flatnonzero(count > LEARNT_ROWS)
-        if len(long):
-            # Rounded at once, not when it is stored, so that it does not matter where a batch ends.
-            self._mean[:, long] = mean[:, long].astype(np.float32)
-            self._variance[:, long] = variance[:, long].astype(np.float32)
-            kept[long] = True
-            for column in ("high", "cold", "kept_rows", "calm"):
-                cells[column][long] = 0
-        self._look()
-        return restored
 
-    def store(self) -> None:
-        """Write the copies back into the cells."""
-        self._cells["kept_mean"] = self._mean.T.astype(np.float32)
-        self._cells["kept_variance"] = self._variance.T.astype(np.float32)
-
-    def _watch(self, at: NDArray[np.intp], signals: F64, mean: F64, variance: F64) -> bool:
-        """Sensors with a copy: is the fault over, or has it become the normal case?"""
-        cells = self._cells
-        mute = None if self._mute is None else self._mute[:, at]
-        zz, _ = deviation(signals[:, at], self._mean[:, at], self._variance[:, at], mute)
-        calm = np.where(adaptive_scale(zz, self._worst_zz[at]) < 1.0, cells["calm"][at] + 1, 0)
-        age = cells["kept_rows"][at] + 1
-        cells["calm"][at], cells["kept_rows"][at] = calm, age
-        over = calm >= CALM_ROWS
-        back = at[over]
-        mean[:, back], variance[:, back] = self._mean[:, back], self._variance[:, back]
-        cells["kept"][at[over | (age >= PATIENCE)]] = False
-        return len(back) > 0
-
-    def _look(self) -> None:
-        self.active = bool(self._cells["kept"].any() or self._cells["high"].any())
+def rounded(numbers: Sequence[float]) -> list[float]:
+    """In single precision, as they are stored: at once, so that it does not matter where a batch ends."""
+    return [c_float(number).value for number in numbers]

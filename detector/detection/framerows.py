@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
-from detector.detection.faultmemory import FAULT_MEMORY
-from detector.detection.scorer import Scored, judge_block, scores_of
+from detector.detection.kernel.cells import rules_for
+from detector.detection.kernel.choice import choose
+from detector.detection.scorer import Scored, judge_block
 from detector.detection.table import SensorTable, Slots
-
-_FROZEN: Final = ("worst", "worst_zz")
-_MOVING: Final = ("mean", "variance", "count", *FAULT_MEMORY)
+from detector.detection.windows import starts_of
 
 
 class FrameBlock:
-    """A span of frames of n cameras, those with the most frames first; see `windows.Span`.
+    """A span of frames of n cameras; see `windows.Span`.
 
     `slots` (n,); `begin`, `end` (n,): where each camera's frames lie in what follows. `times` (F,) ns, `frames`
     (F, h, w), `signal` (F,), `records` (F,): the frames of a batch, grouped by camera.
@@ -34,19 +30,16 @@ class FrameBlock:
         signal: F64,
         records: I64,
     ) -> None:
-        order = np.argsort(begin - end, kind="stable")
-        self.slots = slots[order]
-        begin, ticks = begin[order], (end - begin)[order]
-        self.ticks = ticks
-        n, kept = len(order), table["times"].shape[1]
+        self.slots = slots
+        self.ticks = ticks = end - begin
+        self.first = starts_of(ticks)
+        n, kept = len(slots), table["times"].shape[1]
         self.sensor = np.repeat(np.arange(n), ticks)
-        self.tick = np.arange(len(self.sensor)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
-        self._source = np.repeat(begin, ticks) + self.tick
-        self.newest = kept + self.tick
+        tick = np.arange(len(self.sensor)) - np.repeat(self.first[:-1], ticks)
+        self._source = np.repeat(begin, ticks) + tick
+        self.newest = kept + tick
         self.inside: Bools | None = None
-        self.height = int(ticks[0])
-        self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
-        self.times: I64 = np.zeros((n, kept + self.height), dtype=np.int64)
+        self.times: I64 = np.zeros((n, kept + int(ticks.max())), dtype=np.int64)
         self.times[:, :kept] = table["times"][self.slots]
         self.times[self.sensor, self.newest] = times[self._source]
         self.records = records[self._source]
@@ -57,12 +50,6 @@ class FrameBlock:
         self._frames = frames
         self._begin = begin
         self._kept = kept
-
-    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """A flat array of frames as (T, n); where a camera has no t-th frame the cell is 0."""
-        out = np.zeros((self.height, len(self.slots)), dtype=flat.dtype)
-        out[self.tick, self.sensor] = flat
-        return out
 
     def frame_at(self, at: int, tick: int) -> tuple[I64, F32]:
         """The times of the last frames, at most m, and the newest frame, after the camera's `tick`-th; -1: before."""
@@ -83,12 +70,10 @@ class FrameBlock:
 
 
 def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[int, int], close_after: int) -> Scored:
-    """Score every frame of a block by its signal. Writes nothing: see `Scored.cells`."""
-    frozen = table.take(block.slots, _FROZEN)
-    moving = table.take(block.slots, _MOVING)
-    signal = block.by_tick(block.signal)
-    u = scores_of(block, signal[:, None], frozen, moving)
-    n = len(block.slots)
-    scored = judge_block(table, block, u, signal, np.tile(open_after, (n, 1)), np.full(n, close_after), eligible=u)
-    scored.cells.update(moving)
-    return scored
+    """Score every frame of a block by its signal. Writes nothing: see `Scored.records`."""
+    records = table.records(block.slots)
+    rules = rules_for(len(block.slots), open_after, close_after)
+    nothing = np.empty((0, len(block.signal)))
+    kernel = choose().kernel
+    u, eligible = kernel.score(records, rules, block.first, nothing, block.signal, nothing.T, block.inside)
+    return judge_block(table, block, u, block.signal, records, rules, eligible=eligible)

@@ -1,7 +1,8 @@
 """All that is known of a partition's sensors between two readings, declared in one place.
 
-Columns are numpy arrays with one row a sensor; growth, eviction and snapshots are generic over their declaration. What
-has no fixed size (readings held back, a warm-up, an open episode) exists for few sensors at a time and hangs beside.
+Columns are numpy arrays with one row a sensor; growth, eviction and snapshots are generic over their declaration. Those
+that the kernel works on lie side by side in one record a sensor. What has no fixed size (readings held back, a warm-up,
+an open episode) exists for few sensors at a time and hangs beside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
-from detector.detection.columns import SIGNALS, Column, columns, frame_columns
+from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
+from detector.detection.finding import Finding
+from detector.detection.kernel.cells import Cells
 from detector.wire.alerts import Severity
 
 CHUNK = 1024
@@ -37,7 +40,10 @@ _FEW = 8
 
 
 class Episode(msgspec.Struct):
-    """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never."""
+    """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
+
+    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is. None: not known.
+    """
 
     alert_id: str
     sequence: int
@@ -49,6 +55,8 @@ class Episode(msgspec.Struct):
     update_at: int | None
     close_at: int | None
     muted: bool = False
+    until: int | None = None
+    finding: Finding | None = None
 
 
 class Silence(msgspec.Struct):
@@ -164,6 +172,7 @@ class _Packed(msgspec.Struct):
     relearning: dict[str, tuple[bytes, bytes]] = {}
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
+    called: dict[str, tuple[int, ...]] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -209,6 +218,8 @@ class SensorTable:
         """Sensors with a profile that was made with another model; see relearning.py."""
         self.episodes: dict[int, Episode] = {}
         self.silences: dict[int, Silence] = {}
+        self.called: dict[int, tuple[int, ...]] = {}
+        """When a person was called for a sensor, over the last day of the partition clock at least, ns."""
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
@@ -217,6 +228,8 @@ class SensorTable:
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
         self._capacity = 0
+        averaged = any(column.name == "level" for column in self.columns)  # a camera has one signal, and no average
+        self._records: Cells = np.empty(0, dtype=cells_of(columns(channels if averaged else 0, last_scores)))
         self._arrays: dict[str, NDArray[Any]] = {c.name: np.empty((0, *c.shape), dtype=c.dtype) for c in self.columns}
         self._early = [column for column in self.columns if column.early]
         self._profiled = [column for column in self.columns if not column.early]
@@ -250,7 +263,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
@@ -258,7 +271,7 @@ class SensorTable:
 
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -280,6 +293,15 @@ class SensorTable:
         """Write back what `take` gave and a stage changed."""
         for name, value in cells.items():
             self._arrays[name][slots] = value
+
+    def records(self, slots: Slots) -> Cells:
+        """Copies of the records that the kernel works on."""
+        return self._records.take(slots)
+
+    def put_records(self, slots: Slots, records: Cells) -> None:
+        """Write them back."""
+        whole = np.dtype((np.void, records.itemsize))  # a record is copied at once, not field by field
+        self._records.view(whole)[slots] = records.view(whole)
 
     def set(self, slot: int, cells: Mapping[str, Any]) -> None:
         """Write some cells of one sensor. One that becomes `live` begins with empty cells, one that ceases has none.
@@ -321,6 +343,7 @@ class SensorTable:
             episodes=_of(self.episodes, names),
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
+            called=_of(self.called, names),
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -360,6 +383,8 @@ class SensorTable:
         for sensor_id, slot, has_cells in zip(packed.ids, slots.tolist(), full.tolist(), strict=True):
             if sensor_id in packed.failed:
                 self.failed[slot] = packed.failed[sensor_id]
+            if sensor_id in packed.called:
+                self.called[slot] = packed.called[sensor_id]
             if sensor_id in packed.silences:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
@@ -379,6 +404,7 @@ class SensorTable:
         for slot in slots.tolist():
             for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
                 beside.pop(slot, None)
+            self.called.pop(slot, None)
         for column in self._profiled:
             self._arrays[column.name][emptied] = 0
 
@@ -404,19 +430,27 @@ class SensorTable:
     def _grow(self) -> None:
         """By a quarter, in whole chunks; pages that no sensor has touched yet cost nothing."""
         self._capacity += max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
+        self._records = self._larger(self._records)
         for column in self.columns:
-            old = self._arrays[column.name]
-            new = _untouched((self._capacity, *column.shape), column.dtype)
-            for begin in range(0, len(old), CHUNK):
-                part = old[begin : begin + CHUNK]
-                if column.early or part.view(np.uint8).any():
-                    new[begin : begin + CHUNK] = part
-            self._arrays[column.name] = new
+            name = column.name
+            inside = name in (self._records.dtype.names or ())
+            self._arrays[name] = (
+                self._records[name] if inside else self._larger(self._arrays[name], all_of=column.early)
+            )
+
+    def _larger(self, old: NDArray[Any], *, all_of: bool = False) -> NDArray[Any]:
+        """The array with room for all; of chunks that are zero no memory is touched, unless `all_of` it matters."""
+        new = _untouched((self._capacity, *old.shape[1:]), old.dtype)
+        for begin in range(0, len(old), CHUNK):
+            part = old[begin : begin + CHUNK]
+            if all_of or part.view(np.uint8).any():
+                new[begin : begin + CHUNK] = part
+        return new
 
 
-def _untouched(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def _untouched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros in memory that takes no room before something else is written. (`np.zeros` may reuse some that does.)"""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * dtype.itemsize
     if not size:
         return np.zeros(shape, dtype=dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

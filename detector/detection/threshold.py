@@ -1,7 +1,7 @@
 """The threshold that keeps a false-alarm budget: a return level of the peaks seen, and a credit that watches the count.
 
-One `Thresholds` holds the threshold state of n sensors side by side and is advanced row by row. Everything is in
-ln score; v is the ln of the n-th largest of the last m scores, floored at `FLOOR_V`.
+Everything is in ln score; v is the ln of the n-th largest of the last m scores, floored at `FLOOR_V`. The functions of
+a `Sensor` are twins of those in recurrences.c; see sensor.py.
 
 The return level: of the scores' declustered peaks a reservoir keeps the eight highest. Their excesses over the m-th
 are taken as exponential (with a prior of weight 15 and scale 0.35), and the level r is the one that a episodes in B
@@ -17,13 +17,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.arrays import F64
-
-Rows = dict[str, NDArray[Any]]
-"""State columns of n sensors, compact, by name; the sensors on the first axis."""
-Index = NDArray[np.intp]
+from detector.detection.sensor import Sensor, larger, smaller
 
 FLOOR_V = -2.5
 TINY_SCORE = 1e-9
@@ -91,97 +87,112 @@ def first_reservoir(peaks: list[float], rows: int, budget: float) -> dict[str, A
     }
 
 
-class Thresholds:
-    """Threshold state of n sensors, advanced in place. Rows are processed for the first k of them at a time."""
+def smallest_of_recent(s: Sensor, u: float) -> float:
+    """v of the newest row, whose score is u; fewer than m scores: the first one stands for the missing."""
+    last = [u if one != one else one for one in s.recent]
+    last.append(u)
+    s.recent = last[1:]
+    return larger(math.log(larger(nth_largest(last[len(last) - s.m :], s.n), TINY_SCORE)), FLOOR_V)
 
-    def __init__(self, rows: Rows) -> None:
-        n = len(rows["budget"])
-        self._rows = rows
-        self._per_row = 1.0 / rows["budget"]
-        looseness = np.minimum(rows["budget"] / STRICT, 1.0)
-        self._free = CREDIT_FREE * np.power(looseness, FREE_POWER)
-        self._speed = FLOOR_SPEED * np.power(looseness, SPEED_POWER)
-        self._unlimited = ~np.isfinite(rows["budget"])
-        self._some_unlimited = bool(self._unlimited.any())
-        self._base, self._scale, self._weight = np.empty(n), np.empty(n), np.empty(n)
-        self._ratio, self._forget = np.empty(n), np.empty(n)
-        self._refresh(slice(0, n))
 
-    def before_row(self, k: int) -> F64:
-        """Advance credit, age and forgetting of the first k sensors by one row; their ln thresholds for it (k,)."""
-        rows = self._rows
-        credit, age, forgotten = rows["credit"][:k], rows["rows"][:k], rows["forgotten"][:k]
-        np.minimum(credit + self._per_row[:k], CREDIT_MAX, out=credit)
-        growing = age < rows["horizon"][:k]
-        age += growing
-        forgotten += np.where(growing, 0.0, self._forget[:k])
-        level = self._level(slice(0, k))
-        young = age < rows["budget"][:k]
-        if young.any():
-            level = np.where(young, np.minimum(level, np.log(YOUNG_CAP * rows["budget"][:k] / age)), level)
-        threshold = np.maximum(level, -self._speed[:k] * np.maximum(credit - self._free[:k], 0.0))
-        threshold += LIFT * np.maximum(-credit, 0.0)
-        if self._some_unlimited:
-            threshold[self._unlimited[:k]] = 0.0
-        return threshold
+def nth_largest(last: list[float], n: int) -> float:
+    """The n-th largest of some scores; no number, if there are fewer numbers.
 
-    def quiet_row(self, v: F64, loud: Index) -> None:
-        """Decluster v (k,) of the first k sensors but `loud`, whose episode is open: nothing is pending there."""
-        pending, age = self._rows["pending"][: len(v)], self._rows["pending_age"][: len(v)]
-        age += 1
-        age[v > pending] = 0
-        np.maximum(pending, v, out=pending)
-        if len(loud):
-            pending[loud] = -np.inf
-            age[loud] = 0
-        ended = np.flatnonzero(age >= QUIET_ROWS)
-        if len(ended):
-            self._insert(ended, pending[ended])
-            pending[ended] = -np.inf
-            age[ended] = 0
+    >>> nth_largest([1.0, 8.0, 4.0], 2)
+    4.0
+    """
+    numbers = sorted((one for one in last if one == one), reverse=True)
+    return numbers[n - 1] if len(numbers) >= n else math.nan
 
-    def opened(self, at: Index) -> None:
-        """What was pending belongs to the episode that opens now."""
-        self._rows["pending"][at] = -np.inf
-        self._rows["pending_age"][at] = 0
 
-    def closed(self, at: Index, peak_v: F64) -> None:
-        """An episode closed: its peak counts once, and one episode is spent."""
-        self._insert(at, peak_v)
-        credit = self._rows["credit"]
-        credit[at] = np.maximum(credit[at] - 1.0, CREDIT_MIN)
+def begin(s: Sensor) -> None:
+    """Derive what follows from the budget and the reservoir, before the first row is judged."""
+    loose = smaller(s.budget / STRICT, 1.0)
+    s.per_row = 1.0 / s.budget
+    s.free = CREDIT_FREE * math.pow(loose, FREE_POWER) if loose < 1.0 else CREDIT_FREE
+    s.speed = FLOOR_SPEED * math.pow(loose, SPEED_POWER) if loose < 1.0 else FLOOR_SPEED
+    refresh(s)
 
-    def _level(self, at: slice | Index) -> F64:
-        rows = self._rows
-        level = self._base[at] - rows["forgotten"][at]
-        ratio = self._ratio[at] / rows["rows"][at]
-        if (ratio > 1.0).any():
-            ratio /= 1.0 + (AIM - 1.0) * np.sqrt(np.minimum(rows["rows"][at] * self._per_row[at] / AIM_ROWS, 1.0))
-            weight = self._weight[at]
-            rise = np.power(np.maximum(ratio, 1.0), 1.0 / weight) - 1.0
-            level += weight * self._scale[at] * rise
-        return level
 
-    def _insert(self, at: Index, peak_v: F64) -> None:
-        rows = self._rows
-        limited = np.minimum(peak_v, self._level(at) + PEAK_CAP * self._scale[at])
-        kept = rows["peaks"][at] - rows["forgotten"][at][:, None]
-        kept = np.sort(np.concatenate([kept, limited[:, None]], axis=1), axis=1)[:, :0:-1]
-        rows["peaks"][at] = kept
-        rows["forgotten"][at] = 0.0
-        rows["peaks_seen"][at] += 1
-        rows["peaks_kept"][at] = np.minimum(rows["peaks_kept"][at] + 1, RESERVOIR)
-        self._refresh(at)
+def refresh(s: Sensor) -> None:
+    """Derive what only an insertion changes: y_m, s, w, m B and the forgetting a row."""
+    m = min(s.peaks_kept, max(1, s.peaks_seen // 2))
+    s.base = base = s.peaks[m - 1]
+    over = [peak - base if i < m - 1 else 0.0 for i, peak in enumerate(s.peaks)]
+    total = ((over[0] + over[1]) + (over[2] + over[3])) + ((over[4] + over[5]) + (over[6] + over[7]))
+    s.weight = m - 1 + PRIOR_WEIGHT
+    s.excess = (total + PRIOR_WEIGHT * PRIOR_SCALE) / s.weight
+    s.ratio = m * s.budget
+    s.forget = s.excess / s.horizon
 
-    def _refresh(self, at: slice | Index) -> None:
-        """Derive what only an insertion changes: y_m, s, w, m B and the forgetting a row."""
-        rows = self._rows
-        m = np.minimum(rows["peaks_kept"][at], np.maximum(1, rows["peaks_seen"][at] // 2))
-        weight = m - 1 + PRIOR_WEIGHT
-        peaks = rows["peaks"][at]
-        base = np.take_along_axis(peaks, m[:, None] - 1, axis=1)
-        excess = np.where(np.arange(RESERVOIR) < m[:, None] - 1, peaks - base, 0.0).sum(axis=1)
-        scale = (excess + PRIOR_WEIGHT * PRIOR_SCALE) / weight
-        self._base[at], self._weight[at], self._scale[at] = base[:, 0], weight, scale
-        self._ratio[at] = m * rows["budget"][at]
-        self._forget[at] = scale / rows["horizon"][at]
+
+def advance(s: Sensor) -> None:
+    """Credit, age and forgetting move on by a row."""
+    s.credit = smaller(s.credit + s.per_row, CREDIT_MAX)
+    if s.rows < s.horizon:
+        s.rows += 1.0
+    else:
+        s.forgotten += s.forget
+
+
+def threshold(s: Sensor) -> float:
+    """The ln threshold of the row."""
+    if math.isinf(s.budget):
+        return 0.0
+    level = return_level(s)
+    if s.rows < s.budget:
+        level = smaller(level, math.log(YOUNG_CAP * s.budget / s.rows))
+    floor = -s.speed * larger(s.credit - s.free, 0.0)
+    return larger(level, floor) + LIFT * larger(-s.credit, 0.0)
+
+
+def return_level(s: Sensor) -> float:
+    """The level r that as many episodes exceed as the return level aims at."""
+    level = s.base - s.forgotten
+    ratio = s.ratio / s.rows if s.rows else math.nan
+    if ratio > 1.0:
+        ratio /= 1.0 + (AIM - 1.0) * math.sqrt(smaller(s.rows * s.per_row / AIM_ROWS, 1.0))
+        level += s.weight * s.excess * (math.pow(larger(ratio, 1.0), 1.0 / s.weight) - 1.0)
+    return level
+
+
+def capped(s: Sensor, v: float) -> float:
+    """What a peak v enters the reservoir as."""
+    return smaller(v, return_level(s) + PEAK_CAP * s.excess)
+
+
+def insert_peak(s: Sensor, v: float) -> None:
+    """Count a peak, and keep it if it is among the highest."""
+    v = capped(s, v)
+    s.peaks = [peak - s.forgotten for peak in s.peaks]
+    s.forgotten = 0.0
+    at = RESERVOIR - 1
+    if v > s.peaks[at]:
+        while at > 0 and s.peaks[at - 1] < v:
+            s.peaks[at] = s.peaks[at - 1]
+            at -= 1
+        s.peaks[at] = v
+    s.peaks_seen += 1
+    s.peaks_kept = min(s.peaks_kept + 1, RESERVOIR)
+    refresh(s)
+
+
+def quiet_row(s: Sensor, v: float) -> None:
+    """Decluster: a running maximum is a peak once 100 rows pass with nothing higher."""
+    s.pending_age += 1
+    if v > s.pending:
+        s.pending, s.pending_age = v, 0
+    if s.pending_age >= QUIET_ROWS:
+        insert_peak(s, s.pending)
+        forget_pending(s)
+
+
+def forget_pending(s: Sensor) -> None:
+    """What is pending belongs to an episode."""
+    s.pending, s.pending_age = -math.inf, 0
+
+
+def spend(s: Sensor, peak: float) -> None:
+    """An episode ends: its peak counts once, and one episode is spent."""
+    insert_peak(s, peak)
+    s.credit = larger(s.credit - 1.0, CREDIT_MIN)

@@ -306,11 +306,11 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
 
 
 class Span(Protocol):
-    """Rows of n sensors laid out side by side, sensors with the most rows first; see `Block`.
+    """Rows of n sensors, one sensor after the other, in order of time; see `Block`.
 
-    `slots`, `ticks` (n,): whose they are, how many of each. `active[t]`: sensors with a t-th row. The rows lie flat in
-    sensor-major order: `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `times` (n, ...); `records`,
-    `elements` (N,): what brought them. `inside` (T, n): which rows lie in a maintenance window, None: none.
+    `slots`, `ticks` (n,): whose they are, how many of each; `first` (n + 1,): where each one's begin. They lie flat:
+    `sensor`, `newest` (N,): whose, where in `times` (n, ...); `records`, `elements` (N,): what brought them. `inside`
+    (N,): which of them lie in a maintenance window, None: none.
     """
 
     @property
@@ -318,11 +318,9 @@ class Span(Protocol):
     @property
     def ticks(self) -> I64: ...
     @property
-    def active(self) -> list[int]: ...
+    def first(self) -> I64: ...
     @property
     def sensor(self) -> Slots: ...
-    @property
-    def tick(self) -> Slots: ...
     @property
     def newest(self) -> Slots: ...
     @property
@@ -334,18 +332,21 @@ class Span(Protocol):
     @property
     def inside(self) -> Bools | None: ...
 
-    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """A flat array of rows as (T, n); where a sensor has no t-th row the cell is 0."""
-        ...
+
+def starts_of(ticks: I64) -> I64:
+    """Where the rows of each of n sensors begin, which has `ticks` (n,) of them, and where all end: (n + 1,).
+
+    >>> starts_of(np.array([3, 2])).tolist()
+    [0, 3, 5]
+    """
+    return np.concatenate([[0], np.cumsum(ticks)])
 
 
 class Block:
-    """A span of rows of n sensors laid out for scoring. Sensors are ordered by their number of real rows, most first,
-    so that the t-th real rows of all of them concern a prefix of the sensors.
+    """A span of rows of n sensors laid out for scoring.
 
-    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. T: real
-    rows of the busiest sensor. `active[t]`: sensors with a t-th real row. Real rows lie flat in sensor-major order:
-    `sensor`, `tick`, `newest` (N,): whose, its how-manyeth, where in `values`.
+    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. Real
+    rows lie flat in sensor-major order: `sensor`, `newest` (N,): whose, where in `values`.
     """
 
     def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: Slots, end: Slots) -> None:
@@ -356,12 +357,10 @@ class Block:
             ticks = before[end] - before[begin]
         else:
             ticks = lengths
-        order = np.argsort(-ticks, kind="stable")
-        begin, lengths, ticks = begin[order], lengths[order], ticks[order]
-        self.groups = groups[order]
-        self.slots = rows.slots[self.groups]
+        self.slots = rows.slots[groups]
         self.lengths, self.ticks = lengths, ticks
-        n, longest = len(order), int(lengths.max())
+        self.first = starts_of(ticks)
+        n, longest = len(groups), int(lengths.max())
         source = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
         inside = np.arange(longest) < lengths[:, None]
 
@@ -376,20 +375,11 @@ class Block:
         self.imputed: Bools = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
         flat = source[real[source]]
         self.sensor = np.repeat(np.arange(n), ticks)
-        self.tick = np.arange(len(flat)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
         self.newest = WINDOW + flat - np.repeat(begin, ticks)
         self.records = rows.records[flat]
         self.last_record = rows.records[begin + lengths - 1]
         self.elements = rows.elements[flat]
         self.inside: Bools | None = None
-        self.height = int(ticks[0])
-        self.active: list[int] = np.searchsorted(-ticks, -np.arange(self.height), side="left").tolist()
-
-    def by_tick(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """A flat array of real rows as (T, n); where a sensor has no t-th row the cell is 0."""
-        out = np.zeros((self.height, len(self.slots)), dtype=flat.dtype)
-        out[self.tick, self.sensor] = flat
-        return out
 
     def windows(self, z: F64, channel: int, part: slice) -> F64:
         """The windows (k, 100) of one channel that these real rows complete, C-contiguous; z is shaped as `values`."""
@@ -409,7 +399,7 @@ class Block:
         """
         end = WINDOW
         if tick >= 0:
-            end = int(self.newest[int(self.ticks[:sensor].sum()) + tick]) + 1
+            end = int(self.newest[self.first[sensor] + tick]) + 1
         part = slice(end - WINDOW, end)
         return self.times[sensor, part], self.values[sensor, part], self.imputed[sensor, part]
 

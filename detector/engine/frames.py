@@ -190,11 +190,11 @@ class FramesPipeline(PartitionPipeline):
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
         self._announcer.follow(block, scored)
-        self._table.put(block.slots, scored.cells)
-        self._watch.scored(block.slots, block.ticks, scored.limits)
+        self._table.put_records(block.slots, scored.records)
+        self._watch.scored(block.slots, block.first, scored.limits)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-        output.scores.append(scored.u[block.tick, block.sensor])
+        output.scores.append(scored.u)
         output.errors.append(block.signal)
         block.store(self._table, run.offsets)
 

@@ -39,7 +39,7 @@ class Maintenance:
         self._windows = [_Window(re.compile(translate(one.match)), one.start, one.end) for one in windows]
 
     def rows(self, table: SensorTable, block: Span) -> Bools | None:
-        """Which rows (T, n) of a block lie in a window of their sensor; None: none."""
+        """Which rows (N,) of a block lie in a window of their sensor; None: none."""
         if not self._windows:
             return None
         times = block.times[block.sensor, block.newest]
@@ -50,7 +50,7 @@ class Maintenance:
                 names = (table.name(slot) for slot in block.slots.tolist())
                 matching = np.fromiter((window.pattern.match(name) is not None for name in names), dtype=bool)
                 inside |= matching[block.sensor] & (times >= window.start) & (times < window.end)
-        return block.by_tick(inside) if inside.any() else None
+        return inside if inside.any() else None
 
     def of(self, sensor_id: str) -> Iterator[int]:
         """The windows of a sensor, by their place in the configuration."""

@@ -150,7 +150,6 @@ def traced(listener: Callable[[ScoredRows], None]) -> ScoreBlock:
 def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRows:
     """The rows of a block that was scored with `explain`, before it is stored."""
     real = block.sensor, block.newest
-    cells = block.tick, block.sensor
     values = block.values[real]
     return ScoredRows(
         ids=[table.name(slot) for slot in block.slots.tolist()],
@@ -159,7 +158,7 @@ def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRo
         times=block.times[real],
         values=values,
         expected=np.full_like(values, np.nan) if scored.expected is None else scored.expected,
-        scores=scored.u[cells],
-        judged=np.exp(scored.v[cells]),
-        thresholds=np.exp(scored.limits[cells]),
+        scores=scored.u,
+        judged=np.exp(scored.v),
+        thresholds=np.exp(scored.limits),
     )

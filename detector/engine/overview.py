@@ -13,10 +13,10 @@ from detector.arrays import F32, F64, I64
 from detector.detection import signals
 from detector.detection.columns import NEVER
 from detector.detection.profile import Reconstruct
-from detector.detection.scorer import EPISODE, THRESHOLD
+from detector.detection.sensor import load
 from detector.detection.signals import WINDOW
 from detector.detection.table import Episode, SensorTable, Silence, Slots
-from detector.detection.threshold import Thresholds
+from detector.detection.threshold import advance, begin, threshold
 from detector.wire.alerts import AlertReason, Severity
 
 
@@ -128,8 +128,11 @@ def _thresholds(table: SensorTable, slots: Sequence[int]) -> dict[int, float]:
     at = _live(table, slots)
     if not len(at):
         return {}
-    ln_thresholds = Thresholds(table.take(at, (*THRESHOLD, *EPISODE))).before_row(len(at))
-    return dict(zip(at.tolist(), np.exp(ln_thresholds).tolist(), strict=True))
+    sensors = load(table.records(at))
+    for sensor in sensors:
+        begin(sensor)
+        advance(sensor)
+    return {slot: math.exp(threshold(sensor)) for slot, sensor in zip(at.tolist(), sensors, strict=True)}
 
 
 def _live(table: SensorTable, slots: Sequence[int]) -> Slots:

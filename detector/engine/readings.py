@@ -397,12 +397,12 @@ class ReadingsPipeline(PartitionPipeline):
             scored = self._score(self._table, block, self._model, self._book)
             self._announcer.follow(block, scored)
             self._collect(block, scored.transitions, open_before)
-            self._table.put(block.slots, scored.cells)
+            self._table.put_records(block.slots, scored.records)
             self._table["restarts"][block.slots] = 0
-            self._watch.scored(block.slots, block.ticks, scored.limits)
+            self._watch.scored(block.slots, block.first, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-            run.output.scores.append(scored.u[block.tick, block.sensor])
-            run.output.errors.append(scored.errors[block.tick, block.sensor])
+            run.output.scores.append(scored.u)
+            run.output.errors.append(scored.errors)
             if self._keep_rows:
                 run.output.rows.append(scored_rows_of(self._table, block, scored))
         block.store(self._table, run.offsets)

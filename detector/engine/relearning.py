@@ -71,12 +71,11 @@ def collect(
     for transition in transitions:
         by_sensor.setdefault(transition.at, []).append(transition)
     times, values = block.times[block.sensor, block.newest], block.values[block.sensor, block.newest]
-    ends = np.cumsum(block.ticks).tolist()
-    for at, (slot, end, ticks) in enumerate(zip(block.slots.tolist(), ends, block.ticks.tolist(), strict=True)):
+    first_rows = block.first.tolist()
+    for at, (slot, first, end) in enumerate(zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False)):
         collected = relearning.get(slot)
         if collected is None:
             continue
-        first = end - ticks
         begin = end if slot in open_before else first
         for transition in by_sensor.get(at, ()):
             row = first + transition.tick

@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.arrays import F64
 from detector.config.rules import RuleBook
-from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, score_block
+from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, rules_of, score_block
 from detector.detection.table import SensorTable
 from detector.detection.windows import Block
 
@@ -30,9 +30,9 @@ class RecordedScores:
     def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
         scored = score_block(table, block, model, book)
-        for at, (slot, count) in enumerate(zip(block.slots.tolist(), block.ticks.tolist(), strict=True)):
-            pair = np.stack([scored.u[:count, at], scored.eligible[:count, at]])
-            self._scores.setdefault(table.name(slot), []).append(pair)
+        pairs, first_rows = np.stack([scored.u, scored.eligible]), block.first.tolist()
+        for slot, first, end in zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False):
+            self._scores.setdefault(table.name(slot), []).append(pairs[:, first:end])
         return scored
 
     def reuse(self) -> ScoreBlock:
@@ -67,7 +67,8 @@ class _Reuse:
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
-        u, eligible = (block.by_tick(flat) for flat in np.concatenate(parts, axis=1))
-        rules = table["rules"][block.slots]
-        open_after, close_after = book.open_after[rules], book.close_after[rules]
-        return judge_block(table, block, u, np.full_like(u, np.nan), open_after, close_after, eligible=eligible)
+        u, eligible = np.concatenate(parts, axis=1)
+        records = table.records(block.slots)
+        records["score"] = u[block.first[1:] - 1]
+        unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
+        return judge_block(table, block, u, unknown, records, rules, eligible=eligible)

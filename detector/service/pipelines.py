@@ -21,6 +21,7 @@ from detector.models.bundle.bundles import bundle_with, check_fits, check_frames
 from detector.models.bundle.frame_bundles import open_frame_model
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import open_runtime
+from detector.service.kernel import ready_kernel
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
@@ -229,8 +230,9 @@ def pipeline_factory(
 ) -> Callable[[Partition], ReadingsPipeline]:
     """What makes the pipeline of a partition when it is assigned.
 
-    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`.
+    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`. Raises UserError if the compiled kernel is wrong.
     """
+    ready_kernel()
 
     def make(partition: Partition) -> ReadingsPipeline:
         return ReadingsPipeline(
@@ -254,8 +256,9 @@ def frame_pipeline_factory(
 ) -> Callable[[Partition], FramesPipeline]:
     """What makes the pipeline of a partition of frames when it is assigned.
 
-    `pulse` is that of `FramesPipeline`.
+    `pulse` is that of `FramesPipeline`. Raises UserError if the compiled kernel is wrong.
     """
+    ready_kernel()
     # Here, because a daemon without cameras needs no decoder of images.
     from detector.engine.framequeue import decoding_threads
     from detector.engine.frames import FramesPipeline

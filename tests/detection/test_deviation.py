@@ -10,11 +10,12 @@ import pytest
 
 from detector.arrays import F64
 from detector.config.load import MinDeviation, ReadingsConfig
-from detector.detection.deviation import deviations, matters
+from detector.detection.deviation import LEAN_RATE, deviates
 from detector.detection.profile import Profile
 from detector.wire.alerts import decode_alert
 from tests import plant
 from tests.plant import START
+from tests.sensors import sensor_of
 
 
 def asked(
@@ -22,15 +23,17 @@ def asked(
     usual: list[float],
     scale: list[float],
     *,
-    direction: float = 0.0,
-    absolute: float = 0.0,
-    relative: float = 0.0,
     leaning: list[float] | None = None,
+    **limits: float,
 ) -> bool:
-    now = np.array([[values]])
-    off = now - np.array(usual)
-    limits = (np.array([limit]) for limit in (direction, absolute, relative))
-    return bool(matters(now, off, off if leaning is None else np.array([[leaning]]), np.array([scale]), *limits)[0, 0])
+    """Whether a row counts, where the average of how far rows lie off is `leaning` after it, or what this one does."""
+    sensor = sensor_of(len(values), usual=usual, scale=scale)
+    for i, lean in enumerate(leaning or ()):
+        # What the average has to be before the row.
+        sensor.lean[i] = (lean - LEAN_RATE * (values[i] - usual[i])) / (1 - LEAN_RATE)
+    for name in ("direction", "absolute", "relative"):
+        setattr(sensor, name, limits.get(name, 0.0))
+    return deviates(sensor, values, False)
 
 
 @pytest.mark.parametrize(
@@ -81,31 +84,26 @@ def test_the_side_is_that_of_late_and_the_size_that_of_the_newest_value() -> Non
 
 
 def test_the_usual_level_follows_what_lasts_and_hardly_what_does_not() -> None:
-    usual, scale, lean = np.array([[50.0], [7.0]]), np.array([[2.0], [1.0]]), np.full((2, 1), np.nan)
-    off, leaning = deviations(np.full((8000, 2, 1), 53.0), [2] + [1] * 7999, usual, lean, scale)
-    assert off[0, :, 0].tolist() == leaning[0, :, 0].tolist() == [3.0, 46.0]
-    assert usual[0, 0] == pytest.approx(53 - 3 * math.exp(-2), abs=0.01)
-    assert usual[1, 0] == 7 + 2 / 8001 * 5, "one row, however absurd, counts as five units"
-    assert off[1:, 1].tolist() == [[0.0]] * 7999
+    lasting, once = sensor_of(usual=50.0, scale=2.0), sensor_of(usual=7.0, scale=1.0)
+    for _ in range(8000):
+        deviates(lasting, [53.0], False)
+    assert lasting.usual[0] == pytest.approx(53 - 3 * math.exp(-2), abs=0.01)
+    deviates(once, [53.0], False)
+    assert once.lean == [46.0]
+    assert once.usual[0] == 7 + 2 / 8001 * 5, "one row, however absurd, counts as five units"
+
+
+def test_an_unlearnt_row_moves_the_lean_alone() -> None:
+    sensor = sensor_of(usual=50.0, scale=2.0)
+    deviates(sensor, [53.0], True)
+    assert (sensor.usual, sensor.lean) == ([50.0], [3.0])
 
 
 def test_the_lean_is_an_average_over_a_window() -> None:
-    values = np.concatenate([np.full(500, 50.0), np.full(100, 60.0)])[:, None, None]
-    _, leaning = deviations(values, [1] * 600, np.array([[50.0]]), np.array([[0.0]]), np.array([[1e-9]]))
-    assert leaning[499, 0, 0] == pytest.approx(0, abs=1e-6)
-    assert leaning[599, 0, 0] == pytest.approx(10 * (1 - (1 - 2 / 101) ** 100), rel=1e-6)
-
-
-def test_levels_in_parts_are_the_same_bits() -> None:
-    values = np.random.default_rng(0).normal(50, 3, (200, 3, 2))
-    scale = np.ones((3, 2))
-    moving = [np.full((3, 2), start) for start in (50.0, np.nan, 50.0, np.nan)]
-    together = deviations(values, [3] * 200, moving[0], moving[1], scale)
-    apart = [deviations(values[i : i + 40], [3] * 40, moving[2], moving[3], scale) for i in range(0, 200, 40)]
-    for whole, parts in zip(together, zip(*apart, strict=True), strict=True):
-        assert np.array_equal(whole, np.concatenate(parts))
-    assert np.array_equal(moving[0], moving[2])
-    assert np.array_equal(moving[1], moving[3])
+    sensor = sensor_of(usual=50.0, scale=1e-9, lean=0.0)
+    for value in [50.0] * 500 + [60.0] * 100:
+        deviates(sensor, [value], False)
+    assert sensor.lean[0] == pytest.approx(10 * (1 - (1 - 2 / 101) ** 100), rel=1e-6)
 
 
 # -- in the pipeline -------------------------------------------------------------------------------------------------

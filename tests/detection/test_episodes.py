@@ -9,115 +9,107 @@ import numpy as np
 import pytest
 
 from detector.detection.columns import NEVER
-from detector.detection.episodes import Closing, Opening, end_from_outside, follow
-from detector.detection.scorer import EPISODE, THRESHOLD
-from detector.detection.table import SensorTable
-from detector.detection.threshold import NO_BUDGET, Rows, first_reservoir
+from detector.detection.episodes import end_from_outside, judge_row
+from detector.detection.kernel.cells import CLOSED, OPENED
+from detector.detection.sensor import Sensor, store
+from detector.detection.threshold import NO_BUDGET, begin, first_reservoir
+from tests.sensors import cells_for, sensor_of
 
 QUIET, LOUD = -1.0, 1.0
 
 
-def rows_of(sensors: int = 1, *, budget: float = NO_BUDGET, **cells: Any) -> Rows:
-    """Threshold and episode columns of sensors that have just begun; without a budget they open at v = 0."""
-    table = SensorTable(1, 10)
-    slots = np.array([table.add(f"s{i}") for i in range(sensors)])
-    for slot in slots.tolist():
-        table.set(slot, {"live": True} | first_reservoir([0.2, 0.1], 2000, budget) | cells)
-    return table.take(slots, (*THRESHOLD, *EPISODE))
+def fresh(*, budget: float = NO_BUDGET, close_after: int = 3, **cells: Any) -> Sensor:
+    """A sensor that has just begun; without a budget its episodes open at v = 0."""
+    sensor = sensor_of(close_after=close_after, **(first_reservoir([0.2, 0.1], 2000, budget) | cells))
+    begin(sensor)
+    return sensor
 
 
-def run(rows: Rows, *series: list[float], close_after: int = 3, first: int = 0) -> list[Opening | Closing]:
-    """Follow series of v, longest first; the row t is at time 10 t."""
-    ticks = len(series[0])
-    v = np.zeros((ticks, len(series)))
-    for i, one in enumerate(series):
-        v[: len(one), i] = one
-    times = np.repeat(10 * np.arange(first, first + ticks)[:, None], len(series), axis=1)
-    active = [sum(len(one) > tick for one in series) for tick in range(ticks)]
-    return follow(rows, v, times, active, np.full(len(series), close_after))[0]
+def run(sensor: Sensor, series: list[float], *, first: int = 0, inside: bool = False) -> list[tuple[int, int]]:
+    """Judge a series of v, whose row t is at time 10 t; what happened at which row."""
+    judged = [judge_row(sensor, v, 10 * row, inside)[0] for row, v in enumerate(series, start=first)]
+    return [(row, what) for row, what in enumerate(judged, start=first) if what]
 
 
 def test_an_episode_opens_at_the_threshold_and_closes_after_enough_quiet_rows() -> None:
-    rows = rows_of()
-    opening, closing = run(rows, [QUIET, 0.0, 2.0, QUIET, QUIET, LOUD, QUIET, QUIET, QUIET, QUIET])
-    assert opening == Opening(at=0, tick=1, ln_threshold=0.0, ended=NEVER)
-    assert closing == Closing(at=0, tick=8, ended=50, peak=2.0)
-    assert not rows["open"][0]
-    assert rows["ended"][0] == 50
+    sensor = fresh()
+    assert sensor.ended == NEVER
+    found = run(sensor, [QUIET, 0.0, 2.0, QUIET, QUIET, LOUD, QUIET, QUIET, QUIET, QUIET])
+    assert found == [(1, OPENED), (8, CLOSED)]
+    assert not sensor.open
+    assert (sensor.ended, sensor.peak) == (50, 2.0)
 
 
 def test_an_episode_over_two_calls_is_the_same() -> None:
     series = [QUIET, LOUD, 3.0, LOUD, QUIET, QUIET, LOUD, QUIET, QUIET, QUIET, LOUD, QUIET]
-    whole = run(rows_of(), series)
+    whole = run(fresh(), series)
+    assert [what for _, what in whole] == [OPENED, CLOSED, OPENED]
     for cut in range(1, len(series)):
-        rows = rows_of()
-        parts = run(rows, series[:cut])
-        later = run(rows, series[cut:], first=cut)
-        assert [(one.tick, one.at) for one in parts] + [(one.tick + cut, one.at) for one in later] == [
-            (one.tick, one.at) for one in whole
-        ]
-        assert [one.peak for one in (*parts, *later) if isinstance(one, Closing)] == [3.0]
+        sensor = fresh()
+        parts = run(sensor, series[:cut])
+        begin(sensor)
+        assert parts + run(sensor, series[cut:], first=cut) == whole
 
 
 def test_a_threshold_above_one_still_closes_below_one() -> None:
-    rows = rows_of(budget=1000.0, credit=-2.0)
-    opening, *closings = run(rows, [5.0, 0.1, 0.1, 0.1, 0.1, -0.1, -0.1, -0.1])
-    assert isinstance(opening, Opening)
-    assert opening.ln_threshold > 0.5
-    assert [(one.tick, one.at) for one in closings] == [(7, 0)]
+    sensor = fresh(budget=1000.0, credit=-2.0)
+    assert run(sensor, [5.0, 0.1, 0.1, 0.1, 0.1, -0.1, -0.1, -0.1]) == [(0, OPENED), (7, CLOSED)]
+    assert sensor.close_level == 0.0
 
 
 def test_a_threshold_below_one_closes_there() -> None:
-    rows = rows_of(budget=1e4, credit=17.0, peaks=[-2.0, -2.0] + [-math.inf] * 6)
-    opening, *closings = run(rows, [-0.5, -0.9, -0.9, -0.9, -0.9, -1.1, -1.1, -1.1])
-    assert isinstance(opening, Opening)
-    assert -1 < opening.ln_threshold < -0.9
-    assert [one.tick for one in closings] == [7]
+    sensor = fresh(budget=1e4, credit=17.0, peaks=[-2.0, -2.0] + [-math.inf] * 6)
+    assert run(sensor, [-0.5, -0.9, -0.9, -0.9, -0.9, -1.1, -1.1, -1.1]) == [(0, OPENED), (7, CLOSED)]
+    assert -1 < sensor.close_level < -0.9
 
 
 def test_closing_costs_credit_and_leaves_a_peak_opening_discards_what_was_pending() -> None:
-    rows = rows_of(budget=1000.0)
-    run(rows, [0.15, 9.0, 9.0])
-    assert rows["pending"][0] == -math.inf
-    assert rows["peaks_seen"][0] == 2
-    assert rows["credit"][0] == pytest.approx(3 / 1000)
-    run(rows, [QUIET, QUIET, QUIET])
-    assert rows["peaks_seen"][0] == 3
-    assert rows["credit"][0] == pytest.approx(6 / 1000 - 1)
+    sensor = fresh(budget=1000.0)
+    run(sensor, [0.15, 9.0, 9.0])
+    assert sensor.pending == -math.inf
+    assert sensor.peaks_seen == 2
+    assert sensor.credit == pytest.approx(3 / 1000)
+    run(sensor, [QUIET, QUIET, QUIET])
+    assert sensor.peaks_seen == 3
+    assert sensor.credit == pytest.approx(6 / 1000 - 1)
 
 
-def test_sensors_side_by_side_do_not_touch_one_another() -> None:
-    rng = np.random.default_rng(0)
-    series = [rng.normal(0, 1, length).tolist() for length in (60, 60, 41, 40, 7, 1)]
-    together = rows_of(len(series))
-    transitions = run(together, *series)
-    assert len(transitions) > 6
-    for at, one in enumerate(series):
-        alone = rows_of()
-        expected = [(t.tick, type(t)) for t in run(alone, one)]
-        assert [(t.tick, type(t)) for t in transitions if t.at == at] == expected
-        for name, column in alone.items():
-            assert together[name][at : at + 1].tobytes() == column.tobytes(), name
+def test_an_episode_in_a_maintenance_window_is_muted_until_it_outlives_it() -> None:
+    muted, outliving = fresh(budget=1000.0), fresh(budget=1000.0)
+    for sensor in (muted, outliving):
+        run(sensor, [9.0, 9.0], inside=True)
+        assert sensor.muted
+    run(muted, [QUIET] * 3)
+    run(outliving, [9.0, QUIET, QUIET, QUIET])
+    assert not muted.open
+    assert not outliving.open
+    assert muted.credit > 0 > outliving.credit
+    assert (muted.peaks_seen, outliving.peaks_seen) == (2, 3)
 
 
 def test_an_episode_ended_from_outside_costs_like_any_other() -> None:
-    rows = rows_of(3, budget=1000.0)
-    run(rows, [LOUD, 4.0], [LOUD, 2.0], [QUIET, QUIET])
-    closings = end_from_outside(rows, hold=False)
+    sensors = [fresh(budget=1000.0) for _ in range(3)]
+    for sensor, series in zip(sensors, ([LOUD, 4.0], [LOUD, 2.0], [QUIET, QUIET]), strict=True):
+        run(sensor, series)
+    cells = cells_for(3)
+    store(sensors, cells)
+    closings = end_from_outside(cells, hold=False)
     assert [(one.at, one.ended, one.peak) for one in closings] == [(0, 10, 4.0), (1, 10, 2.0)]
-    assert rows["open"].tolist() == [False, False, False]
-    assert (rows["credit"] < 0).tolist() == [True, True, False]
-    again = run(rows, [6.0], [6.0], [QUIET], first=2)
-    assert [(one.at, one.ended) for one in again] == [(0, 10), (1, 10)]
+    assert cells["open"].tolist() == [False, False, False]
+    assert (cells["credit"] < 0).tolist() == [True, True, False]
+    assert not cells["hold"].any()
 
 
 def test_on_hold_nothing_opens_before_a_quiet_row() -> None:
-    rows = rows_of()
-    run(rows, [LOUD])
-    end_from_outside(rows, hold=True)
-    assert run(rows, [LOUD] * 5) == []
-    assert rows["hold"][0]
-    assert rows["pending"][0] == -math.inf
-    (opening,) = run(rows, [LOUD, QUIET, LOUD])
-    assert opening.tick == 2
-    assert not rows["hold"][0]
+    sensor = fresh()
+    run(sensor, [LOUD])
+    cells = cells_for(1)
+    store([sensor], cells)
+    end_from_outside(cells, hold=True)
+    assert np.array_equal(cells["hold"], [True])
+    sensor.open, sensor.hold = False, True
+    assert run(sensor, [LOUD] * 5) == []
+    assert sensor.hold
+    assert sensor.pending == -math.inf
+    assert run(sensor, [LOUD, QUIET, LOUD]) == [(2, OPENED)]
+    assert not sensor.hold

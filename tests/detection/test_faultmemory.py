@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.detection.columns import columns
-from detector.detection.faultmemory import CALM_ROWS, COLD_ROWS, FAULT_MEMORY, LEARNT_ROWS, PATIENCE, FaultMemory
-from detector.detection.signals import deviation, learn
+from detector.detection.faultmemory import CALM_ROWS, COLD_ROWS, LEARNT_ROWS, PATIENCE, remember
+from detector.detection.scale import deviations, learn, units_of
+from detector.detection.sensor import Sensor
 from detector.engine.readings import ReadingsPipeline
 from detector.times import parse_time
 from detector.wire.alerts import decode_alert
 from tests import plant
+from tests.sensors import sensor_of
 
 WORST_ZZ = 4.0
 CALM, WILD = 0.0, 100.0
-
-
-def cells_of(sensors: int) -> dict[str, Any]:
-    """The recovery columns of sensors that never had a fault, as the table gives them (one channel)."""
-    return {
-        c.name: np.full((sensors, *c.shape), c.empty, dtype=c.dtype) for c in columns(1, 10) if c.name in FAULT_MEMORY
-    }
 
 
 @dataclass
@@ -63,103 +56,89 @@ class Slow:
             self.copy = None
 
 
-def run(recovery: FaultMemory, high: bool, signal: float, rows: int, mean: F64, variance: F64) -> list[int]:
-    """So many equal rows of one sensor; the rows, eligible from 1, at which its scale was put back."""
-    flags, values = np.array([high]), np.full((3, 1), signal)
-    return [row for row in range(1, rows + 1) if recovery.row(flags, values, mean, variance)]
+def run(sensor: Sensor, high: bool, signal: float, rows: int) -> list[int]:
+    """So many equal rows of one sensor; the rows, counted from 1, at which its scale was put back."""
+    return [row for row in range(1, rows + 1) if remember(sensor, high, [signal] * 3)]
 
 
-def fresh() -> tuple[dict[str, Any], FaultMemory, F64, F64]:
-    cells = cells_of(1)
-    return cells, FaultMemory(cells, np.array([WORST_ZZ])), np.zeros((3, 1)), np.ones((3, 1))
+def fresh() -> Sensor:
+    return sensor_of(worst_zz=WORST_ZZ)
 
 
 def test_a_copy_is_kept_from_the_row_after_the_last_one_that_may_teach() -> None:
-    cells, recovery, mean, variance = fresh()
-    run(recovery, True, WILD, LEARNT_ROWS, mean, variance)
-    assert not cells["kept"][0]
-    mean[:] = 7.0
-    run(recovery, True, WILD, 1, mean, variance)
-    recovery.store()
-    assert cells["kept"][0]
-    assert cells["kept_mean"].tolist() == [[7.0, 7.0, 7.0]]
+    sensor = fresh()
+    run(sensor, True, WILD, LEARNT_ROWS)
+    assert not any(sensor.kept_mean)
+    sensor.mean = [7.0] * 3
+    run(sensor, True, WILD, 1)
+    assert sensor.kept
+    assert sensor.kept_mean == [7.0, 7.0, 7.0]
 
 
 def test_the_count_of_high_rows_survives_a_short_calm_only() -> None:
-    for quiet, eligible in ((COLD_ROWS - 1, True), (COLD_ROWS, False)):
-        cells, recovery, mean, variance = fresh()
-        run(recovery, True, WILD, LEARNT_ROWS, mean, variance)
-        run(recovery, False, CALM, quiet, mean, variance)
-        run(recovery, True, WILD, 1, mean, variance)
-        assert bool(cells["kept"][0]) is eligible
+    for quiet, kept in ((COLD_ROWS - 1, True), (COLD_ROWS, False)):
+        sensor = fresh()
+        run(sensor, True, WILD, LEARNT_ROWS)
+        run(sensor, False, CALM, quiet)
+        run(sensor, True, WILD, 1)
+        assert sensor.kept is kept
 
 
 def test_the_scale_comes_back_once_the_signals_are_calm_by_the_copy() -> None:
-    cells, recovery, mean, variance = fresh()
-    run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance)
-    mean[:], variance[:] = 50.0, 900.0
-    assert run(recovery, False, CALM, CALM_ROWS - 1, mean, variance) == []
-    assert run(recovery, True, WILD, 1, mean, variance) == []
-    assert run(recovery, False, CALM, CALM_ROWS, mean, variance) == [CALM_ROWS]
-    assert mean.tolist() == [[0.0]] * 3
-    assert variance.tolist() == [[1.0]] * 3
-    assert not recovery.active
-    assert not cells["kept"][0]
+    sensor = fresh()
+    run(sensor, True, WILD, LEARNT_ROWS + 1)
+    sensor.mean, sensor.variance = [50.0] * 3, [900.0] * 3
+    assert run(sensor, False, CALM, CALM_ROWS - 1) == []
+    assert run(sensor, True, WILD, 1) == []
+    assert run(sensor, False, CALM, CALM_ROWS) == [CALM_ROWS]
+    assert sensor.mean == [0.0] * 3
+    assert sensor.variance == [1.0] * 3
+    assert not sensor.high
+    assert not sensor.kept
 
 
 def test_a_new_normal_keeps_what_it_taught() -> None:
-    cells, recovery, mean, variance = fresh()
-    run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance)
-    mean[:], variance[:] = 100.0, 4.0
-    assert run(recovery, False, WILD, PATIENCE - 1, mean, variance) == []
-    assert cells["kept"][0]
-    assert run(recovery, False, WILD, 1, mean, variance) == []
-    assert not cells["kept"][0]
-    assert mean.tolist() == [[100.0]] * 3
+    sensor = fresh()
+    run(sensor, True, WILD, LEARNT_ROWS + 1)
+    sensor.mean, sensor.variance = [100.0] * 3, [4.0] * 3
+    assert run(sensor, False, WILD, PATIENCE - 1) == []
+    assert sensor.kept_rows == PATIENCE - 1
+    assert run(sensor, False, WILD, 1) == []
+    assert not sensor.kept
+    assert sensor.mean == [100.0] * 3
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_many_sensors_side_by_side_do_what_each_does_alone(seed: int) -> None:
+def test_it_does_what_the_plain_description_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    sensors, rows = 5, 12_000
-    together = cells_of(sensors)
-    mean, variance = np.zeros((3, sensors)), np.ones((3, sensors))
-    slow = [Slow() for _ in range(sensors)]
+    rows = 12_000
     # Spells of trouble and of calm, of all lengths around the limits, and rows that break them.
-    troubled = np.zeros((rows, sensors), dtype=bool)
-    for sensor in range(sensors):
-        lengths = rng.choice([20, 49, 50, 51, 120, 299, 301, 600, 3000], 200)
-        spells = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[:rows]
-        troubled[:, sensor] = spells ^ (rng.random(rows) < rng.choice([0.0, 0.002, 0.02]))
-    recovery = FaultMemory(together, np.full(sensors, WORST_ZZ))
-    for row in range(rows):
-        if row % 97 == 0:
-            recovery.store()
-            recovery = FaultMemory(together, np.full(sensors, WORST_ZZ))
-        signal = np.where(troubled[row], 30.0 + rng.random(sensors), rng.random(sensors))
-        mean += 0.01 * (signal - mean)
-        for sensor, one in enumerate(slow):
-            one.mean += 0.01 * (float(signal[sensor]) - one.mean)
-            one.row(row, bool(troubled[row, sensor]), float(signal[sensor]))
-        if troubled[row].any() or recovery.active:
-            recovery.row(troubled[row], np.tile(signal, (3, 1)), mean, variance)
-        assert mean[0].tolist() == [one.mean for one in slow]
-        assert together["kept"].tolist() == [one.copy is not None for one in slow]
-    assert sum(len(one.restored) for one in slow) > 3
+    lengths = rng.choice([20, 49, 50, 51, 120, 299, 301, 600, 3000], 200)
+    spells = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[:rows]
+    troubled = spells ^ (rng.random(rows) < rng.choice([0.0, 0.002, 0.02]))
+    sensor, slow = fresh(), Slow()
+    for row, (high, signal) in enumerate(zip(troubled.tolist(), rng.random(rows).tolist(), strict=True)):
+        now = signal + 30.0 if high else signal
+        sensor.mean = [mean + 0.01 * (now - mean) for mean in sensor.mean]
+        slow.mean += 0.01 * (now - slow.mean)
+        slow.row(row, high, now)
+        if high or sensor.high or sensor.kept:
+            remember(sensor, high, [now] * 3)
+        assert sensor.mean[0] == slow.mean
+        assert sensor.kept is (slow.copy is not None)
+    assert slow.restored
 
 
 def test_learning_after_the_scale_came_back_starts_from_it() -> None:
     """A restored sensor and one that never had a fault learn alike from then on."""
-    _, recovery, mean, variance = fresh()
-    run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance)
-    mean[:], variance[:] = 50.0, 900.0
-    run(recovery, False, CALM, CALM_ROWS, mean, variance)
-    other_mean, other_variance = np.zeros((3, 1)), np.ones((3, 1))
-    for m, v in ((mean, variance), (other_mean, other_variance)):
-        zz, unit = deviation(np.full((3, 1), 0.5), m, v)
-        learn(zz, unit, m, v, np.array([9000.0]))
-    assert mean.tobytes() == other_mean.tobytes()
-    assert variance.tobytes() == other_variance.tobytes()
+    restored, other = fresh(), fresh()
+    run(restored, True, WILD, LEARNT_ROWS + 1)
+    restored.mean, restored.variance = [50.0] * 3, [900.0] * 3
+    run(restored, False, CALM, CALM_ROWS)
+    for sensor in (restored, other):
+        units = units_of(sensor.variance)
+        learn(sensor, deviations(sensor, [0.5] * 3, sensor.mean, units), units)
+    assert (restored.mean, restored.variance) == (other.mean, other.variance)
 
 
 def faulty(first_rows: int, second_rows: int = 300) -> F64:
@@ -204,11 +183,10 @@ def test_it_does_not_matter_where_batches_end_around_a_long_fault() -> None:
 
 @pytest.mark.parametrize("silent", [True, False], ids=["mute", "heard"])
 def test_a_mute_signal_does_not_hold_the_fault_up(silent: bool) -> None:
-    cells = cells_of(1)
-    mute = np.array([[False], [True], [False]]) if silent else None
-    recovery, mean, variance = FaultMemory(cells, np.array([WORST_ZZ]), mute), np.zeros((3, 1)), np.ones((3, 1))
-    assert run(recovery, True, WILD, LEARNT_ROWS + 1, mean, variance) == []
-    assert cells["kept"][0]
-    values = np.array([[CALM], [WILD], [CALM]])
-    back = [recovery.row(np.array([False]), values, mean, variance) for _ in range(CALM_ROWS)]
+    sensor = fresh()
+    if silent:
+        sensor.worst[1] = np.inf
+    assert run(sensor, True, WILD, LEARNT_ROWS + 1) == []
+    assert sensor.kept
+    back = [remember(sensor, False, [CALM, WILD, CALM]) for _ in range(CALM_ROWS)]
     assert back[-1] == silent

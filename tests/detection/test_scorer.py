@@ -47,7 +47,7 @@ def score(
     rows = rows_of(series, first)
     block = Block(table, rows, np.arange(len(series)), rows.first, rows.last)
     scored = score_block(table, block, model, RuleBook(config))
-    table.put(block.slots, scored.cells)
+    table.put_records(block.slots, scored.records)
     block.store(table, np.arange(len(rows.times)))
     return block, scored
 
@@ -135,8 +135,8 @@ def test_scores_thresholds_and_episodes_are_the_recipes(
     found, ln_thresholds = [], []
     for first in range(2000, 12_000, 777):
         _block, scored = score(table, model, {0: x[first : first + 777]}, first, config)
-        found.append(scored.u[:, 0])
-        ln_thresholds.append(scored.limits[:, 0])
+        found.append(scored.u)
+        ln_thresholds.append(scored.limits)
     np.testing.assert_allclose(np.concatenate(found), [u for u, _, _ in steps], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(np.concatenate(ln_thresholds), [limit for _, limit, _ in steps], atol=1e-4)
 
@@ -188,7 +188,7 @@ def test_a_sensor_has_the_same_bits_alone_and_among_others(channels: int, stride
     for slot, values in series.items():
         _, own = score(alone, model, {slot: values}, 105, config)
         for ours, others in ((own.u, scored.u), (own.v, scored.v), (own.limits, scored.limits)):
-            assert ours[:, 0].tobytes() == others[: len(values), place[slot]].tobytes()
+            assert ours.tobytes() == others[block.first[place[slot]] : block.first[place[slot] + 1]].tobytes()
     for column in table.columns:
         if column.name != "offset":
             assert table[column.name][:33].tobytes() == alone[column.name][:33].tobytes(), column.name
@@ -209,6 +209,6 @@ def test_between_strides_the_last_reconstruction_error_is_held() -> None:
     calls.clear()
     errors = []
     for first, last in ((99, 103), (103, 104), (104, 113)):
-        errors += score(table, model, {0: values[first:last]}, first, config)[1].errors[:, 0].tolist()
+        errors += score(table, model, {0: values[first:last]}, first, config)[1].errors.tolist()
     assert sum(calls) == 5
     assert [error == earlier for earlier, error in itertools.pairwise(errors)] == [i % 3 != 0 for i in range(1, 14)]

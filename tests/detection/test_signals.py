@@ -25,16 +25,6 @@ def forecast_of(seed: int) -> np.ndarray:
     return forecast
 
 
-def learnt(part: slice) -> np.ndarray:
-    """Three rows of learning; sensors on the last axis, as the recurrences have them."""
-    mean, variance = rows_of(3, seed=1)[part].T.copy(), np.square(rows_of(3, seed=2))[part].T.copy()
-    count = np.abs(rows_of(seed=3))[part] * 9000
-    for seed in (4, 5, 6):
-        zz, unit = signals.deviation(rows_of(3, seed=seed)[part].T * 20, mean, variance)
-        signals.learn(zz, unit, mean, variance, count)
-    return np.concatenate([mean, variance, count[None]]).T
-
-
 def combined(part: slice) -> np.ndarray:
     values, zz, worst = (rows_of(3, seed=seed)[part].T for seed in (1, 2, 3))
     return signals.combine(values, zz, np.abs(worst) + 1, np.abs(rows_of(seed=4))[part] + 1)
@@ -54,7 +44,6 @@ STAGES: dict[str, Callable[[slice], np.ndarray]] = {
     "deviation": lambda part: (
         signals.deviation(rows_of(3)[part].T, rows_of(3, seed=1)[part].T, np.square(rows_of(3, seed=2))[part].T)[0].T
     ),
-    "learn": learnt,
     "combine": combined,
     "the plant's autoencoder": lambda part: plant.reconstructor(2)(rows_of(WINDOW, 2, dtype="f4")[part]),
 }
@@ -101,23 +90,6 @@ def test_channels_count_equally_in_the_reconstruction_error() -> None:
 
 def test_an_average_starts_at_its_first_element() -> None:
     assert signals.ewma_path(np.array([4.0, 8.0, 0.0]), 0.5).tolist() == [4, 6, 3]
-
-
-def test_a_young_scale_is_a_plain_mean_and_variance() -> None:
-    mean, variance, count = np.zeros((1, 1)), np.ones((1, 1)), np.array([1.0])
-    zz, unit = signals.deviation(np.array([[2.0]]), mean, variance)
-    signals.learn(zz, unit, mean, variance, count)
-    assert count.tolist() == [2]
-    assert mean[0, 0] == pytest.approx(1, abs=1e-5)
-    assert variance[0, 0] == pytest.approx(1.5, abs=1e-4)
-
-
-def test_an_old_scale_moves_slowly_and_a_glitch_moves_it_no_further_than_five_deviations() -> None:
-    mean, variance, count = np.zeros((1, 1)), np.ones((1, 1)), np.array([1e6])
-    zz, unit = signals.deviation(np.array([[1e8]]), mean, variance)
-    signals.learn(zz, unit, mean, variance, count)
-    assert mean[0, 0] == pytest.approx(5 * 2 / 8001, rel=1e-5)
-    assert variance[0, 0] == pytest.approx(1 + 25 * 2 / 8001, rel=1e-3)
 
 
 def test_the_score_is_the_smaller_of_both_scales_and_never_negative() -> None:

@@ -78,8 +78,8 @@ def collect(
     if since is not None and keep.any():
         keep &= times >= times[keep].max() - since
     if rows is not None:
-        kept = np.flatnonzero(keep)
-        order = kept[np.argsort(numbers[kept], kind="stable")]
+        wanted = np.flatnonzero(keep)
+        order = wanted[np.argsort(numbers[wanted], kind="stable")]
         rank = np.arange(len(order)) - np.searchsorted(numbers[order], numbers[order])
         keep[order[rank >= rows]] = False
     out.outside = len(times) - int(keep.sum())

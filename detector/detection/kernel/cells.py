@@ -1,0 +1,50 @@
+"""How the kernel lays out in memory what it knows of a sensor, what is asked of it, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Cells = NDArray[Any]
+"""Records (n,) of the dtype that `columns.cells_of` makes."""
+
+FIELDS: Final = (
+    "worst_zz", "held_error", "count", "score", "budget", "horizon", "rows", "credit", "peaks",
+    "forgotten", "pending", "peak", "close_level",
+    "completions", "peaks_seen", "loud_time", "ended",
+    "quiet",
+    "high", "cold", "kept_rows", "calm", "peaks_kept", "pending_age",
+    "kept", "open", "muted", "hold",
+)  # fmt: skip
+"""The struct `cells` of recurrences.c."""
+ARRAYS: Final = (
+    "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean", "recent",
+    "kept_mean", "kept_variance",
+)  # fmt: skip
+"""What lies behind it and is as long as there are signals, channels or earlier scores."""
+
+Rules = NDArray[np.void]
+"""Rules (n,) of the dtype `RULE`."""
+RULE: Final = np.dtype(
+    [
+        ("n", "i8"), ("m", "i8"), ("close_after", "i8"), ("deviates", "i8"),
+        ("direction", "f8"), ("absolute", "f8"), ("relative", "f8"),
+    ]
+)  # fmt: skip
+"""What a person asked for of a sensor; `deviates`: whether any of the three after it is."""
+EVENT: Final = np.dtype([("at", "i8"), ("row", "i8"), ("kind", "i8"), ("ended", "i8"), ("level", "f8")])
+"""An opening, whose `level` is the ln threshold, or a closing, whose `level` is the peak; `row`: among all rows."""
+OPENED, CLOSED = 1, 2
+
+
+def rules_for(n: int, open_after: tuple[int, int] | NDArray[np.int64], close_after: Any) -> Rules:
+    """The rules (n,) of sensors of which nobody asked how far they deviate.
+
+    `open_after`: n and m of n of m, of all of them or (n, 2); `close_after`: of all or (n,).
+    """
+    rules = np.zeros(n, dtype=RULE)
+    rules["n"], rules["m"] = np.asarray(open_after).T
+    rules["close_after"] = close_after
+    return rules

@@ -1,0 +1,107 @@
+"""The kernel from the library that recurrences.c was built into."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.arrays import F64, I64, Bools
+from detector.detection.kernel.build import LIBRARY, digest
+from detector.detection.kernel.cells import EVENT, Cells, Rules
+
+
+class UnusableError(Exception):
+    """There is no library, or it is not that of this source, or of another machine."""
+
+
+class Compiled:
+    """See `kernel.Kernel`."""
+
+    name: ClassVar = "compiled"
+
+    def __init__(self, path: Path = LIBRARY) -> None:
+        """Load a library. Raises UnusableError."""
+        self.path = path
+        if not path.exists():
+            raise UnusableError("it has not been built")
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise UnusableError(f"it cannot be loaded: {error}") from None
+        if _digest_of(library) != digest():
+            raise UnusableError("it was built from another source")
+        self._fill = _function(library.kernel_fill, 5)
+        self._score = _function(library.kernel_score, 11)
+        self._judge = _function(library.kernel_judge, 11)
+
+    def fill(self, cells: Cells, first: I64, squares: F64) -> None:
+        shape = _shape(cells)
+        self._fill(_at(shape), _at(cells), len(cells), _at(first), _at(squares))
+
+    def score(
+        self,
+        cells: Cells,
+        rules: Rules,
+        first: I64,
+        raw: F64,
+        errors: F64,
+        values: F64,
+        inside: Bools | None,
+    ) -> tuple[F64, F64]:
+        u, eligible, shape = np.empty(len(errors)), np.empty(len(errors)), _shape(cells)
+        self._score(
+            _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(raw), _at(errors), _at(values), _at(inside),
+            _at(u), _at(eligible),
+        )  # fmt: skip
+        return u, eligible
+
+    def judge(
+        self,
+        cells: Cells,
+        rules: Rules,
+        first: I64,
+        eligible: F64,
+        times: I64,
+        inside: Bools | None,
+    ) -> tuple[F64, F64, NDArray[np.void]]:
+        v, limits, shape = np.empty(len(times)), np.empty(len(times)), _shape(cells)
+        events = np.empty(len(times), dtype=EVENT)
+        count = self._judge(
+            _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(eligible), _at(times), _at(inside),
+            _at(v), _at(limits), _at(events),
+        )  # fmt: skip
+        return v, limits, events[:count]
+
+
+def _digest_of(library: ctypes.CDLL) -> str:
+    try:
+        told = library.kernel_digest
+    except AttributeError:
+        return ""
+    told.restype = ctypes.c_char_p
+    return (told() or b"").decode("ascii", "replace")
+
+
+def _function(function: Any, arguments: int) -> Any:
+    """With every argument, pointer or number, 64 bits wide."""
+    function.argtypes = [ctypes.c_int64] * arguments
+    function.restype = ctypes.c_int64
+    return function
+
+
+def _shape(cells: Cells) -> I64:
+    return np.array([cells.dtype["level"].shape[0], cells.dtype["recent"].shape[0], cells.dtype.itemsize])
+
+
+def _at(array: NDArray[Any] | None) -> int:
+    """Where a C-contiguous array lies."""
+    if array is None:
+        return 0
+    if not array.flags.c_contiguous:
+        raise ValueError("the kernel takes contiguous arrays only")
+    where: int = array.__array_interface__["data"][0]
+    return where

@@ -1,0 +1,419 @@
+/* From what a row's window says to its score, its threshold and its episode: sensor by sensor, row after row.
+
+   One record of cells is one sensor; a row is one call. Nothing here knows other sensors, batches or blocks, so a row's
+   result cannot depend on them. Each function has a twin of its name in Python, which explains it, and does the same
+   operations in the same order:
+
+       the sections below                      their twins
+       averages, adaptive scale, score         detection/scale.py
+       after a long fault                      detection/faultmemory.py
+       what counts by its deviation            detection/deviation.py
+       n of m, the threshold                   detection/threshold.py
+       episodes                                detection/episodes.py
+       passes over the rows of many sensors    detection/kernel/interpreted.py
+
+   Built without contraction and without fast-math, so that every operation is rounded by itself, on every processor.
+   Comparisons are written so that what is not a number goes the same way in both languages. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef KERNEL_DIGEST
+#define KERNEL_DIGEST ""
+#endif
+
+enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
+enum { OPENED = 1, CLOSED = 2 };
+
+static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
+static const double LEARNING_LIMIT = 5.0, TINY = 1e-6;
+static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
+static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
+static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
+static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
+
+/* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
+typedef struct {
+    double worst_zz, held_error, count, score, budget, horizon, rows, credit, peaks[RESERVOIR];
+    double forgotten, pending, peak, close_level;
+    int64_t completions, peaks_seen, loud_time, ended;
+    int32_t quiet;
+    int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
+    uint8_t kept, open, muted, hold;
+} cells;
+
+/* What a person asked for of a sensor, as RULE in cells.py. */
+typedef struct {
+    int64_t n, m, close_after, deviates;
+    double direction, absolute, relative;
+} rule;
+
+/* An opening (level: the ln threshold) or a closing (level: the peak), as EVENT in cells.py. */
+typedef struct {
+    int64_t at, row, kind, ended;
+    double level;
+} event;
+
+/* How many channels and earlier scores a record has room for, and its size in bytes. */
+typedef struct {
+    int64_t channels, earlier, size;
+} shape;
+
+/* A sensor while its rows are dealt with: its cells, its arrays, and what follows from them and lasts some rows. */
+typedef struct {
+    cells *c;
+    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent;
+    float *kept_mean, *kept_variance;
+    const rule *rule;
+    int channels, signals, earlier;
+    double per_row, free, speed, base, excess, weight, ratio, forget;
+} sensor;
+
+static inline double larger(double a, double b) { return a >= b || a != a ? a : b; }
+static inline double smaller(double a, double b) { return a <= b || a != a ? a : b; }
+static inline double within(double x, double limit) { return x < -limit ? -limit : x > limit ? limit : x; }
+
+static sensor take_up(const shape *of, char *record, const rule *rule) {
+    int channels = (int)of->channels, signals = 2 * channels + 1;
+    sensor s = {.c = (cells *)record, .rule = rule, .channels = channels, .signals = signals, .earlier = (int)of->earlier};
+    s.worst = (double *)(record + sizeof(cells));
+    s.mean = s.worst + signals;
+    s.variance = s.mean + signals;
+    s.prediction = s.variance + signals;
+    s.level = s.prediction + channels;
+    s.center = s.level + channels;
+    s.scale = s.center + channels;
+    s.usual = s.scale + channels;
+    s.lean = s.usual + channels;
+    s.recent = s.lean + channels;
+    s.kept_mean = (float *)(s.recent + s.earlier);
+    s.kept_variance = s.kept_mean + signals;
+    return s;
+}
+
+/* -- averages, adaptive scale, score ---------------------------------------------------------------------------- */
+
+static void move(double *average, double x, double begun, double rate) {
+    double now = *average != *average ? begun : *average;
+    *average = now + rate * (x - now);
+}
+
+static void fill(sensor *s, const double *squares, int64_t step) {
+    for (int i = 0; i < s->channels; i++) move(&s->level[i], squares[i * step], squares[i * step], LEVEL_RATE);
+}
+
+static void signals_of(sensor *s, const double *raw, int64_t step, double *error, double *signals) {
+    int channels = s->channels;
+    for (int i = 0; i < channels; i++) {
+        double x = raw[i * step];
+        move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
+        signals[i] = s->prediction[i];
+    }
+    if (*error != *error) *error = s->c->held_error;
+    s->c->held_error = signals[channels] = *error;
+    s->c->completions += 1;
+    fill(s, raw + channels * step, step);
+    for (int i = 0; i < channels; i++) signals[channels + 1 + i] = s->level[i];
+}
+
+static double deviation(const sensor *s, int i, double signal, double mean, double unit) {
+    return isinf(s->worst[i]) ? 0.0 : (signal - mean) / unit;
+}
+
+static double on_frozen_scale(const sensor *s, const double *signals) {
+    double most = signals[0] / s->worst[0];
+    for (int i = 1; i < s->signals; i++) most = larger(signals[i] / s->worst[i], most);
+    return most;
+}
+
+static double on_adaptive_scale(const sensor *s, const double *zz) {
+    double most = zz[0];
+    for (int i = 1; i < s->signals; i++) most = larger(zz[i], most);
+    return larger(most / s->c->worst_zz, 0.0);
+}
+
+static void compare(const sensor *s, const double *signals, double *zz, double *unit) {
+    for (int i = 0; i < s->signals; i++) {
+        unit[i] = sqrt(s->variance[i]) + TINY;
+        zz[i] = deviation(s, i, signals[i], s->mean[i], unit[i]);
+    }
+}
+
+static void learn(sensor *s, const double *zz, const double *unit) {
+    s->c->count += 1.0;
+    double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), keep = 1.0 - rate;
+    for (int i = 0; i < s->signals; i++) {
+        double step = within(zz[i], LEARNING_LIMIT) * unit[i], gain = rate * step;
+        s->mean[i] += gain;
+        s->variance[i] = (s->variance[i] + gain * step) * keep;
+    }
+}
+
+/* -- after a long fault ------------------------------------------------------------------------------------------ */
+
+static int watch(sensor *s, const double *signals) {
+    cells *c = s->c;
+    double zz[s->signals];
+    for (int i = 0; i < s->signals; i++)
+        zz[i] = deviation(s, i, signals[i], s->kept_mean[i], sqrt((double)s->kept_variance[i]) + TINY);
+    c->calm = on_adaptive_scale(s, zz) < 1.0 ? c->calm + 1 : 0;
+    c->kept_rows += 1;
+    int back = c->calm >= CALM_ROWS;
+    if (back)
+        for (int i = 0; i < s->signals; i++) s->mean[i] = s->kept_mean[i], s->variance[i] = s->kept_variance[i];
+    if (back || c->kept_rows >= PATIENCE) c->kept = 0;
+    return back;
+}
+
+static int remember(sensor *s, int high, const double *signals) {
+    cells *c = s->c;
+    int held = c->kept;
+    if (high && !held) c->high += 1;
+    c->cold = high || held || c->high == 0 ? 0 : c->cold + 1;
+    if (c->cold >= COLD_ROWS) c->high = c->cold = 0;
+    int back = held && watch(s, signals);
+    if (c->high > LEARNT_ROWS) {
+        for (int i = 0; i < s->signals; i++) s->kept_mean[i] = (float)s->mean[i], s->kept_variance[i] = (float)s->variance[i];
+        c->kept = 1;
+        c->high = c->cold = c->kept_rows = c->calm = 0;
+    }
+    return back;
+}
+
+static double score_row(sensor *s, const double *signals, int inside) {
+    double zz[s->signals], unit[s->signals];
+    compare(s, signals, zz, unit);
+    double u = smaller(on_frozen_scale(s, signals), on_adaptive_scale(s, zz));
+    int high = u >= 1.0;
+    if ((high || s->c->high || s->c->kept) && remember(s, high, signals)) compare(s, signals, zz, unit);
+    if (!(high && inside)) learn(s, zz, unit);
+    s->c->score = u;
+    return u;
+}
+
+/* -- what counts by its deviation -------------------------------------------------------------------------------- */
+
+static int deviates(sensor *s, const double *values, int unlearnt) {
+    double most = -1.0, off = 0.0, side = 0.0, usual = 0.0;
+    for (int i = 0; i < s->channels; i++) {
+        double now = values[i] - s->usual[i], limit = LEARNING_LIMIT * s->scale[i];
+        move(&s->lean[i], now, now, LEAN_RATE);
+        if (!unlearnt) s->usual[i] += ADAPTIVE_RATE * within(now, limit);
+        double leaning = fabs(s->lean[i]) / s->scale[i];
+        if (leaning > most) most = leaning, side = s->lean[i], off = fabs(now), usual = fabs(values[i] - now);
+    }
+    const rule *r = s->rule;
+    return off >= r->absolute && off >= r->relative * usual && (r->direction == 0.0 || r->direction * side > 0.0);
+}
+
+/* -- n of m, the threshold --------------------------------------------------------------------------------------- */
+
+static double nth_largest(const double *last, int n, int m) {
+    if (n == m) {
+        double least = last[0];
+        for (int i = 1; i < m; i++) least = smaller(least, last[i]);
+        return least;
+    }
+    double sorted[m];
+    int count = 0;
+    for (int i = 0; i < m; i++) {
+        if (last[i] != last[i]) continue;
+        int at = count++;
+        for (; at > 0 && sorted[at - 1] < last[i]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = last[i];
+    }
+    return count < n ? NAN : sorted[n - 1];
+}
+
+static double smallest_of_recent(sensor *s, double u) {
+    int earlier = s->earlier, m = (int)s->rule->m;
+    double last[earlier + 1];
+    for (int i = 0; i < earlier; i++) last[i] = s->recent[i] != s->recent[i] ? u : s->recent[i];
+    last[earlier] = u;
+    memcpy(s->recent, last + 1, earlier * sizeof(double));
+    return larger(log(larger(nth_largest(last + earlier + 1 - m, (int)s->rule->n, m), TINY_SCORE)), FLOOR_V);
+}
+
+static void refresh(sensor *s) {
+    cells *c = s->c;
+    int64_t half = c->peaks_seen / 2, m = half > 1 ? half : 1;
+    if (c->peaks_kept < m) m = c->peaks_kept;
+    double over[RESERVOIR];
+    s->base = c->peaks[m > 0 ? m - 1 : RESERVOIR - 1];
+    for (int i = 0; i < RESERVOIR; i++) over[i] = i < m - 1 ? c->peaks[i] - s->base : 0.0;
+    double excess = ((over[0] + over[1]) + (over[2] + over[3])) + ((over[4] + over[5]) + (over[6] + over[7]));
+    s->weight = (double)(m - 1) + PRIOR_WEIGHT;
+    s->excess = (excess + PRIOR_WEIGHT * PRIOR_SCALE) / s->weight;
+    s->ratio = (double)m * c->budget;
+    s->forget = s->excess / c->horizon;
+}
+
+static void begin_thresholds(sensor *s) {
+    double loose = smaller(s->c->budget / STRICT, 1.0);
+    s->per_row = 1.0 / s->c->budget;
+    s->free = loose < 1.0 ? CREDIT_FREE * pow(loose, FREE_POWER) : CREDIT_FREE;
+    s->speed = loose < 1.0 ? FLOOR_SPEED * pow(loose, SPEED_POWER) : FLOOR_SPEED;
+    refresh(s);
+}
+
+static double return_level(const sensor *s) {
+    double level = s->base - s->c->forgotten, ratio = s->c->rows != 0.0 ? s->ratio / s->c->rows : NAN;
+    if (ratio > 1.0) {
+        ratio /= 1.0 + (AIM - 1.0) * sqrt(smaller(s->c->rows * s->per_row / AIM_ROWS, 1.0));
+        level += s->weight * s->excess * (pow(larger(ratio, 1.0), 1.0 / s->weight) - 1.0);
+    }
+    return level;
+}
+
+static double capped(const sensor *s, double v) { return smaller(v, return_level(s) + PEAK_CAP * s->excess); }
+
+static void insert_peak(sensor *s, double v) {
+    cells *c = s->c;
+    v = capped(s, v);
+    for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
+    c->forgotten = 0.0;
+    int at = RESERVOIR - 1;
+    if (v > c->peaks[at]) {
+        for (; at > 0 && c->peaks[at - 1] < v; at--) c->peaks[at] = c->peaks[at - 1];
+        c->peaks[at] = v;
+    }
+    c->peaks_seen += 1;
+    if (c->peaks_kept < RESERVOIR) c->peaks_kept += 1;
+    refresh(s);
+}
+
+static void advance(sensor *s) {
+    cells *c = s->c;
+    c->credit = smaller(c->credit + s->per_row, CREDIT_MAX);
+    if (c->rows < c->horizon)
+        c->rows += 1.0;
+    else
+        c->forgotten += s->forget;
+}
+
+static double threshold(const sensor *s) {
+    const cells *c = s->c;
+    if (isinf(c->budget)) return 0.0;
+    double level = return_level(s);
+    if (c->rows < c->budget) level = smaller(level, log(YOUNG_CAP * c->budget / c->rows));
+    double floor = -s->speed * larger(c->credit - s->free, 0.0);
+    return larger(level, floor) + LIFT * larger(-c->credit, 0.0);
+}
+
+static void forget_pending(cells *c) {
+    c->pending = -INFINITY;
+    c->pending_age = 0;
+}
+
+static void quiet_row(sensor *s, double v) {
+    cells *c = s->c;
+    c->pending_age += 1;
+    if (v > c->pending) {
+        c->pending = v;
+        c->pending_age = 0;
+    }
+    if (c->pending_age >= QUIET_ROWS) {
+        insert_peak(s, c->pending);
+        forget_pending(c);
+    }
+}
+
+static void spend(sensor *s, double peak) {
+    insert_peak(s, peak);
+    s->c->credit = larger(s->c->credit - 1.0, CREDIT_MIN);
+}
+
+/* -- episodes ---------------------------------------------------------------------------------------------------- */
+
+static int end_episode(sensor *s) {
+    cells *c = s->c;
+    if (!c->muted) spend(s, c->peak);
+    c->open = c->muted = 0;
+    c->ended = c->loud_time;
+    return CLOSED;
+}
+
+static int go_on(sensor *s, double v, int64_t time, int inside) {
+    cells *c = s->c;
+    if (v >= c->close_level) {
+        c->quiet = 0;
+        c->loud_time = time;
+        c->muted = c->muted && inside;
+    } else
+        c->quiet += 1;
+    c->peak = larger(c->peak, v);
+    return c->quiet >= s->rule->close_after ? end_episode(s) : 0;
+}
+
+static int open_episode(sensor *s, double v, double limit, int64_t time, int inside) {
+    cells *c = s->c;
+    c->open = 1;
+    c->muted = inside;
+    c->quiet = 0;
+    c->peak = v;
+    c->close_level = smaller(limit, 0.0);
+    c->loud_time = time;
+    return OPENED;
+}
+
+static int judge_row(sensor *s, double v, int64_t time, int inside, double *limit) {
+    cells *c = s->c;
+    int what = 0;
+    advance(s);
+    *limit = threshold(s);
+    int loud = v >= *limit;
+    c->hold = c->hold && loud;
+    int opens = loud && !c->open && !c->hold, busy = c->open || loud || (inside && v >= 0.0);
+    if (busy) forget_pending(c);
+    if (c->open)
+        what = go_on(s, v, time, inside);
+    else if (opens)
+        what = open_episode(s, v, *limit, time, inside);
+    if (!busy) quiet_row(s, v);
+    return what;
+}
+
+/* -- passes over the rows of many sensors ------------------------------------------------------------------------ */
+
+const char *kernel_digest(void) { return KERNEL_DIGEST; }
+
+/* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
+void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first, const double *squares) {
+    for (int64_t at = 0; at < n; at++) {
+        sensor s = take_up(of, records + at * of->size, NULL);
+        for (int64_t row = first[at]; row < first[at + 1]; row++) fill(&s, squares + row, first[n]);
+    }
+}
+
+void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
+                  double *errors, const double *values, const uint8_t *inside, double *u, double *eligible) {
+    double signals[2 * of->channels + 1];
+    for (int64_t at = 0; at < n; at++) {
+        sensor s = take_up(of, records + at * of->size, rules + at);
+        for (int64_t row = first[at]; row < first[at + 1]; row++) {
+            int here = inside && inside[row];
+            signals_of(&s, raw + row, first[n], errors + row, signals);
+            eligible[row] = u[row] = score_row(&s, signals, here);
+            if (s.rule->deviates && !deviates(&s, values + row * s.channels, here && u[row] >= 1.0)) eligible[row] = 0.0;
+        }
+    }
+}
+
+int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules,
+                     const double *eligible, const int64_t *times, const uint8_t *inside, double *v, double *limits,
+                     event *events) {
+    int64_t count = 0;
+    for (int64_t at = 0; at < n; at++) {
+        sensor s = take_up(of, records + at * of->size, rules + at);
+        begin_thresholds(&s);
+        for (int64_t row = first[at]; row < first[at + 1]; row++) {
+            v[row] = smallest_of_recent(&s, eligible[row]);
+            int64_t ended = s.c->ended;
+            int what = judge_row(&s, v[row], times[row], inside && inside[row], limits + row);
+            if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row]};
+            if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak};
+        }
+    }
+    return count;
+}
