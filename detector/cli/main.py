@@ -46,11 +46,13 @@ COMMANDS: Final = {
 EXAMPLES: Final = {
     "run": "run --input pump.csv --output alerts.jsonl --until-end",
     "incidents": "incidents --input alerts.jsonl --output incidents.jsonl --until-end",
+    "notify": "notify --input incidents.jsonl --dry-run",
     "train": "train --data pump.csv --rows 2000",
     "backtest": "backtest --data pump.csv --labels labels.json --out report",
     "tune": "tune --data pump.csv --alerts 3/week --write",
     "check": "check --connect --set streams.backend=kafka",
     "simulate": "simulate --out plant --sensors 3 --rows 4000",
+    "alerts": "alerts alerts.jsonl --open",
     "inspect": "inspect alerts.jsonl --alert 1f3a9c -o alert.png",
     "models": "models activate 20261122T0300",
     "schema": "schema alert",

@@ -170,7 +170,7 @@ def test_the_keyboard_ends_with_130_and_no_word(
     ("arguments", "says"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["fly"], "there is no command `fly`; there are run, train, "),
+        (["fly"], "there is no command `fly`; there are run, "),
         (["trian"], "there is no command `trian`, perhaps train is meant; there are run, "),
         (["run", "--outptu", "x"], "unrecognized arguments: --outptu x"),
         (["run", "--conf", "x"], "unrecognized arguments: --conf x"),
