@@ -55,10 +55,16 @@ SETTLE_SECONDS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A plant, its alerts in order, and the sensor where the event began."""
+    """A plant, its alerts in order, the sensor where the event began, and all it came to."""
 
     alerts: list[Alert]
     origin: str
+    spread: frozenset[str]
+
+    @property
+    def noticed(self) -> set[str]:
+        """The sensors of the event at which an episode was opened: detection is judged elsewhere."""
+        return {alert.sensor_id for alert in self.alerts} & self.spread
 
 
 def main() -> int:
@@ -93,7 +99,8 @@ def plant(seed: int) -> Played:
         sensors[name][at : at + 200] += rng.choice([-1, 1]) * rng.uniform(3, 8)
     alerts = alerts_together(sensors, WARMUP, model_of(), BUDGET)
     # One sensor after the other within a batch: in a plant they come side by side.
-    return Played(sorted(alerts, key=lambda alert: read_alert(encode_alert(alert)).seen_at), names[0])
+    alerts.sort(key=lambda alert: read_alert(encode_alert(alert)).seen_at)
+    return Played(alerts, names[0], frozenset(names[:SPREAD]))
 
 
 def incidents_of(alerts: list[Alert]) -> tuple[list[Incident], int]:
@@ -114,7 +121,7 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
     """Membership and who was first, on plants of their own."""
     print("incidents", flush=True)
     plants, four, whole, first = [], 0, 0, 0
-    episodes = messages = size = told = told_size = ties = 0
+    noticed = episodes = messages = size = told = told_size = ties = 0
     for seed in range(seeds):
         played = plant(seed)
         plants.append(played)
@@ -122,7 +129,8 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
         closed = [one for one in found if one.event == "closed"]
         big = max(closed, key=lambda one: one.size)
         four += len(closed) == SINGLE + 1
-        whole += big.size == SPREAD
+        whole += {one.sensor_id for one in big.members} == played.noticed
+        noticed += len(played.noticed)
         named = [one.sensor_id for one in big.suspects]
         first += played.origin in named
         ties += len(named)
@@ -131,7 +139,10 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
         size += sum(len(encode_alert(alert)) for alert in played.alerts)
         told, told_size = told + len(found), told_size + of_incidents
     checks.that("four incidents each", four == seeds, f"{four} of {seeds} plants")
-    checks.that("one of them has the 16 sensors", whole == seeds, f"{whole} of {seeds} plants")
+    checks.that(
+        "one of them has all sensors at which the event was noticed", whole == seeds,
+        f"{whole} of {seeds} plants; at {noticed} of {SPREAD * seeds} sensors",
+    )  # fmt: skip
     checks.that(
         f"where it began is first or tied in {FIRST_AT_LEAST:.0%}", first >= FIRST_AT_LEAST * seeds,
         f"{first} of {seeds} plants, {ties / seeds:.1f} named",
