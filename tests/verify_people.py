@@ -51,6 +51,8 @@ BUDGET: Final = 10_000_000
 """Readings for one false alarm of a sensor: what else happens in a plant is not what is looked at here."""
 FIRST_AT_LEAST: Final = 0.9
 SETTLE_SECONDS: Final = 2
+KILL_SECONDS: Final = 8.0
+"""How long a daemon lives at most, of which its start takes some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +179,9 @@ def verify_delivery(checks: Checks, directory: Path, played: Played, kills: int)
                 if turn == 0:
                     wait_until(lambda: bool(webhook.heard))
                     heard = time.monotonic() - began
-                time.sleep(chance.uniform(0.0, 1.0))
+                # Some die while they start, most while they work.
+                time.sleep(chance.uniform(0.0, KILL_SECONDS))
                 daemons[name].kill()
-                time.sleep(chance.uniform(0.0, 2.0))
                 watch.look(set())
         text = b"".join(encode_alert(alert) + b"\n" for alert in opened)
         alerts.write_bytes(text)
