@@ -82,8 +82,10 @@ fuzz: $(INSTALLED)  ## attack decoders, files and HTTP for longer than the tests
 chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
-dist: $(INSTALLED)  ## for a release: wheel, sources and a bill of materials (CycloneDX) in dist/
+dist: $(INSTALLED)  ## for a release: wheel, sources, a bill of materials (CycloneDX) and checksums in dist/
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m venv dist/.tools && dist/.tools/bin/python -m pip install --quiet 'cyclonedx-bom>=7.5,<8'
 	dist/.tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file dist/detector.cdx.json $(BIN)/python
 	rm -r dist/.tools
+	cd dist && sha256sum * > SHA256SUMS

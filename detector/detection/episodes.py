@@ -12,12 +12,11 @@ The functions of a `Sensor` are twins of those in recurrences.c; see sensor.py.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from detector.detection.kernel.cells import CLOSED, OPENED, Cells
 from detector.detection.sensor import Sensor, larger, load, smaller, store
-from detector.detection.threshold import advance, begin, forget_pending, least_threshold, quiet_row, spend, threshold
+from detector.detection.threshold import advance, begin, forget_pending, quiet_row, spend, threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +39,14 @@ class Closing:
     peak: float
 
 
-def judge_row(s: Sensor, v: float, time: int, inside: bool, explain: bool) -> tuple[int, float]:
+def judge_row(s: Sensor, v: float, time: int, inside: bool) -> tuple[int, float]:
     """Follow the episode over a row: `OPENED`, `CLOSED` or 0, and the ln threshold.
 
-    That is NaN where it need not be known, because v lies below all that it can be; `explain`: it is wanted always.
     `inside`: the row lies in a maintenance window.
     """
     advance(s)
-    loud, limit = False, math.nan
-    if explain or v >= least_threshold(s):
-        limit = threshold(s)
-        loud = v >= limit
+    limit = threshold(s)
+    loud = v >= limit
     s.hold = s.hold and loud
     opens = loud and not s.open and not s.hold
     # What is as bad as the worst of training is no peak of normal operation in a maintenance window.

@@ -44,7 +44,7 @@ class Scored:
     """What the N rows of a block came to.
 
     `u`: scores; `eligible`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
-    the threshold, NaN where nothing depended on it; `errors`: of the reconstruction, held between strides. All (N,).
+    the threshold; `errors`: of the reconstruction, held between strides. All (N,).
     `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
     the row out. `records`: the state after the block, for `SensorTable.put_records`.
@@ -96,15 +96,13 @@ def judge_block(
     *,
     eligible: F64,
     expected: F64 | None = None,
-    explain: bool = True,
 ) -> Scored:
     """What follows from the scores u (N,) of a block: thresholds, openings, closings. Changes `records` alone.
 
-    `eligible` (N,): what of the scores counts; `explain` asks for every threshold: from them it follows
-    who is watched.
+    `eligible` (N,): what of the scores counts.
     """
     times = block.times[block.sensor, block.newest]
-    v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, times, block.inside, explain)
+    v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, times, block.inside)
     transitions = [_transition(block, *event) for event in events.tolist()]
     earlier_score, earlier_peak = table["score"][block.slots], table["peak"][block.slots]
     return Scored(u, eligible, v, limits, errors, transitions, earlier_score, earlier_peak, records, expected)

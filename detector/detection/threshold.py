@@ -142,12 +142,8 @@ def threshold(s: Sensor) -> float:
     level = return_level(s)
     if s.rows < s.budget:
         level = smaller(level, math.log(YOUNG_CAP * s.budget / s.rows))
-    return larger(level, least_threshold(s)) + LIFT * larger(-s.credit, 0.0)
-
-
-def least_threshold(s: Sensor) -> float:
-    """How far the ln threshold may have sunk; less costs no logarithm, and nearly every row is below it."""
-    return -s.speed * larger(s.credit - s.free, 0.0)
+    floor = -s.speed * larger(s.credit - s.free, 0.0)
+    return larger(level, floor) + LIFT * larger(-s.credit, 0.0)
 
 
 def return_level(s: Sensor) -> float:

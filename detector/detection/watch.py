@@ -91,12 +91,12 @@ class Watch:
             self._capped[sensor_id] = None
             self._changes.append(WatchChange(sensor_id, "capped", None))
 
-    def scored(self, slots: Slots, ticks: I64, limits: F64) -> None:
-        """Rows of these sensors were scored against ln thresholds (N,), of each as many as `ticks` (n,) says."""
-        absurd, first = limits >= ABSURD, np.cumsum(ticks) - ticks
-        concerned = (self._table["unwatched"][slots] != 0) | np.logical_or.reduceat(absurd, first)
+    def scored(self, slots: Slots, first: I64, limits: F64) -> None:
+        """Rows of these sensors were scored against ln thresholds (N,), those of each from `first` (n + 1,) on."""
+        absurd = limits >= ABSURD
+        concerned = (self._table["unwatched"][slots] != 0) | np.logical_or.reduceat(absurd, first[:-1])
         for at in np.flatnonzero(concerned).tolist():
-            slot, rows = int(slots[at]), absurd[first[at] : first[at] + ticks[at]]
+            slot, rows = int(slots[at]), absurd[first[at] : first[at + 1]]
             for row in np.flatnonzero(np.diff(rows, prepend=not rows[0])).tolist():
                 self.mark(slot, "threshold" if rows[row] else None)
 

@@ -399,7 +399,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._collect(block, scored.transitions, open_before)
             self._table.put_records(block.slots, scored.records)
             self._table["restarts"][block.slots] = 0
-            self._watch.scored(block.slots, block.ticks, scored.limits)
+            self._watch.scored(block.slots, block.first, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
             run.output.scores.append(scored.u)
             run.output.errors.append(scored.errors)

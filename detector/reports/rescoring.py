@@ -71,4 +71,4 @@ class _Reuse:
         records = table.records(block.slots)
         records["score"] = u[block.first[1:] - 1]
         unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
-        return judge_block(table, block, u, unknown, records, rules, eligible=eligible, explain=False)
+        return judge_block(table, block, u, unknown, records, rules, eligible=eligible)

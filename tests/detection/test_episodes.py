@@ -27,7 +27,7 @@ def fresh(*, budget: float = NO_BUDGET, close_after: int = 3, **cells: Any) -> S
 
 def run(sensor: Sensor, series: list[float], *, first: int = 0, inside: bool = False) -> list[tuple[int, int]]:
     """Judge a series of v, whose row t is at time 10 t; what happened at which row."""
-    judged = [judge_row(sensor, v, 10 * row, inside, False)[0] for row, v in enumerate(series, start=first)]
+    judged = [judge_row(sensor, v, 10 * row, inside)[0] for row, v in enumerate(series, start=first)]
     return [(row, what) for row, what in enumerate(judged, start=first) if what]
 
 
@@ -38,13 +38,6 @@ def test_an_episode_opens_at_the_threshold_and_closes_after_enough_quiet_rows() 
     assert found == [(1, OPENED), (8, CLOSED)]
     assert not sensor.open
     assert (sensor.ended, sensor.peak) == (50, 2.0)
-
-
-def test_a_threshold_is_told_where_it_decides_or_is_asked_for() -> None:
-    sensor = fresh(budget=1000.0)
-    assert math.isnan(judge_row(sensor, QUIET, 0, False, False)[1])
-    assert judge_row(sensor, QUIET, 1, False, True)[1] > 0
-    assert judge_row(sensor, 9.0, 2, False, False)[1] > 0
 
 
 def test_an_episode_over_two_calls_is_the_same() -> None:

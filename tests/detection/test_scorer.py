@@ -46,7 +46,7 @@ def score(
 ) -> tuple[Block, Scored]:
     rows = rows_of(series, first)
     block = Block(table, rows, np.arange(len(series)), rows.first, rows.last)
-    scored = score_block(table, block, model, RuleBook(config), explain=True)
+    scored = score_block(table, block, model, RuleBook(config))
     table.put_records(block.slots, scored.records)
     block.store(table, np.arange(len(rows.times)))
     return block, scored

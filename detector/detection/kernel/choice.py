@@ -61,11 +61,10 @@ class Kernel(Protocol):
         eligible: F64,
         times: I64,
         inside: Bools | None,
-        explain: bool,
     ) -> tuple[F64, F64, NDArray[np.void]]:
         """What follows from the scores that count: v (N,), ln thresholds (N,), and events of the dtype `EVENT`.
 
-        Thresholds that nothing depends on are NaN, unless `explain` asks for them. `times` (N,) ns.
+        `times` (N,) ns.
         """
         ...
 
@@ -133,6 +132,6 @@ def trial(kernel: Kernel) -> bytes:
     rules["deviates"], rules["direction"], rules["absolute"] = (0, 1), (0.0, 1.0), 0.01
     inside = np.arange(sensors * rows) % 97 < 5
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
-    told = kernel.judge(cells, rules, first, said[1], np.arange(sensors * rows), inside, True)
+    told = kernel.judge(cells, rules, first, said[1], np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
     return b"".join(array.tobytes() for array in (*said, errors, *told, cells))

@@ -36,7 +36,7 @@ class Compiled:
             raise UnusableError("it was built from another source")
         self._fill = _function(library.kernel_fill, 5)
         self._score = _function(library.kernel_score, 11)
-        self._judge = _function(library.kernel_judge, 12)
+        self._judge = _function(library.kernel_judge, 11)
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         shape = _shape(cells)
@@ -67,12 +67,11 @@ class Compiled:
         eligible: F64,
         times: I64,
         inside: Bools | None,
-        explain: bool,
     ) -> tuple[F64, F64, NDArray[np.void]]:
         v, limits, shape = np.empty(len(times)), np.empty(len(times)), _shape(cells)
         events = np.empty(len(times), dtype=EVENT)
         count = self._judge(
-            _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(eligible), _at(times), _at(inside), explain,
+            _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(eligible), _at(times), _at(inside),
             _at(v), _at(limits), _at(events),
         )  # fmt: skip
         return v, limits, events[:count]

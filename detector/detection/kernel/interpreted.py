@@ -69,7 +69,6 @@ class Interpreted:
         eligible: F64,
         times: I64,
         inside: Bools | None,
-        explain: bool,
     ) -> tuple[F64, F64, NDArray[np.void]]:
         sensors = load(cells)
         scores, moments = eligible.tolist(), times.tolist()
@@ -81,7 +80,7 @@ class Interpreted:
             for row in range(int(first[at]), int(first[at + 1])):
                 ended = s.ended
                 one = smallest_of_recent(s, scores[row])
-                what, limit = judge_row(s, one, moments[row], within is not None and within[row], explain)
+                what, limit = judge_row(s, one, moments[row], within is not None and within[row])
                 v.append(one)
                 limits.append(limit)
                 if what == OPENED:

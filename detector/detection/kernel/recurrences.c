@@ -292,14 +292,13 @@ static void advance(sensor *s) {
         c->forgotten += s->forget;
 }
 
-static double least_threshold(const sensor *s) { return -s->speed * larger(s->c->credit - s->free, 0.0); }
-
 static double threshold(const sensor *s) {
     const cells *c = s->c;
     if (isinf(c->budget)) return 0.0;
     double level = return_level(s);
     if (c->rows < c->budget) level = smaller(level, log(YOUNG_CAP * c->budget / c->rows));
-    return larger(level, least_threshold(s)) + LIFT * larger(-c->credit, 0.0);
+    double floor = -s->speed * larger(c->credit - s->free, 0.0);
+    return larger(level, floor) + LIFT * larger(-c->credit, 0.0);
 }
 
 static void forget_pending(cells *c) {
@@ -358,15 +357,12 @@ static int open_episode(sensor *s, double v, double limit, int64_t time, int ins
     return OPENED;
 }
 
-static int judge_row(sensor *s, double v, int64_t time, int inside, int explain, double *limit) {
+static int judge_row(sensor *s, double v, int64_t time, int inside, double *limit) {
     cells *c = s->c;
+    int what = 0;
     advance(s);
-    int loud = 0, what = 0;
-    *limit = NAN;
-    if (explain || v >= least_threshold(s)) {
-        *limit = threshold(s);
-        loud = v >= *limit;
-    }
+    *limit = threshold(s);
+    int loud = v >= *limit;
     c->hold = c->hold && loud;
     int opens = loud && !c->open && !c->hold, busy = c->open || loud || (inside && v >= 0.0);
     if (busy) forget_pending(c);
@@ -405,8 +401,8 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
 }
 
 int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules,
-                     const double *eligible, const int64_t *times, const uint8_t *inside, int64_t explain, double *v,
-                     double *limits, event *events) {
+                     const double *eligible, const int64_t *times, const uint8_t *inside, double *v, double *limits,
+                     event *events) {
     int64_t count = 0;
     for (int64_t at = 0; at < n; at++) {
         sensor s = take_up(of, records + at * of->size, rules + at);
@@ -414,7 +410,7 @@ int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *f
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             v[row] = smallest_of_recent(&s, eligible[row]);
             int64_t ended = s.c->ended;
-            int what = judge_row(&s, v[row], times[row], inside && inside[row], (int)explain, limits + row);
+            int what = judge_row(&s, v[row], times[row], inside && inside[row], limits + row);
             if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row]};
             if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak};
         }
