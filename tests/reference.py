@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -38,6 +39,7 @@ class Sensor:
         self.alerts, self.window_rules = owner.settings_of(name)
         self.order = Order(owner.config.window.allowed_lateness)
         self.warming: list[Row] = []
+        self.restarts = self.unfit = self.relearnt = 0
         self.wanted = 0  # rows of a warm-up that make a profile, if not as many as it takes
         self.waiting = False  # a restart, for its first row
         self.learning: list[Row] | None = None  # under a model that does not know the sensor
@@ -215,11 +217,19 @@ class Sensor:
             self.waiting = self.waiting or restart
             return
         restart, self.waiting = restart or self.waiting, False
+        if not restart and self._relearns(time):
+            self.close("gap", hold=False)
+            self._empty()
+            self.profile, self.learning = None, None
+            self.relearnt, self.restarts, self.unfit = min(self.relearnt + 1, 3), 0, 0
+            self._warm_up(Row(time, values, False), offset)
+            return
         missing = 0 if restart or not self.window else self._missing_before(time)
         if restart or missing is None:
             self.close("gap", hold=False)
             self._empty()
             self.budget.forget_pending()
+            self.restarts += 1
         else:
             before = self.window[-1] if missing else None
             for step in range(1, missing + 1):
@@ -264,6 +274,29 @@ class Sensor:
         self._carry(carry)
         self.warming, self.wanted = [], 0
 
+    def _relearns(self, time: int) -> bool:
+        """Whether the sensor's readings no longer come as its profile says."""
+        assert self.profile is not None
+        median = self.profile.median_interval
+        if not self.window or not self.profile.regular:
+            return False
+        gap = time - self.window[-1].time
+        self.unfit = self.unfit + 1 if abs(gap - median) > 0.2 * median else max(self.unfit - 1, 0)
+        limit = self.window_rules.max_gap
+        within = limit is None or gap <= limit
+        too_long = (2 * gap + median) // (2 * median) - 1 > self.window_rules.max_fill
+        return self.unfit >= 100 or (within and too_long and self.restarts >= 2)
+
+    def _paced(self, profile: Profile, rows: list[Row]) -> Profile:
+        """The profile, without an interval if that would empty the window too often, or did before."""
+        complete, filled, median = 0, 0, profile.median_interval
+        for before, row in zip([None, *rows], rows, strict=False):
+            missing = 0 if before is None else max((2 * (row.time - before.time) + median) // (2 * median) - 1, 0)
+            filled = 1 if missing > self.window_rules.max_fill else filled + missing + 1
+            complete += filled >= ROWS
+        keeps = complete >= 0.5 * (len(rows) - ROWS + 1) and self.relearnt < 3
+        return replace(profile, regular=profile.regular and keeps)
+
     def _stands_for_none(self, values: tuple[float, ...]) -> bool:
         assert self.profile is not None
         return any(value in known for value, known in zip(values, self.profile.sentinels.tolist(), strict=True))
@@ -275,7 +308,7 @@ class Sensor:
             except NotYetError:
                 least = 0
         model, after = self.owner.model, self.alerts.open_after
-        return build_profile(
+        profile, carry = build_profile(
             np.array([row.time for row in rows]),
             np.array([row.values for row in rows]),
             model.reconstruct,
@@ -284,6 +317,7 @@ class Sensor:
             open_after=(after.n, after.of),
             least=least,
         )
+        return self._paced(profile, rows), carry
 
     def _carry(self, carry: Carry) -> None:
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
@@ -318,6 +352,7 @@ class Sensor:
         self.level = squares if self.level is None else _towards(self.level, squares, SPAN_40)
         if len(self.window) < ROWS:
             return
+        self.restarts = 0
         window = [self._scaled(row) for row in self.window]
         errors = []
         for channel, newest in enumerate(window[-1]):

@@ -64,6 +64,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # why it is not watched, and readings without a value one after the other (see watch.py)
         Column("unwatched", "u1", (), 0, added=True, early=True),
         Column("nulls", "i2", (), 0, added=True, early=True),
+        # how often it learnt its pace again (see pace.py)
+        Column("relearnt", "i2", (), 0, added=True, early=True),
         # the rows of which a warm-up makes a profile, 0: as many as it takes (see prefix.py)
         Column("wanted", "i4", (), 0, added=True, early=True),
         # which rules apply (see rules.py)
@@ -83,6 +85,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("sentinels", "f8", (channels, SENTINELS), math.nan, added=True),
         # how often the window was emptied since it was complete, negative: just after one row (see watch.py)
         Column("restarts", "i2", (), 0, added=True),
+        # intervals that do not fit the median, more than do (see pace.py)
+        Column("unfit", "i2", (), 0, added=True),
         # rows with a sentinel, one after the other
         Column("stuck", "i2", (), 0, added=True),
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
@@ -135,7 +139,7 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
-        "nulls", "restarts", "sentinels", "stuck",
+        "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""

@@ -72,7 +72,7 @@ class Watch:
         if slot in table.failed:
             reason = "failed"
         elif not table["live"][slot]:
-            reason = "warming"
+            reason = "relearning" if self._complete and table["relearnt"][slot] else "warming"
         elif table["filled"][slot] < self._complete:
             restarts = int(table["restarts"][slot])
             reason = "interval" if restarts < 0 else "gaps" if restarts else "warming"

@@ -32,6 +32,7 @@ from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output, Sentinel, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
+from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.places import MOST_WARM_UPS, Places
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
@@ -211,7 +212,7 @@ class ReadingsPipeline(PartitionPipeline):
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
-        self._judge(run, self._without_warm_ups(run, admitted))
+        self._judge(run, admitted)
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
         return end
@@ -300,6 +301,12 @@ class ReadingsPipeline(PartitionPipeline):
             if patient:
                 raise
             profile, carry = build(least=0)
+        median, rule = profile.median_interval, self._table["rules"][slot]
+        if profile.regular and not (
+            self._table["relearnt"][slot] < MOST_RELEARNT
+            and keeps_windows(readings.times, median, int(self._book.max_fill[rule]))
+        ):
+            profile = replace(profile, regular=False)
         name = self._table.name(slot)
         check_usable({name: profile}, self._table.channels)
         for at, channel in enumerate(self._config.channels):
@@ -315,18 +322,43 @@ class ReadingsPipeline(PartitionPipeline):
         return cells
 
     def _judge(self, run: Run, rows: WindowRows) -> None:
-        """Rows of sensors that have a profile; cut where one is built again."""
+        """Rows as they come into windows or warm-ups; cut where a profile is built again, or is of no use any more."""
         self._relearn(run, complete(self._table, rows.slots, self._config.warmup), rows, rows.first)
-        rest: WindowRows | None = rows
-        while rest is not None:
-            now, rest = split(self._table, rest, self._config.warmup)
-            now = self._without_sentinels(run, now)
-            self._blocks(run, bridge_gaps(self._table, now, self._book.max_gap, self._book.max_fill))
+        max_gap, max_fill = self._book.max_gap, self._book.max_fill
+        left = [rows]
+        while left:
+            rows = self._without_warm_ups(run, self._not_failed(left.pop()))
+            now, later = split(self._table, rows, self._config.warmup)
+            left += [] if later is None else [later]
+            missing = sentinel_rows(self._table, now)
+            relearning = relearning_rows(self._table, now, missing, max_gap, max_fill)
+            begin = [(int(now.slots[group]), now, row) for group, row in relearning.items()]
+            if relearning:
+                now, later = cut(now, relearning)
+                left += [] if later is None else [later]
+                missing = sentinel_rows(self._table, now)
+            now = self._without_sentinels(run, now, missing)
+            self._blocks(run, bridge_gaps(self._table, now, max_gap, max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
+            for slot, whole, row in begin:
+                self._learn_pace_again(run, slot, whole, row)
 
-    def _without_sentinels(self, run: Run, rows: WindowRows) -> WindowRows:
+    def _learn_pace_again(self, run: Run, slot: int, rows: WindowRows, row: int) -> None:
+        """From this row on the sensor warms up: its readings no longer come at the pace of its profile."""
+        if slot in self._table.failed:
+            return
+        try:
+            super()._restart(run, slot, rows, row)
+        except Exception as error:
+            self._fail(run, "restart", slot, int(rows.records[row]), error)
+            return
+        warm_up_again(self._table, slot, self._forget_scores)
+        self._table["relearnt"][slot] = min(self._table["relearnt"][slot] + 1, MOST_RELEARNT)
+        self._watch.look(slot)
+        self._timers.look_again()
+
+    def _without_sentinels(self, run: Run, rows: WindowRows, missing: Bools | None) -> WindowRows:
         """The rows without those that have a value which stands for none: they count as missing."""
-        missing = sentinel_rows(self._table, rows)
         if missing is None:
             if self._table["stuck"][rows.slots].any():
                 self._tell_stuck(rows, np.zeros(len(rows.times), dtype=bool))

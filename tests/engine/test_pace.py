@@ -1,0 +1,188 @@
+"""Sensors whose readings no longer come at the pace of their profile learn it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.arrays import I64
+from detector.engine.pace import keeps_windows
+from detector.engine.readings import ReadingsPipeline
+from detector.times import parse_time
+from tests.plant import (
+    SECOND,
+    START,
+    batches_of,
+    event_of,
+    healthy,
+    model_of,
+    per_readings,
+    pipeline_of,
+    profile_of,
+    readings_config,
+    reconstructor,
+    records_of,
+    state_of,
+    unrounded,
+)
+from tests.reference import Reference
+from tests.reference_rules import Reading
+
+MODEL = model_of({"pump": profile_of(healthy(np.random.default_rng(3), 600), reconstructor())})
+WARMUP = 150
+
+
+def times_of(kind: str, rows: int) -> I64:
+    """Times of so many rows: seconds after START."""
+    at = np.arange(rows)
+    if kind == "eight-of-sixty":
+        seconds = np.arange(2 * rows)
+        return np.asarray(seconds[seconds % 60 < 52][:rows])
+    if kind == "bursts":
+        return np.asarray(at // 60 * 3600 + at % 60)
+    if kind == "tenfold":
+        return np.asarray(at * 10)
+    if kind == "a-tenth":
+        return np.asarray(at / 10)
+    if kind == "double":
+        return np.asarray(at * 2)
+    if kind == "alternating":
+        return np.cumsum(np.where(at % 2, 1, 10))
+    return at
+
+
+KINDS = ["eight-of-sixty", "bursts", "tenfold", "a-tenth", "double", "alternating"]
+
+
+def readings(kind: str, rows: int, *, fault: bool = False, seed: int = 4) -> list[Reading]:
+    """200 rows at the pace of the profile, and then at another."""
+    values = healthy(np.random.default_rng(seed), 200 + rows)
+    if fault:
+        values[-150:] += 30.0
+    seconds = np.r_[np.arange(200), 201 + times_of(kind, rows)]
+    return [
+        Reading("pump", START + round(at * SECOND), (value,)) for at, value in zip(seconds, values[:, 0], strict=True)
+    ]
+
+
+def run(pipeline: ReadingsPipeline, some: Sequence[Reading], cuts: Sequence[int] = ()) -> tuple[list[Any], list[Any]]:
+    """Reasons as they follow each other, and alerts."""
+    outputs = [pipeline.process(batch) for batch in batches_of(records_of([[one] for one in some]), cuts)]
+    reasons = [change.reason for output in outputs for change in output.watch_changes]
+    return reasons, [alert.value for output in outputs for alert in output.alerts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_watched_again_and_a_fault_is_told(kind: str) -> None:
+    """Over every pace at which no window was ever complete, or the intervals were others."""
+    config = readings_config(warmup=WARMUP, false_alarms=per_readings(2000))
+    some = readings(kind, 900, fault=True)
+    reasons, alerts = run(pipeline_of(config, MODEL), some)
+    assert reasons.count("relearning") == 1
+    assert reasons[-1] is None
+    assert any(
+        b'"opened"' in alert and parse_time(json.loads(alert)["detected_at"]) >= some[-150].time for alert in alerts
+    )
+
+
+@pytest.mark.parametrize("kind", ["eight-of-sixty", "bursts", "alternating"])
+def test_where_windows_cannot_be_complete_there_is_no_interval(kind: str) -> None:
+    config = readings_config(warmup=WARMUP)
+    pipeline = pipeline_of(config, MODEL)
+    run(pipeline, readings(kind, 600))
+    assert not pipeline._table["regular"][0]  # noqa: SLF001
+
+
+@pytest.mark.parametrize(("kind", "interval"), [("tenfold", 10.0), ("a-tenth", 0.1), ("double", 2.0)])
+def test_the_budget_follows_the_new_interval(kind: str, interval: float) -> None:
+    from detector.config.load import FalseAlarms
+
+    config = readings_config(warmup=WARMUP, false_alarms=FalseAlarms(per_sensor=1, per="6h"))
+    pipeline = pipeline_of(config, MODEL)
+    run(pipeline, readings(kind, 600))
+    table = pipeline._table  # noqa: SLF001
+    assert table["regular"][0]
+    assert table["median"][0] == pytest.approx(interval * SECOND, rel=1e-6)
+    assert table["budget"][0] == pytest.approx(6 * 3600 / interval, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cuts", [(), range(3, 1200, 5), range(1200)], ids=["one", "fives", "single"])
+def test_batches_and_the_reference_agree(kind: str, cuts: Sequence[int]) -> None:
+    config = readings_config(warmup=WARMUP, false_alarms=per_readings(300))
+    some = readings(kind, 500, fault=True)
+    pipeline, other = pipeline_of(config, MODEL), pipeline_of(config, MODEL)
+    with unrounded() as written:
+        run(pipeline, some, cuts)
+        events = [event_of(alert) for alert in written.values()]
+    run(other, some, range(0, 1200, 77))
+    assert state_of(pipeline, config) == state_of(other, config)
+    reference = Reference(config, MODEL)
+    for offset, record in zip((record.offset for record in records_of([[one] for one in some])), some, strict=True):
+        reference.feed(offset, [record])
+    assert [(event.alert_id, event.event, event.close_reason) for event in events] == [
+        (event.alert_id, event.event, event.close_reason) for event in reference.events
+    ]
+    assert any(event.event == "opened" for event in events)
+
+
+def test_a_restart_in_the_middle_changes_nothing() -> None:
+    config = readings_config(warmup=WARMUP, false_alarms=per_readings(300))
+    some = readings("bursts", 500, fault=True)
+    records = records_of([[one] for one in some])
+    whole = pipeline_of(config, MODEL)
+    expected = [alert.value for batch in batches_of(records) for alert in whole.process(batch).alerts]
+    for at in (150, 263, 265, 300, 420):
+        first, second = pipeline_of(config, MODEL), pipeline_of(config, MODEL)
+        (head,), (tail,) = batches_of(records[:at]), batches_of(records[at:])
+        alerts = [alert.value for alert in first.process(head).alerts]
+        second.restore(first.snapshot())
+        alerts += [alert.value for alert in second.process(tail).alerts]
+        assert alerts == expected
+        assert state_of(second, config) == state_of(whole, config)
+
+
+def test_a_sensor_that_changes_its_pace_again_and_again_has_no_interval_in_the_end() -> None:
+    config = readings_config(warmup=WARMUP)
+    pipeline = pipeline_of(config, MODEL)
+    steps = np.repeat(np.resize([10, 1], 12), 300)
+    values = healthy(np.random.default_rng(5), len(steps))
+    some = [
+        Reading("pump", START + int(at) * SECOND, (value,))
+        for at, value in zip(np.cumsum(steps), values[:, 0], strict=True)
+    ]
+    reasons, _ = run(pipeline, some)
+    assert reasons.count("relearning") <= 3
+    assert reasons[-1] is None
+
+
+def test_gaps_beyond_max_gap_restart_for_ever_and_are_said() -> None:
+    config = readings_config(warmup=WARMUP, window={"max_gap": 5 * SECOND})
+    reasons, _ = run(pipeline_of(config, MODEL), readings("tenfold", 300))
+    assert reasons == [None, "gaps", "interval", "relearning", None, "gaps", "interval"], "of the interval, once"
+
+
+def test_single_gaps_teach_nothing() -> None:
+    config = readings_config(warmup=WARMUP)
+    values = healthy(np.random.default_rng(6), 1200)
+    at = np.arange(1200) + np.arange(1200) // 150 * 60
+    some = [Reading("pump", START + int(t) * SECOND, (v,)) for t, v in zip(at, values[:, 0], strict=True)]
+    reasons, _ = run(pipeline_of(config, MODEL), some)
+    assert set(reasons) == {None, "gaps"}
+
+
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [
+        (np.arange(500), True),
+        (np.arange(500) * 6, True),
+        (np.arange(500) // 60 * 100 + np.arange(500) % 60, False),
+        (np.arange(1000) // 400 * 1000 + np.arange(1000) % 400, True),
+    ],
+)
+def test_an_interval_is_kept_where_windows_become_complete(times: I64, kept: bool) -> None:
+    assert keeps_windows(times * SECOND, SECOND, 5) == kept
