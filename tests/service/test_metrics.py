@@ -48,6 +48,8 @@ NAMES = {
     "detector_alerts_total",
     "detector_muted_alerts_total",
     "detector_open_episodes",
+    "detector_budget_opened",
+    "detector_budget_allowed",
     "detector_false_alarm_budget_ratio",
     "detector_readings_total",
     "detector_frames_total",
