@@ -10,10 +10,10 @@ QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-people verify-detection dist
+.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-people verify-deploy verify-detection docs dist
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## everything into .venv, so that .venv/bin/detector works
 
@@ -70,6 +70,9 @@ verify-service: $(INSTALLED)  ## the daemon as a service: units, metrics, page, 
 verify-people: $(INSTALLED)  ## incidents and notifications over kills, with a real Alertmanager; needs .ci/tools
 	$(BIN)/python -m tests.verify_people
 
+verify-deploy: $(INSTALLED)  ## installing, images, Kubernetes, Helm, units, dashboards, pages and what they show; needs .ci/tools
+	$(BIN)/python -m tests.verify_deploy
+
 verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense model; needs $$DETECTOR_DATASETS
 	$(BIN)/python -m benchmarks.quality --gate
 
@@ -82,8 +85,16 @@ fuzz: $(INSTALLED)  ## attack decoders, files and HTTP for longer than the tests
 chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
-dist: $(INSTALLED)  ## for a release: wheel, sources and a bill of materials (CycloneDX) in dist/
+docs: $(INSTALLED)  ## the documentation as a site in var/docs/site, links checked; open its index.html
+	@deploy/venv.sh $(PYTHON) .venv-docs 200
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/site/requirements.txt || $(UNDONE)
+	$(BIN)/python -m deploy.site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --config-file deploy/site/mkdocs.yml
+
+dist: $(INSTALLED)  ## for a release: wheel, sources, a bill of materials (CycloneDX) and checksums in dist/
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m venv dist/.tools && dist/.tools/bin/python -m pip install --quiet 'cyclonedx-bom>=7.5,<8'
 	dist/.tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file dist/detector.cdx.json $(BIN)/python
 	rm -r dist/.tools
+	cd dist && sha256sum * > SHA256SUMS

@@ -221,6 +221,38 @@ DETECTION: Final = Page(
             ],
         ),
         Row(
+            "Incidents and notifications",
+            [
+                number("Open incidents", "Of `detector incidents`", Query("sum(detector_open_incidents)"), width=4),
+                lines(
+                    "Messages about incidents",
+                    "By event and severity",
+                    "none",
+                    Query(
+                        "sum by (event, severity) (increase(detector_incidents_total[10m]))", "{{event}} {{severity}}"
+                    ),
+                    width=7,
+                ),
+                lines(
+                    "Notifications",
+                    "Attempts of `detector notify`, by target and what came of them",
+                    "none",
+                    Query(
+                        "sum by (target, outcome) (increase(detector_notifications_total[10m]))",
+                        "{{target}} {{outcome}}",
+                    ),
+                    width=7,
+                ),
+                lines(
+                    "Not delivered",
+                    "For how long a target could not be told",
+                    "s",
+                    Query("max by (target) (detector_notify_undelivered_seconds)", "{{target}}"),
+                    width=6,
+                ),
+            ],
+        ),
+        Row(
             "Scores",
             [
                 Panel(

@@ -28,7 +28,9 @@ def made() -> Mapping[Path, str]:
     encoder = JSONEncoder(sort_keys=True, indent=2)
     dashboards = HERE / "grafana" / "dashboards"
     files = {dashboards / f"{name}.json": encoder.encode(build(page)) + "\n" for name, page in PAGES.items()}
-    files[HERE / "kubernetes" / "components" / "monitoring" / "prometheusrule.yaml"] = _prometheus_rule()
+    rule = _prometheus_rule()
+    files[HERE / "kubernetes" / "components" / "monitoring" / "prometheusrule.yaml"] = rule
+    files[HERE / "helm" / "detector" / "files" / "prometheusrule.yaml"] = rule
     files[HERE.parent / "docs" / "metrics.md"] = metrics_page()
     return files
 

@@ -16,7 +16,7 @@ __all__ = ["Detector", "__version__"]
 for _limit in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_limit] = "1"
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
+from detector.detection.columns import NEVER
+from detector.detection.finding import LOOK, Window, first_look, next_look, until
 from detector.detection.prefix import NotYetError
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
@@ -48,6 +50,7 @@ class Sensor:
         self.hold = False
         self.ended: float = -math.inf
         self.score: float | None = None
+        self.judged: float | None = None
         self.window: deque[Row] = deque(maxlen=ROWS)
         self._empty()
         if profile is not None:
@@ -340,6 +343,7 @@ class Sensor:
             self.recent.extend([eligible] * (after.of - 1))
         self.recent.append(eligible)
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
+        self.judged = v
         self._follow(v, self.budget.next_row(), maintained)
 
     def _limited(self) -> bool:
@@ -385,10 +389,13 @@ class Sensor:
             told = episode.critical, episode.muted
             episode.critical |= v >= self._critical_from(episode.ln_threshold)
             episode.muted &= maintained or v < episode.close_level
-            if episode.quiet >= self.alerts.close_after:
+            over, changed = episode.quiet >= self.alerts.close_after, (episode.critical, episode.muted) != told
+            if over or changed or self.completed % LOOK == 0:
+                self._look(episode)
+            if over:
                 episode.critical, episode.muted = told
                 self.close("recovered", hold=False)
-            elif (episode.critical, episode.muted) != told:
+            elif changed:
                 self.update()
         elif v < ln_threshold:
             self.hold = False
@@ -409,10 +416,10 @@ class Sensor:
         if self.learning is not None:
             self.learning = self.learning[:-50]
         detected = self.window[-1].time
-        earlier = [row.time for row in list(self.window)[-51:] if row.time > self.ended]
         self.episode = Episode(
             name=alert_id("readings", "anomaly", self.name, detected),
-            started_at=earlier[0] if earlier else detected,
+            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n),
+            until=detected,
             detected_at=detected,
             ln_threshold=ln_threshold,
             close_level=min(ln_threshold, 0.0),
@@ -425,6 +432,20 @@ class Sensor:
             muted=maintained,
         )
         self._tell("opened")
+
+    def _seen(self) -> Window:
+        """The window as what is claimed of a fault rests on it; the claims themselves have tests of their own."""
+        assert self.profile is not None
+        z = np.array([self._scaled(row) for row in self.window])
+        expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+        times = np.array([row.time for row in self.window])
+        return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64))
+
+    def _look(self, episode: Episode) -> None:
+        window = self._seen()
+        episode.finding = next_look(episode.finding, window, episode.detected_at)
+        last = until(episode.finding, window)
+        episode.until = episode.until if last is None else last
 
     def update(self) -> None:
         assert self.episode is not None
@@ -447,14 +468,10 @@ class Sensor:
         episode, profile = self.episode, self.profile
         assert episode is not None
         assert profile is not None
-        assert self.score is not None
+        assert self.judged is not None
         window = [self._scaled(row) for row in self.window]
         expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
         errors = [[(a - b) ** 2 for a, b in zip(*pair, strict=True)] for pair in zip(window, expected, strict=True)]
-        weighted = [
-            math.fsum(_weight(99 - i) * e for i, e in enumerate(column)) for column in zip(*errors, strict=True)
-        ]
-        total = sum(weighted)
         plain = [
             [z * scale + center for z, scale, center in zip(row, profile.scale, profile.center, strict=True)]
             for row in expected
@@ -468,10 +485,10 @@ class Sensor:
                 close_reason=reason,
                 severity="critical" if episode.critical else "warning",
                 sensor=self.name,
-                started_at=episode.started_at,
+                started_at=episode.finding.onset,
                 detected_at=episode.detected_at,
-                ended_at=episode.loud_time if event == "closed" else None,
-                score=self.score,
+                ended_at=max(episode.until, episode.finding.onset) if event == "closed" else None,
+                score=math.exp(self.judged),
                 peak=math.exp(episode.peak),
                 threshold=math.exp(episode.ln_threshold),
                 opened_offset=episode.opened_offset,
@@ -481,7 +498,7 @@ class Sensor:
                 values=tuple(zip(*(row.values for row in self.window), strict=True)),
                 expected=tuple(zip(*plain, strict=True)),
                 errors=tuple(zip(*errors, strict=True)),
-                shares=tuple(part / total if total > 0 else 1 / len(weighted) for part in weighted),
+                shares=tuple(episode.finding.shares),
                 muted=episode.muted,
             )
         )

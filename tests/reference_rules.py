@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detector.detection.finding import Finding
 from detector.detection.profile import Profile, peaks_of_suffix
 
 SPAN_8000 = 2 / 8001
@@ -64,7 +65,8 @@ class Episode:
     """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`."""
 
     name: str
-    started_at: int
+    finding: Finding
+    until: int
     detected_at: int
     ln_threshold: float
     close_level: float

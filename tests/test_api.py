@@ -135,4 +135,4 @@ def test_the_page_works(tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text("\n".join(blocks("python", PAGE)))
     said = follow("python page.py", tmp_path)
     assert re.search(r"^4901 rows, \d\d+ above the threshold$", said, re.MULTILINE)
-    assert re.search(r"^opened pump \w+ 2026-10-03T18:\S+ 2026-10-03T18:\S+$", said, re.MULTILINE)
+    assert re.search(r"^opened pump \w+ \S+ 2026-10-03T18:4\S+$", said, re.MULTILINE)

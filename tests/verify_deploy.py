@@ -1,7 +1,8 @@
-"""What lies in `deploy/`, as part of `python -m tests.verify_service`: each kind judged by its own tools.
+"""What lies in `deploy/`: each kind judged by its own tools, by `python -m tests.verify_deploy` and as part of
+`python -m tests.verify_service`.
 
-Images and compose, Kubernetes, Prometheus and Alertmanager, dashboards, the wheel in a serving environment; and a real
-Prometheus that scrapes a real daemon on a real broker, with what every panel of the dashboards shows.
+Installations, images and compose, Kubernetes, Helm, the documentation's site, Prometheus and Alertmanager, dashboards;
+and a real Prometheus that scrapes a real daemon on a real broker, with what every panel of the dashboards shows.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from tests.verify_core import Checks
 STEPS: Final = {
     "images and compose: hadolint, compose's schema, paths, keys": "tests/deploy/test_docker.py",
     "Kubernetes: kustomize, strict schemas, agreement with the code": "tests/deploy/test_kubernetes.py",
+    "Helm: lint, the objects of the overlays, values that cannot be": "tests/deploy/test_helm.py",
+    "systemd: units, exposure": "tests/deploy/test_systemd_units.py",
+    "make install on machines that are not ready": "tests/deploy/test_venv.py",
+    "the documentation's site: strict, links, nothing from elsewhere": "tests/deploy/test_site.py",
+    "README's blocks in empty directories": "tests/test_readme.py",
+    "the tutorial": "tests/test_tutorial.py",
+    "the Python API and its page": "tests/test_api.py",
     "Prometheus and Alertmanager: promtool, rule tests, amtool, anchors": "tests/deploy/test_prometheus.py",
     "dashboards: up to date, known metrics, layout": "tests/deploy/test_grafana.py",
-    "the wheel in the serving environment: runs, as anybody, read-only": "tests/deploy/test_serving.py",
+    "make install-serve: under 300 MB, runs, as anybody, read-only": "tests/deploy/test_serving.py",
     "the commands of compose on a broker": "tests/kafka/test_compose.py",
     "the subscriber of the documentation": "tests/kafka/test_subscriber.py",
     "every panel has data from a scraped daemon": "tests/kafka/test_dashboards.py",
@@ -38,3 +46,15 @@ def verify_deploy(checks: Checks) -> None:
             if line.startswith(("  operations ", "  detection ")):
                 print(f"      {line.rstrip('.').rstrip()}")
         checks.that(what, done.returncode == 0, lines[-1] if lines else "nothing was printed")
+
+
+def main() -> int:
+    """Run all of it; 0 if it holds."""
+    checks = Checks()
+    verify_deploy(checks)
+    print("PASS" if checks.passed else "FAIL")
+    return 0 if checks.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,14 +51,22 @@ BUDGET: Final = 10_000_000
 """Readings for one false alarm of a sensor: what else happens in a plant is not what is looked at here."""
 FIRST_AT_LEAST: Final = 0.9
 SETTLE_SECONDS: Final = 2
+KILL_SECONDS: Final = 8.0
+"""How long a daemon lives at most, of which its start takes some."""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A plant, its alerts in order, and the sensor where the event began."""
+    """A plant, its alerts in order, the sensor where the event began, and all it came to."""
 
     alerts: list[Alert]
     origin: str
+    spread: frozenset[str]
+
+    @property
+    def noticed(self) -> set[str]:
+        """The sensors of the event at which an episode was opened: detection is judged elsewhere."""
+        return {alert.sensor_id for alert in self.alerts} & self.spread
 
 
 def main() -> int:
@@ -93,7 +101,8 @@ def plant(seed: int) -> Played:
         sensors[name][at : at + 200] += rng.choice([-1, 1]) * rng.uniform(3, 8)
     alerts = alerts_together(sensors, WARMUP, model_of(), BUDGET)
     # One sensor after the other within a batch: in a plant they come side by side.
-    return Played(sorted(alerts, key=lambda alert: read_alert(encode_alert(alert)).seen_at), names[0])
+    alerts.sort(key=lambda alert: read_alert(encode_alert(alert)).seen_at)
+    return Played(alerts, names[0], frozenset(names[:SPREAD]))
 
 
 def incidents_of(alerts: list[Alert]) -> tuple[list[Incident], int]:
@@ -114,7 +123,7 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
     """Membership and who was first, on plants of their own."""
     print("incidents", flush=True)
     plants, four, whole, first = [], 0, 0, 0
-    episodes = messages = size = told = told_size = ties = 0
+    noticed = episodes = messages = size = told = told_size = ties = 0
     for seed in range(seeds):
         played = plant(seed)
         plants.append(played)
@@ -122,7 +131,8 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
         closed = [one for one in found if one.event == "closed"]
         big = max(closed, key=lambda one: one.size)
         four += len(closed) == SINGLE + 1
-        whole += big.size == SPREAD
+        whole += {one.sensor_id for one in big.members} == played.noticed
+        noticed += len(played.noticed)
         named = [one.sensor_id for one in big.suspects]
         first += played.origin in named
         ties += len(named)
@@ -131,7 +141,10 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
         size += sum(len(encode_alert(alert)) for alert in played.alerts)
         told, told_size = told + len(found), told_size + of_incidents
     checks.that("four incidents each", four == seeds, f"{four} of {seeds} plants")
-    checks.that("one of them has the 16 sensors", whole == seeds, f"{whole} of {seeds} plants")
+    checks.that(
+        "one of them has all sensors at which the event was noticed", whole == seeds,
+        f"{whole} of {seeds} plants; at {noticed} of {SPREAD * seeds} sensors",
+    )  # fmt: skip
     checks.that(
         f"where it began is first or tied in {FIRST_AT_LEAST:.0%}", first >= FIRST_AT_LEAST * seeds,
         f"{first} of {seeds} plants, {ties / seeds:.1f} named",
@@ -159,24 +172,25 @@ def verify_delivery(checks: Checks, directory: Path, played: Played, kills: int)
         chance = random.Random(0)  # noqa: S311
         began = time.monotonic()
         heard: float | None = None
+        said = 0
         for turn in range(kills):
             for name in daemons:
                 some = len(opened) * (turn + 1) // kills
-                alerts.write_bytes(b"".join(encode_alert(alert) + b"\n" for alert in opened[:some]))
+                append(alerts, opened[said:some])
+                said = some
                 if turn == 0:
                     wait_until(lambda: bool(webhook.heard))
                     heard = time.monotonic() - began
-                time.sleep(chance.uniform(0.0, 1.0))
+                # Some die while they start, most while they work.
+                time.sleep(chance.uniform(0.0, KILL_SECONDS))
                 daemons[name].kill()
-                time.sleep(chance.uniform(0.0, 2.0))
                 watch.look(set())
-        text = b"".join(encode_alert(alert) + b"\n" for alert in opened)
-        alerts.write_bytes(text)
+        append(alerts, opened[said:])
         wait_until(lambda: set(watch.look(set())) == wanted)
         active = watch.look(set())
         checks.that("each incident is one active alert", Counter(active) == Counter(wanted), f"{len(active)} active")
         checks.that(f"none is resolved early over {kills} kills of each", not watch.lost, f"{len(watch.lost)} lost")
-        alerts.write_bytes(text + b"".join(encode_alert(alert) + b"\n" for alert in closed))
+        append(alerts, closed)
         over = wait_until(lambda: not watch.look(wanted))
         checks.that("all are resolved in the end", over, f"{len(watch.look(wanted))} still active")
         wait_until(lambda: sum(json.loads(body)["event"] == "closed" for _, _, body in webhook.heard) >= len(wanted))
@@ -195,6 +209,12 @@ def verify_delivery(checks: Checks, directory: Path, played: Played, kills: int)
             "kills changed no message", published == _with_source(found, published), f"{len(published)} messages"
         )
         print(f"        from the first alert to the webhook: {heard or 0:.1f} s, {SETTLE_SECONDS} s of them `settle`")
+
+
+def append(path: Path, alerts: list[Alert]) -> None:
+    """As a detector writes them."""
+    with path.open("ab") as file:
+        file.write(b"".join(encode_alert(alert) + b"\n" for alert in alerts))
 
 
 def _with_source(expected: list[Incident], published: list[Incident]) -> list[Incident]:

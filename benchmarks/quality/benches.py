@@ -1,4 +1,4 @@
-"""The seven benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The eight benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, faults, images, several
+from benchmarks.quality import budget, claims, faults, images, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -77,20 +77,20 @@ def judged(job: Job, title: str, sources: Sequence[Source], asked: int) -> list[
     return job.workers.run(title, judge, tasks)
 
 
-# -- alerts ----------------------------------------------------------------------------------------------------------
+# -- overlap ---------------------------------------------------------------------------------------------------------
 
 
-def alerts(job: Job) -> Outcome:
+def overlap(job: Job) -> Outcome:
     """Overlap F1 on four groups of series."""
     sources = job.sources(ALERT_GROUPS, published=True)
-    results = judged(job, "alerts", sources, ALERT_BUDGET)
+    results = judged(job, "overlap", sources, ALERT_BUDGET)
     groups = [group for group in ALERT_GROUPS if any(r.source.group == group for r in results)]
     by_group = {group: [r for r in results if r.source.group == group] for group in groups}
     scores = {
         PRODUCT: {group: _counts([r.product for r in by_group[group]]) for group in groups},
         BASELINE: {group: _counts([r.pca for r in by_group[group]]) for group in groups},
     }
-    outcome = Outcome("alerts")
+    outcome = Outcome("overlap")
     covered = {}
     for rival, found in overlap_of_rivals(job.data, sources).items():
         if set(found) == set(groups):
@@ -120,8 +120,8 @@ def alerts(job: Job) -> Outcome:
     outcome.numbers["mean F1"] = means
     complete = len(groups) == len(ALERT_GROUPS)
     if not complete:
-        outcome.notes.append(f"alerts: only {', '.join(groups) or 'nothing'} at hand")
-    outcome.gates.append(Gate.at_least("alerts: mean overlap F1", means.get(PRODUCT), 0.62, 0.66))
+        outcome.notes.append(f"overlap: only {', '.join(groups) or 'nothing'} at hand")
+    outcome.gates.append(Gate.at_least("overlap: mean overlap F1", means.get(PRODUCT), 0.62, 0.66))
     return outcome
 
 
@@ -343,12 +343,18 @@ def one_class(job: Job) -> Outcome:
     return images.outcome(job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick)
 
 
+def what_alerts_claim(job: Job) -> Outcome:
+    """Channel, bounds and kind of faults that are known."""
+    return claims.outcome(job.workers, job.setup, quick=job.quick)
+
+
 BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
-    "alerts": alerts,
+    "overlap": overlap,
     "ranking": ranking,
     "nab": nab,
     "budget": budgets,
     "faults": second_faults,
     "channels": several_channels,
+    "alerts": what_alerts_claim,
     "images": one_class,
 }

@@ -21,6 +21,8 @@ _LEVEL: Final = np.array([68.0, 101_325.0, 120.0])
 _SWING: Final = np.array([3.0, 900.0, 8.0])
 _NOISE: Final = np.array([0.3, 150.0, 2.0])
 _MEMORY: Final = 0.95
+_LINKED_LEVEL: Final = np.array([70.0, 100_000.0, 120.0, 5.0])
+_LINKED_SWING: Final = np.array([3.0, 900.0, 8.0, 1.0])
 _DELAY: Final = 0.1
 
 
@@ -62,3 +64,15 @@ def _followed(driver: F64, kept: float, taken: float) -> F64:
     """y_t = kept y_(t-1) + taken x_t, from 0."""
     path = itertools.accumulate(driver.tolist(), lambda state, x: kept * state + taken * x, initial=0.0)
     return np.fromiter(itertools.islice(path, 1, None), np.float64, len(driver))
+
+
+def linked_machine(number: int, rows: int, seed: int) -> F64:
+    """(rows, 4) healthy readings of another machine: three channels follow its load at once, the fourth is noise."""
+    rng = np.random.default_rng([seed, number, 4])
+    row = np.arange(rows)
+    cycles = np.sin(2 * np.pi * (row / rng.uniform(40, 90) + rng.uniform()))
+    cycles += 0.5 * np.sin(2 * np.pi * (row / 233 + rng.uniform()))
+    load = cycles + _followed(rng.normal(0, 0.25, rows), _MEMORY, 1.0)
+    values = np.stack([load, load, load, rng.normal(size=rows)], axis=1)
+    values[:, :3] += 0.12 * rng.normal(size=(rows, 3))
+    return np.ascontiguousarray(_LINKED_LEVEL + _LINKED_SWING * values)

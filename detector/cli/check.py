@@ -33,14 +33,56 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--sensor", type=options.sensor_id, metavar="ID", help="say also which settings apply to this sensor"
     )
+    parser.add_argument(
+        "--data",
+        type=options.place,
+        metavar="PATH|kafka",
+        help="instead: what is understood of the first thousand records, and which settings would mend the rest",
+    )
+    parser.add_argument(
+        "--interval", type=options.duration, metavar="D", help="time between rows of a CSV file without timestamps"
+    )
+    options.add_csv_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each thing that is right; what is not is the UserError that ends it."""
+    if args.data is not None:
+        return _look_at_data(args)
     source = find_config(Path(args.config_path) if args.config_path else None)
     for name, finding in _checks(args.config, source, args.sensor, connect=args.connect):
         sys.stdout.write(f"OK  {name:<14} {finding}\n")
     return 0
+
+
+def _look_at_data(args: argparse.Namespace) -> int:
+    """Say what is understood of a file or the topic; 2 if nothing is."""
+    from rich.console import Console
+
+    from detector.cli.recordings import file_reader, widened
+    from detector.reports.understood import look_at, mending
+    from detector.reports.understoodtext import lines_of, table_of
+
+    config = widened(args.config, args, args.data)
+    channels = config.readings.channels
+    if args.data == "kafka":
+        from detector.cli.topics import recorded
+        from detector.service.pipelines import make_decoder
+
+        topic = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        with recorded(config, topic, since=None, until=None) as (batches, _):
+            seen = look_at(batches, topic, len(channels))
+    else:
+        decoder, read = file_reader(config, args, Path(args.data))
+        seen = look_at(read(), decoder, len(channels))
+    if not seen.records:
+        raise UserError("there are no records here", where=args.data, todo="Name data that has some")
+    console = Console(highlight=False, markup=False, soft_wrap=True)  # sensor ids may have brackets
+    if seen.sensors:
+        console.print(table_of(seen, channels))
+    for line in lines_of(seen, mending(seen, config.readings, has_times=args.data == "kafka")):
+        console.print(line)
+    return 0 if seen.readings else 2
 
 
 def _checks(config: Config, source: Path | None, sensor: str | None, *, connect: bool) -> Iterator[tuple[str, str]]:
@@ -52,6 +94,7 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     yield "configuration", str(source) if source is not None else "defaults, there is no file"
     if sensor is not None:
         yield "sensor", _settings_of(config, sensor)
+    yield from _targets(config)
     if config.streams.backend != "kafka":
         yield from _models(config)
         yield from _directory(config)
@@ -60,6 +103,17 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     else:
         yield from _models(config)
         yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
+
+
+def _targets(config: Config) -> Iterator[tuple[str, str]]:
+    """Whom `notify` would tell: their secrets and templates are there. `notify --test` sends something."""
+    if config.notify.targets:
+        from detector.service.telling import form_of, sender_of
+
+        for target in config.notify.targets:
+            form_of(target)
+            with sender_of(target):
+                yield "target", f"{target.name}, {target.kind}"
 
 
 def _models(config: Config) -> Iterator[tuple[str, str]]:

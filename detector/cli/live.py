@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
 EPISODES: Final = 8
 ALERTS: Final = 6
+"""As many are shown at least, and more where the terminal has the lines."""
+KEPT: Final = 200
+HEIGHT: Final = 24
 FRAMES_PER_SECOND: Final = 4
 BAR: Final = 20
 """Cells of the bar; with the rates beside it the line fits into 80 columns."""
 WIDTH: Final = 100
 """Of a table, where the terminal has as much."""
 TERMINAL: Final = "/dev/tty"
+_HEAD: Final = 3
+"""Lines above the rows of a table: an empty one, its title, the names of its columns."""
 
 
 @contextlib.contextmanager
@@ -45,9 +50,10 @@ def live_view(board: Board, *, asked: bool, plain: bool, alerts_on_stdout: bool)
             from rich.console import Console
             from rich.live import Live
 
-            view = View(board)
-            board.hear = view.hear
             console = Console(file=stream, highlight=False, markup=False)
+            view = View(board, height=lambda: console.height)
+            board.hear = view.hear
+            stack.callback(lambda: console.print(view.summary()))  # it stays when the view is gone
             redirect = stream is sys.stderr  # lines of the log go above the view
             live = Live(
                 get_renderable=view.draw,
@@ -75,20 +81,26 @@ def _terminal(stack: contextlib.ExitStack, *, asked: bool, plain: bool, alerts_o
 
 
 class View:
-    """Draws a board. `hear` is told of alerts by the main loop; `draw` runs on another thread."""
+    """Draws a board. `hear` is told of alerts by the main loop; `draw` runs on another thread.
 
-    def __init__(self, board: Board, clock: Callable[[], float] = time.monotonic) -> None:
+    `height` is how many lines there are.
+    """
+
+    def __init__(
+        self, board: Board, clock: Callable[[], float] = time.monotonic, height: Callable[[], int] = lambda: HEIGHT
+    ) -> None:
         self._board = board
         self._clock = clock
+        self._height = height
         self._began = clock()
         self._lock = threading.Lock()
-        self._newest: deque[bytes] = deque(maxlen=ALERTS)
+        self._newest: deque[bytes] = deque(maxlen=KEPT)
 
     def hear(self, messages: Sequence[Message]) -> None:
         """Keep the newest; they are looked at when they are drawn."""
         if messages:
             with self._lock:
-                self._newest.extend(message.value for message in messages[-ALERTS:])
+                self._newest.extend(message.value for message in messages[-KEPT:])
 
     def draw(self) -> RenderableType:
         """The view as it is now."""
@@ -101,11 +113,20 @@ class View:
         with self._lock:
             newest = list(self._newest)
         parts: list[RenderableType] = [_progress(status), _counts(status)]
+        used = len(parts)
         if status.episodes:
             parts += [_text(""), Constrain(_episodes(status), WIDTH)]
+            shown = len(status.episodes[:EPISODES])
+            used += _HEAD + shown + (status.open_episodes > shown)
         if newest:
-            parts += [_text(""), Constrain(_alerts(list(reversed(newest))), WIDTH)]
+            room = max(ALERTS, self._height() - used - _HEAD - 1)
+            parts += [_text(""), Constrain(_alerts(list(reversed(newest))[:room]), WIDTH)]
         return Group(*parts)
+
+    def summary(self) -> RenderableType:
+        """How much it was, in a line."""
+        status = self._board.status
+        return _text("nothing was read", "dim") if status is None else _counts(status)
 
 
 def _progress(status: Status) -> RenderableType:

@@ -35,10 +35,28 @@ COMMANDS: Final = {
     "tune": "what other false-alarm budgets would have cost on recorded readings",
     "check": "validate the configuration and the models, change nothing",
     "simulate": "write the readings and frames of a simulated plant, with labelled faults",
+    "alerts": "list the episodes that were published",
     "inspect": "draw one alert as a picture",
     "models": "list, activate and roll back the bundles on disk",
     "schema": "print a JSON Schema",
     "demo": "simulate, train, run, report: the whole thing in two minutes",
+}
+
+# what the end of each command's help shows
+EXAMPLES: Final = {
+    "run": "run --input pump.csv --output alerts.jsonl --until-end",
+    "incidents": "incidents --input alerts.jsonl --output incidents.jsonl --until-end",
+    "notify": "notify --input incidents.jsonl --dry-run",
+    "train": "train --data pump.csv --rows 2000",
+    "backtest": "backtest --data pump.csv --labels labels.json --out report",
+    "tune": "tune --data pump.csv --alerts 3/week --write",
+    "check": "check --connect --set streams.backend=kafka",
+    "simulate": "simulate --out plant --sensors 3 --rows 4000",
+    "alerts": "alerts alerts.jsonl --open",
+    "inspect": "inspect alerts.jsonl --alert 1f3a9c -o alert.png",
+    "models": "models activate 20261122T0300",
+    "schema": "schema alert",
+    "demo": "demo --dir var/demo",
 }
 
 INTERRUPTED: Final = 130
@@ -131,6 +149,7 @@ def _parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     for name, summary in COMMANDS.items():
         if name == chosen:
             _module(name).add_parser(subparsers)
+            subparsers.choices[name].epilog = f"Example: detector {EXAMPLES[name]}" if name in EXAMPLES else None
             _add_global_options(subparsers.choices[name], "after")
         else:
             subparsers.add_parser(name, help=summary, add_help=False)

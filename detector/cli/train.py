@@ -211,7 +211,24 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     _refuse_poor(collected, "records are no readings", place, cure)
     if not collected.readings:
         raise UserError("there are no readings here", where=place, todo="Give data with readings")
+    if _is_topic(args, config):
+        _tell_what_was_seen(collected, place)
     return collected, place
+
+
+def _tell_what_was_seen(collected: Collected, place: str) -> None:
+    """Of a topic nobody sees what is in it: say how many readings each sensor has, from when to when."""
+    import numpy as np
+
+    from detector.reports.text import counted, duration, span
+
+    longest = sorted(collected.series.items(), key=lambda item: (-len(item[1][0]), item[0]))
+    for sensor_id, (times, _) in longest[:_LISTED]:
+        every = f", one every {duration(float(np.median(np.diff(times))))}" if len(times) > 1 else ""
+        seen = f"{counted(len(times), 'reading')}, {span(int(times[0]), int(times[-1]))}{every}"
+        sys.stderr.write(f"detector: {place}: {sensor_id}: {seen}\n")
+    if len(longest) > _LISTED:
+        sys.stderr.write(f"detector: {place}: and {len(longest) - _LISTED} more sensors\n")
 
 
 def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:

@@ -18,6 +18,7 @@ from detector.config.values import (
     DURATION_PATTERN,
     Count,
     Duration,
+    Endpoint,
     Listen,
     Name,
     Pattern,
@@ -94,15 +95,36 @@ class KafkaConfig(Section):
     sasl_token_file: Path | None = None
     """Of OAUTHBEARER; read again for every connection, so whatever renews the token writes it there."""
     sasl_token_env: Variable | None = None
+    sasl_oauth_token_endpoint: Endpoint | None = None
+    """Of OAUTHBEARER in place of a token: where one is asked for, by client credentials, before the last expires."""
+    sasl_oauth_client_id: Text | None = None
+    sasl_oauth_client_secret_file: Path | None = None
+    sasl_oauth_client_secret_env: Variable | None = None
+    sasl_oauth_scope: Text | None = None
+    sasl_oauth_ca_file: Path | None = None
+    """Of the endpoint; null: the authorities the system trusts."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for secret in ("password", "token"):
+        for secret in ("password", "token", "oauth_client_secret"):
             if getattr(self, f"sasl_{secret}_file") is not None and getattr(self, f"sasl_{secret}_env") is not None:
                 raise refused(f"sasl_{secret}_file and sasl_{secret}_env are both given", "Keep one of them")
         if self.sasl_mechanism == "OAUTHBEARER":
-            if (self.sasl_token_file or self.sasl_token_env) is None:
-                raise refused("sasl_mechanism OAUTHBEARER needs a token", "Set sasl_token_file or sasl_token_env")
+            secret_given = self.sasl_oauth_client_secret_file or self.sasl_oauth_client_secret_env
+            token = self.sasl_token_file or self.sasl_token_env
+            if self.sasl_oauth_token_endpoint is not None:
+                if self.sasl_oauth_client_id is None or secret_given is None:
+                    raise refused(
+                        "sasl_oauth_token_endpoint needs sasl_oauth_client_id and a secret",
+                        "Set them; the secret as sasl_oauth_client_secret_file or sasl_oauth_client_secret_env",
+                    )
+                if token is not None:
+                    raise refused("a token and sasl_oauth_token_endpoint are both given", "Keep one of them")
+            elif token is None:
+                raise refused(
+                    "sasl_mechanism OAUTHBEARER needs a token",
+                    "Set sasl_token_file or sasl_token_env, or sasl_oauth_token_endpoint",
+                )
         elif self.security_protocol.startswith("SASL"):
             password = self.sasl_password_file or self.sasl_password_env
             if self.sasl_mechanism is None or self.sasl_username is None or password is None:
@@ -121,6 +143,14 @@ class KafkaConfig(Section):
     def sasl_token(self) -> SecretStr | None:
         """Read the bearer token from its file or variable; None where none is configured. Raises UserError."""
         return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
+
+    def sasl_oauth_client_secret(self) -> SecretStr | None:
+        """Read the client's secret from its file or variable; None where none is configured. Raises UserError."""
+        return resolve_secret(
+            self.sasl_oauth_client_secret_file,
+            self.sasl_oauth_client_secret_env,
+            "streams.kafka.sasl_oauth_client_secret",
+        )
 
 
 class StreamsConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -148,6 +149,13 @@ def _listen(value: str) -> str:
     return value
 
 
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise expected("an address such as https://login.example.org/token, without user and password")
+    return value
+
+
 _serialize = PlainSerializer(format_duration, return_type=str)
 DURATION_PATTERN: Final = "^[0-9]{1,9}(ms|s|m|h|d)$"
 _schema = WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
@@ -164,6 +172,8 @@ Time = Annotated[
 Period = Annotated[str, BeforeValidator(_period)]
 Name = Annotated[str, AfterValidator(_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+"""An address of HTTP or HTTPS."""
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 """A shell pattern: `*`, `?`, `[a-c]`, `[!a-c]`; case counts."""

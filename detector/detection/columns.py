@@ -95,6 +95,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("count", "f8", (), 0.0),
         Column("recent", "f8", (last_scores - 1,), math.nan, newest_last=True),
         Column("score", "f8", (), math.nan),
+        Column("judged", "f8", (), math.nan, added=True),  # ln of the n-th largest of the last m, see `Scored.v`
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),

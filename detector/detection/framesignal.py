@@ -142,6 +142,25 @@ def examine(model: FrameModel, frame: F32) -> Examined:
     return Examined(rebuilt.clip(0.0, 1.0), heat, summary)
 
 
+def region_of(heat: F32) -> tuple[int, int, int, int]:
+    """The box (x, y, width, height) around the hottest spot of a heat map: what hangs together at half its heat.
+
+    >>> region_of(np.array([[0, 0, 0, 9], [0, 4, 6, 0], [0, 5, 8, 0]], dtype=np.float32))
+    (2, 1, 1, 2)
+    """
+    hot = heat >= heat.max() / 2
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    top, bottom, left, right = int(row), int(row) + 1, int(column), int(column) + 1
+    while True:
+        wide = hot[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1]
+        rows, columns = np.flatnonzero(wide.any(axis=1)), np.flatnonzero(wide.any(axis=0))
+        y, x = max(top - 1, 0), max(left - 1, 0)
+        grown = y + int(rows[0]), y + int(rows[-1]) + 1, x + int(columns[0]), x + int(columns[-1]) + 1
+        if grown == (top, bottom, left, right):
+            return left, top, right - left, bottom - top
+        top, bottom, left, right = grown
+
+
 def heat_bytes(heat: F32) -> U8:
     """A heat map as 8-bit grey (h, w): white is its hottest spot, or 1 where it has none that hot."""
     return np.round(255.0 * heat / max(1.0, float(heat.max()))).astype(np.uint8)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
+from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
 from detector.wire.alerts import Severity
 
@@ -39,7 +40,10 @@ _FEW = 8
 
 
 class Episode(msgspec.Struct):
-    """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never."""
+    """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
+
+    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is. None: not known.
+    """
 
     alert_id: str
     sequence: int
@@ -51,6 +55,8 @@ class Episode(msgspec.Struct):
     update_at: int | None
     close_at: int | None
     muted: bool = False
+    until: int | None = None
+    finding: Finding | None = None
 
 
 class Silence(msgspec.Struct):
@@ -166,6 +172,7 @@ class _Packed(msgspec.Struct):
     relearning: dict[str, tuple[bytes, bytes]] = {}
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
+    called: dict[str, tuple[int, ...]] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -211,6 +218,8 @@ class SensorTable:
         """Sensors with a profile that was made with another model; see relearning.py."""
         self.episodes: dict[int, Episode] = {}
         self.silences: dict[int, Silence] = {}
+        self.called: dict[int, tuple[int, ...]] = {}
+        """When a person was called for a sensor, over the last day of the partition clock at least, ns."""
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
@@ -254,7 +263,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
@@ -262,7 +271,7 @@ class SensorTable:
 
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences):
+        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -334,6 +343,7 @@ class SensorTable:
             episodes=_of(self.episodes, names),
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
+            called=_of(self.called, names),
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -373,6 +383,8 @@ class SensorTable:
         for sensor_id, slot, has_cells in zip(packed.ids, slots.tolist(), full.tolist(), strict=True):
             if sensor_id in packed.failed:
                 self.failed[slot] = packed.failed[sensor_id]
+            if sensor_id in packed.called:
+                self.called[slot] = packed.called[sensor_id]
             if sensor_id in packed.silences:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
@@ -392,6 +404,7 @@ class SensorTable:
         for slot in slots.tolist():
             for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
                 beside.pop(slot, None)
+            self.called.pop(slot, None)
         for column in self._profiled:
             self._arrays[column.name][emptied] = 0
 

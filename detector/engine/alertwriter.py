@@ -6,21 +6,26 @@ import base64
 import io
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.config.load import AlertsConfig
 from detector.detection import signals
-from detector.detection.columns import flags_of
+from detector.detection.columns import NEVER, flags_of
 from detector.detection.episodes import Opening
+from detector.detection.finding import LOOK, Finding, Window, first_look, next_look, until
 from detector.detection.framerows import FrameBlock
-from detector.detection.framesignal import FrameModel, examine, heat_bytes
+from detector.detection.framesignal import FrameModel, examine, heat_bytes, region_of
 from detector.detection.scorer import Model
 from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.tail import chance
 from detector.detection.windows import Block
+from detector.engine.wording import image, in_words, silent_for
 from detector.streams.base import Message, Partition
 from detector.times import MILLISECOND, rfc3339
 from detector.wire.alerts import (
@@ -32,19 +37,23 @@ from detector.wire.alerts import (
     CloseReason,
     Event,
     Kind,
+    What,
     alert_id,
     encode_alert,
 )
 
 BACK_DATE = 50
-"""An episode is taken to have started this many rows before it was noticed."""
+"""A fault may have been there for so many rows before it was noticed."""
 HEATMAP: Final = (28, 28)
 """Height and width of the heat map in an alert, whatever the model's."""
 _LEVEL: Final = 9
 
 
 class AnyMoment(Protocol):
-    """A sensor at one row, whatever is watched there: the times of its last rows (ns, newest last), score, offset."""
+    """A sensor at one row, whatever is watched there: the times of its last rows (ns, newest last), score, offset.
+
+    `score`: the n-th largest of the last m scores. `budget`: rows per allowed false alarm, infinity: no budget.
+    """
 
     @property
     def times(self) -> I64: ...
@@ -52,6 +61,8 @@ class AnyMoment(Protocol):
     def score(self) -> float: ...
     @property
     def offset(self) -> int: ...
+    @property
+    def budget(self) -> float: ...
 
 
 class Names(Protocol):
@@ -67,15 +78,31 @@ class Names(Protocol):
 
 @dataclass(slots=True)
 class Moment:
-    """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset."""
+    """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
+
+    `ridge` (C, 99): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
+    it when it is needed.
+    """
 
     times: I64
     values: F64
     imputed: Bools
     center: F64
     scale: F64
+    ridge: F32
+    budget: float
     score: float
     offset: int
+    seen: Seen | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The rows of a window as the model sees them: z, what it makes of them, and squared errors, each (100, C)."""
+
+    z: F64
+    reconstructed: F64
+    errors: F64
 
 
 M = TypeVar("M", bound=AnyMoment)
@@ -91,6 +118,8 @@ class EpisodeWriter(ABC, Generic[M, B]):
     """Writes the alerts of one partition; M is a sensor at one row, B a block of rows. Scores are ln inside."""
 
     kind: ClassVar[Kind]
+    every: ClassVar[int]
+    """Rows from one look at an open episode to the next; 0: it is not looked at again."""
 
     def __init__(self, stream: str, partition: Partition, model: Names) -> None:
         self._stream = stream
@@ -106,29 +135,36 @@ class EpisodeWriter(ABC, Generic[M, B]):
         """Sensor `at` of a block as it stood after its row `tick`; -1: before the block."""
 
     @abstractmethod
-    def _started(self, opening: Opening, moment: M) -> int:
-        """Where an episode that opens at this row began, ns."""
+    def _first_look(self, opening: Opening, moment: M, least: int) -> tuple[int, Finding | None]:
+        """Since when, ns, and what there is about an episode that opens at this row, the `least`-th that is too bad."""
 
     @abstractmethod
-    def _content(self, moment: M) -> dict[str, Any]:
+    def look(self, episode: Episode, moment: M) -> bool:
+        """Look at an open episode again after a row; returns whether something changed of what is held of it."""
+
+    @abstractmethod
+    def _content(self, episode: Episode, moment: M) -> dict[str, Any]:
         """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
     def begin(
-        self, sensor_id: str, opening: Opening, moment: M, v: float, critical_ratio: float, *, muted: bool
+        self, sensor_id: str, opening: Opening, moment: M, v: float, alerts: AlertsConfig, *, muted: bool
     ) -> Episode:
         """The episode that an opening begins; its deadlines are the caller's."""
         detected = int(moment.times[-1])
+        started, finding = self._first_look(opening, moment, alerts.open_after.n)
         return Episode(
             alert_id=alert_id(self.kind, "anomaly", sensor_id, detected),
             sequence=0,
-            started_at=self._started(opening, moment),
+            started_at=started,
             detected_at=detected,
             ln_threshold=opening.ln_threshold,
-            severity="critical" if v >= critical_level(opening.ln_threshold, critical_ratio) else "warning",
+            severity="critical" if v >= critical_level(opening.ln_threshold, alerts.critical_ratio) else "warning",
             opened_offset=moment.offset,
             update_at=None,
             close_at=None,
             muted=muted,
+            until=None if finding is None else detected,
+            finding=finding,
         )
 
     def opened(self, sensor_id: str, episode: Episode, moment: M, peak: float) -> Message:
@@ -143,9 +179,10 @@ class EpisodeWriter(ABC, Generic[M, B]):
     def closed(
         self, sensor_id: str, episode: Episode, moment: M, peak: float, ended: int, reason: CloseReason
     ) -> Message:
-        """The last message of an episode."""
+        """The last message of an episode. `ended`: its last loud row, ns, for where nothing better is known."""
         episode.sequence += 1
-        return self._message(sensor_id, episode, moment, peak, "closed", ended=ended, reason=reason)
+        last = ended if episode.until is None else max(episode.until, episode.started_at)
+        return self._message(sensor_id, episode, moment, peak, "closed", ended=last, reason=reason)
 
     def abandoned(self, sensor_id: str, episode: Episode, now: int, offset: int) -> Message:
         """The last message of an episode whose sensor is set aside at the partition clock `now`."""
@@ -155,6 +192,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             sensor_id, episode, "closed", offset,
             reason="anomaly", ended=now, close_reason="evicted",
             score=threshold, peak_score=threshold, threshold=threshold, channels={},
+            what=What("unusual", "set aside: it could not be judged any more"),
         )  # fmt: skip
 
     def silent(
@@ -169,6 +207,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             sensor_id, silence, event, offset,
             reason="silent", ended=now if event == "closed" else None, close_reason=reason,
             score=score, peak_score=score, threshold=1.0, channels={},
+            what=What("silent", silent_for(silence.started_at, now, ended=event == "closed")),
         )  # fmt: skip
 
     def _message(
@@ -185,8 +224,10 @@ class EpisodeWriter(ABC, Generic[M, B]):
         return self._write(
             sensor_id, episode, event, moment.offset,
             reason="anomaly", ended=ended, close_reason=reason,
-            score=moment.score, peak_score=math.exp(peak), threshold=math.exp(episode.ln_threshold),
-            **self._content(moment),
+            score=min(moment.score, math.exp(peak)), peak_score=math.exp(peak),
+            threshold=math.exp(episode.ln_threshold),
+            p_value=chance(episode.ln_threshold, peak) if math.isfinite(moment.budget) else None,
+            **self._content(episode, moment),
         )  # fmt: skip
 
     def _write(
@@ -231,6 +272,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
     """Writes the alerts of readings."""
 
     kind: ClassVar[Kind] = "readings"
+    every: ClassVar[int] = LOOK
 
     def __init__(self, stream: str, partition: Partition, model: Model, channels: tuple[str, ...]) -> None:
         super().__init__(stream, partition, model)
@@ -238,36 +280,63 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         self._channels = channels
 
     def now(self, table: SensorTable, slot: int) -> Moment:
-        return Moment(
-            table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot]), table["center"][slot],
-            table["scale"][slot], float(table["score"][slot]), int(table["offset"][slot]),
-        )  # fmt: skip
+        window = table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot])
+        return self._moment(table, slot, window, score_before(table, slot), int(table["offset"][slot]))
 
     def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
-        slot = block.slots[at]
-        return Moment(*block.window_at(at, tick), table["center"][slot], table["scale"][slot], score, offset)
+        return self._moment(table, int(block.slots[at]), block.window_at(at, tick), score, offset)
 
-    def _started(self, opening: Opening, moment: Moment) -> int:
-        # Not always ascending: a clock may have been set back in the warm-up.
-        candidates = moment.times[-1 - BACK_DATE :]
-        after = candidates > opening.ended
-        return int(candidates[after.argmax() if after.any() else -1])
+    def _moment(
+        self, table: SensorTable, slot: int, window: tuple[I64, F64, Bools], score: float, offset: int
+    ) -> Moment:
+        return Moment(
+            *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
+            budget=float(table["budget"][slot]), score=score, offset=offset,
+        )  # fmt: skip
 
-    def _content(self, moment: Moment) -> dict[str, Any]:
-        z = signals.standardise(moment.values, moment.center, moment.scale)
-        reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
-        errors = (z - reconstructed) ** 2
-        weighted = (errors * signals.NEWEST_FIRST[:, None]).sum(axis=0)
-        total = float(weighted.sum())
-        shares = weighted / total if total > 0 else np.full(len(weighted), 1 / len(weighted))
+    def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
+        found = first_look(self._window(moment), opening.ended, least)
+        return found.onset, found
+
+    def look(self, episode: Episode, moment: Moment) -> bool:
+        before = episode.started_at, episode.until, episode.finding
+        window = self._window(moment)
+        if episode.finding is None:
+            # Of a release that held nothing of it: since when it is stands.
+            found = msgspec.structs.replace(first_look(window, NEVER, 1), onset=episode.started_at, gain=math.inf)
+        else:
+            found = next_look(episode.finding, window, episode.detected_at)
+        last = until(found, window)
+        episode.started_at, episode.finding = found.onset, found
+        episode.until = episode.until if last is None else last
+        return before != (episode.started_at, episode.until, episode.finding)
+
+    def _content(self, episode: Episode, moment: Moment) -> dict[str, Any]:
+        seen = self._seen(moment)
         window = AlertWindow(
             timestamps=(moment.times // MILLISECOND).tolist(),
             values=self._per_channel(moment.values),
-            expected=self._per_channel(reconstructed * moment.scale + moment.center),
-            errors=self._per_channel(errors),
+            expected=self._per_channel(seen.reconstructed * moment.scale + moment.center),
+            errors=self._per_channel(seen.errors),
             imputed=moment.imputed.tolist(),
         )
-        return {"window": window, "channels": dict(zip(self._channels, shares.tolist(), strict=True))}
+        found = episode.finding or first_look(self._window(moment), NEVER, 1)
+        return {
+            "window": window,
+            "channels": dict(zip(self._channels, found.shares, strict=True)),
+            "what": in_words(found, episode, moment.scale, moment.center, self._channels),
+        }
+
+    def _window(self, moment: Moment) -> Window:
+        seen = self._seen(moment)
+        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64))
+
+    def _seen(self, moment: Moment) -> Seen:
+        if moment.seen is None:
+            z = signals.standardise(moment.values, moment.center, moment.scale)
+            reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+            moment.seen = Seen(z, reconstructed, (z - reconstructed) ** 2)
+        return moment.seen
 
     def _per_channel(self, values: F64) -> Any:
         """A list for one channel, an object of lists for several."""
@@ -276,12 +345,20 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         return {name: values[:, i].tolist() for i, name in enumerate(self._channels)}
 
 
+def score_before(table: SensorTable, slot: int) -> float:
+    """What a sensor's newest row was judged by: the n-th largest of its last m scores."""
+    judged = float(table["judged"][slot])
+    # State of the release before has the newest score alone.
+    return float(table["score"][slot]) if math.isnan(judged) else math.exp(judged)
+
+
 @dataclass(slots=True)
 class FrameMoment:
     """A camera at one frame: the times of its last frames, at most m, newest last (ns), the frame, score, offset."""
 
     times: I64
     frame: F32
+    budget: float
     score: float
     offset: int
 
@@ -290,6 +367,7 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
     """Writes the alerts of cameras."""
 
     kind: ClassVar[Kind] = "frames"
+    every: ClassVar[int] = 0
 
     def __init__(self, stream: str, partition: Partition, model: FrameModel) -> None:
         super().__init__(stream, partition, model)
@@ -299,22 +377,34 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
         filled = int(table["filled"][slot])
         times = table["times"][slot]
         return FrameMoment(
-            times[len(times) - filled :], table["frame"][slot], float(table["score"][slot]), int(table["offset"][slot])
-        )
+            times[len(times) - filled :], table["frame"][slot], float(table["budget"][slot]),
+            score_before(table, slot), int(table["offset"][slot]),
+        )  # fmt: skip
 
     def after(
         self, table: SensorTable, block: FrameBlock, at: int, tick: int, score: float, offset: int
     ) -> FrameMoment:
-        return FrameMoment(*block.frame_at(at, tick), score, offset)
+        budget = float(table["budget"][block.slots[at]])
+        return FrameMoment(*block.frame_at(at, tick), budget, score, offset)
 
-    def _started(self, opening: Opening, moment: FrameMoment) -> int:
+    def _first_look(self, opening: Opening, moment: FrameMoment, least: int) -> tuple[int, Finding | None]:
         """The first of the m frames, but not before the last episode's end."""
         candidates = moment.times
-        return int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")])
+        return int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")]), None
 
-    def _content(self, moment: FrameMoment) -> dict[str, Any]:
+    def look(self, episode: Episode, moment: FrameMoment) -> bool:
+        return False
+
+    def _content(self, episode: Episode, moment: FrameMoment) -> dict[str, Any]:
         examined = examine(self._frames, moment.frame)
-        return {"heatmap": heatmap(examined.heat), "frame": examined.summary, "channels": {"grey": 1.0}}
+        region = region_of(examined.heat)
+        return {
+            "heatmap": heatmap(examined.heat),
+            "frame": examined.summary,
+            "region": list(region),
+            "channels": {"grey": 1.0},
+            "what": What("image", image(region, moment.frame.shape)),
+        }
 
 
 def heatmap(heat: NDArray[Any]) -> str:

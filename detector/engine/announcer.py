@@ -19,12 +19,13 @@ from detector.detection.episodes import Closing, Opening, closing_level, end_fro
 from detector.detection.scorer import Scored
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.windows import Span
-from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level
+from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
+from detector.engine.budget import note_call
 from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
 
 Key = tuple[int, int, int, str]
-Saved = tuple[int, dict[int, Episode]]
+Saved = tuple[int, dict[int, Episode], dict[int, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,12 @@ class Announcer:
 
     def save(self) -> Saved:
         """What `undo` goes back to."""
-        open_now = self.table.episodes
-        return len(self._announcements), {slot: copy(episode) for slot, episode in open_now.items()}
+        open_now = {slot: copy(episode) for slot, episode in self.table.episodes.items()}
+        return len(self._announcements), open_now, dict(self.table.called)
 
     def undo(self, saved: Saved) -> None:
         """Take back what was announced since."""
-        count, self.table.episodes = saved
+        count, self.table.episodes, self.table.called = saved
         del self._announcements[count:]
 
     def abandon(self, slot: int, key: Key) -> None:
@@ -142,7 +143,7 @@ class Announcer:
     ) -> None:
         """Publish a new episode."""
         sensor_id, alerts = self.table.name(slot), self.alerts_of(slot)
-        episode = self.writer.begin(sensor_id, opening, moment, v, alerts.critical_ratio, muted=muted)
+        episode = self.writer.begin(sensor_id, opening, moment, v, alerts, muted=muted)
         episode.update_at = deadline_after(clock, alerts.update_every)
         episode.close_at = deadline_after(clock, alerts.max_duration)
         self.table.episodes[slot] = episode
@@ -167,6 +168,8 @@ class Announcer:
     ) -> None:
         """Collect a message."""
         self.table.changed.add(sensor_id)
+        if notifies:
+            note_call(self.table.called, self.table.slots[sensor_id], int(self.clocks[key[0]]))
         self._announcements.append(
             Announcement((*key, len(self._announcements)), message, event, episode.severity, episode.muted, notifies)
         )
@@ -180,8 +183,11 @@ class _Sensor:
         self._slot = int(block.slots[at])
         self._records, self._elements = block.records[rows], block.elements[rows]
         self._row_clocks = owner.clocks[self._records]
-        self._u, self._v = scored.u[rows], scored.v[rows]
+        self._v = scored.v[rows]
         self._inside = None if block.inside is None else block.inside[rows]
+        every = owner.writer.every
+        # Looks fall on the same rows however they come in batches: by the rows since the window was complete.
+        self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every else 0
 
     def follow(self, transitions: list[Opening | Closing]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
@@ -196,6 +202,7 @@ class _Sensor:
                 muted = self._inside is not None and bool(self._inside[tick])
                 owner.open(self._slot, transition, moment, peak, int(self._row_clocks[tick]), key, muted=muted)
             else:
+                owner.writer.look(episodes[self._slot], moment)
                 owner.close(self._slot, moment, transition, "recovered", key)
             begin = tick + 1
         if slot_episode := episodes.get(self._slot):
@@ -223,14 +230,17 @@ class _Sensor:
             event = min(rise, unmute)
             on_time = timer < len(clocks) and timer <= event
             if not on_time and event >= stop:
+                self._look(episode, begin, stop)
                 return
             tick = timer - 1 if on_time else event
+            self._look(episode, begin, tick + 1)
             peak = max(peak, float(self._v[begin : tick + 1].max(initial=-np.inf)))
             if on_time:
                 record = owner.passing(episode.update_at or 0)
                 key = record, 0, episode.update_at or 0, owner.table.name(self._slot)
             else:
                 record, key = int(self._records[tick]), self._key(tick)
+                owner.writer.look(episode, self._moment(tick))
                 episode.severity = "critical" if tick == rise else episode.severity
                 episode.muted = episode.muted and tick != unmute
             episode.update_at = deadline_after(int(owner.clocks[record]), alerts.update_every)
@@ -238,6 +248,17 @@ class _Sensor:
             message = owner.writer.updated(name, episode, self._moment(tick), peak)
             owner.publish(key, name, message, "updated", episode, notifies=not on_time and tick == unmute)
             begin = tick + 1
+
+    def _look(self, episode: Episode, begin: int, stop: int) -> None:
+        """Look at the episode after those of the rows begin .. stop - 1 that it is time for."""
+        writer, every = self._owner.writer, self._owner.writer.every
+        if not every:
+            return
+        changed = False
+        for tick in range(begin + (self._to_look - begin) % every, stop, every):
+            changed |= writer.look(episode, self._moment(tick))
+        if changed:
+            self._owner.table.changed.add(self._owner.table.name(self._slot))
 
     def _outlives(self, episode: Episode, rows: slice) -> Bools:
         """On which rows the fault of a muted episode is there outside of the maintenance (see `episodes`)."""
@@ -251,10 +272,10 @@ class _Sensor:
         """The sensor after its row `tick`; -1: before the block."""
         table, slot = self._owner.table, self._slot
         if tick >= 0:
-            score, offset = self._u[tick], self._owner.offsets[self._records[tick]]
+            score, offset = float(np.exp(self._v[tick])), self._owner.offsets[self._records[tick]]
         else:
-            score, offset = self._scored.earlier_score[self._at], table["offset"][slot]
-        moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, float(score), int(offset))
+            score, offset = score_before(table, slot), table["offset"][slot]
+        moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, score, int(offset))
         return moment
 
 

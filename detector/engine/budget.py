@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from detector.config.load import FalseAlarms
-from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, NO_BUDGET
+import numpy as np
 
-SLOT = 60 * 10**9
-"""Event time is kept by the minute."""
+from detector.config.load import FalseAlarms
+from detector.detection.table import SensorTable
+from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, NO_BUDGET
+from detector.engine.clock import DAY
 
 
 class Budget(NamedTuple):
@@ -38,42 +38,36 @@ def budget_of(allowed: FalseAlarms | None, median_interval: int) -> Budget:
 
 
 @dataclass(slots=True)
-class _Minute:
-    begin: int
-    opened: int
-    allowed: float
-
-
 class BudgetAccount:
-    """Counts episodes opened and allowed over the last `span` ns of event time; None: over everything.
+    """Episodes that a person was called for, and how many the budget allows."""
 
-    A row of a sensor whose budget is one episode in B rows allows 1 / B of an episode.
-    """
+    opened: int = 0
+    allowed: float = 0.0
 
-    def __init__(self, span: int | None = None) -> None:
-        self._span = span
-        self._minutes: deque[_Minute] = deque()
-        self.opened = 0
-        self.allowed = 0.0
-
-    def add(self, clock: int, opened: int, allowed: float) -> None:
-        """Take in what happened up to the partition clock `clock` (ns), which may not go back."""
+    def add(self, opened: int, allowed: float) -> None:
+        """Count more of both."""
         self.opened += opened
         self.allowed += allowed
-        if self._span is None:
-            return
-        begin = clock - clock % SLOT
-        if self._minutes and self._minutes[-1].begin >= begin:
-            self._minutes[-1].opened += opened
-            self._minutes[-1].allowed += allowed
-        else:
-            self._minutes.append(_Minute(begin, opened, allowed))
-        while self._minutes and self._minutes[0].begin <= clock - self._span:
-            gone = self._minutes.popleft()
-            self.opened -= gone.opened
-            self.allowed -= gone.allowed
 
     @property
     def ratio(self) -> float | None:
         """Observed / asked; None where nothing is allowed yet."""
         return self.opened / self.allowed if self.allowed > 0 else None
+
+
+def note_call(called: dict[int, tuple[int, ...]], slot: int, clock: int) -> None:
+    """A person is called for the sensor in a slot at a partition clock, ns; what is older than a day is forgotten."""
+    called[slot] = (*(time for time in called.get(slot, ()) if time > clock - DAY), clock)
+
+
+def last_day(table: SensorTable, clock: int) -> BudgetAccount:
+    """The account of the day of event time that ends at the partition clock, ns, which all of it follows from.
+
+    A sensor that was heard in it may call once in so many readings, which come at its usual interval.
+    """
+    since = clock - DAY
+    slots = table.occupied()
+    slots = slots[table["live"][slots] & (table["clock"][slots] > since)]
+    interval = np.maximum(table["median"][slots], 1)
+    allowed = float((DAY / interval / table["budget"][slots]).sum())
+    return BudgetAccount(sum(time > since for times in table.called.values() for time in times), allowed)

@@ -191,6 +191,7 @@ class FramesPipeline(PartitionPipeline):
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
         self._announcer.follow(block, scored)
         self._table.put_records(block.slots, scored.records)
+        self._table["judged"][block.slots] = scored.v[block.first[1:] - 1]
         self._watch.scored(block.slots, block.first, scored.limits)
         output = run.output
         output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())

@@ -398,6 +398,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._announcer.follow(block, scored)
             self._collect(block, scored.transitions, open_before)
             self._table.put_records(block.slots, scored.records)
+            self._table["judged"][block.slots] = scored.v[block.first[1:] - 1]
             self._table["restarts"][block.slots] = 0
             self._watch.scored(block.slots, block.first, scored.limits)
             run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())

@@ -11,7 +11,7 @@ from detector.detection.columns import NEVER
 from detector.detection.table import SensorTable, StateError
 from detector.detection.watch import Reason, Watch
 from detector.engine.announcer import Announcer
-from detector.engine.budget import Budget, budget_of
+from detector.engine.budget import Budget, BudgetAccount, budget_of, last_day
 from detector.engine.clock import PartitionClock
 from detector.engine.resumption import take_budget, take_journal
 from detector.engine.slices import (
@@ -111,6 +111,11 @@ class PartitionState(ABC):
         """How many of them are muted."""
         muted = sum(episode.muted for episode in self._table.episodes.values())
         return muted + sum(silence.muted for silence in self._table.silences.values())
+
+    @property
+    def budget_account(self) -> BudgetAccount:
+        """How the false-alarm budget was kept over the last day of the partition clock."""
+        return last_day(self._table, self._clock.now) if self.clock is not None else BudgetAccount()
 
     @property
     def clock(self) -> int | None:

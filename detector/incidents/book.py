@@ -154,6 +154,8 @@ class Book:
     def _join(self, incident: Open, news: AlertNews) -> None:
         self._of[news.alert_id] = incident
         incident.changed = True
+        incident.closed += _is_over(news)
+        incident.expected += news.verdict == "expected"
         incident.members.append(_member(news))
         self._put_in_order(incident)
         if len(incident.members) > SHOWN:
@@ -171,6 +173,8 @@ class Book:
             return []
         if news.sequence > known.sequence + 1:
             self.counts.gaps += 1
+        incident.closed += _is_over(news) - known.closed
+        incident.expected += (news.verdict == "expected") - known.expected
         if shown:
             incident.members[incident.members.index(known)] = _member(news)  # type: ignore[arg-type]
             self._put_in_order(incident)

@@ -48,6 +48,7 @@ def _open(incident: Incident, known: Open | None) -> Open:
     size = 2
     while size <= incident.size:
         size *= 2
+    unlisted = incident.size - len(members)
     return Open(
         incident.incident_id,
         incident.group,
@@ -59,9 +60,8 @@ def _open(incident: Incident, known: Open | None) -> Open:
         next_size=size,
         changed=False,
         members=members,
-        counted={
-            f"not listed {number}": Counted(_UNKNOWN, False, True) for number in range(incident.size - len(members))
-        },
+        counted={f"not listed {number}": Counted(_UNKNOWN, False, True) for number in range(unlisted)},
+        closed=unlisted + sum(one.closed for one in members),
     )
 
 

@@ -48,7 +48,10 @@ class Counted(Struct, array_like=True):
 
 
 class Open(Struct):
-    """An incident that is open. `anchor`: the onset its members are held against; times are ns."""
+    """An incident that is open. `anchor`: the onset its members are held against; times are ns.
+
+    `closed` and `expected`: how many of all members are so.
+    """
 
     incident_id: str
     group: str
@@ -61,6 +64,8 @@ class Open(Struct):
     changed: bool
     members: list[Member]
     counted: dict[str, Counted] = field(default_factory=dict)
+    closed: int = 0
+    expected: int = 0
 
     @property
     def size(self) -> int:
@@ -69,10 +74,9 @@ class Open(Struct):
     @property
     def ended(self) -> IncidentEnd | None:
         """Why it is over; None while it is not."""
-        everyone: list[Member | Counted] = [*self.members, *self.counted.values()]
-        if all(one.expected for one in everyone):
+        if self.expected == self.size:
             return "expected"
-        return "recovered" if all(one.closed for one in everyone) else None
+        return "recovered" if self.closed == self.size else None
 
 
 class State(Struct):

@@ -42,6 +42,13 @@ class Window(msgspec.Struct):
     imputed: list[bool] = []
 
 
+class What(msgspec.Struct):
+    """What seems to be wrong."""
+
+    kind: str
+    text: str
+
+
 class Model(msgspec.Struct):
     """The model that scored."""
 
@@ -79,6 +86,8 @@ class ShownAlert(msgspec.Struct, kw_only=True):
     heatmap: str | None = None
     frame: dict[str, float] = {}
     channels: dict[str, float] = {}
+    what: What | None = None
+    region: tuple[int, int, int, int] | None = None
     model: Model
     source: Source
 
@@ -118,7 +127,7 @@ def draw_readings(messages: Sequence[ShownAlert], shown: ShownAlert) -> bytes:
             imputed = np.array(window.imputed or [False] * len(times))
             if imputed.any():
                 one.plot(times[imputed], values[imputed], "o", mfc="white", color=SEEN, ms=3.5, label="filled in")
-            share = f", {100 * shown.channels[channel]:.0f} % of the error" if channel in shown.channels else ""
+            share = f", {100 * shown.channels[channel]:.0f} % of what is unusual" if channel in shown.channels else ""
             one.set_title(f"{channel}{share}" if len(shown.channels) > 1 else channel, parse_math=False)
             axes.append(one)
         axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, borderpad=0)
@@ -175,6 +184,8 @@ def draw_frame(messages: Sequence[ShownAlert], shown: ShownAlert, pictures: Pict
         heat = pictures.heat / max(float(pictures.heat.max()), 1 / 255)
         shade = np.clip(0.25 + heat * 1.2, 0, 0.85) if pictures.frame is not None else None
         one.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=shade, extent=extent, interpolation="bilinear")
+        if shown.region is not None and pictures.frame is not None:
+            _box(one, shown.region)
         _bare(one)
         _scores(figure.add_subplot(grid[1, :]), messages, shown)
         _head(figure, shown)
@@ -212,9 +223,9 @@ def _head(figure: Figure, shown: ShownAlert) -> None:
     ended = f", ended {_short(shown.ended_at)}" if shown.ended_at else ""
     closed = f" ({shown.close_reason})" if shown.close_reason else ""
     first = f"{shown.sensor_id}: {shown.severity}, {shown.event}{closed}{', muted' * shown.muted}"
-    second = (
-        f"began {_short(shown.started_at)}, detected {_short(shown.detected_at)}{ended}   ·   {shown.model.version}"
-    )
+    told = f"{shown.what.text}   ·   " if shown.what else ""
+    times = f"began {_short(shown.started_at)}, detected {_short(shown.detected_at)}{ended}"
+    second = f"{told}{times}   ·   {shown.model.version}"
     figure.suptitle(
         f"{first}\n", x=0.012, ha="left", fontsize=12, fontweight="bold", color=SEVERITY.get(shown.severity, SEEN),
         parse_math=False,
@@ -264,6 +275,13 @@ def _shade(one: Axes, shown: ShownAlert, first: float, last: float) -> None:
         one.axvspan(begin, end, color=colour, alpha=0.12, lw=0)
     if first <= detected <= last:
         one.axvline(detected, color=colour, lw=1)
+
+
+def _box(one: Axes, region: tuple[int, int, int, int]) -> None:
+    """A frame around what is unusual: x, y, width and height in pixels."""
+    x, y, width, height = region
+    left, right, top, bottom = x - 0.5, x + width - 0.5, y - 0.5, y + height - 0.5
+    one.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color="white", lw=1.2)
 
 
 def _bare(one: Axes) -> None:

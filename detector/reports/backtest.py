@@ -105,7 +105,7 @@ class Replay:
             pipeline = self._pipelines[batch.partition] = self._make_pipeline(batch.partition)
         output = pipeline.process(batch)
         self._order.take(output)
-        result.budget.add(pipeline.clock or 0, output.opened, output.allowed)
+        result.budget.add(output.opened, output.allowed)
         result.limited += output.budgets_limited
         result.failures += output.failures
         for message in output.alerts:

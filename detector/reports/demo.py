@@ -21,6 +21,7 @@ from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kin
 from detector.reports.text import counted, describe, duration, moment, span
 from detector.simulation.cameras import CAMERA_FAULTS
 from detector.wire.alerts import Alert, decode_alert
+from detector.wire.incidents import decode_incident
 
 SENSORS: Final = 20
 ROWS: Final = 10_000
@@ -30,6 +31,7 @@ TRAINING_FRAMES: Final = 1_000
 QUICK: Final = ("--epochs", "20", "--set", "training.batch_size=32")
 """A camera of the demo needs no more: some 600 steps, on small batches."""
 FOLLOW_SECONDS: Final = 0.2
+INCIDENTS_SHOWN: Final = 3
 MARK: Final = ".demo"
 """A file of this name says that the directory is a demo's own."""
 
@@ -124,7 +126,8 @@ class Demo:
         """Run the daemon, printing its alerts as they come. Returns readings, frames, and the seconds they took."""
         words = ("run", "--input", str(plant), "--output", str(alerts), "--until-end", "--fresh",
                  "--set", f"readings.model={models}", "--set", f"frames.model={eyes}",
-                 "--set", "frames.enabled=true", "--set", "http.listen=127.0.0.1:0")  # fmt: skip
+                 "--set", "frames.enabled=true", "--set", "http.listen=127.0.0.1:0",
+                 "--with", "incidents", "--set", "incidents.http=127.0.0.1:0")  # fmt: skip
         words += ("--log-format", "json", *(("--live",) if self._live else ()))
         self._show(*words)
         alerts.unlink(missing_ok=True)  # of an earlier demo; what lies there from now on is this one's
@@ -187,6 +190,7 @@ class Demo:
         print_board(self._console, board, "Faults of sensors by kind")
         print_board(self._console, seen, "What the camera saw, by kind")
         self._console.print(f"\nSensors: {_summary(board)}\nCamera:  {_summary(seen)}")
+        self._tell_incidents(alerts.with_name("anomaly-incidents.jsonl"))
         readings, frames = counts
         rate = readings / seconds if seconds else 0.0
         self._console.print(
@@ -200,6 +204,15 @@ class Demo:
             f"  {program} train --data YOUR.csv --rows 2000\n"
             f"  {program} run --input YOUR.csv --output alerts.jsonl --until-end"
         )
+
+    def _tell_incidents(self, path: Path) -> None:
+        """What the episodes come to for whoever is told: how many incidents, and the largest of them."""
+        newest = {one.incident_id: one for one in map(decode_incident, path.read_bytes().splitlines())}
+        largest = sorted(newest.values(), key=lambda one: one.size, reverse=True)[:INCIDENTS_SHOWN]
+        episodes = sum(one.size for one in newest.values())
+        self._console.print(f"Incidents: {len(newest)}, of {counted(episodes, 'episode')} ({path})")
+        for one in largest:
+            self._console.print(f"  {one.title}")
 
     def _say(self, text: str) -> None:
         self._console.print(f"\n{text}", style="bold")

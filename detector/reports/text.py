@@ -41,8 +41,9 @@ def describe(alert: Alert) -> str:
         if alert.ended_at is None:
             return f"{line}silent since {moment(began)}"
         return f"{line}silent, {span(began, parse_time(alert.ended_at))} ({alert.close_reason})"
+    told = "" if alert.what is None else f": {alert.what.text}"
     if alert.event == "closed" and alert.ended_at is not None:
         times = span(parse_time(alert.started_at), parse_time(alert.ended_at))
-        return f"{line}peak score {alert.peak_score:.3g}, {times} ({alert.close_reason})"
+        return f"{line}peak score {alert.peak_score:.3g}, {times} ({alert.close_reason}){told}"
     at = moment(parse_time(alert.detected_at))
-    return f"{line}score {alert.peak_score:.3g} (threshold {alert.threshold:.3g}) at {at}"
+    return f"{line}score {alert.peak_score:.3g} (threshold {alert.threshold:.3g}) at {at}{told}"

@@ -9,6 +9,7 @@ from detector.config.load import IncidentsConfig
 from detector.errors import UserError
 from detector.incidents.book import Book, Rules
 from detector.incidents.groups import Groups
+from detector.incidents.history import History
 from detector.incidents.rebuilding import rebuilt
 from detector.incidents.state import Keeper, State, named, newest
 from detector.service.logs import event
@@ -25,7 +26,7 @@ class IncidentWork:
     """The `Work` of `detector incidents`.
 
     `published` gives the incidents that were published so far: what a state that was lost is made of. `dead_letters` is
-    the stream of records that are no alerts.
+    the stream of records that are no alerts. `history` is told all that people may look at.
     """
 
     busy = False
@@ -38,12 +39,14 @@ class IncidentWork:
         dead_letters: str,
         metrics: IncidentMetrics,
         published: Callable[[], Iterable[Incident]],
+        history: History | None = None,
     ) -> None:
         self._output = config.output
         self._rules = Rules(Groups(config.group_by).of, config.within, config.update_every, config.max_duration)
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._published = published
+        self._history = History() if history is None else history
         self.positions: dict[Partition, int] = {}
         self._set(State())
 
@@ -102,8 +105,10 @@ class IncidentWork:
             _log.exception("an alert could not be dealt with: %s offset %d", partition.stream, record.offset)
             return [self._refuse(partition, record, Reject(index, "internal", INTERNAL, None))]
         self._metrics.alerts["taken"].inc()
+        self._history.alert(news)
         for incident in incidents:
             self._metrics.messages[incident.event, incident.severity].inc()
+            self._history.incident(incident)
             _tell(incident)
         return [incident_message(self._output, incident) for incident in incidents]
 

@@ -183,6 +183,10 @@ class Metrics:
             "kind",
         )
         self.budget_ratio: dict[Kind, Gauge] = {kind: budget.labels(kind) for kind in KINDS}
+        opened = make.gauge("budget_opened", "Episodes a person was called for in the last day of event time", "kind")
+        self.budget_opened: dict[Kind, Gauge] = {kind: opened.labels(kind) for kind in KINDS}
+        allowed = make.gauge("budget_allowed", "What the budget of the sensors watched allows in a day", "kind")
+        self.budget_allowed: dict[Kind, Gauge] = {kind: allowed.labels(kind) for kind in KINDS}
 
     def _input(self) -> None:
         make = self._maker("Input")

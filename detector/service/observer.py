@@ -10,7 +10,6 @@ from typing import Final
 
 from detector.detection.watch import REASONS, Reason
 from detector.engine.budget import BudgetAccount
-from detector.engine.clock import DAY
 from detector.engine.output import Output
 from detector.engine.overview import Overview
 from detector.engine.partition import PartitionPipeline
@@ -38,6 +37,8 @@ LISTED: Final = 100
 """So many sensors that are not watched are named."""
 SHOWN: Final = 12
 """So many sensors are shown of each sort: the worst ones."""
+CLOSED: Final = 20
+"""So many of the episodes that have closed are shown."""
 NANOSECONDS: Final = 1e9
 
 Pipelines = Mapping[Partition, PartitionPipeline]
@@ -66,8 +67,7 @@ class Observer:
         self._monotonic = monotonic
         self.setup = setup
         self._started = wall_clock()
-        self._budgets: dict[Kind, BudgetAccount] = {kind: BudgetAccount(DAY) for kind in KINDS}
-        self._newest: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._closed: deque[bytes] = deque(maxlen=CLOSED)
         self._event_latency: float | None = None
         self._commit_latency: float | None = None
         self._commit_seconds: float | None = None
@@ -140,6 +140,8 @@ class Observer:
             metrics.windows_scored[kind].inc(len(scores))
         for errors in output.errors:
             observe_many(metrics.reconstruction_error[kind], errors)
+        # The event is among the first keys of an alert; whether it is one is seen when somebody looks.
+        self._closed.extend(message.value for message in output.alerts if b'"closed"' in message.value[:200])
         for (what, severity), count in output.events.items():
             metrics.alerts[kind, what, severity].inc(count)
         metrics.muted_alerts[kind].inc(output.muted)
@@ -150,11 +152,6 @@ class Observer:
             )  # fmt: skip
         if pipeline.clock is not None:
             self._watch_logs.setdefault(pipeline.partition, WatchLog()).changed(output.watch_changes, pipeline.clock)
-            budget = self._budgets[kind]
-            self._newest[kind] = max(self._newest[kind], pipeline.clock)
-            budget.add(self._newest[kind], output.opened, output.allowed)
-            if budget.ratio is not None:
-                metrics.budget_ratio[kind].set(budget.ratio)
 
     def committed(self, seconds: float, moved: Iterable[PartitionPipeline], stamps: Iterable[int]) -> None:
         """A durable commit took so long, with something new of `moved`; others are no later for it.
@@ -244,7 +241,7 @@ class Observer:
             inputs=dict(self.inputs),
             rates={kind: tuple(rates) for kind, rates in self._rates.items()},
             alerts=self.alerts,
-            budget_ratios={kind: one.ratio for kind, one in self._budgets.items() if one.ratio is not None},
+            budget_ratios=self._budgets(pipelines),
             event_latency=self._event_latency,
             commit_latency=self._commit_latency,
             commit_seconds=self._commit_seconds,
@@ -252,7 +249,24 @@ class Observer:
             episodes=tuple(sorted(episodes, key=_urgency)[:SHOWN]),
             unwatched_by_reason={reason: count for reason, count in counts.items() if count},
             unwatched=unwatched,
+            closed=tuple(reversed(self._closed)),
         )
+
+    def _budgets(self, pipelines: Pipelines) -> dict[Kind, float]:
+        """By kind, how the budget of the last day is kept by partitions whose state is complete; also as metrics."""
+        ratios: dict[Kind, float] = {}
+        for kind in KINDS:
+            total = BudgetAccount()
+            for one in pipelines.values():
+                if one.kind == kind and not one.restoring:
+                    account = one.budget_account
+                    total.add(account.opened, account.allowed)
+            self._metrics.budget_opened[kind].set(total.opened)
+            self._metrics.budget_allowed[kind].set(total.allowed)
+            self._metrics.budget_ratio[kind].set(total.ratio or 0.0)
+            if total.ratio is not None:
+                ratios[kind] = total.ratio
+        return ratios
 
     def _gauge(self, partitions: Sequence[PartitionStatus]) -> None:
         metrics = self._metrics

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,21 +13,23 @@ from prometheus_client import CollectorRegistry
 
 from detector.config.load import Config, HttpConfig, StateConfig, TargetConfig
 from detector.errors import UserError
+from detector.incidents.history import History
 from detector.service.crew import Crew
 from detector.service.deadline import ShutdownDeadline
 from detector.service.follower import Follower
 from detector.service.health import WAITING, Health, Together
 from detector.service.incidents import IncidentWork
-from detector.service.logs import event
+from detector.service.past import published_on_kafka, recall
 from detector.service.peoplemetrics import FollowerMetrics, IncidentMetrics, NotifyMetrics
 from detector.service.systemd import Notifier, Pulse
 from detector.service.telling import NotifyWork, form_of, sender_of, undelivered_line
+from detector.service.web.answers import Route
+from detector.service.web.past import past_routes
 from detector.service.web.server import HttpServer, standard_routes
-from detector.streams.base import Batch, Streams
+from detector.streams.base import Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import STATE, directory_streams_for, finals_of, input_file
 from detector.wire.alerts import dead_letter_line
-from detector.wire.incidents import Incident, decode_incident
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 INCIDENTS_STATE: Final = ".detector-incidents"
 NOTIFY_STATE: Final = ".detector-notify"
 _NANOSECONDS: Final = 1e9
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,10 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
     metrics = IncidentMetrics(CollectorRegistry())
     health = Health()
     pulse = Pulse(health, around.notifier)
-    with served(metrics, health, config.incidents.http, around):
+    history = History()
+    with served(metrics, health, config.incidents.http, around, past_routes(history, health)):
         on_files = config.streams.backend == "directory" or options.input is not None or options.output is not None
+        files: DirectoryStreams | None = None
         streams: Streams
         if on_files:
             streams = files = incident_files(config, options)
@@ -93,7 +94,10 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
             metrics=metrics,
             # Of files the state and the output are one: what is lost of them is refused.
             published=(lambda: iter(())) if on_files else (lambda: published_on_kafka(config)),
+            history=history,
         )
+        if not until_end:
+            recall(config, files, history, pulse)
         Follower(
             streams, work, name="incidents", health=health, stop=around.stop, until_end=until_end,
             notifier=around.notifier, pulse=pulse, turned=partial(metrics.turned, health),
@@ -152,11 +156,14 @@ def _target_streams(
 
 
 @contextmanager
-def served(metrics: FollowerMetrics, health: Health, listen: str, around: Around) -> Iterator[None]:
-    """The metrics and the health over HTTP, and a limit for the time that stopping takes."""
+def served(
+    metrics: FollowerMetrics, health: Health, listen: str, around: Around, pages: Mapping[str, Route] | None = None
+) -> Iterator[None]:
+    """The metrics, the health and the pages over HTTP, and a limit for the time that stopping takes."""
     place = HttpConfig(listen=listen)
     with ExitStack() as stack:
-        server = HttpServer(place.host, place.port, standard_routes(metrics.registry, health))
+        routes = standard_routes(metrics.registry, health) | dict(pages or {})
+        server = HttpServer(place.host, place.port, routes)
         stack.callback(server.stop)
         if around.deadline is not None:
             deadline = ShutdownDeadline(around.stop, around.deadline)
@@ -278,21 +285,3 @@ def topics_of(
         on_waiting=waiting,
         tick=pulse,
     )
-
-
-def published_on_kafka(config: Config) -> Iterator[Incident]:
-    """The incidents that were published so far. Raises DetectorError."""
-    from detector.streams.kafka_reader import TopicReader
-
-    with TopicReader(config.streams.kafka, config.incidents.output) as reader:
-        yield from incidents_in(reader.read())
-
-
-def incidents_in(batches: Iterable[Batch]) -> Iterator[Incident]:
-    """The incidents of a stream; what is none is told and passed over."""
-    for batch in batches:
-        for record in batch.records:
-            try:
-                yield decode_incident(record.value or b"")
-            except ValueError:
-                event(_log, logging.WARNING, "no_incident", stream=batch.partition.stream, offset=record.offset)

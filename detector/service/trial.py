@@ -16,7 +16,8 @@ from detector.errors import OperationError, UserError
 from detector.notify.filters import passes
 from detector.notify.outbox import Outbox, Patience
 from detector.notify.requests import Request
-from detector.service.people import FollowOptions, published_on_kafka, target_files
+from detector.service.past import published_on_kafka
+from detector.service.people import FollowOptions, target_files
 from detector.service.telling import form_of, sender_of
 from detector.streams.base import Batch
 from detector.times import SECOND, rfc3339

@@ -268,7 +268,7 @@ class DirectoryStreams:
         recognise = self._recognisers.get(partition.stream)
         if isinstance(place, Path):
             writers = self._finals.get(partition.stream)
-            if writers is not None:
+            if writers is not None and place.suffix.lower() != ".gz":
                 return FinalFile(partition, place, writers=writers, until_end=self.until_end, **self._sizes)
             return source_for(partition, place, until_end=self.until_end, recognise=recognise, **self._sizes)
         return StandardInput(partition, self._stdin or _standard_input(), recognise=recognise, **self._sizes)

@@ -6,6 +6,7 @@ read is waited for until it is there again, byte for byte.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from detector.streams.checkpoint import CheckpointFile
 from detector.streams.inputfiles import TailedFile
 from detector.streams.lines import MAX_LINE, Start
 from detector.streams.sources import CHUNK
+
+_log = logging.getLogger(__name__)
 
 
 class FinalFile(TailedFile):
@@ -36,6 +39,7 @@ class FinalFile(TailedFile):
             tuple[int, int, int] | None
         ] = []  # what told the checkpoints from others when they were read
         self._final: int | None = None
+        self._told = False  # that it is waited for
         self._expected: tuple[int, bytes | None] | None = None  # what is waited for: position and fingerprint
 
     def open(self, start: Start, fingerprint: bytes | None) -> None:
@@ -78,7 +82,14 @@ class FinalFile(TailedFile):
 
     def _cut_back(self, position: int) -> bool:
         final = self._length()
-        return final is not None and final < position
+        cut = final is not None and final < position
+        if cut and not self._told:
+            _log.warning(
+                "%s was read up to byte %d, and %d are final: waiting until its writer is as far again",
+                self._path, position, final,
+            )  # fmt: skip
+        self._told = cut
+        return cut
 
     def _length(self) -> int | None:
         """Bytes of the file that are final; None where nothing says so."""

@@ -82,6 +82,28 @@ class AlertSource(Struct, kw_only=True, forbid_unknown_fields=True):
     last_offset: Annotated[int, Meta(ge=0, description="Offset of the record that caused this message.")]
 
 
+FaultKind = Literal[
+    "stuck",
+    "level-shift",
+    "spike",
+    "drift",
+    "noise",
+    "oscillation",
+    "relation",
+    "silent",
+    "image",
+    "context",
+    "unusual",
+]
+
+
+class What(Struct, forbid_unknown_fields=True):
+    """What seems to be wrong: an estimate."""
+
+    kind: Annotated[FaultKind, Meta(description="unusual: none of the others.")]
+    text: Annotated[str, Meta(description="The same in words, in the sensor's own unit; times are UTC.")]
+
+
 class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     """One message about one episode of one sensor. Subscribers key on (`alert_id`, `sequence`).
 
@@ -111,18 +133,31 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     muted: Annotated[bool, Meta(description="Whether the episode belongs to a maintenance window.")] = False
     sensor_id: Annotated[str, Meta(min_length=1, max_length=256, description="The sensor; also the record's key.")]
     severity: Annotated[Severity, Meta(description="Never falls within an episode.")]
-    started_at: Annotated[_Time, Meta(description="Where the anomaly probably began: up to 50 rows before detection.")]
-    detected_at: Annotated[_Time, Meta(description="Time of the row that opened the episode.")]
-    ended_at: Annotated[_Time | None, Meta(description="The last row above the threshold; null while it is open.")] = (
-        None
-    )
-    score: Annotated[
-        float, Meta(description="The newest score. 1.0 is as bad as the worst of training; more is worse.")
+    started_at: Annotated[
+        _Time,
+        Meta(description="Where the anomaly probably began. Later messages may know it better, until it is long ago."),
     ]
-    peak_score: Annotated[float, Meta(description="The highest score of the episode, held by n of m rows.")]
+    detected_at: Annotated[_Time, Meta(description="Time of the row that opened the episode.")]
+    ended_at: Annotated[
+        _Time | None, Meta(description="The last row that was unusual by itself; null while it is open.")
+    ] = None
+    score: Annotated[
+        float,
+        Meta(
+            description="The newest score, held by n of m rows. 1.0 is as bad as the worst of training; more is worse."
+        ),
+    ]
+    peak_score: Annotated[float, Meta(description="The highest `score` of the episode so far.")]
     threshold: Annotated[float, Meta(description="The score that opened the episode, in the same unit.")]
     p_value: Annotated[
-        float | None, Meta(description="Probability of such a score in normal operation, where it is known.")
+        float | None,
+        Meta(
+            description="Probability that a healthy sensor reaches such a peak within one budget; "
+            "null without a budget and for a silent sensor."
+        ),
+    ] = None
+    what: Annotated[
+        What | None, Meta(description="What seems to be wrong. New in this form: older messages have none.")
     ] = None
     window: Annotated[
         AlertWindow | None,
@@ -138,7 +173,16 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     frame: Annotated[dict[str, float] | None, Meta(description="Frames only: the newest frame's error in numbers.")] = (
         None
     )
-    channels: Annotated[dict[str, float], Meta(description="Each channel's share of the error; empty where silent.")]
+    region: Annotated[
+        Annotated[list[int], Meta(min_length=4, max_length=4)] | None,
+        Meta(
+            description="Frames only: the box around what is unusual, [x, y, width, height] in the model's pixels.",
+        ),
+    ] = None
+    channels: Annotated[
+        dict[str, float],
+        Meta(description="Each channel's part of what is unusual, in units of its usual error; empty where silent."),
+    ]
     model: AlertModel
     source: AlertSource
 
@@ -208,7 +252,7 @@ def encode_alert(alert: Alert) -> bytes:
         if not math.isfinite(number):
             raise ValueError(f"an alert of {alert.sensor_id} has the score, threshold or share {number}")
     fields = _rounded(msgspec.to_builtins(alert))
-    for name in ("window",) if alert.kind == "frames" else ("heatmap", "frame"):
+    for name in ("window",) if alert.kind == "frames" else ("heatmap", "frame", "region"):
         del fields[name]
     return _encode(fields)
 

@@ -118,10 +118,25 @@ class AlertNews(NamedTuple):
     muted: bool = False
     verdict: str | None = None
     error: int = 0
+    close_reason: str | None = None
+    evidence: Evidence | None = None
+    heatmap: str | None = None
 
 
-class _Window(Struct):
+class Evidence(Struct):
+    """The rows of a message: times (ms), and of each channel, or of one without a name, what came and was expected."""
+
     timestamps: list[int] = []
+    values: list[float | None] | dict[str, list[float | None]] = []
+    expected: list[float | None] | dict[str, list[float | None]] = []
+
+    def channels(self) -> dict[str, tuple[list[float | None], list[float | None]]]:
+        """Values and expected values by channel."""
+        if isinstance(self.values, dict) and isinstance(self.expected, dict):
+            return {name: (values, self.expected.get(name, [])) for name, values in self.values.items()}
+        if isinstance(self.values, list) and isinstance(self.expected, list):
+            return {"": (self.values, self.expected)}
+        return {}
 
 
 class _Alert(Struct):
@@ -139,7 +154,9 @@ class _Alert(Struct):
     ended_at: str | None = None
     muted: bool = False
     channels: dict[str, float] = {}
-    window: _Window | None = None
+    window: Evidence | None = None
+    close_reason: str | None = None
+    heatmap: str | None = None
     what: What | None = None
     verdict: str | None = None
 
@@ -186,6 +203,9 @@ def read_alert(data: bytes) -> AlertNews:
         alert.muted,
         alert.verdict,
         _onset_error(times),
+        alert.close_reason,
+        alert.window,
+        alert.heatmap,
     )
 
 

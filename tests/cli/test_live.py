@@ -88,7 +88,21 @@ def test_open_episodes_and_the_newest_alerts() -> None:
     head, *newest = [line.split() for line in lines[lines.index("newest alerts") + 1 :]]
     assert head == ["sensor", "event", "severity", "at", "peak", "threshold"]
     assert newest[0] == [f"valve-{live.ALERTS + 1}", "opened", "warning", at(10), "2.5", "1.25"]
-    assert [words[0] for words in newest] == [f"valve-{n}" for n in range(live.ALERTS + 1, 1, -1)]
+    assert [words[0] for words in newest] == [f"valve-{n}" for n in range(live.ALERTS + 1, 0, -1)]  # lines of 24
+
+
+@pytest.mark.parametrize(("height", "shown"), [(10, live.ALERTS), (40, 34), (1000, live.KEPT)])
+def test_as_many_alerts_as_there_are_lines_for(height: int, shown: int) -> None:
+    board = Board()
+    board.status = status(partitions=())
+    view = View(board, lambda: 0.0, lambda: height)
+    for number in range(live.KEPT + 10):
+        view.hear([Message("alerts", b"", encode_alert(alert(sensor_id=f"valve-{number}")))])
+    lines = drawn(view)
+    newest = lines[lines.index("newest alerts") + 2 :]
+    assert len(newest) == shown
+    assert height < 20 or len(lines) <= height - 1
+    assert newest[0].startswith(f"valve-{live.KEPT + 9}")
 
 
 def test_eighty_columns_are_enough() -> None:
@@ -130,6 +144,7 @@ def test_on_a_terminal_it_is_drawn_and_lines_of_the_log_stay(monkeypatch: pytest
     text = terminal.getvalue()
     assert "a line of the log" in text
     assert "250 records behind" in text
+    assert text.rstrip().endswith("75,000 readings, 12 sensors (2 warming up), 1 open episode, 7 alerts, 1.5 min")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from detector import __version__
-from detector.cli.main import COMMANDS, main
+from detector.cli.main import COMMANDS, EXAMPLES, _parse, main
 from detector.config.load import Config
 from detector.errors import OperationError, UserError
 
@@ -170,7 +170,7 @@ def test_the_keyboard_ends_with_130_and_no_word(
     ("arguments", "says"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["fly"], "there is no command `fly`; there are run, train, "),
+        (["fly"], "there is no command `fly`; there are run, "),
         (["trian"], "there is no command `trian`, perhaps train is meant; there are run, "),
         (["run", "--outptu", "x"], "unrecognized arguments: --outptu x"),
         (["run", "--conf", "x"], "unrecognized arguments: --conf x"),
@@ -302,3 +302,12 @@ def test_numbers_of_standard_streams_that_were_never_there_go_to_no_file_of_ours
     (tmp_path / "script.py").write_text(script)
     subprocess.run(["sh", "-c", f'"{sys.executable}" script.py told <&- >&- 2>&-'], cwd=tmp_path, check=True)
     assert (tmp_path / "told").read_text() == f"1 {['/dev/null'] * 3}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    words = EXAMPLES[command].split()
+    assert shown.endswith(f"Example: detector {' '.join(words)}")
+    assert _parse(words)[1].command == command

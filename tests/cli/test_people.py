@@ -212,3 +212,17 @@ def test_a_detector_alone_needs_no_client_of_http() -> None:
     arguments = ["run", "--input", "in.jsonl", "--output", "out/", "--until-end", *RUN]
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=os.environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_check_looks_at_secrets_and_templates_of_targets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_bundle(Path("models"))
+    named = "{name: ops, kind: webhook, url_env: HOOK}"
+    arguments = ["check", "--set", "readings.model=models", "--set", f"notify.targets=[{named}]"]
+    monkeypatch.delenv("HOOK", raising=False)
+    assert main(arguments) == 2
+    assert "$HOOK is not set (notify.targets.ops.url_env)" in capsys.readouterr().err
+    monkeypatch.setenv("HOOK", "https://example.org/hook")
+    assert main(arguments) == 0
+    assert "OK  target         ops, webhook\n" in capsys.readouterr().out

@@ -211,8 +211,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
         file.write(f"{START + 199},1\n{START + 100},2\n")
     assert trained("--data", str(path)).manifest.training["rows"] == 197
     assert (
-        "detector: warning: not all of the 202 records are used: 2 rejected records, 1 missing values, 1 late, "
-        "1 duplicates; first rejected: row 8: `nan` is not a finite number (" in capsys.readouterr().err
+        "detector: warning: not all of the 202 records are used: 1 rejected records, 2 missing values, 1 late, "
+        "1 duplicates; first rejected: row 9: `warm` is not a finite number (" in capsys.readouterr().err
     )
 
 
@@ -289,7 +289,7 @@ def test_a_sensor_that_cannot_be_calibrated_is_left_out(
         ("", "there are no readings here (data.csv)"),
         ("timestamp,value\n", "there are no readings here (data.csv)"),
         ("timestamp,value\n1700000000,1\n1700000001,2\n", "profile needs: data has 2 (data.csv). Give more data."),
-        ("time,value\n1700000000,1\n", "no column `timestamp`; the columns are time, value"),
+        ("when,value\n1700000000,1\n", "no column `timestamp`; the columns are when, value"),
         (
             "timestamp,value\n1700000000,warm\n1700000001,2.5.1\n",
             "2 of 2 records are no readings; the first: row 2: `warm` is",

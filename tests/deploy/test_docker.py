@@ -114,6 +114,10 @@ def test_the_configuration_is_one_of_ours() -> None:
     assert services()["detector"]["environment"]["DETECTOR_CONFIG"] in mounts
     assert any(config.readings.model.is_relative_to(mount) for mount in mounts)
     assert services()["detector"]["ports"] == [f"127.0.0.1:{config.http.port}:{config.http.port}"]
+    assert config.incidents.http == "0.0.0.0:9109"
+    assert services()["incidents"]["ports"] == ["127.0.0.1:9109:9109"]
+    assert [target.url for target in config.notify.targets] == ["http://alertmanager:9093"]
+    assert "127.0.0.1:9093:9093" in services()["alertmanager"]["ports"]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import copy
-import functools
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError
@@ -23,30 +19,9 @@ from detector.errors import UserError
 from detector.service.health import Health
 from detector.service.web.server import standard_routes
 from tests.deploy.commands import parses
-from tests.deploy.tools import DEPLOY, module, said, tool
+from tests.deploy.manifests import FOREIGN, KUBERNETES, Manifest, build, built, pod_specs, validate
 
-KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ("overlays/minimal", "overlays/fixed", "overlays/autoscale")
-VERSION = "1.31"
-# Kinds of other projects: the Go module that defines each, and the file in it.
-_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd")
-FOREIGN = {
-    "ServiceMonitor": (*_OPERATOR, "monitoring.coreos.com_servicemonitors.yaml"),
-    "PrometheusRule": (*_OPERATOR, "monitoring.coreos.com_prometheusrules.yaml"),
-    "ScaledObject": ("github.com/kedacore/keda/v2", "v2.18.1", "config/crd/bases", "keda.sh_scaledobjects.yaml"),
-}
-
-Manifest = dict[str, Any]
-
-
-@functools.cache
-def built(overlay: str) -> tuple[Manifest, ...]:
-    return build(KUBERNETES / overlay)
-
-
-def build(directory: Path) -> tuple[Manifest, ...]:
-    kustomize = tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")
-    return tuple(yaml.safe_load_all(said(kustomize, "build", directory)))
 
 
 def one(overlay: str, kind: str) -> Manifest:
@@ -54,52 +29,10 @@ def one(overlay: str, kind: str) -> Manifest:
     return found
 
 
-def pod_specs(overlay: str) -> Iterator[Manifest]:
-    for manifest in built(overlay):
-        if manifest["kind"] == "StatefulSet":
-            yield manifest["spec"]["template"]
-        elif manifest["kind"] == "CronJob":
-            yield manifest["spec"]["jobTemplate"]["spec"]["template"]
-
-
-@functools.cache
-def foreign_schema(kind: str) -> Manifest:
-    """What the custom resource's definition says, and no field beside."""
-    name, version, *rest = FOREIGN[kind]
-    definition = yaml.safe_load(module(name, version).joinpath(*rest).read_text(encoding="utf-8"))
-    (served,) = [one for one in definition["spec"]["versions"] if one["storage"]]
-    schema: Manifest = served["schema"]["openAPIV3Schema"]
-    schema["properties"]["metadata"]["x-kubernetes-preserve-unknown-fields"] = True
-    close(schema)
-    return schema
-
-
-def close(schema: Any) -> None:
-    """Refuse what a schema does not name, as `kubectl apply --validate=strict` does; Go's patterns as Python's."""
-    if isinstance(schema, list):
-        for one in schema:
-            close(one)
-    elif isinstance(schema, dict):
-        if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            schema.setdefault("additionalProperties", False)
-        if isinstance(schema.get("pattern"), str):
-            schema["pattern"] = re.sub(r"^\^\(\?i\)", "(?i)^", schema["pattern"])
-        for one in schema.values():
-            close(one)
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_takes_every_manifest(overlay: str) -> None:
     for manifest in built(overlay):
-        if manifest["kind"] not in FOREIGN:
-            kubernetes_validate.validate(manifest, VERSION, strict=True)
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_their_own_definitions_take_custom_resources(overlay: str) -> None:
-    for manifest in built(overlay):
-        if manifest["kind"] in FOREIGN:
-            jsonschema.validate(manifest, foreign_schema(manifest["kind"]))
+        validate(manifest)
 
 
 @pytest.mark.parametrize(("overlay", "kind"), [("fixed", "ServiceMonitor"), ("fixed", "PrometheusRule"),
@@ -108,7 +41,7 @@ def test_a_field_that_a_custom_resource_lacks_would_be_noticed(overlay: str, kin
     manifest = copy.deepcopy(one(f"overlays/{overlay}", kind))
     manifest["spec"]["wish"] = True
     with pytest.raises(jsonschema.ValidationError, match="wish"):
-        jsonschema.validate(manifest, foreign_schema(kind))
+        validate(manifest)
 
 
 def test_the_minimal_overlay_needs_no_custom_resource_and_no_shared_volume() -> None:
@@ -161,7 +94,7 @@ def test_a_changed_configuration_restarts_the_daemon_and_nothing_else(overlay: s
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_images_come_from_one_registry_and_have_a_version(overlay: str) -> None:
-    for template in pod_specs(overlay):
+    for template in pod_specs(built(overlay)):
         (container,) = template["spec"]["containers"]
         assert re.fullmatch(rf"registry\.example\.com/detector(-train)?:{re.escape(__version__)}", container["image"])
 
@@ -169,7 +102,7 @@ def test_images_come_from_one_registry_and_have_a_version(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_volumes_and_accounts_are_there(overlay: str) -> None:
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in built(overlay)}
-    for template in pod_specs(overlay):
+    for template in pod_specs(built(overlay)):
         assert ("ServiceAccount", template["spec"]["serviceAccountName"]) in names
         for volume in template["spec"]["volumes"]:
             if "configMap" in volume:
@@ -182,7 +115,7 @@ def test_an_unknown_field_would_be_noticed() -> None:
     manifest = yaml.safe_load((KUBERNETES / "base/service.yaml").read_text(encoding="utf-8"))
     manifest["spec"]["wish"] = True
     with pytest.raises(ValidationError, match="wish"):
-        kubernetes_validate.validate(manifest, VERSION, strict=True)
+        validate(manifest)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -227,6 +160,13 @@ def test_ports_and_probes_are_those_of_the_daemon(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_names_can_be_resolved(overlay: str) -> None:
+    names, _ = one(overlay, "NetworkPolicy")["spec"]["egress"]
+    assert names["to"] == [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]
+    assert {port["port"] for port in names["ports"]} == {53}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_brokers_can_be_reached(overlay: str) -> None:
     ports = [port["port"] for rule in one(overlay, "NetworkPolicy")["spec"]["egress"] for port in rule["ports"]]
     for server in config_of(overlay).streams.kafka.bootstrap_servers:
@@ -236,7 +176,7 @@ def test_brokers_can_be_reached(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_find_their_files_and_may_do_nothing_else(overlay: str) -> None:
     config = config_of(overlay)
-    for template in pod_specs(overlay):
+    for template in pod_specs(built(overlay)):
         spec = template["spec"]
         (container,) = spec["containers"]
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replaced
 
-from detector.arrays import F32
+from detector.arrays import F32, F64
+from detector.config.load import AlertsConfig
 from detector.detection.columns import NEVER
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model
-from detector.detection.signals import NEWEST_FIRST, WINDOW
+from detector.detection.signals import WINDOW
 from detector.detection.table import Episode
+from detector.detection.tail import chance
 from detector.engine.alertwriter import AlertWriter, Moment, critical_level
-from detector.wire.alerts import Alert, alert_id, decode_alert
+from detector.times import parse_time
+from detector.wire.alerts import Alert, What, alert_id, decode_alert
 from tests import plant
 from tests.plant import SECOND, START
 
@@ -41,6 +45,8 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
             imputed=np.arange(WINDOW) % 10 == 0,
             center=center,
             scale=np.full(channels, 2.0),
+            ridge=np.zeros((channels, WINDOW - 1), dtype=np.float32),
+            budget=math.inf,
             score=4.25,
             offset=77,
         ),
@@ -48,38 +54,71 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
     )
 
 
-def episode_of(ended: int = NEVER, v: float = 1.0, ln_threshold: float = 0.5, ratio: float = 3.0) -> Episode:
-    return writer_of().begin("pump", Opening(0, 3, ln_threshold, ended), moment_of(), v, ratio, muted=False)
+def episode_of(channels: int = 1, v: float = 1.0, ratio: float = 3.0) -> Episode:
+    return writer_of(channels).begin(
+        "pump", Opening(0, 3, 0.5, NEVER), moment_of(channels), v, AlertsConfig(critical_ratio=ratio), muted=False
+    )
 
 
 def alert_of(channels: int = 1, **changes: Any) -> Alert:
     moment = moment_of(channels, **changes)
-    return decode_alert(writer_of(channels).opened("pump", episode_of(), moment, math.log(5)).value)
+    return decode_alert(writer_of(channels).opened("pump", episode_of(channels), moment, math.log(5)).value)
 
 
-def test_an_episode_begins_fifty_rows_before_it_is_noticed() -> None:
-    episode = episode_of()
+def broken(since: int = 80) -> F64:
+    """Readings around 50 that lie 20 higher from a row on."""
+    values = 50 + np.random.default_rng(5).normal(size=(WINDOW, 1))
+    values[since:] += 20
+    return np.asarray(values)
+
+
+def begun(ended: int = NEVER, **changes: Any) -> Episode:
+    return writer_of().begin("pump", Opening(0, 3, 0.5, ended), moment_of(**changes), 1.0, AlertsConfig(), muted=False)
+
+
+def test_an_episode_begins_where_its_window_says() -> None:
+    episode = begun(values=broken())
     assert episode.detected_at == START + 99 * SECOND
-    assert episode.started_at == START + 49 * SECOND
+    assert episode.started_at == START + 80 * SECOND
     assert episode.alert_id == alert_id("readings", "anomaly", "pump", episode.detected_at)
     assert (episode.sequence, episode.opened_offset, episode.ln_threshold) == (0, 77, 0.5)
     assert (episode.update_at, episode.close_at) == (None, None)
 
 
-@pytest.mark.parametrize(("ended", "row"), [(10, 49), (48, 49), (49, 50), (60, 61), (98, 99), (99, 99), (5000, 99)])
+@pytest.mark.parametrize(("ended", "row"), [(10, 80), (79, 80), (80, 81), (98, 99), (99, 99), (5000, 99)])
 def test_but_not_before_the_last_one_ended(ended: int, row: int) -> None:
-    assert episode_of(ended=START + ended * SECOND).started_at == START + row * SECOND
+    assert begun(START + ended * SECOND, values=broken()).started_at == START + row * SECOND
 
 
 def test_nor_where_a_clock_that_was_set_back_makes_it_seem_so() -> None:
     times = START + np.arange(WINDOW) * SECOND
-    times[70:] -= 60 * SECOND
-    moment = moment_of(times=times)
-    ended = int(times[69])
-    opening = Opening(0, 3, 0.5, ended)
-    assert writer_of().begin("pump", opening, moment, 1.0, 3.0, muted=False).started_at == times[-1]
-    opening = Opening(0, 3, 0.5, ended - 10 * SECOND)
-    assert writer_of().begin("pump", opening, moment, 1.0, 3.0, muted=False).started_at == times[60]
+    times[90:] -= 60 * SECOND
+    ended = int(times[89])
+    assert begun(ended, times=times, values=broken()).started_at == times[-1]
+    assert begun(ended - 5 * SECOND, times=times, values=broken()).started_at == times[85]
+
+
+def test_a_later_look_does_not_move_what_is_out_of_sight_and_says_until_when() -> None:
+    writer, values = writer_of(), np.concatenate([broken(), broken(0)[:70], broken(WINDOW)])
+    times = START + np.arange(len(values)) * SECOND
+    episode = begun(values=values[:WINDOW])
+    for newest in range(WINDOW, len(values), 20):
+        rows = slice(newest - WINDOW + 1, newest + 1)
+        writer.look(episode, moment_of(times=times[rows], values=values[rows]))
+    assert episode.started_at == times[80]
+    assert episode.until is not None
+    assert abs(episode.until - times[169]) <= 3 * SECOND
+    closed = decode_alert(writer.closed("pump", episode, moment_of(), 1.0, START, "recovered").value)
+    assert parse_time(closed.ended_at or "") == episode.until
+    assert closed.what == What("level-shift", closed.what.text if closed.what else "")
+    assert closed.what.text.endswith(f"above its usual level since {closed.started_at[11:19]}")
+
+
+def test_an_episode_of_a_release_that_held_nothing_of_it_keeps_its_start() -> None:
+    episode = replaced(begun(values=broken()), finding=None, until=None, started_at=START)
+    assert writer_of().look(episode, moment_of(values=broken(0)))
+    assert episode.started_at == START
+    assert episode.finding is not None
 
 
 @pytest.mark.parametrize(("ratio", "v", "severity"), [(3, 1.59, "warning"), (3, 1.6, "critical"), (1, 0.5, "critical")])
@@ -92,8 +131,8 @@ def test_an_episode_is_critical_from_a_multiple_of_its_threshold_on(ratio: float
 def test_the_messages_of_an_episode() -> None:
     writer, episode = writer_of(), episode_of()
     messages = [
-        writer.opened("pump", episode, moment_of(), 1.0),
-        writer.updated("pump", episode, moment_of(score=6.0, offset=80), 1.5),
+        writer.opened("pump", episode, moment_of(), 1.45),
+        writer.updated("pump", episode, moment_of(score=4.4, offset=80), 1.5),
         writer.closed("pump", episode, moment_of(score=0.5, offset=99), 1.5, START + 42 * SECOND, "recovered"),
     ]
     assert {(message.stream, message.key, tuple(message.headers)) for message in messages} == {
@@ -105,15 +144,15 @@ def test_the_messages_of_an_episode() -> None:
         (1, "updated", None),
         (2, "closed", "recovered"),
     ]
-    assert [one.score for one in (opened, updated, closed)] == [4.25, 6, 0.5]
+    assert [one.score for one in (opened, updated, closed)] == [4.25, 4.4, 0.5]
     assert [one.peak_score for one in (opened, updated, closed)] == [
-        float(f"{math.exp(peak):.6g}") for peak in (1, 1.5, 1.5)
+        float(f"{math.exp(peak):.6g}") for peak in (1.45, 1.5, 1.5)
     ]
     assert {one.threshold for one in (opened, updated, closed)} == {float(f"{math.exp(0.5):.6g}")}
     assert [one.source.last_offset for one in (opened, updated, closed)] == [77, 80, 99]
     assert {one.source.opened_offset for one in (opened, updated, closed)} == {77}
-    assert (opened.ended_at, closed.ended_at) == (None, "2026-09-21T14:14:02Z")
-    assert (opened.started_at, opened.detected_at) == ("2026-09-21T14:14:09Z", "2026-09-21T14:14:59Z")
+    assert (opened.ended_at, closed.ended_at) == (None, "2026-09-21T14:14:59Z")
+    assert opened.detected_at == "2026-09-21T14:14:59Z"
     assert (opened.kind, opened.reason, opened.muted, opened.p_value) == ("readings", "anomaly", False, None)
     assert (opened.model.name, opened.model.version, opened.model.digest) == ("readings", "v7", "sha256:abc")
     assert (opened.source.stream, opened.source.partition) == ("sensor-readings", 0)
@@ -129,27 +168,33 @@ def test_the_window_shows_what_came_and_what_was_expected_in_the_sensors_own_uni
     assert window.imputed == [i % 10 == 0 for i in range(WINDOW)]
 
 
-def test_several_channels_are_told_by_name_with_their_share_of_the_error() -> None:
-    values = moment_of(2).values.copy()
-    values[-1, 1] += 6
-    alert = alert_of(2, values=values)
-    window = alert.window
-    assert window is not None
-    assert window.values == {"value": [52.0] * 100, "pressure": [53.0] * 99 + [59.0]}
-    assert window.expected == {"value": [50.0] * 100, "pressure": [51.0] * 100}
-    assert window.errors == {"value": [1.0] * 100, "pressure": [1.0] * 99 + [16.0]}
-    heavier = 1 + 15 * NEWEST_FIRST[-1]
-    assert alert.channels == {
-        "value": pytest.approx(1 / (1 + heavier), rel=1e-5),
-        "pressure": pytest.approx(heavier / (1 + heavier), rel=1e-5),
-    }
+def test_several_channels_are_told_by_name_with_their_part_of_what_is_unusual() -> None:
+    values = moment_of(2).values + np.random.default_rng(3).normal(size=(WINDOW, 2)) * [8, 0.5]
+    values[90:, 1] += 6
+    moment = moment_of(2, values=values)
+    episode = writer_of(2).begin("pump", Opening(0, 3, 0.5, NEVER), moment, 1.0, AlertsConfig(), muted=False)
+    alert = decode_alert(writer_of(2).opened("pump", episode, moment, math.log(5)).value)
+    assert alert.window is not None
+    assert isinstance(alert.window.errors, dict)
+    noisy, wrong = (np.array(alert.window.errors[name], dtype=float).sum() for name in ("value", "pressure"))
+    assert noisy > wrong
+    assert alert.channels["pressure"] > 0.9
+    assert sum(alert.channels.values()) == pytest.approx(1.0)
+    assert alert.what is not None
+    assert alert.what.text.startswith("pressure: ")
 
 
 def test_without_any_error_channels_share_equally() -> None:
-    assert alert_of(2, values=np.repeat(moment_of(2).center[None], WINDOW, axis=0)).channels == {
-        "value": 0.5,
-        "pressure": 0.5,
-    }
+    values = np.repeat(moment_of(2).center[None], WINDOW, axis=0)
+    moment = moment_of(2, values=values)
+    episode = writer_of(2).begin("pump", Opening(0, 3, 0.5, NEVER), moment, 1.0, AlertsConfig(), muted=False)
+    alert = decode_alert(writer_of(2).opened("pump", episode, moment, 1.0).value)
+    assert alert.channels == {"value": 0.5, "pressure": 0.5}
+
+
+def test_without_a_budget_nothing_is_said_of_chance() -> None:
+    assert alert_of().p_value is None
+    assert alert_of(budget=1000.0).p_value == pytest.approx(chance(0.5, math.log(5)), rel=1e-5)
 
 
 def test_a_glitch_beyond_all_measure_is_written_as_it_came() -> None:

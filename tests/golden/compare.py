@@ -21,6 +21,8 @@ GREY: Final = 2
 """By how much a pixel of a heat map may differ, of 255."""
 OF_A_LETTER: Final = ("stream", "partition", "offset", "reason", "elements", "truncated", "key", "value_base64")
 """What must stay as it was of a dead letter; its message is for people."""
+CLAIMS: Final = frozenset(("started_at", "ended_at", "score", "p_value", "channels", "what", "region"))
+"""What an alert claims of a fault. Releases differ in it, and less is known of an episode that another one began."""
 _SHOWN: Final = 10
 
 
@@ -28,6 +30,11 @@ def expect_alerts(expected: Sequence[Json], found: Sequence[Json]) -> None:
     """Raise AssertionError, with what differs, unless these are the alerts."""
     if told := alerts_differ(expected, found):
         raise AssertionError(told)
+
+
+def without_claims(alerts: Sequence[Json]) -> list[Json]:
+    """The alerts without what they claim: what they are about, when they came, and what they show."""
+    return [{key: value for key, value in alert.items() if key not in CLAIMS} for alert in alerts]
 
 
 def expect_letters(expected: Sequence[Json], found: Sequence[Json]) -> None:

@@ -70,6 +70,10 @@ class Cluster:
         return f"{prefix}-{uuid.uuid4().hex[:10]}"
 
 
+TUTORIAL_TOPICS: Final = ("sensor-readings", "anomaly-alerts", "detector-dead-letters")
+"""What `make kafka` makes; the state topics are made by the daemon, which knows how many partitions they need."""
+
+
 class Broker(Cluster):
     """A broker of our own, which may be killed and started again on the same data and ports.
 
@@ -336,7 +340,7 @@ def dies_with_us() -> list[str]:
 
 
 def main() -> int:
-    """Run a broker until Ctrl-C or SIGTERM."""
+    """Run a broker until Ctrl-C or SIGTERM, with the topics of the tutorial."""
     parser = argparse.ArgumentParser(prog="python -m tests.kafka.broker", description=main.__doc__)
     parser.add_argument("--secure", action="store_true", help="with TLS and SASL_SSL listeners, and rights")
     secure = parser.parse_args().secure
@@ -350,7 +354,10 @@ def main() -> int:
         except UnavailableError as error:
             sys.stderr.write(f"No test broker: {error}.\n")
             return 1
+        for topic in TUTORIAL_TOPICS:
+            broker.create_topic(topic)
         sys.stdout.write(f"{broker.address}\n")
+        sys.stderr.write(f"Topics: {', '.join(TUTORIAL_TOPICS)}. Ctrl-C ends the broker and deletes them.\n")
         if secure:
             sys.stdout.write(f"SSL {broker.ssl_address}, SASL_SSL {broker.sasl_address}, users {USERS}\n")
             sys.stdout.write(f"certificates in {broker.certificates.authority.parent}\n")

@@ -51,15 +51,16 @@ def refusal(look: Callable[[], object]) -> str:
 
 def test_everything_is_right(plant: Plant) -> None:
     names, findings = zip(*found(plant), strict=True)
-    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "rights")
+    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "transactions", "rights")
     assert findings[0] == "PLAINTEXT, accepted"
     assert plant.cluster.address in findings[1]
     assert findings[2:6] == (
         f"{plant.input}: 2 partitions", f"{plant.state}: 2 partitions",
         f"{plant.alerts}: 1 partitions", f"{plant.dead_letters}: 1 partitions",
     )  # fmt: skip
-    assert plant.group in findings[6]
-    assert f"{plant.group}-one" in findings[6]
+    assert findings[6] == "the brokers have them"
+    assert plant.group in findings[7]
+    assert f"{plant.group}-one" in findings[7]
 
 
 def test_a_daemon_that_runs_is_not_disturbed(plant: Plant) -> None:

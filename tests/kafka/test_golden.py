@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden.cases import CAMERAS, PLANT, Case, run
-from tests.golden.compare import expect_alerts, expect_letters
+from tests.golden.compare import expect_alerts, expect_letters, without_claims
 from tests.golden.topics import (
     KINDS,
     WHOLE_ALERTS,
@@ -43,7 +43,7 @@ def finish(topics: GoldenTopics, place: Path) -> str:
     """Run to the end of the input, compare all that the group has published, and return the log."""
     log = run(topics.case.lay_without_input(place), "run", *topics.options, "--until-end")
     alerts, letters = topics.published()
-    expect_alerts(topics.case.recorded(WHOLE_ALERTS), alerts)
+    expect_alerts(without_claims(topics.case.recorded(WHOLE_ALERTS)), alerts)
     expect_letters(topics.case.recorded(WHOLE_LETTERS), letters)
     return log
 

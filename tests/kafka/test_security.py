@@ -20,12 +20,14 @@ from kafka.errors import KafkaConnectionError
 from detector.config.settings import KafkaConfig
 from detector.errors import UserError
 from detector.streams.base import Assigned, Batch, Event, Message
-from detector.streams.kafka.clients import Token, connection_settings
+from detector.streams.kafka.clients import connection_settings
+from detector.streams.kafka.oauth import Token
 from detector.streams.kafka.security import probe
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import USERS, Broker
 from tests.kafka.certificates import Certificates, make_certificates
 from tests.kafka.plant import PATIENCE, Plant
+from tests.tokens import CLIENT, SECRET, TokenServer
 
 WRONG = "not-her-secret"
 
@@ -382,3 +384,27 @@ def test_nothing_secret_is_logged(
     works(plant, connect(**settings))
     assert USERS["alice"] not in caplog.text
     assert USERS["alice"] not in repr(KafkaConfig(**settings))
+
+
+def test_a_token_by_client_credentials(
+    broker: Broker, plant: Plant, connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_verbose_as_can_be(caplog)
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    settings: dict[str, Any] = {
+        "bootstrap_servers": (broker.sasl_address,),
+        "security_protocol": "SASL_SSL",
+        "ssl_ca_file": broker.certificates.authority,
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_oauth_client_id": CLIENT,
+        "sasl_oauth_client_secret_file": file,
+    }
+    with TokenServer(lambda: token_of("alice")) as server:
+        works(plant, connect(sasl_oauth_token_endpoint=server.endpoint, **settings))
+        assert len(server.asked) == 1
+    assert SECRET not in caplog.text
+    with TokenServer(lambda: token_of("alice")) as server:
+        file.write_text("another")
+        said = refusal(connect(sasl_oauth_token_endpoint=server.endpoint, **settings))
+    assert "the token endpoint refuses detector: 401, unknown client" in said

@@ -38,3 +38,14 @@ def test_a_topic_leads_to_its_alerts(kafka: Cluster, tmp_path: Path) -> None:
     assert sorted(told) == sorted(
         f"{alert['event']} {alert['sensor_id']} {alert['severity']} {alert['detected_at']}" for alert in expected
     )
+
+
+def test_the_producer_works_as_printed(kafka: Cluster, tmp_path: Path) -> None:
+    topic = kafka.create_topic(kafka.unique("sensor-readings"))
+    (tmp_path / "config.yaml").write_text(
+        f"streams: {{backend: kafka, kafka: {{bootstrap_servers: ['{kafka.address}']}}}}\n"
+        f"readings: {{input: {topic}}}\n"
+    )
+    (produce,) = blocks("sh producer")
+    said = follow(produce.replace("localhost:9092", kafka.address).replace("sensor-readings", topic), tmp_path)
+    assert "1,000 records: 1,000 readings of 1 sensor, 0 records rejected" in said

@@ -14,6 +14,8 @@ import pytest
 from detector.errors import OperationError, UserError
 from detector.reports import demo
 from detector.reports.demo import Demo
+from detector.wire.incidents import encode_incident
+from tests.notify.made import incident
 from tests.reports.made import alert, at
 
 STAND_IN = """
@@ -30,6 +32,7 @@ if command == "simulate":
     shutil.copy(home / "labels.json", value("--out"))
 if command == "run":
     shutil.copy(home / "alerts.jsonl", value("--output"))
+    shutil.copy(home / "anomaly-incidents.jsonl", pathlib.Path(value("--output")).parent)
     shutil.copyfileobj(open(home / "log"), sys.stderr)
 """
 
@@ -54,6 +57,8 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         alert("closed", alert_id="c", sequence=1, ended_at=at(40), close_reason="recovered", **eye),
     ]
     (home / "alerts.jsonl").write_bytes(b"".join(msgspec.json.encode(message) + b"\n" for message in alerts))
+    incidents = [incident("one"), incident("one", "closed"), incident("two", size=1, title="[two]")]
+    (home / "anomaly-incidents.jsonl").write_bytes(b"".join(encode_incident(one) + b"\n" for one in incidents))
     labels = [
         {"sensor_id": "camera-01", "start": at(5), "end": at(30), "kind": "stain"},
         {"sensor_id": "pump-7", "start": at(0), "end": at(30), "kind": "spike"},
@@ -71,6 +76,13 @@ def asked() -> list[list[str]]:
 
 def run(directory: str = "demo") -> None:
     assert Demo(Path(directory), seed=3, plain=True).run() == 0
+
+
+def test_it_says_what_the_episodes_come_to(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run()
+    told = " ".join(capfd.readouterr().out.split())
+    assert "Incidents: 2, of 15 episodes (demo/anomaly-incidents.jsonl)" in told
+    assert 'line 2: 14 sensors, first pressure-03 "new" (stuck), 10:00 [two]' in told
 
 
 def test_it_does_what_it_shows(commands: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Protocol
 
@@ -77,13 +78,16 @@ def test_without_a_checkpoint_all_of_it_counts(tmp_path: Path, reader: Reader) -
     assert values(read_all(reader())) == [b"1", b"2"]
 
 
-def test_a_writer_that_starts_over_is_waited_for_until_it_is_as_far_again(writer: Writer, reader: Reader) -> None:
+def test_a_writer_that_starts_over_is_waited_for_until_it_is_as_far_again(
+    writer: Writer, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
     written, read = writer(), reader()
     say(written, b"1", b"2")
     commit_all(read, read_all(read))
     written.close()
     again = writer(fresh=True)
     assert values(read_all(read)) == []
+    assert caplog.text.count("waiting until its writer is as far again") == 1
     say(again, b"1")
     assert values(read_all(read)) == []
     say(again, b"2", b"3")
@@ -119,3 +123,10 @@ def test_a_damaged_checkpoint_of_the_writer_is_told(tmp_path: Path, writer: Writ
     (tmp_path / ".detector" / "checkpoint").write_bytes(b"detector checkpoint 7\n")
     with pytest.raises(UserError, match="damaged"):
         reader()
+
+
+def test_a_compressed_file_is_read_as_one(tmp_path: Path, opened: Open) -> None:
+    file = tmp_path / f"{OUTPUT}.jsonl.gz"
+    file.write_bytes(gzip.compress(b"1\n2\n"))
+    read = opened(inputs={OUTPUT: file}, outputs={}, finals={OUTPUT: [tmp_path / ".detector"]})
+    assert values(read_all(read)) == [b"1", b"2"]

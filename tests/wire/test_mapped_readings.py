@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.config.load import FieldsConfig, ReadingsConfig
+from detector.config.fields import places_of
+from detector.config.load import FieldsConfig, ReadingsConfig, load_config
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.json_readings import PlainJson, ReadingDecoder
 from detector.wire.mapped_readings import MappedJson, number_in
@@ -299,3 +303,21 @@ def test_any_message_is_readings_or_a_reject_and_batches_do_not_matter(found: li
     assert [row for one in alone for row in rows(one)] == rows(together)
     assert [one.reason for part in alone for one in part.rejects] == [one.reason for one in together.rejects]
     assert {*together.records.tolist(), *(one.record for one in together.rejects)} == set(range(len(found)))
+
+
+def test_the_recipe_for_telegraf_reads_what_its_page_shows() -> None:
+    root = Path(__file__).parents[2]
+    readings = load_config(root / "deploy" / "telegraf" / "config.yaml").readings
+    page = (root / "docs" / "telegraf.md").read_text(encoding="utf-8")
+    (message,) = re.findall(r"^    (\{.*?\}$)", page, re.MULTILINE | re.DOTALL)
+    decoder = ReadingDecoder(readings.fields, readings.channels)
+    found = decoder.decode(Batch(Partition("r", 0), [Record(0, None, message.encode(), None)], 1))
+    assert rows(found) == [("plant/pump-7/temperature", NS + 125_000_000, (71.3,))]
+
+
+@pytest.mark.parametrize("name", ["mqtt", "opcua"])
+def test_the_recipe_keys_records_by_the_tag_that_names_the_sensor(name: str) -> None:
+    text = (Path(__file__).parents[2] / "deploy" / "telegraf" / f"{name}.conf").read_text(encoding="utf-8")
+    (output,) = tomllib.loads(text)["outputs"]["kafka"]
+    assert f"tags.{output['routing_tag']}" in places_of(FieldsConfig(preset="telegraf").sensor_id)
+    assert (output["data_format"], output["json_timestamp_units"]) == ("json", "1ms")

@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-# Nothing is loaded from elsewhere and nothing runs, whatever a sensor calls itself.
+# Nothing is loaded from elsewhere, and nothing runs but what is served here, whatever a sensor calls itself.
 HEADERS: Final = (
     ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data:; frame-ancestors 'none'",
+    ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
 )
@@ -36,7 +39,8 @@ class Response(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-# Given the `Accept` header, or an empty string.
+# Given the `Accept` header, or an empty string. A route whose path ends with a `/` is for all paths below it, and is
+# given what follows, decoded.
 Route = Callable[[str], Response]
 
 
@@ -62,15 +66,26 @@ def answer(head: bytes, routes: Mapping[str, Route], failed: Callable[[str, Exce
         response = json_response(400, {"error": "this is no request of HTTP/1"})
     elif request[1] not in METHODS:
         response = json_response(405, {"error": f"only {' and '.join(METHODS)}"}, ("Allow", ", ".join(METHODS)))
-    elif path not in routes:
+    elif (route := _route(path, routes)) is None:
         response = json_response(404, {"error": "not found", "paths": sorted(routes)})
     else:
         try:
-            response = routes[path](",".join(value.strip() for value in _ACCEPT.findall(fields)))
+            response = route(",".join(value.strip() for value in _ACCEPT.findall(fields)))
         except Exception as error:
             failed(path, error)
             response = json_response(500, {"error": "internal error, see the log"})
     return response.status, encode(response, body=request is None or request[1] != "HEAD")
+
+
+def _route(path: str, routes: Mapping[str, Route]) -> Route | None:
+    """What answers for the path; None if nothing does."""
+    if path in routes:
+        return routes[path]
+    for prefix, route in routes.items():
+        if len(prefix) > 1 and prefix.endswith("/") and path.startswith(prefix):
+            below = unquote(path[len(prefix) :], errors="surrogateescape")
+            return lambda _: route(below)
+    return None
 
 
 def _path(target: str) -> str | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import msgspec
@@ -18,6 +20,7 @@ from detector.service.logs import Problem, RecentProblems
 from detector.service.web.answers import Response, Route, kept
 from detector.service.web.status import Board, Sensor, Status
 from detector.times import rfc3339
+from detector.wire.incidents import AlertNews, read_alert
 
 WIDTH, HEIGHT = 320, 84
 """Of a sensor's chart, in its own units; the page scales it."""
@@ -26,6 +29,8 @@ UNWATCHED: Final = 20
 """So many sensors that are not watched are on the page; `/status.json` has more of them."""
 STALE_SECONDS: Final = 10.0
 """A status older than this is said to be old."""
+OLD_SECONDS: Final = 3600.0
+"""Readings that are older when they are dealt with are those of a recording, or of a backlog."""
 NANOSECONDS: Final = 1e9
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 DASH: Final = "\N{EN DASH}"
@@ -69,7 +74,7 @@ def page_routes(
 
 def render(status: Status | None, health: Health, problems: Sequence[Problem], now: float) -> str:
     """The page. `now`: wall-clock seconds."""
-    return _template().render(
+    return template("status.html").render(
         status=status,
         reasons=health.reasons,
         live=health.live,
@@ -79,6 +84,8 @@ def render(status: Status | None, health: Health, problems: Sequence[Problem], n
         sensors=[] if status is None else [_row(one) for one in status.worst],
         unwatched=[] if status is None else status.unwatched[:UNWATCHED],
         trends={} if status is None else {kind: trend(rates) for kind, rates in status.rates.items()},
+        closed=[] if status is None else list(_closed(status.closed)),
+        old_seconds=OLD_SECONDS,
         problems=list(reversed(problems)),
         width=WIDTH,
         height=HEIGHT,
@@ -169,6 +176,15 @@ def _announcements(one: Sensor) -> dict[str, Any]:
 
 def _episode(one: Sensor, status: Status) -> Mapping[str, Any]:
     return {"one": one, "view": one.view, "episode": one.view.episode, "chart": chart(one.view, status.setup.channels)}
+
+
+def _closed(messages: Sequence[bytes]) -> Iterator[AlertNews]:
+    """What the alerts say of episodes that are over."""
+    for message in messages:
+        with suppress(ValueError):
+            news = read_alert(message)
+            if news.event == "closed":
+                yield news
 
 
 def _row(one: Sensor) -> Mapping[str, Any]:
@@ -269,7 +285,8 @@ def _time(ns: int) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page's template, with the filters that all of them use."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("detector.service.web"),
         autoescape=True,
@@ -282,6 +299,7 @@ def _template() -> jinja2.Template:
         "ratio": lambda value: f"{value:.0f}" if value >= 10 else f"{value:.2g}",
         "duration": duration,
         "time": _time,
+        "path": lambda text: quote(text, safe="", errors="surrogateescape"),
         "clock": lambda seconds: _time(round(seconds * NANOSECONDS)),
     }
-    return environment.get_template("status.html")
+    return environment.get_template(name)

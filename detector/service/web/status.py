@@ -103,6 +103,7 @@ class Status:
     `rates`: inputs a second, by kind, one number a second, the newest last. Latencies in seconds, None: nothing was
     committed yet; `event_latency` from a reading's own time, `commit_latency` from the broker's.
     `unwatched_by_reason`: sensors that are not watched; `unwatched`: some of them, those that warm up last.
+    `closed`: alerts of episodes that have closed, the newest first; perhaps others among them.
     """
 
     at: float
@@ -120,6 +121,7 @@ class Status:
     episodes: tuple[Sensor, ...] = ()
     unwatched_by_reason: Mapping[Reason, int] = field(default_factory=dict)
     unwatched: tuple[Unwatched, ...] = ()
+    closed: tuple[bytes, ...] = ()
 
     @property
     def lag(self) -> int:

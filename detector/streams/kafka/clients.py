@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaConnectionError
-from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from detector.config.settings import KafkaConfig
 from detector.errors import UserError
 from detector.streams.kafka.assignor import Assignor
+from detector.streams.kafka.oauth import token_provider
 
 BOOTSTRAP_MS: Final = 5_000
 """The most one attempt to reach a broker takes; attempts are repeated."""
@@ -29,21 +28,6 @@ _HEARTBEAT_MS: Final = 300
 _MAX_POLL_INTERVAL_MS: Final = 60_000
 _PARTITION_FETCH_BYTES: Final = 4 << 20
 _FETCH_BYTES: Final = 16 << 20
-
-
-class Token(AbstractTokenProvider):  # type: ignore[misc]  # untyped base
-    """The bearer token, read again whenever the client logs in: whoever renews it only has to write the file."""
-
-    def __init__(self, config: KafkaConfig) -> None:
-        self._config = config
-
-    def token(self) -> str:
-        """Raises KafkaConnectionError if it cannot be read: the client comes again, as if the broker were away."""
-        try:
-            found = self._config.sasl_token()
-        except UserError as error:
-            raise KafkaConnectionError(str(error)) from None
-        return "" if found is None else found.get_secret_value()
 
 
 def instance_name(config: KafkaConfig) -> str:
@@ -77,8 +61,10 @@ def connection_settings(config: KafkaConfig) -> dict[str, Any]:
             ) from error
         settings[name] = str(path)
     if config.security_protocol.startswith("SASL") and config.sasl_mechanism == "OAUTHBEARER":
-        config.sasl_token()  # what cannot be read is said now, and not by the client's thread
-        settings |= {"sasl_mechanism": config.sasl_mechanism, "sasl_oauth_token_provider": Token(config)}
+        # What cannot be read is said now, and not by the client's thread.
+        config.sasl_token()
+        config.sasl_oauth_client_secret()
+        settings |= {"sasl_mechanism": config.sasl_mechanism, "sasl_oauth_token_provider": token_provider(config)}
     elif config.security_protocol.startswith("SASL"):
         password = config.sasl_password()
         settings |= {

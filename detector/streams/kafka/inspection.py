@@ -50,6 +50,7 @@ def inspect(config: KafkaConfig, state_topics: Mapping[str, str], outputs: Seque
                 _right_to_group(admin, config.group_id)
                 transactional_id = f"{config.group_id}-{instance_name(config)}"
                 _right_to_transactions(admin, transactional_id)
+                yield "transactions", "the brokers have them"
                 yield "rights", f"to the topics, the group {config.group_id}, the transactional id {transactional_id}"
     except DetectorError:
         raise
@@ -116,7 +117,15 @@ def _right_to_transactions(admin: KafkaAdminClient, transactional_id: str) -> No
         transactional_id=transactional_id, producer_id=_NOBODY, producer_epoch=0, committed=False, max_version=3
     )
     kind = CoordinatorType.TRANSACTION
-    if _asked(admin, transactional_id, kind, request) is errors.TransactionalIdAuthorizationFailedError:
+    try:
+        answer = _asked(admin, transactional_id, kind, request)
+    except (errors.IncompatibleBrokerVersion, errors.UnsupportedVersionError) as error:
+        raise UserError(
+            "the brokers have no transactions, without which alerts would be lost or published twice",
+            where="streams.kafka.bootstrap_servers",
+            todo="Use Apache Kafka 2.5 or newer, or a service that has them",
+        ) from error
+    if answer is errors.TransactionalIdAuthorizationFailedError:
         _lacks("WRITE", f"transactional id {transactional_id}")
 
 

@@ -16,6 +16,7 @@ from kafka.net.sasl import get_sasl_mechanism
 
 from detector.config.settings import KafkaConfig
 from detector.errors import UserError
+from detector.streams.kafka.oauth import Token
 
 _SECONDS: Final = 3.0
 _TLS_ALERT: Final = b"\x15\x03"
@@ -108,6 +109,9 @@ def _talk(config: KafkaConfig, settings: Mapping[str, Any], connection: socket.s
 
 
 def _authenticate(config: KafkaConfig, settings: Mapping[str, Any], connection: socket.socket) -> None:
+    provider = settings.get("sasl_oauth_token_provider")
+    if isinstance(provider, Token):
+        provider.checked()  # in words that the client has not
     mechanism = get_sasl_mechanism(config.sasl_mechanism)(host=None, **settings)
     while not mechanism.is_done():
         answer = _ask(connection, config, _SASL_AUTHENTICATE + _sized(mechanism.auth_bytes(), 4))

@@ -34,6 +34,7 @@ from detector.service.web.server import HttpServer, standard_routes
 from detector.service.web.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status, Unwatched
 from detector.streams.base import Partition
 from tests.deploy.tools import tool
+from tests.incidents.made import encoded
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND
@@ -293,3 +294,27 @@ def test_what_is_not_watched_is_told_by_name_and_reason(health: Health) -> None:
     assert told["by_reason"] == {"gaps": 1, "warming": 1234}
     assert told["sensors"][0] == {"kind": "readings", "sensor_id": "pump-8", "partition": 0, "reason": "gaps"}
     assert "Not watched" not in render(plain, health, [], NOW)
+
+
+def test_episodes_that_have_closed_are_listed(health: Health) -> None:
+    closed = encoded(EVIL.replace("\ud800", ""), 0, "closed", seen=130, severity="critical")
+    status = dataclasses.replace(status_with(), closed=(closed, encoded("pump-1", 0), b"{}"))
+    html = render(status, health, [], NOW)
+    shown = text_of(html)
+    assert "Closed lately" in shown
+    assert "2026-11-22 10:00:00 2 min 4" in shown
+    assert "pump-1" not in shown
+    assert "<img src=x" not in html
+    assert "Closed lately" not in text_of(render(status_with(), health, [], NOW))
+
+
+def test_readings_of_a_recording_have_no_latency(health: Health) -> None:
+    old = dataclasses.replace(status_with(), commit_latency=None, event_latency=274 * 86_400.0)
+    shown = text_of(render(old, health, [], NOW))
+    assert "Latency to commit 4 ms a commit; the readings are old, 274 d" in shown
+    live = dataclasses.replace(status_with(), commit_latency=None)
+    assert "Latency to commit 2.5 s from the reading's own time" in text_of(render(live, health, [], NOW))
+
+
+def test_the_budget_has_a_unit(health: Health) -> None:
+    assert "0.8 times as many episodes as are allowed" in text_of(render(status_with(), health, [], NOW))

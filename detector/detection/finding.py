@@ -1,0 +1,110 @@
+"""What is held of an open episode's fault, from one look at the window to the next.
+
+The first look is at the row that opened the episode, the others at every `LOOK`-th row and at every message. While the
+opening row and enough rows before it are in the window, a look may better what was found: rows say more, the more of
+them are of the fault. Then it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from detector.arrays import F64, I64
+from detector.detection.evidence import (
+    NEWEST,
+    OLDER,
+    UNUSUAL,
+    Kind,
+    find_onset,
+    kind_of,
+    last_of_run,
+    last_unusual,
+    shares,
+    usual_errors,
+)
+
+LOOK: Final = 20
+"""Rows from one look to the next."""
+
+
+class Window(NamedTuple):
+    """A sensor's newest rows: times (100,) ns, z and the autoencoder's squared errors (100, C), forecasts (C, 99)."""
+
+    times: I64
+    z: F64
+    errors: F64
+    ridge: F64
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A fault as it looks so far. `onset`: ns; `gain`: how much likelier it is than none, see `evidence.Onset`.
+
+    `earliest`: it began after this, ns. `least`: so many rows were too bad when the episode opened. `usual`, `shares`:
+    by channel, the usual error, and the part of what is unusual. `kind`: what fault the channel `channel` has.
+    """
+
+    onset: int
+    gain: float
+    earliest: int
+    least: int
+    usual: list[float]
+    shares: list[float]
+    channel: int
+    kind: Kind
+
+
+def first_look(window: Window, earliest: int, least: int) -> Finding:
+    """What the window says whose newest row opened an episode: the n-th too bad of m, `least` = n.
+
+    The fault began after `earliest`, ns.
+    """
+    found = find_onset(window.z, max(len(window.z) - least, OLDER))
+    usual = usual_errors(window.errors, found.row)
+    parts = shares(window.errors, usual, found.row)
+    channel = int(parts.argmax())
+    kind = kind_of(window.z, channel, found.row, window.ridge[channel])
+    row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
+    onset = _since(window.times, row, earliest)
+    return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)
+
+
+def next_look(before: Finding, window: Window, detected: int) -> Finding:
+    """What is known with the rows that came since. `detected`: the time of the row that opened the episode, ns."""
+    usual, earliest = np.array(before.usual), before.earliest
+    onset, gain, kind = before.onset, before.gain, before.kind
+    at = np.flatnonzero(window.times == detected)
+    last = int(at[-1]) + 1 - before.least if len(at) else -1
+    if last >= OLDER:
+        better = find_onset(window.z, last)
+        if better.gain > gain:
+            onset, gain = _since(window.times, better.row, earliest), better.gain
+        if not kind.plain:
+            row = int(np.searchsorted(window.times, onset))
+            again = kind_of(window.z, before.channel, row, window.ridge[before.channel])
+            if again.row is not None:
+                onset, gain = _since(window.times, again.row, earliest), math.inf
+            kind = again if again.name != "unusual" else kind
+    parts = before.shares
+    if float((window.errors[-NEWEST:].mean(axis=0) / usual).max()) > UNUSUAL:
+        parts = shares(window.errors, usual, int(np.searchsorted(window.times, onset))).tolist()
+    return Finding(onset, gain, earliest, before.least, before.usual, parts, before.channel, kind)
+
+
+def until(found: Finding, window: Window) -> int | None:
+    """The time of the last row of the window, ns, that is unusual by itself; None where it has none."""
+    if found.kind.name == "stuck":
+        row = last_of_run(window.z[:, found.channel])
+    else:
+        row = last_unusual(window.errors, np.array(found.usual))
+    return None if row is None else max(int(window.times[row]), found.onset)
+
+
+def _since(times: I64, row: int, earliest: int) -> int:
+    """The time of a row, but after `earliest`. Times need not ascend: a clock may have been set back in a warm-up."""
+    candidates = times[row:]
+    after = candidates > earliest
+    return int(candidates[after.argmax() if after.any() else -1])

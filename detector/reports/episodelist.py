@@ -1,0 +1,115 @@
+"""The episodes that a stream of alerts tells of, one line each: when, whose, what, how bad, over or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from detector.reports.text import duration, moment
+from detector.times import parse_time
+
+SHORT = 8
+"""Characters of an id that are shown, and that `inspect --alert` takes; more where two would be alike."""
+
+
+class ListedWhat(msgspec.Struct):
+    """What seems to be wrong."""
+
+    kind: str
+    text: str
+
+
+class ListedAlert(msgspec.Struct, kw_only=True):
+    """The part of an alert message that is listed; what other versions add to one is ignored."""
+
+    alert_id: str
+    sequence: int
+    event: str
+    reason: str = "anomaly"
+    muted: bool = False
+    sensor_id: str
+    severity: str
+    started_at: str
+    detected_at: str
+    ended_at: str | None = None
+    close_reason: str | None = None
+    peak_score: float
+    what: ListedWhat | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which episodes: of a sensor, None: of all; that are open; detected at most so long, ns, before the newest."""
+
+    sensor: str | None = None
+    open: bool = False
+    since: int | None = None
+
+
+def episodes_of(messages: Iterable[bytes], wanted: Wanted) -> list[ListedAlert]:
+    """The newest message of each episode that is wanted, in order of detection. Raises ValueError for what is none."""
+    newest: dict[str, ListedAlert] = {}
+    decode = msgspec.json.Decoder(ListedAlert).decode
+    for message in messages:
+        alert = decode(message)
+        known = newest.get(alert.alert_id)
+        if known is None or alert.sequence > known.sequence:
+            newest[alert.alert_id] = alert
+    found = sorted(newest.values(), key=lambda one: (parse_time(one.detected_at), one.sensor_id, one.alert_id))
+    if wanted.since is not None and found:
+        begin = parse_time(found[-1].detected_at) - wanted.since
+        found = [one for one in found if parse_time(one.detected_at) >= begin]
+    if wanted.sensor is not None:
+        found = [one for one in found if one.sensor_id == wanted.sensor]
+    return [one for one in found if one.event != "closed"] if wanted.open else found
+
+
+def table_of(episodes: Sequence[ListedAlert]) -> Table:
+    """A line an episode."""
+    length = _telling([one.alert_id for one in episodes])
+    table = Table(title_justify="left", box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    for column in ("began (UTC)", "sensor"):
+        table.add_column(column, no_wrap=True)
+    for column in ("what", "severity", "state", "verdict"):
+        table.add_column(column)
+    for one in episodes:
+        table.add_row(
+            one.alert_id[:length], moment(parse_time(one.started_at)).replace("T", " ").removesuffix("Z"),
+            one.sensor_id, _what(one), f"{one.severity}{', muted' * one.muted}", _state(one), one.verdict or "",
+        )  # fmt: skip
+    return table
+
+
+def as_json(episodes: Sequence[ListedAlert]) -> bytes:
+    """The same as JSON lines."""
+    return b"".join(msgspec.json.encode(_plain(one)) + b"\n" for one in episodes)
+
+
+def _plain(one: ListedAlert) -> dict[str, Any]:
+    return {**msgspec.to_builtins(one), "open": one.event != "closed"}
+
+
+def _what(one: ListedAlert) -> str:
+    if one.what is not None:
+        return one.what.text
+    return "no readings" if one.reason == "silent" else f"score {one.peak_score:.3g}"
+
+
+def _state(one: ListedAlert) -> str:
+    if one.event != "closed" or one.ended_at is None:
+        return "open"
+    return f"over after {duration(max(parse_time(one.ended_at) - parse_time(one.started_at), 0))}"
+
+
+def _telling(ids: Sequence[str]) -> int:
+    """How many characters tell all ids apart, at least `SHORT`."""
+    length = SHORT
+    while len({one[:length] for one in ids}) < len(set(ids)):
+        length += 1
+    return length

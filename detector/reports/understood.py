@@ -1,0 +1,270 @@
+"""What is understood of some records: sensors, times, values, rejects, and which settings would mend the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from detector.config.load import FieldsConfig, ReadingsConfig
+from detector.streams.base import Batch, Record
+from detector.times import OK, instants
+from detector.wire.json_readings import ReadingDecoder
+from detector.wire.mapped_readings import number_in
+from detector.wire.readings import Decoder, Readings
+from detector.wire.timeforms import TimeForm
+
+RECORDS: Final = 1000
+"""Records that are looked at."""
+_LEAVES: Final = 200
+"""Values of a message that are looked at."""
+_EXAMPLES: Final = 50
+"""Rejected records by which settings are guessed."""
+_SENSORS: Final = (
+    "sensor_id", "sensorid", "sensor", "tag_name", "tagname", "tag", "device_id", "deviceid", "device", "machine",
+    "asset", "topic", "point", "id", "name", "host",
+)  # fmt: skip
+_TIMES: Final = (
+    "timestamp", "time", "ts", "datetime", "date", "t", "@timestamp", "_time", "event_time", "eventtime", "at", "ts_ms",
+    "created_at", "source_timestamp", "sourcetimestamp",
+)  # fmt: skip
+_VALUES: Final = ("value", "val", "v", "reading", "measurement", "_value")
+_FORMATS: Final = (None, "iso", "day-first", "month-first")
+
+
+@dataclass(slots=True)
+class SensorSeen:
+    """The readings of one sensor. Times in ns, values by channel: (lowest, highest), None without any."""
+
+    readings: int = 0
+    times: list[int] = field(default_factory=list)
+    ranges: list[tuple[float, float] | None] = field(default_factory=list)
+    missing: int = 0
+
+    @property
+    def interval(self) -> int | None:
+        """The median time between two readings, ns."""
+        steps = np.diff(np.sort(np.array(self.times, dtype=np.int64)))
+        return int(np.median(steps)) if len(steps) else None
+
+
+@dataclass(slots=True)
+class Understood:
+    """What some records hold. `rejects` counts records by reason, `examples` has the first message of each."""
+
+    records: int = 0
+    readings: int = 0
+    sensors: dict[str, SensorSeen] = field(default_factory=dict)
+    rejects: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    header: bytes | None = None
+    rejected: list[Record] = field(default_factory=list)
+    """The first of the records that hold no reading at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """Settings below `readings`, and how many of the rejected records they would make readings of."""
+
+    settings: Mapping[str, Any]
+    mended: int
+    of: int
+
+    def lines(self) -> Iterator[str]:
+        """As they are written into the configuration."""
+        yield "readings:"
+        for key, value in self.settings.items():
+            yield f"  {key}: {_yaml(value)}"
+
+
+def look_at(batches: Iterable[Batch], decoder: Decoder, channels: int, limit: int = RECORDS) -> Understood:
+    """Decode up to `limit` records. Raises UserError as the decoder does."""
+    seen = Understood()
+    for whole in batches:
+        batch = replace(whole, records=whole.records[: limit - seen.records])
+        seen.header = seen.header or batch.header
+        seen.records += len(batch.records)
+        _add(seen, batch, decoder.decode(batch), channels)
+        if seen.records >= limit:
+            break
+    return seen
+
+
+def _add(seen: Understood, batch: Batch, readings: Readings, channels: int) -> None:
+    seen.readings += len(readings)
+    begin = 0
+    for sensor, count in zip(readings.ids, readings.counts.tolist(), strict=True):
+        one = seen.sensors.setdefault(sensor, SensorSeen(ranges=[None] * channels))
+        values = readings.values[begin : begin + count]
+        one.readings += count
+        one.times += readings.times[begin : begin + count].tolist()
+        one.missing += int(np.isnan(values).any(axis=1).sum())
+        for channel, column in enumerate(values.T):
+            found = column[~np.isnan(column)]
+            if len(found):
+                low, high = one.ranges[channel] or (np.inf, -np.inf)
+                one.ranges[channel] = (min(low, float(found.min())), max(high, float(found.max())))
+        begin += count
+    for reject in readings.rejects:
+        seen.rejects[reject.reason] += 1
+        seen.examples.setdefault(reject.reason, reject.message)
+        if reject.elements is None and len(seen.rejected) < _EXAMPLES:
+            seen.rejected.append(batch.records[reject.record])
+
+
+def mending(seen: Understood, config: ReadingsConfig, *, has_times: bool) -> Mending | None:
+    """Settings with which most of the rejected records would be readings; None where none are found.
+
+    `has_times`: records have a time of their own.
+    """
+    if seen.header is not None or not seen.rejected:
+        return None
+    best: Mending | None = None
+    for settings in _guesses(seen.rejected, config, has_times=has_times):
+        fields = FieldsConfig.model_validate(settings.get("fields", {}))
+        decoder = ReadingDecoder(fields, config.channels, coerce=bool(settings.get("coerce", config.coerce)))
+        batch = Batch(_NOWHERE, seen.rejected, 0)
+        mended = len(set(decoder.decode(batch).records.tolist()))
+        if mended and (best is None or mended > best.mended):
+            best = Mending(settings, mended, len(seen.rejected))
+    return best
+
+
+_NOWHERE: Final[Any] = ("", 0)
+
+
+def _guesses(records: list[Record], config: ReadingsConfig, *, has_times: bool) -> Iterator[dict[str, Any]]:
+    """Settings to try, the simpler first."""
+    asked = config.fields.model_dump(mode="json", exclude_unset=True)
+    kept = {"fields": asked} if asked else {}
+    yield {**kept, "coerce": True}
+    for record in records[:5]:
+        document = _decoded(record)
+        if not isinstance(document, dict):
+            continue
+        preset = None
+        reading: Any = document
+        if "metrics" in document or {"fields", "tags"} <= document.keys():
+            preset = "telegraf"
+        elif "after" in document or isinstance(document.get("payload"), dict):
+            preset = "connect"
+            payload = document.get("payload", document)
+            reading = payload.get("after") if isinstance(payload.get("after"), dict) else payload
+        if preset == "telegraf":
+            metrics = document.get("metrics")
+            reading = metrics[0] if isinstance(metrics, list) and metrics else document
+            if not isinstance(reading, dict):
+                continue
+            inner = reading.get("fields")
+            numbers = [name for name, value in inner.items() if _is_number(value)] if isinstance(inner, dict) else []
+            yield {"fields": {"preset": preset}}
+            for name in numbers[:3]:
+                yield {"fields": {"preset": preset, "value": _path(("fields", name))}}
+            continue
+        found = _parts(reading, record, config, has_times=has_times and preset is None)
+        for coerce in (False, True):
+            extra = {"coerce": True} if coerce else {}
+            if preset is not None:
+                yield {"fields": {"preset": preset}, **extra}
+                yield {"fields": {"preset": preset, **found}, **extra}
+            elif found:
+                yield {"fields": {**asked, **found}, **extra}
+
+
+def _parts(reading: Any, record: Record, config: ReadingsConfig, *, has_times: bool) -> dict[str, Any]:
+    """Where the parts of a reading may stand, of those that are not where the configuration says."""
+    leaves = dict(list(_leaves(reading, ()))[:_LEAVES])
+    found: dict[str, Any] = {}
+    names = {"/".join(path).lower(): path for path in leaves}
+    if "sensor_id" not in names and not record.key:
+        sensor = _named(leaves, _SENSORS, lambda value: isinstance(value, str | int) and not isinstance(value, bool))
+        if sensor is not None:
+            found["sensor_id"] = _path(sensor)
+    time = _named(leaves, _TIMES, lambda value: _format_of(value) is not False)
+    if time is None:
+        if has_times:
+            found["timestamp"] = "record"
+    else:
+        form = _format_of(leaves[time])
+        if form:
+            found["timestamp"] = {"path": _path(time), "format": form}
+        elif time != ("timestamp",):
+            found["timestamp"] = _path(time)
+    taken = {time, tuple(str(found.get("sensor_id", "")).split("."))}
+    value = _named(leaves, _VALUES, _is_number)
+    if value is None:
+        numbers = [path for path, one in leaves.items() if path not in taken and _is_number(one)]
+        value = numbers[0] if len(numbers) == 1 else None
+    if value is not None and value != ("value",) and len(config.channels) == 1:
+        found["value"] = _path(value)
+    return found
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict) and len(path) < 6:
+        for name, inner in value.items():
+            yield from _leaves(inner, (*path, name))
+    elif path:
+        yield path, value
+
+
+def _named(leaves: Mapping[tuple[str, ...], Any], names: tuple[str, ...], fits: Any) -> tuple[str, ...] | None:
+    for name in names:
+        for path, value in leaves.items():
+            if path[-1].lower() == name and fits(value):
+                return path
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return number_in(value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _format_of(value: Any) -> str | bool | None:
+    """The format of a time, None as usual, False if it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    number = number_in(value) if isinstance(value, str) else None
+    cell = value if number is None else number
+    if (instants([cell])[1] == OK).all():
+        return None
+    for form in _FORMATS[1:]:
+        read = TimeForm(form).reader()
+        try:
+            if read is not None:
+                read(value)
+                return form
+        except (ValueError, OverflowError):
+            continue
+    return False
+
+
+def _decoded(record: Record) -> Any:
+    try:
+        document = msgspec.json.decode(record.value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return document[0] if isinstance(document, list) and document else document
+
+
+def _path(path: tuple[str, ...]) -> str:
+    if all(step and not set(step) & set("./{}~") for step in path):
+        return ".".join(path)
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    if isinstance(value, str):
+        simple = value.replace("_", "a").replace("-", "a").replace(".", "a").isalnum() and not value[0].isdigit()
+        return value if simple else msgspec.json.encode(value).decode()
+    return "true" if value is True else str(value)
