@@ -48,7 +48,10 @@ def ensure_frame_model(directory: Path) -> None:
     run = [sys.executable, "-m", "detector.cli.main"]
     simulate = ["simulate", "--out", plant, "--cameras", max(CAMERAS), "--seed", _SEED, "--faults", "none"]
     train = ["train", "--data", plant / "image-frames.jsonl", "--model", "conv", "--out", directory / "conv"]
-    for words in ([*simulate, "--sensors", "1", "--rows", "400"], [*train, "--epochs", "1"]):
+    for words in (
+        [*simulate, "--sensors", "1", "--rows", "400"],
+        [*train, "--set", "training.epochs=1", "--set", "training.min_steps=600"],
+    ):
         subprocess.run([*run, *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -50,7 +50,19 @@ def ensure_models(directory: Path, kinds: Sequence[str] = KINDS) -> None:
         sys.stderr.write(f"training a small {kind} model, once ...\n")
         if not data.exists():
             _detector("simulate", "--out", str(data), "--sensors", "2", "--rows", "1500", "--faults", "none")
-        _detector("train", "--data", str(data), "--model", kind, "--out", str(directory / kind), "--epochs", "1")
+        _detector(
+            "train",
+            "--data",
+            str(data),
+            "--model",
+            kind,
+            "--out",
+            str(directory / kind),
+            "--set",
+            "training.epochs=1",
+            "--set",
+            "training.min_steps=600",
+        )
 
 
 def profile_of_the_load(bundle: Bundle) -> Profile:

@@ -145,8 +145,8 @@ def examine(model: FrameModel, frame: F32) -> Examined:
 def region_of(heat: F32) -> tuple[int, int, int, int]:
     """The box (x, y, width, height) around the hottest spot of a heat map: what hangs together at half its heat.
 
-    >>> region_of(np.array([[0, 0, 0, 9], [0, 4, 6, 0], [0, 5, 8, 0]], dtype=np.float32))
-    (2, 1, 1, 2)
+    >>> region_of(np.array([[0, 0, 0, 0], [0, 4, 6, 0], [0, 5, 9, 0]], dtype=np.float32))
+    (1, 1, 2, 2)
     """
     hot = heat >= heat.max() / 2
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)

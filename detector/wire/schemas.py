@@ -25,8 +25,8 @@ def schema(name: str) -> dict[str, Any]:
 
 def _alert() -> dict[str, Any]:
     found = _of_struct(Alert, "Alert")
-    shown = {"readings": ["window"], "frames": ["heatmap", "frame"]}
-    for name in ("window", "heatmap", "frame"):
+    shown = {"readings": ["window"], "frames": ["heatmap", "frame", "region"]}
+    for name in ("window", "heatmap", "frame", "region"):
         found["required"].remove(name)
     found["oneOf"] = [
         {
