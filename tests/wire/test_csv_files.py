@@ -49,9 +49,9 @@ def batches_of(path: Path, said: CsvOptions, *channels: str, chunk: int = 1 << 2
     source = source_for(
         Partition(STREAM, 0), path, until_end=True, chunk=chunk, recognise=recogniser(said, *channels, **parts).header
     )
-    source.open(Start(), None)
     batches = []
     with contextlib.closing(source):
+        source.open(Start(), None)
         while (batch := source.read(7)) is not None:
             batches += [batch] if batch.records else []
     return batches
