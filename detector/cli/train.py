@@ -75,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--epochs",
         type=options.count,
         metavar="N",
-        help="exactly so many passes over the data (else training.epochs, and at least training.min_steps)",
+        help="exactly this number of passes over the data (else training.epochs, and at least training.min_steps)",
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="another seed, another model (training.seed)")
     parser.add_argument("--no-activate", action="store_true", help="leave the active version as it is")

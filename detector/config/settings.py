@@ -392,7 +392,7 @@ class TrainingConfig(Section):
     epochs: Count = 30
     """Passes over the data."""
     min_steps: Count | None = 600
-    """At least so many steps, and more passes while the held-back tail improves; null: exactly `epochs` passes."""
+    """At least this many steps, and more passes while the held-back tail improves; null: exactly `epochs` passes."""
     batch_size: Count = 128
     max_windows: Count = 100_000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -21,11 +21,11 @@ from detector.arrays import F64
 Fault = Literal["stuck", "level-shift", "spike", "drift", "noise", "oscillation", "relation", "unusual"]
 
 OLDER: Final = 20
-"""What was usual is known from at least so many rows before the onset."""
+"""What was usual is known from at least this many rows before the onset."""
 NEWEST: Final = 10
 """The newest rows: their mean says what is the case now."""
 UNUSUAL: Final = 3.0
-"""The mean square of some rows is unusual at so many times what it usually is, and at so small a part of it."""
+"""The mean square of some rows is unusual at this many times what it usually is, and at so small a part of it."""
 _LAGS: Final = 4
 _FITTED: Final = 60
 """Rows that forecasts are fitted on while no onset is known."""
@@ -35,11 +35,11 @@ _SPIKE_ROWS: Final = 4
 _EXPLAINS: Final = 0.5
 """An outlier, a step or a cycle that has this share of all that is unusual is what happened."""
 _SURE: Final = 20.0
-"""... if it is worth so many times the variance of an innovation."""
+"""... if it is worth this many times the variance of an innovation."""
 _JUMP: Final = 3.5
 """Standard deviations of an innovation that is a jump."""
 _OFF: Final = 0.8
-"""A window whose mean lies so many deviations of the sensor away from its usual level has drifted there."""
+"""A window whose mean lies this many deviations of the sensor away from its usual level has drifted there."""
 _OTHER_CYCLE: Final = 1.35
 _LINES: Final = 512
 

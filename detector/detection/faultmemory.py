@@ -21,9 +21,9 @@ from detector.detection.sensor import Sensor
 LEARNT_ROWS: Final = 300
 """A fault teaches this many rows for good."""
 COLD_ROWS: Final = 50
-"""So many rows in a row with a score below 1 end the count of high ones."""
+"""This many rows in a row with a score below 1 end the count of high ones."""
 CALM_ROWS: Final = 50
-"""So many rows in a row that the copy calls normal end a fault."""
+"""This many rows in a row that the copy calls normal end a fault."""
 PATIENCE: Final = 8000
 """Rows after which a copy is given up."""
 

@@ -43,7 +43,7 @@ class Window(NamedTuple):
 class Finding(msgspec.Struct, frozen=True):
     """A fault as it looks so far. `onset`: ns; `gain`: how much likelier it is than none, see `evidence.Onset`.
 
-    `earliest`: it began after this, ns. `least`: so many rows were too bad when the episode opened. `usual`, `shares`:
+    `earliest`: it began after this, ns. `least`: the rows that were too bad when the episode opened. `usual`, `shares`:
     by channel, the usual error, and the part of what is unusual. `kind`: what fault the channel `channel` has.
     """
 

@@ -22,7 +22,7 @@ from detector.detection.signals import WINDOW
 FAR: Final = 30.0
 """Robust deviations; this far out, because an outlier guard nearer to the data loses faults."""
 SENTINELS: Final = 3
-"""So many sentinels of a channel are known at most."""
+"""This many sentinels of a channel are known at most."""
 REPEATED: Final = 3
 """A sentinel came at least so often."""
 FEW: Final = 0.05

@@ -24,11 +24,11 @@ NUMBER: Final = {reason: number for number, reason in enumerate(REASONS, 1)}
 ABSURD: Final = math.log(20.0)
 """An ln threshold from which on nobody can say that faults are told."""
 MISSING_ROWS: Final = 100
-"""After so many readings without a value, one after the other, a sensor is no longer watched."""
+"""After this many readings without a value, one after the other, a sensor is no longer watched."""
 MOST_RESTARTS: Final = 1000
 """Counted no further."""
 MOST_CAPPED: Final = 10_000
-"""So many sensors for which there was no place are remembered by name."""
+"""This many sensors for which there was no place are remembered by name."""
 
 _WORST_FIRST: Final[tuple[Reason, ...]] = (
     "failed", "channel_missing", "interval", "gaps", "profile", "relearning", "capped", "threshold", "warming",
@@ -169,7 +169,7 @@ class Watch:
         return counts
 
     def some(self, most: int) -> list[tuple[str, Reason]]:
-        """At most so many sensors for each reason; what is rare or a person's to mend comes first."""
+        """At most this many sensors for each reason; what is rare or a person's to mend comes first."""
         numbers, found = self._numbers(), list[tuple[str, Reason]]()
         for reason in _WORST_FIRST:
             if reason == "capped":

@@ -25,7 +25,7 @@ from detector.detection.table import SensorTable, Slots
 BACKWARDS: Final = 3
 """A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
 LATE_LIMIT = 20
-"""So many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
+"""This many late readings in a row mean that the sensor's clock was set back: its window restarts at the new time."""
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ from detector.wire.alerts import (
 )
 
 BACK_DATE = 50
-"""A fault may have been there for so many rows before it was noticed."""
+"""A fault may have been there for this many rows before it was noticed."""
 HEATMAP: Final = (28, 28)
 """Height and width of the heat map in an alert, whatever the model's."""
 _LEVEL: Final = 9

@@ -63,7 +63,7 @@ def note_call(called: dict[int, tuple[int, ...]], slot: int, clock: int) -> None
 def last_day(table: SensorTable, clock: int) -> BudgetAccount:
     """The account of the day of event time that ends at the partition clock, ns, which all of it follows from.
 
-    A sensor that was heard in it may call once in so many readings, which come at its usual interval.
+    A sensor that was heard in it may call once in this many readings, which come at its usual interval.
     """
     since = clock - DAY
     slots = table.occupied()

@@ -18,7 +18,7 @@ from detector.detection.windows import WindowRows
 MOST_RESTARTS = 3
 """Restarts without a complete window in between after which a sensor relearns."""
 UNFIT = 100
-"""So many more intervals that do not fit than fit, since they last were as many."""
+"""This many more intervals that do not fit than fit, since they last were as many."""
 MOST_RELEARNT = 3
 """A sensor that relearnt so often has no interval."""
 KEPT = 0.5

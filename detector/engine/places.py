@@ -16,7 +16,7 @@ from detector.detection.table import SensorTable
 WARM_UP_BYTES: Final = 160_000_000
 """What warm-ups of a partition hold together: 10 000 of 1 000 rows with one channel."""
 MOST_WARM_UPS: Final = 4
-"""After so many times `warmup` readings a profile is made of whatever came."""
+"""After this many times `warmup` readings a profile is made of whatever came."""
 REFUSED: Final = -1
 """In place of a slot."""
 

@@ -98,7 +98,7 @@ class PartitionState(ABC):
         return self._watch.counts()
 
     def some_unwatched(self, most: int) -> list[tuple[str, Reason]]:
-        """At most so many of them for each reason, by name, those that warm up last."""
+        """At most this many of them for each reason, by name, those that warm up last."""
         return self._watch.some(most)
 
     @property

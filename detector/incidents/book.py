@@ -278,7 +278,7 @@ def _shown(one: Member) -> IncidentMember:
 
 
 def forget(past: dict[str, bool]) -> None:
-    """Keep the newest of the episodes that are over, and so many of those that may still speak."""
+    """Keep the newest of the episodes that are over, and this many of those that may still speak."""
     over = [alert_id for alert_id, closed in past.items() if closed]
     for alert_id in over[: max(0, len(over) - CLOSED_KEPT)]:
         del past[alert_id]

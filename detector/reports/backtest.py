@@ -23,7 +23,7 @@ from detector.wire.readings import Decoder, Readings
 
 SHOWN_SENSORS = 20
 NAMED_UNWATCHED = 100
-"""So many sensors are named for each reason for which some are not watched at the end."""
+"""This many sensors are named for each reason for which some are not watched at the end."""
 
 
 @dataclass(slots=True)

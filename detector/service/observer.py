@@ -32,13 +32,13 @@ RESTORE_SECONDS: Final = 5.0
 RATE_SECONDS: Final = 10.0
 """The time over which a throughput is taken."""
 HISTORY: Final = 300
-"""So many throughputs are kept, one a second."""
+"""This many throughputs are kept, one a second."""
 LISTED: Final = 100
-"""So many sensors that are not watched are named."""
+"""This many sensors that are not watched are named."""
 SHOWN: Final = 12
-"""So many sensors are shown of each sort: the worst ones."""
+"""This many sensors are shown of each sort: the worst ones."""
 CLOSED: Final = 20
-"""So many of the episodes that have closed are shown."""
+"""This many of the episodes that have closed are shown."""
 NANOSECONDS: Final = 1e9
 
 Pipelines = Mapping[Partition, PartitionPipeline]

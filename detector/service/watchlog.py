@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 AGAIN: Final = 3600 * 10**9
 """Event time, ns, before the same is told of a sensor again."""
 LISTED: Final = 20
-"""So many sensors are named at the end of a run."""
+"""This many sensors are named at the end of a run."""
 
 
 class WatchLog:

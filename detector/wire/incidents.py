@@ -23,7 +23,7 @@ IncidentEnd = Literal["recovered", "expected", "max_duration"]
 # Part of every incident's identity: changing it would make every known incident a new one.
 _INCIDENTS: Final = uuid.UUID("0b6a7e0c-58b2-5d7e-9c53-2f1d90a4c7be")
 ONSET_ROWS: Final = 10
-"""Within so many rows of one another two onsets cannot be told apart."""
+"""Within this many rows of one another two onsets cannot be told apart."""
 _MS: Final = 1_000_000
 _MAX_ID: Final = 100
 _MAX_TEXT: Final = 200

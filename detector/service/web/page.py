@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 320, 84
 """Of a sensor's chart, in its own units; the page scales it."""
 TREND_WIDTH, TREND_HEIGHT = 320, 40
 UNWATCHED: Final = 20
-"""So many sensors that are not watched are on the page; `/status.json` has more of them."""
+"""This many sensors that are not watched are on the page; `/status.json` has more of them."""
 STALE_SECONDS: Final = 10.0
 """A status older than this is said to be old."""
 OLD_SECONDS: Final = 3600.0

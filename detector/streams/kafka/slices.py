@@ -122,7 +122,7 @@ class SliceBook:
         return self._by_age(count)[:due]
 
     def left_out(self, slices: int) -> None:
-        """So many of those planned were too much for one transaction: they are due with the next."""
+        """This many of those planned were too much for one transaction: they are due with the next."""
         self._credit += slices
 
     def lagging(self, count: int, position: int) -> list[int]:
