@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ ALERTS: Final = "anomaly-alerts"
 FAULTS: Final = 32
 FOUND_AT_LEAST: Final = 20
 FALSE_AT_MOST: Final = 2
+JUDGED: Final = 50
+"""Rows before an episode opens in which the fault may lie that opened it."""
 EARLY: Final = 0.15
 """The share of kills that come while the daemon is starting."""
 START_SECONDS: Final = 1.5
@@ -163,9 +165,13 @@ def recount(episodes: Mapping[str, list[dict[str, Any]]], labels: list[dict[str,
     """Faults found and missed, and false alarms, straight from the definition."""
     spans = []
     for messages in episodes.values():
-        last = messages[-1]
-        end = datetime.max.replace(tzinfo=when(last["started_at"]).tzinfo)
-        spans.append((last["sensor_id"], when(last["started_at"]), when(last["ended_at"]) if last["ended_at"] else end))
+        last, shown = messages[-1], (messages[0].get("window") or {"timestamps": []})["timestamps"]
+        begin, end = when(last["started_at"]), datetime.max.replace(tzinfo=UTC)
+        if len(shown) > JUDGED:  # what a fault leaves behind when it ends is no false alarm
+            begin = min(begin, datetime.fromtimestamp(shown[-JUDGED - 1] / 1000, UTC))
+        if last["ended_at"]:
+            end = max(when(last["ended_at"]), when(last["detected_at"]))
+        spans.append((last["sensor_id"], begin, end))
     faults = [(label["sensor_id"], when(label["start"]), when(label["end"])) for label in labels]
 
     def meet(one: tuple[str, datetime, datetime], other: tuple[str, datetime, datetime]) -> bool:

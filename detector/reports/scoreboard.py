@@ -6,12 +6,17 @@ import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from detector.errors import UserError
 from detector.times import parse_time
 from detector.wire.alerts import Alert
+
+JUDGED: Final = 50
+"""An episode that opens may be owed to a fault in this many rows before it."""
+MILLISECOND: Final = 10**6
 
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,7 +35,10 @@ class Label(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpan:
-    """One episode as its messages tell it: ns; `ended` None while it is open."""
+    """One episode as its messages tell it: ns; `ended` None while it is open.
+
+    `judged_from`: the first of the rows that opened it, which may lie in a fault that is over; None: `started`.
+    """
 
     sensor_id: str
     started: int
@@ -42,6 +50,12 @@ class EpisodeSpan:
     alert_id: str = ""
     muted: bool = False
     silent: bool = False
+    judged_from: int | None = None
+
+    def meets(self, start: int, end: int) -> bool:
+        """Whether it has to do with what was from `start` to `end`, ns: it is about that time, or was opened by it."""
+        first = self.started if self.judged_from is None else min(self.started, self.judged_from)
+        return first <= end and (self.ended is None or max(self.ended, self.detected) >= start)
 
     @property
     def counts(self) -> bool:
@@ -70,7 +84,8 @@ class Episodes:
         self.spans: dict[str, EpisodeSpan] = {}
 
     def add(self, alert: Alert) -> None:
-        """Take in a message: the newest of an episode has all that is known of it."""
+        """Take in a message: the newest of an episode has all that is known of it, but for the rows that opened it."""
+        opened = self.spans.get(alert.alert_id)
         self.spans[alert.alert_id] = EpisodeSpan(
             sensor_id=alert.sensor_id,
             started=parse_time(alert.started_at),
@@ -82,6 +97,7 @@ class Episodes:
             alert_id=alert.alert_id,
             muted=alert.muted,
             silent=alert.reason == "silent",
+            judged_from=_judged_from(alert) if opened is None else opened.judged_from,
         )
 
 
@@ -93,10 +109,16 @@ def episodes_of(alerts: Iterable[Alert]) -> list[EpisodeSpan]:
     return list(episodes.spans.values())
 
 
-def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:
-    """A label that any episode of its sensor overlaps is found; an episode that overlaps no label is a false alarm.
+def _judged_from(alert: Alert) -> int | None:
+    """The first of the `JUDGED` rows up to the newest of a message, ns; None where it shows fewer."""
+    times = [] if alert.window is None else alert.window.timestamps
+    return times[-JUDGED - 1] * MILLISECOND if len(times) > JUDGED else None
 
-    Unless it is muted, or about silence.
+
+def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboard:
+    """A label that any episode of its sensor meets is found; an episode that meets no label is a false alarm.
+
+    Unless it is muted, or about silence. What a fault leaves behind when it ends is no false alarm: see `judged_from`.
     """
     board = Scoreboard()
     by_sensor: dict[str, list[EpisodeSpan]] = {}
@@ -105,9 +127,7 @@ def score(episodes: Sequence[EpisodeSpan], labels: Sequence[Label]) -> Scoreboar
     hits: set[EpisodeSpan] = set()
     for label in labels:
         start, end = label.interval
-        over = [
-            e for e in by_sensor.get(label.sensor_id, []) if e.started <= end and (e.ended is None or e.ended >= start)
-        ]
+        over = [episode for episode in by_sensor.get(label.sensor_id, []) if episode.meets(start, end)]
         hits.update(over)
         if over:
             board.found.append((label, max(0, min(e.detected for e in over) - start)))
