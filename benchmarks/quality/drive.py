@@ -32,7 +32,8 @@ _PARTITION = Partition("sensor-readings", 0)
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One alert episode in rows: where it is said to begin, the row that opened it, the last row of it."""
+    """One alert episode in rows: the first of those that opened it, or where it is said to begin if that is earlier;
+    the row that opened it; the last row of it."""
 
     started: int
     opened: int
@@ -146,5 +147,6 @@ def _in_rows(span: EpisodeSpan, rows: NDArray[np.intp]) -> Episode:
     def row(time: int) -> int:
         return int(rows[row_of(time)])
 
-    ended = len(rows) - 1 if span.ended is None else row_of(span.ended)
-    return Episode(row(span.started), row(span.detected), int(rows[ended]), span.ended is not None)
+    started = span.started if span.judged_from is None else min(span.started, span.judged_from)
+    ended = len(rows) - 1 if span.ended is None else row_of(max(span.ended, span.detected))
+    return Episode(row(started), row(span.detected), int(rows[ended]), span.ended is not None)
