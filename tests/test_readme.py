@@ -86,6 +86,7 @@ def test_targets_modules_and_pages_that_are_named_are_there(page: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_it_shows_works(tmp_path: Path) -> None:
     """Every block, in a directory that holds nothing but what the page speaks of: a sensor with a fault, or images."""
     random = np.random.default_rng(0)

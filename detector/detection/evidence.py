@@ -135,14 +135,17 @@ def usual_errors(errors: F64, row: int) -> F64:
 
 
 def shares(errors: F64, usual: F64, row: int) -> F64:
-    """Each channel's part (C,) of what is unusual since `row`, in units of the channel's usual error; the sum is 1.
+    """Each channel's part (C,) of what is unusual since `row`: of the errors beyond the usual ones; the sum is 1.
+
+    Errors are in units of each channel's own scale already. In units of the usual errors a channel that is hardly ever
+    wrong would be blamed for a fault of another one that it goes together with.
 
     >>> shares(np.array([[1.0, 9.0]] * 90 + [[9.0, 9.0]] * 10), np.array([1.0, 9.0]), 90)
     array([1., 0.])
     """
-    times = errors[min(row, len(errors) - NEWEST) :].mean(axis=0) / usual
-    unusual = np.maximum(times - 1.0, 0.0)
-    parts = unusual if unusual.any() else times + _TINY
+    now = errors[min(row, len(errors) - NEWEST) :].mean(axis=0)
+    unusual = np.maximum(now - usual, 0.0)
+    parts = unusual if unusual.any() else now / usual + _TINY
     return np.asarray(parts / parts.sum())
 
 

@@ -181,7 +181,9 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     ] = None
     channels: Annotated[
         dict[str, float],
-        Meta(description="Each channel's part of what is unusual, in units of its usual error; empty where silent."),
+        Meta(
+            description="Each channel's part of what is unusual: of the error beyond its usual one; empty where silent."
+        ),
     ]
     model: AlertModel
     source: AlertSource

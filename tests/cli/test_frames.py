@@ -206,7 +206,7 @@ def test_check_looks_at_both(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["check", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines].count("input") == 2
-    assert any(line.startswith("OK  frames         shape (12, 16), 1 cameras known from training") for line in lines)
+    assert any(line.startswith("OK  frames         shape (12, 16), 1 camera known from training") for line in lines)
 
 
 def test_frames_of_a_directory_are_what_the_schema_says(undisturbed: Path) -> None:

@@ -16,18 +16,10 @@ import pytest
 
 from tests.golden.cases import ALERTS, CAMERAS, LETTERS, PLANT, Case, Json, parsed, run, untar
 from tests.golden.compare import expect_alerts, expect_letters, without_claims
-from tests.golden.states import DIRECTORY_KINDS
+from tests.golden.states import DIRECTORY_KINDS, but_one
 from tests.golden.topics import KINDS, frozen_of
 
 BOTH = pytest.mark.parametrize("case", [PLANT, CAMERAS], ids=[PLANT.name, CAMERAS.name])
-
-
-RELEARNT = "flow-04"
-"""Its readings come in disorder, and with their gaps no window becomes complete: it relearns, as it then did not."""
-
-
-def _but_one(alerts: Sequence[Json]) -> list[Json]:
-    return [alert for alert in alerts if alert["sensor_id"] != RELEARNT]
 
 
 def left_behind(case: Case, kind: str, place: Path) -> Path:
@@ -42,7 +34,7 @@ def left_behind(case: Case, kind: str, place: Path) -> Path:
 def test_a_directory_is_taken_up(case: Case, kind: str, tmp_path: Path) -> None:
     place = left_behind(case, kind, tmp_path / "place")
     run(place, "run", "--until-end")
-    expect_alerts(without_claims(_but_one(case.recorded(ALERTS))), _but_one(parsed((place / ALERTS).read_bytes())))
+    expect_alerts(without_claims(but_one(case.recorded(ALERTS))), but_one(parsed((place / ALERTS).read_bytes())))
     expect_letters(case.recorded(LETTERS), parsed((place / LETTERS).read_bytes()))
 
 

