@@ -70,5 +70,6 @@ class _Reuse:
         u, eligible = np.concatenate(parts, axis=1)
         records = table.records(block.slots)
         records["score"] = u[block.first[1:] - 1]
+        records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
         unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
         return judge_block(table, block, u, unknown, records, rules, eligible=eligible)
