@@ -56,7 +56,7 @@ bench: $(INSTALLED)  ## readings and frames per second and memory, beside bare O
 	$(BIN)/python -m benchmarks.speed
 
 verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
-	$(BIN)/python -m tests.verify_core
+	$(BIN)/python -m tests.verify_core $(VERIFY_ARGS)
 
 verify-kafka: $(INSTALLED)  ## Kafka on a real broker: tests, short chaos, speed gates; needs Java and Maven
 	$(BIN)/python -m tests.verify_kafka
