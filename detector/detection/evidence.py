@@ -177,7 +177,7 @@ def kind_of(z: F64, channel: int, row: int, ridge: F64) -> Kind:
     x = z[:, channel]
     if (since := _stuck_since(x)) is not None:
         return Kind("stuck", row=since, level=float(x[-1]))
-    begin = max(row, OLDER)
+    begin = min(max(row, OLDER), len(x) - NEWEST)  # an onset at the very end leaves no row to look at
     centre = float(x[:begin].mean())
     known = _lagged(x - centre)
     lags = _fit(known[: begin - _LAGS], x[_LAGS:begin] - centre)
