@@ -62,6 +62,8 @@ class Utf8Text:
         self._begun = b""
         self._decoder: codecs.IncrementalDecoder | None = None
         self._known = False
+        self._rest = b""
+        """Text beyond what was asked for: a mark is two bytes, and a letter of UTF-16 may take three in UTF-8."""
 
     @property
     def held(self) -> int:
@@ -71,10 +73,16 @@ class Utf8Text:
     @property
     def ended(self) -> bool:
         """Whether the text was read to its end."""
-        return self._text.ended
+        return self._text.ended and not self._rest
 
     def read(self, length: int) -> bytes:
         """The next piece. Raises what the text below raises, and UnicodeDecodeError where it is no UTF-16."""
+        if not self._rest:
+            self._rest = self._more(length)
+        text, self._rest = self._rest[:length], self._rest[length:]
+        return text
+
+    def _more(self, length: int) -> bytes:
         text = self._text.read(length)
         if not self._known:
             self._begun += text
