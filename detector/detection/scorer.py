@@ -45,7 +45,7 @@ class Scored:
 
     `u`: scores; `eligible`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
     the threshold; `errors`: of the reconstruction, held between strides. All (N,).
-    `earlier_score`, `earlier_peak` (n,): as they stood before the block. `expected` (N, C), if it was asked for: what
+    `earlier_peak` (n,): as it stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
     the row out. `records`: the state after the block, for `SensorTable.put_records`.
     """
@@ -56,7 +56,6 @@ class Scored:
     limits: F64
     errors: F64
     transitions: list[Opening | Closing]
-    earlier_score: F64
     earlier_peak: F64
     records: Cells
     expected: F64 | None = None
@@ -104,8 +103,8 @@ def judge_block(
     times = block.times[block.sensor, block.newest]
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, times, block.inside)
     transitions = [_transition(block, *event) for event in events.tolist()]
-    earlier_score, earlier_peak = table["score"][block.slots], table["peak"][block.slots]
-    return Scored(u, eligible, v, limits, errors, transitions, earlier_score, earlier_peak, records, expected)
+    earlier_peak = table["peak"][block.slots]
+    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected)
 
 
 def _transition(block: Span, at: int, row: int, kind: int, ended: int, level: float) -> Opening | Closing:

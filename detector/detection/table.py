@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
+from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
 from detector.wire.alerts import Severity
@@ -285,15 +286,6 @@ class SensorTable:
             raise KeyError(slot)
         return sensor_id
 
-    def take(self, slots: Slots, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Compact copies of some columns for some slots."""
-        return {name: self._arrays[name][slots] for name in names}
-
-    def put(self, slots: Slots, cells: dict[str, NDArray[Any]]) -> None:
-        """Write back what `take` gave and a stage changed."""
-        for name, value in cells.items():
-            self._arrays[name][slots] = value
-
     def records(self, slots: Slots) -> Cells:
         """Copies of the records that the kernel works on."""
         return self._records.take(slots)
@@ -318,7 +310,7 @@ class SensorTable:
     def put_episode(self, slot: int, episode: Episode) -> None:
         """Give a sensor another open episode than it has. Without a profile it has the cells that an episode needs."""
         if slot not in self.episodes and not self._arrays["live"][slot]:
-            level, ended = min(episode.ln_threshold, 0.0), episode.detected_at
+            level, ended = closing_level(episode.ln_threshold), episode.detected_at
             cells = {column.name: column.empty for column in self._profiled}
             self.set(slot, cells | {"peak": episode.ln_threshold, "close_level": level, "loud_time": ended})
         self.episodes[slot] = episode

@@ -23,7 +23,7 @@ LONGEST_PAUSE: Final = 60.0
 
 
 class Entry(Struct):
-    """An incident: its newest message, and what of it was told. Times are wall-clock seconds."""
+    """An incident: the outbox keeps its newest message, and which were sent. Times are wall-clock seconds."""
 
     value: bytes
     sequence: int

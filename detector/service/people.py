@@ -237,20 +237,6 @@ def state_topic(group: str) -> str:
     return f"{group}-state"
 
 
-def people_topics(config: Config) -> dict[str, tuple[Mapping[str, str], Sequence[str]]]:
-    """By consumer group, the topic of its state for each input, and the topics that it writes to."""
-    incidents = incidents_group(config)
-    found: dict[str, tuple[Mapping[str, str], Sequence[str]]] = {
-        incidents: (
-            {config.incidents.input: state_topic(incidents)}, [config.incidents.output, config.output.dead_letters]
-        )
-    }  # fmt: skip
-    for target in config.notify.targets:
-        group = notify_group(config, target)
-        found[group] = {config.notify.input: state_topic(group)}, [config.output.dead_letters]
-    return found
-
-
 def topics_of(
     config: Config,
     group: str,

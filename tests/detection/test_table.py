@@ -250,11 +250,11 @@ def test_a_slot_is_used_again_and_begins_empty() -> None:
 def test_what_was_taken_can_be_changed_without_harm_and_put_back() -> None:
     table = SensorTable(1, 10)
     slots = np.array([live(table, name) for name in "abc"])[[2, 0]]
-    cells = table.take(slots, ("credit", "peaks"))
+    cells = table.records(slots)
     cells["credit"] += [1, 2]
     cells["peaks"][:, 0] = 7
     assert table["credit"][:3].tolist() == [0, 0, 0]
-    table.put(slots, cells)
+    table.put_records(slots, cells)
     assert table["credit"][:3].tolist() == [2, 0, 1]
     assert table["peaks"][:3, 0].tolist() == [7, -np.inf, 7]
 
