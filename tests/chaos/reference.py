@@ -54,6 +54,12 @@ def published(config: Config) -> Result:
     return result
 
 
+def told_of(config: Config) -> list[bytes]:
+    """What a subscriber that reads committed records sees of incidents."""
+    with TopicReader(config.streams.kafka, config.incidents.output) as reader:
+        return [record.value or b"" for batch in reader.read() for record in batch.records]
+
+
 def _origin(headers: object) -> tuple[str, int, int]:
     found = dict(headers)  # type: ignore[call-overload]  # pairs, of our own or of the client
     return found["detector.topic"].decode(), int(found["detector.partition"]), int(found["detector.offset"])
