@@ -258,8 +258,12 @@ def topics_of(
     options: FollowOptions,
     health: Health,
     pulse: Callable[[], None],
+    sole: bool = True,
 ) -> KafkaStreams:
-    """The streams of a small daemon on Kafka. Opens nothing. Raises UserError."""
+    """The streams of a small daemon on Kafka. Opens nothing. Raises UserError.
+
+    `sole`: one process has all partitions.
+    """
     # Here, because a daemon that runs on files needs no Kafka client.
     from detector.streams.kafka.streams import KafkaStreams
 
@@ -279,7 +283,7 @@ def topics_of(
         state_topics={stream: state_topic(group)},
         outputs=outputs,
         until_end=options.until_end,
-        sole=True,
+        sole=sole,
         on_waiting=waiting,
         tick=pulse,
     )
