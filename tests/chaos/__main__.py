@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, ho
 from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
-from tests.chaos.reference import Result, published, told_of, uninterrupted
+from tests.chaos.reference import Result, ends_of, published, told_of, uninterrupted
 from tests.chaos.told import wrong_incidents
 from tests.kafka.broker import Broker, UnavailableError
 from tests.tinycam import tiny_frame_bundle
@@ -254,7 +254,7 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
     console.print("catching up ...")
     problems = []
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while (left := _lag(place.broker, config.streams.kafka.group_id, _INPUTS)) != 0:
+    while (left := _lag(place.broker, config.streams.kafka.group_id)) != 0:
         if time.monotonic() > deadline:
             problems.append(f"the group did not catch up: {left} records left after {CATCH_UP_SECONDS:g} s")
             break
@@ -284,7 +284,12 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
 def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
     """Let `detector incidents` catch up with the alerts."""
     # The transaction of a member that was killed last hides what comes after it until it times out.
-    while not (_closed(place.broker, _ALERTS) and _lag(place.broker, incidents_group(config), {_ALERTS: 3}) == 0):
+    while not _closed(place.broker, _ALERTS):
+        if time.monotonic() > deadline:
+            return ["a transaction of the alerts stays open"]
+        place.pause(0.5, 0.5)
+    ends = ends_of(config)  # a partition ends with the mark of a transaction, which nobody commits to have read
+    while any(_committed(place.broker, incidents_group(config), list(ends))[tp] < end for tp, end in ends.items()):
         if time.monotonic() > deadline:
             return ["`detector incidents` did not catch up with the alerts"]
         place.pause(0.5, 0.5)
@@ -292,16 +297,23 @@ def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
     return []
 
 
-def _lag(broker: Broker, group: str, topics: Mapping[str, int]) -> int | None:
+def _lag(broker: Broker, group: str) -> int | None:
     """Records the group has not committed yet; None if the broker does not say."""
-    partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+    partitions = [TopicPartition(topic, number) for topic, count in _INPUTS.items() for number in range(count)]
     try:
         with broker.admin() as admin:
             ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-            committed = admin.list_group_offsets({group: partitions})[group]
+        committed = _committed(broker, group, partitions)
     except KafkaError:
         return None
-    return sum(int(ends[tp].offset) - max(0, int(committed[tp].offset) if tp in committed else 0) for tp in partitions)
+    return sum(int(ends[tp].offset) - committed[tp] for tp in partitions)
+
+
+def _committed(broker: Broker, group: str, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """How far the group is; 0 where it has committed nothing."""
+    with broker.admin() as admin:
+        committed = admin.list_group_offsets({group: partitions})[group]
+    return {tp: max(0, int(committed[tp].offset)) if tp in committed else 0 for tp in partitions}
 
 
 def _forget(broker: Broker, config: Config) -> bool:
