@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F64, I64, Bools, in_any_channel
 from detector.detection.columns import NEVER, flags_of
 from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
@@ -113,7 +113,7 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     (array([10, 20]), array([1., 3.]), 1)
     """
     tally = Tally()
-    missing = np.isnan(arrivals.values).any(axis=1)
+    missing = in_any_channel(np.isnan(arrivals.values))
     tally.missing = int(missing.sum())
     kept = np.flatnonzero(~missing)
     order = kept[np.argsort(arrivals.slots[kept], kind="stable")]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools
+from detector.arrays import Bools, in_any_channel
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.block import Block, starts_of
@@ -206,7 +206,7 @@ class ReadingsPipeline(PartitionPipeline):
         slots = np.repeat(found, readings.counts[owned])
         arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
-        self._watch.heard(arrivals.slots, np.any(np.isnan(arrivals.values), axis=1), "nulls")
+        self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
         self._timers.silences.heard(arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)

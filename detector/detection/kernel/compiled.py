@@ -126,7 +126,7 @@ def _shape(cells: Cells) -> I64:
 
 def _columns(rings: Rings) -> I64:
     """Where each column lies, and how far apart its cells are."""
-    return np.array([(column.__array_interface__["data"][0], column.strides[0]) for column in rings])
+    return np.array([(column.ctypes.data, column.strides[0]) for column in rings])
 
 
 @cache
@@ -141,5 +141,4 @@ def _at(array: NDArray[Any] | None) -> int:
         return 0
     if not array.flags.c_contiguous:
         raise ValueError("the kernel takes contiguous arrays only")
-    where: int = array.__array_interface__["data"][0]
-    return where
+    return array.ctypes.data
