@@ -14,7 +14,7 @@ from detector.detection.kernel.cells import ARRAYS, FIELDS
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
-from detector.detection.threshold import HORIZON, RESERVOIR, first_reservoir
+from detector.detection.threshold import HORIZON, LONG_AGO, RESERVOIR, UNLEARNT, first_reservoir
 
 NEVER = np.iinfo(np.int64).min
 """A timestamp before all others."""
@@ -123,6 +123,10 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("forgotten", "f8", (), 0.0),
         Column("pending", "f8", (), -math.inf),
         Column("pending_age", "i2", (), 0),
+        # peaks that are kept aside (-inf: none), the rows since, before the newest of them, and since it came
+        Column("unlearnt", "f4", (UNLEARNT,), -math.inf, added=True),
+        Column("unlearnt_age", "i4", (UNLEARNT,), LONG_AGO, added=True),
+        Column("unlearnt_rows", "i4", (), 0, added=True),
         # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
         # `muted`: it lies in a maintenance window
         Column("open", "?", (), False),

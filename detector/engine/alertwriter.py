@@ -81,7 +81,7 @@ class Names(Protocol):
 class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
-    `ridge` (C, 99): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
+    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
     it when it is needed.
     """
 
@@ -91,6 +91,7 @@ class Moment:
     center: F64
     scale: F64
     ridge: F32
+    bias: F64
     budget: float
     score: float
     offset: int
@@ -291,7 +292,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
     ) -> Moment:
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
-            budget=float(table["budget"][slot]), score=score, offset=offset,
+            bias=table["bias"][slot], budget=float(table["budget"][slot]), score=score, offset=offset,
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
@@ -329,7 +330,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
 
     def _window(self, moment: Moment) -> Window:
         seen = self._seen(moment)
-        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64))
+        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64), moment.bias)
 
     def _seen(self, moment: Moment) -> Seen:
         if moment.seen is None:

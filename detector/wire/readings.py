@@ -32,11 +32,11 @@ Reason = Literal[
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
-    "too_many_bytes",  # a frame above `frames.limits.bytes`
+    "too_many_bytes",  # a frame above `frames.limits.bytes`; a record that `detector rekey` cannot copy
     "too_many_pixels",  # a frame above `frames.limits.pixels`, known before it is decoded
     "shape_mismatch",  # raw pixels of another length than their shape and type say
 ]
-"""Of frames alone, which are rejected for most of the reasons above as well."""
+"""Of frames and copies alone, which are rejected for most of the reasons above as well."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 INTERNAL: Final = "the program could not deal with this record; its log has the traceback"

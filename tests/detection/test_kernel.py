@@ -24,7 +24,7 @@ from detector.detection.kernel.choice import VARIABLE, Kernel, choose, chosen, t
 from detector.detection.kernel.compiled import Compiled
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.sensor import load, store
-from detector.detection.threshold import first_reservoir
+from detector.detection.threshold import LONG_AGO, UNLEARNT, first_reservoir
 from detector.errors import UserError
 from tests.sensors import cells_for
 
@@ -93,6 +93,10 @@ class Story:
             for name, value in first_reservoir(peaks, int(rng.integers(60, 3000)), budget).items():
                 cells[name][at] = value
         cells["credit"] = rng.uniform(-4, 17, sensors)
+        kept, places = rng.random((sensors, UNLEARNT)) < 0.7, (sensors, UNLEARNT)
+        cells["unlearnt"] = np.where(kept, rng.uniform(0, 3, places).round(1), -INFINITY)
+        cells["unlearnt_age"] = np.where(kept, rng.integers(0, 6000, places), LONG_AGO)
+        cells["unlearnt_rows"] = rng.integers(0, 900, sensors)
         if self.channels and rng.random() < 0.3:
             cells["worst"][:, self.channels] = INFINITY
         return cells
@@ -148,7 +152,8 @@ def test_a_trial_has_everything_that_a_library_could_get_wrong(monkeypatch: pyte
             with pytest.raises(ZeroDivisionError):
                 trial(Interpreted())
     for place, name in (
-        ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("episodes", "end_episode"),
+        ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("threshold", "habit_of"),
+        ("episodes", "end_episode"),
         ("episodes", "open_episode"), ("episodes", "spend"), ("kernel.interpreted", "deviates"),
     ):  # fmt: skip
         with monkeypatch.context() as patched:

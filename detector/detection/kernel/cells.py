@@ -16,7 +16,7 @@ FIELDS: Final = (
     "worst_zz", "held_error", "count", "score", "budget", "horizon", "rows", "credit", "peaks",
     "forgotten", "pending", "peak", "close_level",
     "completions", "peaks_seen", "loud_time", "ended",
-    "quiet",
+    "quiet", "unlearnt_rows", "unlearnt_age", "unlearnt",
     "high", "cold", "kept_rows", "calm", "peaks_kept", "pending_age",
     "kept", "open", "muted", "hold",
 )  # fmt: skip

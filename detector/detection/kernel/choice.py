@@ -17,6 +17,7 @@ from detector.detection.kernel.cells import Cells, Rings, Rows, Rules, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.signals import WINDOW
+from detector.detection.threshold import UNLEARNT
 from detector.errors import UserError
 
 VARIABLE: Final = "DETECTOR_KERNEL"
@@ -143,6 +144,8 @@ def trial(kernel: Kernel) -> bytes:
     cells["budget"], cells["horizon"], cells["rows"] = (400.0, 1e5), (450.0, 1e5), (100.0, 3000.0)
     cells["peaks"][:, :4] = -0.5, -0.7, -1.1, -1.9
     cells["peaks_kept"], cells["peaks_seen"], cells["worst_zz"], cells["count"] = 4, 9, 3.0, (900.0, 9000.0)
+    cells["unlearnt_age"] = 0
+    cells["unlearnt"][:, 1:] = np.linspace(0.0, 5.0, UNLEARNT - 1)  # with one more they are a habit
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
     rules = rules_for(sensors, np.array([(10, 10), (3, 5)]), np.array([12, 100]))

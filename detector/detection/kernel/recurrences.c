@@ -26,6 +26,7 @@
 #endif
 
 enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
+enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 
@@ -35,13 +36,15 @@ static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
+static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
 typedef struct {
     double worst_zz, held_error, count, score, budget, horizon, rows, credit, peaks[RESERVOIR];
     double forgotten, pending, peak, close_level;
     int64_t completions, peaks_seen, loud_time, ended;
-    int32_t quiet;
+    int32_t quiet, unlearnt_rows, unlearnt_age[UNLEARNT];
+    float unlearnt[UNLEARNT];
     int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
     uint8_t kept, open, muted, hold;
 } cells;
@@ -354,11 +357,10 @@ static double return_level(const sensor *s) {
     return level;
 }
 
-static double capped(const sensor *s, double v) { return smaller(v, return_level(s) + PEAK_CAP * s->excess); }
+static double end_of_tail(const sensor *s, double known) { return return_level(s) + PEAK_CAP * s->excess * known; }
 
 static void insert_peak(sensor *s, double v) {
     cells *c = s->c;
-    v = capped(s, v);
     for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
     c->forgotten = 0.0;
     int at = RESERVOIR - 1;
@@ -371,8 +373,40 @@ static void insert_peak(sensor *s, double v) {
     refresh(s);
 }
 
+static double habit_of(const float *peaks) {
+    double habit = INFINITY, least = INFINITY;
+    for (int i = 0; i < UNLEARNT; i++) {
+        int alike = 0;
+        for (int j = 0; j < UNLEARNT; j++) alike += peaks[j] >= peaks[i] && peaks[j] <= peaks[i] + LN_2;
+        if (alike >= HABIT && peaks[i] > -INFINITY) habit = smaller(peaks[i], habit);
+        least = smaller(peaks[i], least);
+    }
+    return habit == INFINITY && least > -INFINITY ? least : habit;
+}
+
+static void leave_unlearnt(sensor *s, double v) {
+    cells *c = s->c;
+    int oldest = 0, kept = 0;
+    for (int i = 0; i < UNLEARNT; i++) {
+        c->unlearnt_age[i] += c->unlearnt_rows;
+        if (c->unlearnt_age[i] >= c->horizon || c->unlearnt_age[i] > LONG_AGO) c->unlearnt[i] = -INFINITY;
+        if (c->unlearnt[i] == -INFINITY) c->unlearnt_age[i] = LONG_AGO;
+        if (c->unlearnt_age[i] > c->unlearnt_age[oldest]) oldest = i;
+    }
+    c->unlearnt[oldest] = (float)v;
+    c->unlearnt_age[oldest] = c->unlearnt_rows = 0;
+    for (int i = 0; i < UNLEARNT; i++) kept += c->unlearnt[i] > -INFINITY;
+    double habit = habit_of(c->unlearnt);
+    for (int i = 0; i < UNLEARNT; i++)
+        if (c->unlearnt[i] >= habit && (kept == UNLEARNT || c->unlearnt[i] <= habit + LN_2)) {
+            insert_peak(s, smaller(c->unlearnt[i], habit + LN_2));
+            c->unlearnt[i] = -INFINITY;
+        }
+}
+
 static void advance(sensor *s) {
     cells *c = s->c;
+    if (c->unlearnt_rows < LONG_AGO) c->unlearnt_rows += 1;
     c->credit = smaller(c->credit + s->per_row, CREDIT_MAX);
     if (c->rows < c->horizon)
         c->rows += 1.0;
@@ -386,7 +420,7 @@ static double threshold(const sensor *s) {
     double level = return_level(s);
     if (c->rows < c->budget) level = smaller(level, log(YOUNG_CAP * c->budget / c->rows));
     double floor = -s->speed * larger(c->credit - s->free, 0.0);
-    return larger(level, floor) + LIFT * larger(-c->credit, 0.0);
+    return larger(level, floor) + smaller(LIFT * larger(-c->credit, 0.0), LN_2);
 }
 
 static void forget_pending(cells *c) {
@@ -402,13 +436,16 @@ static void quiet_row(sensor *s, double v) {
         c->pending_age = 0;
     }
     if (c->pending_age >= QUIET_ROWS) {
-        insert_peak(s, c->pending);
+        insert_peak(s, smaller(c->pending, end_of_tail(s, 1.0)));
         forget_pending(c);
     }
 }
 
 static void spend(sensor *s, double peak) {
-    insert_peak(s, peak);
+    if (peak > end_of_tail(s, smaller(s->c->rows * s->per_row, 1.0)))
+        leave_unlearnt(s, peak);
+    else
+        insert_peak(s, peak);
     s->c->credit = larger(s->c->credit - 1.0, CREDIT_MIN);
 }
 
