@@ -315,6 +315,8 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     muted = sum(b'"muted":true' in alert for alert in expected.alerts)
     if not (0 < silent < len(expected.alerts) and 0 < muted < len(expected.alerts)):
         problems.append(f"{silent} alerts are about silence and {muted} are muted: too little was compared")
+    if not expected.relearnt:
+        problems.append("no sensor has learnt its interval again")
     if problems:
         _write(directory, "expected", expected)
         _write(directory, "actual", actual)
@@ -324,6 +326,7 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "of frames": of_frames,
         "about silence": silent,
         "muted": muted,
+        "sensors that relearnt": len(expected.relearnt),
         "dead letters compared": len(expected.dead),
         "problems": problems,
     }
@@ -352,7 +355,14 @@ def _table(outcome: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
     sent = "readings sent", "frames sent"
-    compared = "alerts compared", "of frames", "about silence", "muted", "dead letters compared"
+    compared = (
+        "alerts compared",
+        "of frames",
+        "about silence",
+        "muted",
+        "sensors that relearnt",
+        "dead letters compared",
+    )
     for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     for name in _BROKER_SAYS:
