@@ -43,10 +43,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
     """The declaration, for C channels and n-of-m over `last_scores` = m rows."""
     signals = signal_count(channels)
     return (
-        # the window: raw values as they came, newest last; `filled` of its rows are valid
+        # the window: raw values as they came, a ring: at `head` is the oldest row; `filled` of its rows are valid
         Column("values", "f8", (WINDOW, channels), 0.0),
         Column("times", "i8", (WINDOW,), 0),
         Column("imputed", "u1", (-(-WINDOW // 8),), 0),  # bits, see `flags_of`
+        Column("head", "u1", (), 0, added=True),  # 0 in state of before, whose windows have the newest row last
         Column("filled", "i2", (), 0, early=True),
         # order: newest released row, newest row at all, late rows in a row, a restart that waits for its first row
         Column("released", "i8", (), NEVER, early=True),
@@ -141,7 +142,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 
 CHANNEL_COLUMNS = frozenset(
     (
-        "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
+        "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
+        "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kafka import TopicPartition
+
 from detector.config.load import Config
 from detector.engine.partition import PartitionPipeline
 from detector.service.pipelines import (
@@ -57,6 +59,22 @@ def published(config: Config) -> Result:
     with TopicReader(kafka, config.output.dead_letters) as reader:
         result.dead.extend(_origin(record.headers) for batch in reader.read() for record in batch.records)
     return result
+
+
+def told_of(config: Config) -> list[bytes]:
+    """What a subscriber that reads committed records sees of incidents."""
+    with TopicReader(config.streams.kafka, config.incidents.output) as reader:
+        return [record.value or b"" for batch in reader.read() for record in batch.records]
+
+
+def ends_of(config: Config) -> dict[TopicPartition, int]:
+    """The offset behind the last alert of each partition that has some."""
+    topic, ends = config.output.alerts, {}
+    with TopicReader(config.streams.kafka, topic) as reader:
+        for batch in reader.read():
+            for record in batch.records:
+                ends[TopicPartition(topic, batch.partition.number)] = record.offset + 1
+    return ends
 
 
 def _origin(headers: object) -> tuple[str, int, int]:

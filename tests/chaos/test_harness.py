@@ -154,8 +154,9 @@ class Lamp:
 def place() -> Field:
     broker: Any = Lamp()
     members: list[Member] = [Puppet(f"member-{i}") for i in range(MEMBERS)]
-    place = Field(broker, members, Puppet, dice(4), lambda _: None, sleep=lambda _: None)
-    for member in members:
+    followers: list[Member] = [Puppet(f"incidents-{i}") for i in range(2)]
+    place = Field(broker, members, Puppet, dice(4), lambda _: None, followers=followers, sleep=lambda _: None)
+    for member in (*members, *followers):
         place.start(member)
     return place
 
@@ -164,7 +165,7 @@ def place() -> Field:
 def test_after_a_fault_everything_is_up_again(name: str, place: Field) -> None:
     for _ in range(20):
         FAULTS[name](place)
-        assert all(member.running for member in place.members[:MEMBERS])
+        assert all(member.running for member in (*place.members[:MEMBERS], *place.followers))
         assert MEMBERS <= len(place.members) <= MEMBERS + 1
         broker: Any = place.broker
         assert broker.on

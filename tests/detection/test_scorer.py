@@ -17,10 +17,11 @@ import pytest
 from detector.arrays import F32, F64
 from detector.config.load import ReadingsConfig
 from detector.config.rules import RuleBook
+from detector.detection.block import Block
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model, Scored, score_block
 from detector.detection.table import SensorTable
-from detector.detection.windows import Block, WindowRows
+from detector.detection.windows import WindowRows
 from tests import plant
 from tests.plant import SECOND, START
 from tests.reference_rules import Aside
