@@ -43,7 +43,8 @@ _FEW = 8
 class Episode(msgspec.Struct):
     """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
 
-    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is. None: not known.
+    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is; `shown`: the newest row
+    that a message had. None: not known.
     """
 
     alert_id: str
@@ -58,6 +59,7 @@ class Episode(msgspec.Struct):
     muted: bool = False
     until: int | None = None
     finding: Finding | None = None
+    shown: int | None = None
 
 
 class Silence(msgspec.Struct):

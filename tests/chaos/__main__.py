@@ -355,6 +355,8 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     muted = sum(b'"muted":true' in alert for alert in expected.alerts)
     if not (0 < silent < len(expected.alerts) and 0 < muted < len(expected.alerts)):
         problems.append(f"{silent} alerts are about silence and {muted} are muted: too little was compared")
+    if not expected.relearnt:
+        problems.append("no sensor has learnt its interval again")
     if problems:
         _write(directory, "expected", expected)
         _write(directory, "actual", actual)
@@ -364,6 +366,7 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "of frames": of_frames,
         "about silence": silent,
         "muted": muted,
+        "sensors that relearnt": len(expected.relearnt),
         "dead letters compared": len(expected.dead),
         "messages about incidents": len(incidents),
         "problems": problems,
@@ -398,6 +401,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         "of frames",
         "about silence",
         "muted",
+        "sensors that relearnt",
         "dead letters compared",
         "messages about incidents",
     )

@@ -49,6 +49,8 @@ def test_the_load_has_everything_in_it() -> None:
     assert any(reading.get("value", 0) is None for reading in decoded)
     assert any("timestamps" in reading for reading in decoded)
     assert any(one == other for one, other in itertools.pairwise(sent))
+    hasty = {reading["sensor_id"] for reading in decoded if reading.get("timestamp", 0) % 1}
+    assert len(hasty) == load.SENSORS / 10, "some change their interval"
 
 
 def test_cameras_have_everything_in_them() -> None:
