@@ -64,7 +64,7 @@ def _look_at_data(args: argparse.Namespace) -> int:
     from detector.reports.understoodtext import lines_of, table_of
 
     config = widened(args.config, args, args.data)
-    channels = config.readings.channels
+    channels = config.readings.decoded
     if args.data == "kafka":
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
-    from detector.wire.json_readings import ReadingDecoder
     from detector.wire.readings import Decoder
 
 
@@ -85,9 +84,7 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
     yield read(), _ranged(decoder, start, until)
 
 
-def file_reader(
-    config: Config, args: argparse.Namespace, data: Path
-) -> tuple[ReadingDecoder, Callable[[], Iterator[Batch]]]:
+def file_reader(config: Config, args: argparse.Namespace, data: Path) -> tuple[Decoder, Callable[[], Iterator[Batch]]]:
     """What decodes a file, or that of a directory, and what reads it from its beginning. Raises DetectorError."""
     from detector.service.pipelines import make_decoder, make_recogniser
     from detector.streams.places import default_sensor, recording_file

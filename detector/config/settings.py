@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from detector.config.base import Section, resolve_secret
 from detector.config.fields import FieldsConfig
+from detector.config.machines import AlignConfig, MachineConfig
 from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
@@ -334,17 +335,47 @@ class ReadingsConfig(Section):
     """A sensor that is silent for longer is forgotten."""
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     overrides: Annotated[tuple[OverrideConfig, ...], Field(max_length=1000)] = ()
+    machines: tuple[MachineConfig, ...] = ()
+    """Whose channels come as sensors of their own, one value a reading."""
+    align: AlignConfig | None = None
+    """How their readings become rows; null: as is usual, where there are machines."""
+
+    @property
+    def decoded(self) -> tuple[str, ...]:
+        """The channels of a reading as it comes: those of a machine come one by one."""
+        return ("value",) if self.machines else self.channels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.channels)) < len(self.channels):
             raise refused("channels names a channel twice", "Keep one of them")
-        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.channels):
+        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.decoded):
             raise refused(
-                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.channels)}",
-                "Give each channel its path",
+                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.decoded)}",
+                "Give each channel its path" if not self.machines else "Name the one place of a tag's value",
             )
+        if self.align is not None and not self.machines:
+            raise refused("align joins the tags of machines, and there are none", "Name them in readings.machines")
+        self._check_machines()
         return self
+
+    def _check_machines(self) -> None:
+        ids: set[str] = set()
+        places: dict[str, str] = {}
+        for machine in self.machines:
+            if machine.id in ids:
+                raise refused(f"the machine {machine.id} is there twice", "Keep one of them")
+            ids.add(machine.id)
+            if set(machine.channels) != set(self.channels):
+                raise refused(
+                    f"the machine {machine.id} has {', '.join(machine.channels)}, and the channels are "
+                    f"{', '.join(self.channels)}",
+                    "Name a tag for each of readings.channels",
+                )
+            for channel, tag in machine.channels.items():
+                place = f"{channel} of {machine.id}"
+                if places.setdefault(tag, place) != place:
+                    raise refused(f"the tag {tag} is {places[tag]} and {place}", "A tag is one channel of one machine")
 
 
 class LimitsConfig(Section):

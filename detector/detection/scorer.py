@@ -79,8 +79,7 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     z = signals.standardise(block.values, center[:, None], scale[:, None])
     newest = np.full((len(block.sensor), z.shape[2]), np.nan) if explain else None
     raw, errors = _window_errors(table, block, model, z, records["completions"], newest)
-    values = block.values[block.sensor, block.newest]
-    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, values, block.inside)
+    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
     expected = None if newest is None else newest * scale[block.sensor] + center[block.sensor]
     return judge_block(table, block, u, errors, records, rules, eligible=eligible, expected=expected)
 
@@ -126,6 +125,8 @@ def fill_block(table: SensorTable, block: Block) -> None:
     records = table.records(block.slots)
     z = signals.standardise(block.values, records["center"][:, None], records["scale"][:, None])
     newest = z[block.sensor, block.newest]
+    if block.patched is not None:
+        newest[block.patched[block.sensor, block.newest]] = np.nan
     choose().kernel.fill(records, block.first, np.ascontiguousarray((newest * newest).T))
     table.put_records(block.slots, records)
 
@@ -135,6 +136,7 @@ def _window_errors(
 ) -> tuple[F64, F64]:
     """What each row's window says by itself: (2 C, N) prediction errors and squared values, (N,) reconstruction errors.
 
+    Of a channel that a row lacks both are NaN, and prediction errors where `signals.unforeseen`.
     Windows are built and used a few hundred at a time, while they are in the processor's cache. With a stride the
     autoencoder sees every so-manyeth window of a sensor, and the others' errors are NaN; `completions` (n,): windows
     before. `newest` (N, C) is filled with what the autoencoder makes of each window's last row.
@@ -154,16 +156,21 @@ def _window_errors(
             bias = biases[sensor, channel]
             flat[channel, part] = signals.prediction_errors(one, forecast[channel][sensor], bias)
             np.multiply(one[:, -1], one[:, -1], out=flat[channels + channel, part])
+        patched = block.patched_windows(part)
+        if patched is not None:
+            flat[:channels, part][signals.unforeseen(patched).T] = np.nan
+            flat[channels:, part][patched[:, -1].T] = np.nan
         inputs = block.model_windows(windows)
         if model.stride == 1:
             outputs = model.reconstruct(inputs)
-            rebuilt[part] = signals.reconstruction_errors(inputs, outputs)
+            rebuilt[part] = signals.reconstruction_errors(inputs, outputs, patched)
             if newest is not None:
                 newest[part] = outputs[:, -1]
         elif due[part].any():
             chosen = np.ascontiguousarray(inputs[due[part]])
             outputs = model.reconstruct(chosen)
-            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, outputs)
+            left_out = None if patched is None else patched[due[part]]
+            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, outputs, left_out)
             if newest is not None:
                 newest[part][due[part]] = outputs[:, -1]
     return flat, rebuilt

@@ -21,6 +21,7 @@ from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
+from detector.detection.signals import WINDOW
 from detector.wire.alerts import Severity
 
 CHUNK = 1024
@@ -85,6 +86,32 @@ class Failure(msgspec.Struct, frozen=True):
     offset: int
     stage: str
     release: str
+
+
+class PendingRow(msgspec.Struct):
+    """A row of a machine of which channels may still come: its time, and the times (C,) ns and values (C,) that came.
+
+    `NEVER`: the channel has not come.
+    """
+
+    time: int
+    times: list[int]
+    values: list[float]
+
+
+class Aligning(msgspec.Struct):
+    """A machine whose channels come one by one: rows that wait, oldest first, and what was released of it.
+
+    `newest`: time of the newest row; `late_run`: rows in a row that are not newer. By channel (C,): time and value of
+    the last reading that had one, and the rows since then.
+    """
+
+    rows: list[PendingRow]
+    newest: int
+    late_run: int
+    times: list[int]
+    values: list[float]
+    absent: list[int]
 
 
 class WarmUp:
@@ -174,6 +201,8 @@ class _Packed(msgspec.Struct):
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
     called: dict[str, tuple[int, ...]] = {}
+    aligning: dict[str, Aligning] = {}
+    patches: dict[str, bytes] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -225,6 +254,9 @@ class SensorTable:
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
         """Sensors that are set aside."""
+        self.aligning: dict[int, Aligning] = {}
+        self.patches: dict[int, Bools] = {}
+        """Which values (100, C) of a sensor's window stand for missing ones, where any does."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -237,6 +269,20 @@ class SensorTable:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    def _beside(self) -> tuple[dict[int, Any], ...]:
+        """What hangs beside the columns, but for failures."""
+        return (
+            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.aligning,
+            self.patches,
+        )  # fmt: skip
+
+    def patch(self, slot: int, patched: Bools) -> None:
+        """Note which values (100, C) of a window stand for missing ones."""
+        if patched.any():
+            self.patches[slot] = patched.copy()
+        else:
+            self.patches.pop(slot, None)
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         """The whole column, slots on the first axis. Do not keep it across `add`."""
@@ -264,7 +310,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
@@ -272,7 +318,7 @@ class SensorTable:
 
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -336,6 +382,8 @@ class SensorTable:
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
             called=_of(self.called, names),
+            aligning=_of(self.aligning, names),
+            patches={name: np.packbits(patched).tobytes() for name, patched in _of(self.patches, names).items()},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -381,6 +429,12 @@ class SensorTable:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
                 self.held[slot] = packed.held[sensor_id]
+            if sensor_id in packed.aligning:
+                self.aligning[slot] = packed.aligning[sensor_id]
+            if sensor_id in packed.patches:
+                bits = np.frombuffer(packed.patches[sensor_id], dtype=np.uint8)
+                flags = np.unpackbits(bits, count=WINDOW * self.channels).view(np.bool_)
+                self.patches[slot] = flags.reshape(WINDOW, -1)
             if sensor_id in packed.episodes:
                 put = self.episodes.__setitem__ if has_cells else self.put_episode
                 put(slot, packed.episodes[sensor_id])
@@ -394,9 +448,8 @@ class SensorTable:
         """Nothing hangs beside these slots any more, and those that are `empty` (n,) have no cells of a profile."""
         emptied = slots[empty & (self._arrays["live"][slots] | np.isin(slots, list(self.episodes)))]
         for slot in slots.tolist():
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
+            for beside in (*self._beside(), self.failed):
                 beside.pop(slot, None)
-            self.called.pop(slot, None)
         for column in self._profiled:
             self._arrays[column.name][emptied] = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import NEVER, bits_of, flags_of
 from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots
+from detector.detection.table import HeldBack, SensorTable, Slots
 
 BACKWARDS: Final = 3
 """A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
@@ -30,17 +30,24 @@ LATE_LIMIT = 20
 
 @dataclass(slots=True)
 class Arrivals:
-    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index."""
+    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index.
+
+    `patched` (n, C): values that stand for missing ones, None: none does; see `alignment`.
+    """
 
     slots: Slots
     times: I64
     values: F64
     records: I64
     elements: I64
+    patched: Bools | None = None
 
     def only(self, kept: Bools) -> Arrivals:
         """Some of the readings."""
-        return Arrivals(self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept])
+        return Arrivals(
+            self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept],
+            None if self.patched is None else self.patched[kept],
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -48,7 +55,7 @@ class WindowRows:
     """Rows that go into windows, grouped by sensor: group g is rows first[g] .. last[g] - 1 of `slots[g]`.
 
     `records`, `elements`: the reading that released the row. `restarts`: the window is emptied before this row.
-    `imputed`: filled in; always followed by a real row.
+    `imputed`: filled in; always followed by a real row. `patched` (n, C): as of `Arrivals`.
     """
 
     slots: Slots
@@ -60,6 +67,12 @@ class WindowRows:
     elements: I64
     restarts: Bools
     imputed: Bools
+    patched: Bools | None = None
+
+    @property
+    def marked(self) -> F64:
+        """The values, NaN where they are patched."""
+        return self.values if self.patched is None else np.where(self.patched, np.nan, self.values)
 
     def only(self, kept: Bools) -> WindowRows:
         """Some of the rows, of the sensors that any is left of."""
@@ -70,6 +83,7 @@ class WindowRows:
             slots=self.slots[left], first=ends - lengths[left], last=ends, times=self.times[kept],
             values=self.values[kept], records=self.records[kept], elements=self.elements[kept],
             restarts=self.restarts[kept], imputed=self.imputed[kept],
+            patched=None if self.patched is None else self.patched[kept],
         )  # fmt: skip
 
 
@@ -115,6 +129,8 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     >>> rows.times, rows.values.ravel(), tally.late
     (array([10, 20]), array([1., 3.]), 1)
     """
+    if arrivals.patched is not None:
+        return _admit_patched(table, arrivals, arrivals.patched, lateness)
     tally = Tally()
     missing = np.isnan(arrivals.values).any(axis=1)
     tally.missing = int(missing.sum())
@@ -163,6 +179,15 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     return (_append(rows, loose) if loose.slots else rows), tally
 
 
+def _admit_patched(table: SensorTable, arrivals: Arrivals, patched: Bools, lateness: int) -> tuple[WindowRows, Tally]:
+    """The same of readings with patches, which go beside the values as further columns, also while they are held."""
+    wide = replace(arrivals, values=np.hstack([arrivals.values, patched]), patched=None)
+    rows, tally = admit(table, wide, lateness)
+    channels = patched.shape[1]
+    rows.values, rows.patched = np.ascontiguousarray(rows.values[:, :channels]), rows.values[:, channels:] > 0
+    return rows, tally
+
+
 def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
     """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
     sentinels = table["sentinels"][rows.slots]
@@ -190,7 +215,7 @@ def _in_order(
     """One sensor, reading by reading: drop what is late or repeated, hold back, release in time order."""
     released, newest = int(table["released"][slot]), int(table["newest"][slot])
     late_run, restart = int(table["late_run"][slot]), bool(table["restart"][slot])
-    held = table.held.pop(slot, [])
+    held = _as_wide(table.held.pop(slot, []), arrivals.values.shape[1])
     count = len(out.rows)
     readings = zip(
         arrivals.times[part].tolist(),
@@ -232,6 +257,13 @@ def _in_order(
     if len(out.rows) > count:
         out.slots.append(slot)
         out.lengths.append(len(out.rows) - count)
+
+
+def _as_wide(held: HeldBack, width: int) -> HeldBack:
+    """Readings that were held with other settings: without patches, or with some that are of no interest any more."""
+    if not held or len(held[0][1]) == width:
+        return held
+    return [(time, (values + (0.0,) * width)[:width]) for time, values in held]
 
 
 def _time_of(held: tuple[int, tuple[float, ...]]) -> int:
@@ -302,6 +334,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
         elements=rows.elements[source],
         restarts=rows.restarts[source] & (step == 1),
         imputed=imputed,
+        patched=None if rows.patched is None else rows.patched[source] & ~imputed[:, None],
     )
 
 
@@ -346,7 +379,8 @@ class Block:
     """A span of rows of n sensors laid out for scoring.
 
     `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. Real
-    rows lie flat in sensor-major order: `sensor`, `newest` (N,): whose, where in `values`.
+    rows lie flat in sensor-major order: `sensor`, `newest` (N,): whose, where in `values`. `patched`: shaped as
+    `values`, which of them stand for missing ones; None: none does.
     """
 
     def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: Slots, end: Slots) -> None:
@@ -373,6 +407,13 @@ class Block:
         self.values: F64 = extend(table["values"][self.slots], rows.values)
         self.times: I64 = extend(table["times"][self.slots], rows.times)
         self.imputed: Bools = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
+        self.patched: Bools | None = None
+        patches = [table.patches.get(slot) for slot in self.slots.tolist()] if table.patches else []
+        if rows.patched is not None or any(one is not None for one in patches):
+            none = np.zeros((WINDOW, self.values.shape[2]), dtype=bool)
+            before = np.stack([none if one is None else one for one in patches or [None] * n])
+            new = np.zeros(rows.values.shape, dtype=bool) if rows.patched is None else rows.patched
+            self.patched = extend(before, new)
         flat = source[real[source]]
         self.sensor = np.repeat(np.arange(n), ticks)
         self.newest = WINDOW + flat - np.repeat(begin, ticks)
@@ -403,6 +444,26 @@ class Block:
         part = slice(end - WINDOW, end)
         return self.times[sensor, part], self.values[sensor, part], self.imputed[sensor, part]
 
+    def patched_at(self, sensor: int, tick: int) -> Bools | None:
+        """What of the values of that window is patched (100, C); None: nothing."""
+        end = WINDOW if tick < 0 else int(self.newest[self.first[sensor] + tick]) + 1
+        return None if self.patched is None else self.patched[sensor, end - WINDOW : end]
+
+    def patched_windows(self, part: slice) -> Bools | None:
+        """What of the windows that these real rows complete is patched (k, 100, C); None: nothing."""
+        if self.patched is None:
+            return None
+        view = sliding_window_view(self.patched, WINDOW, axis=1)
+        return view[self.sensor[part], self.newest[part] - (WINDOW - 1)].transpose(0, 2, 1)
+
+    @property
+    def marked(self) -> F64:
+        """The values (N, C) of the real rows, NaN where they are patched."""
+        values: F64 = self.values[self.sensor, self.newest]
+        if self.patched is not None:
+            values[self.patched[self.sensor, self.newest]] = np.nan
+        return values
+
     def store(self, table: SensorTable, offsets: I64) -> None:
         """Write the windows back. `offsets`: stream offset of each record of the batch."""
         length = int(self.lengths[0])
@@ -413,5 +474,8 @@ class Block:
         table["values"][self.slots] = self.values[newest]
         table["times"][self.slots] = self.times[newest]
         table["imputed"][self.slots] = bits_of(self.imputed[newest])
+        if self.patched is not None:
+            for slot, patched in zip(self.slots.tolist(), self.patched[newest], strict=True):
+                table.patch(slot, patched)
         table["filled"][self.slots] = np.minimum(table["filled"][self.slots] + self.lengths, WINDOW)
         table["offset"][self.slots] = offsets[self.last_record]

@@ -29,6 +29,7 @@ from detector.wire.alerts import Kind
 from detector.wire.csv_form import CsvOptions
 from detector.wire.csv_recognition import Recogniser
 from detector.wire.json_readings import ReadingDecoder
+from detector.wire.machines import MachineDecoder
 from detector.wire.readings import Decoder
 
 if TYPE_CHECKING:
@@ -190,15 +191,15 @@ def make_decoder(
     live: bool,
     place: str | None = None,
     csv: CsvOptions | None = None,
-) -> ReadingDecoder:
+) -> Decoder:
     """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
 
     `place` names the input in errors about a CSV header; `csv` is what was said of CSV files.
     """
     readings = config.readings
-    return ReadingDecoder(
+    decoder = ReadingDecoder(
         readings.fields,
-        readings.channels,
+        readings.decoded,
         default_sensor=sensor,
         interval=interval,
         max_future=readings.window.max_future if live else None,
@@ -206,6 +207,7 @@ def make_decoder(
         coerce=readings.coerce,
         csv=csv,
     )
+    return MachineDecoder(decoder, readings.machines, readings.channels) if readings.machines else decoder
 
 
 def make_recogniser(
@@ -216,7 +218,7 @@ def make_recogniser(
     `has_sensor`: rows without a sensor belong to some; `named`: it was named by a person.
     """
     readings = config.readings
-    return Recogniser(readings.fields, readings.channels, csv, has_sensor, interval, named)
+    return Recogniser(readings.fields, readings.decoded, csv, has_sensor, interval, named)
 
 
 def pipeline_factory(
