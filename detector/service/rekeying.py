@@ -98,7 +98,12 @@ def serve_rekey(config: Config, key: str, source: str, target: str, around: Arou
     pulse = Pulse(health, around.notifier)
     readings = config.readings
     work = RekeyWork(
-        Rekeying(readings.fields, key, coerce=readings.coerce),
+        Rekeying(
+            readings.fields,
+            key,
+            coerce=readings.coerce,
+            machines={tag: machine.id for machine in readings.machines for tag in machine.channels.values()},
+        ),
         output=target,
         dead_letters=config.output.dead_letters,
         guard=RejectGuard(config.rejects.max_share, config.rejects.over),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping as MappingOf
 from typing import Any, Final
 
 from detector.config.fields import FieldsConfig
@@ -13,6 +14,8 @@ from detector.wire.readings import kind_of, show
 
 SENSOR: Final = "sensor_id"
 """This part of a key is the sensor's id, as `readings.fields` finds it, else the key that the record has."""
+MACHINE: Final = "machine"
+"""This one is the machine that the sensor is a tag of, where there are machines."""
 
 _Part = Callable[[Any, Any, Record], Any]
 
@@ -20,14 +23,23 @@ _Part = Callable[[Any, Any, Record], Any]
 class Rekeying:
     """Gives records keys built of parts, such as `{machine}`: places in the message, but for `{sensor_id}`.
 
-    `coerce`: whole numbers are taken as sensor ids.
+    `coerce`: whole numbers are taken as sensor ids. `machines`: by tag, the machine it belongs to; where there are any,
+    `{machine}` is that, or the tag itself where it is in none.
 
     >>> rekeying = Rekeying(FieldsConfig(), "{site}/{sensor_id}")
     >>> rekeying.key(Record(0, None, b'{"sensor_id": "pump", "site": "north", "timestamp": 0, "value": 1}'))
     b'north/pump'
     """
 
-    def __init__(self, fields: FieldsConfig, key: str, *, coerce: bool = False) -> None:
+    def __init__(
+        self,
+        fields: FieldsConfig,
+        key: str,
+        *,
+        coerce: bool = False,
+        machines: MappingOf[str, str] | None = None,
+    ) -> None:
+        self._machines = machines or {}
         self._map = Mapping(fields, ("value",))
         self._template = Template(key)
         self._key = key
@@ -59,8 +71,14 @@ class Rekeying:
     def _part(self, name: str) -> _Part:
         if name == SENSOR:
             return self._sensor
+        if name == MACHINE and self._machines:
+            return self._machine
         get = self._map.part(name)
         return lambda reading, message, record: get(reading, message)
+
+    def _machine(self, reading: Any, message: Any, record: Record) -> Any:
+        sensor = self._sensor(reading, message, record)
+        return self._machines.get(sensor, sensor)
 
     def _sensor(self, reading: Any, message: Any, record: Record) -> Any:
         sensor = self._map.sensor.get(reading, message)
