@@ -68,8 +68,11 @@ def _look_at_data(args: argparse.Namespace) -> int:
     if args.data == "kafka":
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
+        from detector.service.schemas import topic_documents
 
-        topic = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        topic = make_decoder(
+            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
+        )
         with recorded(config, topic, since=None, until=None) as (batches, _):
             seen = look_at(batches, topic, len(channels))
     else:

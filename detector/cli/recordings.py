@@ -67,9 +67,10 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
     config, since, until, interval, sensor = args.config, args.since, args.until, args.interval, args.sensor
     if args.data == "kafka":
         from detector.cli.topics import recorded
+        from detector.service.schemas import topic_documents
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, documents=topic_documents(config))
         with recorded(config, decoder, since=since, until=until) as (batches, start):
             yield batches, _ranged(decoder, start, until)
         return

@@ -202,8 +202,11 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
     if _is_topic(args, config):
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
+        from detector.service.schemas import topic_documents
 
-        decoder = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        decoder = make_decoder(
+            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
+        )
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"

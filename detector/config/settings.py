@@ -65,6 +65,44 @@ class NewTopicsConfig(Section):
         return self
 
 
+class SchemaRegistryConfig(Section):
+    """Where the schemas of Avro readings are, by the API of Confluent's registry."""
+
+    url: Endpoint
+    username: Text | None = None
+    password_file: Path | None = None
+    password_env: Variable | None = None
+    token_file: Path | None = None
+    """In place of user and password: a bearer token."""
+    token_env: Variable | None = None
+    ssl_ca_file: Path | None = None
+    """null: the authorities the system trusts."""
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for secret in ("password", "token"):
+            if getattr(self, f"{secret}_file") is not None and getattr(self, f"{secret}_env") is not None:
+                raise refused(f"{secret}_file and {secret}_env are both given", "Keep one of them")
+        password, token = self.password_file or self.password_env, self.token_file or self.token_env
+        if (self.username is None) != (password is None):
+            raise refused("username and a password belong together", "Give both or neither")
+        if password is not None and token is not None:
+            raise refused("a password and a token are both given", "Keep one of them")
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise refused("ssl_cert_file and ssl_key_file belong together", "Give both or neither")
+        return self
+
+    def password(self) -> SecretStr | None:
+        """Read the password; None where none is configured. Raises UserError."""
+        return resolve_secret(self.password_file, self.password_env, "streams.kafka.schema_registry.password")
+
+    def token(self) -> SecretStr | None:
+        """Read the bearer token; None where none is configured. Raises UserError."""
+        return resolve_secret(self.token_file, self.token_env, "streams.kafka.schema_registry.token")
+
+
 class KafkaConfig(Section):
     """Streams as Kafka topics, exactly once."""
 
@@ -104,6 +142,8 @@ class KafkaConfig(Section):
     sasl_oauth_scope: Text | None = None
     sasl_oauth_ca_file: Path | None = None
     """Of the endpoint; null: the authorities the system trusts."""
+    schema_registry: SchemaRegistryConfig | None = None
+    """Of readings in Avro; null: readings are JSON."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

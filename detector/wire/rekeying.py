@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from detector.config.fields import FieldsConfig
 from detector.streams.base import Record
-from detector.wire.documents import Rejected, checked_sensor, read_json
+from detector.wire.documents import Documents, Rejected, checked_sensor, read_json
 from detector.wire.mapping import ABSENT, Mapping, Template
 from detector.wire.readings import kind_of, show
 
@@ -24,7 +24,7 @@ class Rekeying:
     """Gives records keys built of parts, such as `{machine}`: places in the message, but for `{sensor_id}`.
 
     `coerce`: whole numbers are taken as sensor ids. `machines`: by tag, the machine it belongs to; where there are any,
-    `{machine}` is that, or the tag itself where it is in none.
+    `{machine}` is that, or the tag itself where it is in none. `documents`: how values are read.
 
     >>> rekeying = Rekeying(FieldsConfig(), "{site}/{sensor_id}")
     >>> rekeying.key(Record(0, None, b'{"sensor_id": "pump", "site": "north", "timestamp": 0, "value": 1}'))
@@ -38,7 +38,9 @@ class Rekeying:
         *,
         coerce: bool = False,
         machines: MappingOf[str, str] | None = None,
+        documents: Documents = read_json,
     ) -> None:
+        self._read = documents
         self._machines = machines or {}
         self._map = Mapping(fields, ("value",))
         self._template = Template(key)
@@ -48,7 +50,7 @@ class Rekeying:
 
     def key(self, record: Record) -> bytes:
         """The key. Raises Rejected where the message lacks a part, or holds readings of several keys."""
-        document = read_json(record.value)
+        document = self._read(record.value)
         found: dict[str, None] = {}
         for reading in self._map.readings(document):
             if type(reading) is not dict:
