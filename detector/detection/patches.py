@@ -19,7 +19,7 @@ def patches_of(table: SensorTable, rows: Rows, patched: Bools | None) -> Patches
 
 
 class Patches:
-    """`of_rows`: shaped as the values of the rows. A sensor's flags lie one behind the other, with its window before."""
+    """`of_rows`: shaped as the values of the rows. A sensor's flags lie one behind the other, its window before them."""
 
     def __init__(self, table: SensorTable, rows: Rows, of_rows: Bools) -> None:
         self.of_rows = of_rows
