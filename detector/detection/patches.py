@@ -19,7 +19,10 @@ def patches_of(table: SensorTable, rows: Rows, patched: Bools | None) -> Patches
 
 
 class Patches:
-    """`of_rows`: shaped as the values of the rows. A sensor's flags lie one behind the other, its window before them."""
+    """`of_rows`: shaped as the values of the rows.
+
+    Inside, the flags of a sensor's rows lie behind those of its window before them, one sensor behind the other.
+    """
 
     def __init__(self, table: SensorTable, rows: Rows, of_rows: Bools) -> None:
         self.of_rows = of_rows
