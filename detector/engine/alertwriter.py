@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection import signals
-from detector.detection.columns import NEVER, flags_of
+from detector.detection.block import Block
+from detector.detection.columns import NEVER
 from detector.detection.episodes import Opening
 from detector.detection.finding import LOOK, Finding, Window, first_look, next_look, until
 from detector.detection.framerows import FrameBlock
@@ -24,7 +25,7 @@ from detector.detection.framesignal import FrameModel, examine, heat_bytes, regi
 from detector.detection.scorer import Model
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.tail import chance
-from detector.detection.windows import Block
+from detector.detection.windows import window_of
 from detector.engine.wording import image, in_words, silent_for
 from detector.streams.base import Message, Partition
 from detector.times import MILLISECOND, rfc3339
@@ -80,7 +81,7 @@ class Names(Protocol):
 class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
-    `ridge` (C, 99): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
+    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
     it when it is needed.
     """
 
@@ -90,6 +91,7 @@ class Moment:
     center: F64
     scale: F64
     ridge: F32
+    bias: F64
     budget: float
     score: float
     offset: int
@@ -280,18 +282,17 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         self._channels = channels
 
     def now(self, table: SensorTable, slot: int) -> Moment:
-        window = table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot])
-        return self._moment(table, slot, window, score_before(table, slot), int(table["offset"][slot]))
+        return self._moment(table, slot, window_of(table, slot), score_before(table, slot), int(table["offset"][slot]))
 
     def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
-        return self._moment(table, int(block.slots[at]), block.window_at(at, tick), score, offset)
+        return self._moment(table, int(block.slots[at]), block.window_at(table, at, tick), score, offset)
 
     def _moment(
         self, table: SensorTable, slot: int, window: tuple[I64, F64, Bools], score: float, offset: int
     ) -> Moment:
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
-            budget=float(table["budget"][slot]), score=score, offset=offset,
+            bias=table["bias"][slot], budget=float(table["budget"][slot]), score=score, offset=offset,
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
@@ -333,7 +334,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
 
     def _window(self, moment: Moment) -> Window:
         seen = self._seen(moment)
-        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64))
+        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64), moment.bias)
 
     def _seen(self, moment: Moment) -> Seen:
         if moment.seen is None:

@@ -288,3 +288,21 @@ def config_of(overlay: str) -> Config:
     source = KUBERNETES / overlay / "config.yaml"
     assert source.read_text(encoding="utf-8") == data
     return load_config(source)
+
+
+def test_the_copy_under_other_keys_can_be_added(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "minimal"
+    kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))
+    kustomization["components"] = [*kustomization.get("components", []), "../../components/rekey"]
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    manifests = build(overlay)
+    for manifest in manifests:
+        validate(manifest)
+    names = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == "StatefulSet"}
+    pod = names["detector-rekey"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    parses(container["args"])
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "config"]
+    assert volume["configMap"]["name"] in {one["metadata"]["name"] for one in manifests if one["kind"] == "ConfigMap"}
+    assert names["detector"]["spec"]["selector"] != names["detector-rekey"]["spec"]["selector"]

@@ -46,6 +46,7 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
             center=center,
             scale=np.full(channels, 2.0),
             ridge=np.zeros((channels, WINDOW - 1), dtype=np.float32),
+            bias=np.zeros(channels),
             budget=math.inf,
             score=4.25,
             offset=77,
