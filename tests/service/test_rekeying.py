@@ -77,7 +77,10 @@ def test_records_pass_unchanged_but_for_the_key() -> None:
         ("{sensor_id}", {"preset": "telegraf"}, b'{"tags": {"topic": "a/b"}, "fields": {}, "timestamp": 1}', b"a/b"),
         ("{tags.site}-{n}", {}, b'{"tags": {"site": "x"}, "n": 7}', b"x-7"),
         ("{machine}", {}, b"[" + value(1) + b"," + value(3) + b"]", b"m1"),
-        ("{tags.host}", {"preset": "telegraf"}, b'{"metrics": [{"tags": {"host": "h"}}, {"tags": {"host": "h"}}]}', b"h"),
+        (
+            "{tags.host}", {"preset": "telegraf"},
+            b'{"metrics": [{"tags": {"host": "h"}}, {"tags": {"host": "h"}}]}', b"h",
+        ),
         ("{machine}", {}, b"[" + value(1) + b"," + value(2) + b"]", "malformed: readings of several keys"),
         ("{machine}", {}, b'{"sensor_id": "a"}', "missing_sensor_id: not all parts of `{machine}` are there"),
         ("{machine}", {}, b'{"machine": null}', "missing_sensor_id"),
