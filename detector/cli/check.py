@@ -144,11 +144,11 @@ def _models_and_brokers(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _brokers(config: Config) -> Iterator[tuple[str, str]]:
-    from detector.service.assemble import kafka_topics
+    from detector.service.assemble import kafka_topics, optional_topics
     from detector.streams.kafka.inspection import inspect
 
     state_topics, outputs = kafka_topics(config)
-    yield from inspect(config.streams.kafka, state_topics, outputs)
+    yield from inspect(config.streams.kafka, state_topics, outputs, optional_topics(config))
 
 
 def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:

@@ -123,10 +123,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("pending", "f8", (), -math.inf),
         Column("pending_age", "i2", (), 0),
         # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
-        # `muted`: it lies in a maintenance window
+        # `muted`: it lies in a maintenance window; `excused`: a person has judged it (see closed.py)
         Column("open", "?", (), False),
         Column("muted", "?", (), False, added=True),
         Column("hold", "?", (), False),
+        Column("excused", "?", (), False, added=True),
         Column("quiet", "i4", (), 0),
         Column("loud_time", "i8", (), NEVER),
         Column("peak", "f8", (), 0.0),

@@ -6,7 +6,7 @@ row after row, is the kernel's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -15,11 +15,12 @@ import numpy as np
 from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection import signals
-from detector.detection.episodes import Closing, Opening
-from detector.detection.kernel.cells import OPENED, Cells, Rules, rules_for
+from detector.detection.episodes import Closing, Learning, Opening
+from detector.detection.kernel.cells import CLOSED, LEARNT, OPENED, Cells, Rules, rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.profile import Profile, Reconstruct
 from detector.detection.table import SensorTable
+from detector.detection.threshold import Lesson
 from detector.detection.windows import Block, Span
 
 CHUNK: Final = 512
@@ -47,7 +48,8 @@ class Scored:
     the threshold; `errors`: of the reconstruction, held between strides. All (N,).
     `earlier_peak` (n,): as it stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
-    the row out. `records`: the state after the block, for `SensorTable.put_records`.
+    the row out. `records`: the state after the block, for `SensorTable.put_records`. `learnings`: peaks that were taken
+    in by sensors with closed episodes to remember.
     """
 
     u: F64
@@ -59,6 +61,7 @@ class Scored:
     earlier_peak: F64
     records: Cells
     expected: F64 | None = None
+    learnings: Sequence[Learning] = ()
 
 
 class ScoreBlock(Protocol):
@@ -102,14 +105,25 @@ def judge_block(
     """
     times = block.times[block.sensor, block.newest]
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, times, block.inside)
-    transitions = [_transition(block, *event) for event in events.tolist()]
+    learnt = events["kind"] == LEARNT
+    transitions = [_transition(block, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
-    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected)
+    # A peak matters beyond the reservoir only where there may be others to take back.
+    remembering = np.isin(block.slots, list(table.last_episodes))
+    remembering[events["at"][events["kind"] == CLOSED]] = True
+    learnings = [_learning(block, *event) for event in events[learnt & remembering[events["at"]]].tolist()]
+    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected, learnings)
 
 
-def _transition(block: Span, at: int, row: int, kind: int, ended: int, level: float) -> Opening | Closing:
+def _transition(
+    block: Span, at: int, row: int, kind: int, ended: int, level: float, *lesson: float
+) -> Opening | Closing:
     tick = row - int(block.first[at])
-    return Opening(at, tick, level, ended) if kind == OPENED else Closing(at, tick, ended, level)
+    return Opening(at, tick, level, ended) if kind == OPENED else Closing(at, tick, ended, level, Lesson(*lesson))
+
+
+def _learning(block: Span, at: int, row: int, kind: int, ended: int, level: float, *lesson: float) -> Learning:
+    return Learning(at, row - int(block.first[at]), Lesson(*lesson))
 
 
 def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
+from detector.detection.closed import EXCUSING, LastEpisodes
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
 from detector.wire.alerts import Severity
+from detector.wire.readings import Word
 
 CHUNK = 1024
 """Sensors by which the table grows at least."""
@@ -43,6 +45,7 @@ _FEW = 8
 class Episode(msgspec.Struct):
     """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
 
+    `verdict`: what a person has said of it; `called`: the clock at which one was called for it, None: none was.
     Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is. None: not known.
     """
 
@@ -58,6 +61,8 @@ class Episode(msgspec.Struct):
     muted: bool = False
     until: int | None = None
     finding: Finding | None = None
+    verdict: Word | None = None
+    called: int | None = None
 
 
 class Silence(msgspec.Struct):
@@ -77,6 +82,7 @@ class Silence(msgspec.Struct):
     update_at: int | None
     close_at: int | None
     muted: bool
+    verdict: Word | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -174,6 +180,7 @@ class _Packed(msgspec.Struct):
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
     called: dict[str, tuple[int, ...]] = {}
+    last_episodes: dict[str, LastEpisodes] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -221,6 +228,8 @@ class SensorTable:
         self.silences: dict[int, Silence] = {}
         self.called: dict[int, tuple[int, ...]] = {}
         """When a person was called for a sensor, over the last day of the partition clock at least, ns."""
+        self.last_episodes: dict[int, LastEpisodes] = {}
+        """The last closed episodes of sensors that had any."""
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
@@ -264,15 +273,21 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
         self._free.append(slot)
 
+    def _beside(self) -> tuple[dict[int, Any], ...]:
+        """What hangs beside the cells of sensors that are not set aside."""
+        return (
+            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.last_episodes,
+        )  # fmt: skip
+
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -304,6 +319,8 @@ class SensorTable:
         if bool(cells.get("live", was_live)) != was_live and slot not in self.episodes:
             for column in self._profiled:
                 self._arrays[column.name][slot] = 0 if was_live else column.empty
+        if "peaks" in cells and slot in self.last_episodes:
+            self.last_episodes[slot] = self.last_episodes[slot].without_lessons(peaks=True)
         for name, value in cells.items():
             self._arrays[name][slot] = value
 
@@ -314,7 +331,7 @@ class SensorTable:
             cells = {column.name: column.empty for column in self._profiled}
             self.set(slot, cells | {"peak": episode.ln_threshold, "close_level": level, "loud_time": ended})
         self.episodes[slot] = episode
-        self.set(slot, {"open": True, "muted": episode.muted})
+        self.set(slot, {"open": True, "muted": episode.muted, "excused": episode.verdict in EXCUSING})
 
     def occupied(self) -> Slots:
         """The slots in use, ascending."""
@@ -335,7 +352,9 @@ class SensorTable:
             episodes=_of(self.episodes, names),
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
-            called=_of(self.called, names),
+            # In the order of slots, so that equal states are equal bytes.
+            called={name: self.called[at] for at, name in names.items() if at in self.called},
+            last_episodes={name: self.last_episodes[at] for at, name in names.items() if at in self.last_episodes},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -377,6 +396,8 @@ class SensorTable:
                 self.failed[slot] = packed.failed[sensor_id]
             if sensor_id in packed.called:
                 self.called[slot] = packed.called[sensor_id]
+            if sensor_id in packed.last_episodes:
+                self.last_episodes[slot] = packed.last_episodes[sensor_id]
             if sensor_id in packed.silences:
                 self.silences[slot] = packed.silences[sensor_id]
             if sensor_id in packed.held:
@@ -394,9 +415,8 @@ class SensorTable:
         """Nothing hangs beside these slots any more, and those that are `empty` (n,) have no cells of a profile."""
         emptied = slots[empty & (self._arrays["live"][slots] | np.isin(slots, list(self.episodes)))]
         for slot in slots.tolist():
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
+            for beside in (*self._beside(), self.failed):
                 beside.pop(slot, None)
-            self.called.pop(slot, None)
         for column in self._profiled:
             self._arrays[column.name][emptied] = 0
 

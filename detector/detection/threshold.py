@@ -14,7 +14,7 @@ floor sinks below 1, below zero it lifts the threshold.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,22 @@ PEAK_CAP = 1.5
 """A streamed peak enters at most this many scales s above the return level: a glitch must not deafen a sensor."""
 BUDGET_MIN, BUDGET_MAX = 300.0, 1e6
 NO_BUDGET = math.inf
+
+
+class Lesson(NamedTuple):
+    """What a peak did: it `entered` the reservoir as this, NaN where it did not, and so much credit was `charged`.
+
+    Before it entered, the reservoir's peaks sank by `shift`; `left_out` is the one that has no place in it since, -inf
+    where no peak had to go, NaN where nothing was taken in. An episode that is excused has what it would have done.
+    """
+
+    entered: float
+    charged: float
+    left_out: float
+    shift: float
+
+
+NOTHING = Lesson(math.nan, 0.0, math.nan, 0.0)
 
 
 def nth_largest_log(u: F64, n: int, m: int) -> F64:
@@ -165,8 +181,9 @@ def insert_peak(s: Sensor, v: float) -> None:
     """Count a peak, and keep it if it is among the highest."""
     v = capped(s, v)
     s.peaks = [peak - s.forgotten for peak in s.peaks]
-    s.forgotten = 0.0
     at = RESERVOIR - 1
+    s.lesson = Lesson(v, 0.0, smaller(v, s.peaks[at]), s.forgotten)
+    s.forgotten = 0.0
     if v > s.peaks[at]:
         while at > 0 and s.peaks[at - 1] < v:
             s.peaks[at] = s.peaks[at - 1]
@@ -193,6 +210,12 @@ def forget_pending(s: Sensor) -> None:
 
 
 def spend(s: Sensor, peak: float) -> None:
-    """An episode ends: its peak counts once, and one episode is spent."""
+    """An episode ends: its peak counts once, and one episode is spent, unless it is excused."""
+    credit = larger(s.credit - 1.0, CREDIT_MIN)
+    charged = s.credit - credit
+    if s.excused:
+        s.lesson = Lesson(capped(s, peak) + s.forgotten, charged, math.nan, 0.0)
+        return
     insert_peak(s, peak)
-    s.credit = larger(s.credit - 1.0, CREDIT_MIN)
+    s.credit = credit
+    s.lesson = Lesson(s.lesson[0], charged, *s.lesson[2:])

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from detector.config.load import Config, load_config
 from detector.times import rfc3339
+from detector.wire.verdicts import WORDS
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
@@ -32,6 +33,7 @@ from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, ho
 from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
+from tests.chaos.people import People
 from tests.chaos.reference import Result, published, uninterrupted
 from tests.kafka.broker import Broker, UnavailableError
 from tests.tinycam import tiny_frame_bundle
@@ -40,6 +42,7 @@ SHORT_SECONDS = 75.0
 """Time for faults in the short form; start, end and comparison come on top."""
 CATCH_UP_SECONDS = 600.0
 _INPUT, _FRAMES, _ALERTS, _DEAD = "sensor-readings", "image-frames", "anomaly-alerts", "detector-dead-letters"
+_VERDICTS = "anomaly-verdicts"
 _INPUTS = {_INPUT: PARTITIONS, _FRAMES: CAMERA_PARTITIONS}
 _GROUP = "chaos"
 _OPEN_AFTER = (5, 5)
@@ -106,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
     with Broker(directory / "broker") as broker:
-        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1}).items():
+        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1, _VERDICTS: 2}).items():
             broker.create_topic(topic, partitions)
         started = int(time.time()) - 30 * 86400
         path = _write_config(directory, broker, started)
@@ -126,14 +129,17 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
         place = Field(broker, members, member, dice(seed), change_settings, lambda: _forget(broker, config), hogs)
         load = Load(broker.address, _INPUT, args.rate, items(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
+        people = People(broker.address, _ALERTS, seed)
         try:
             for one in place.members:
                 place.start(one)
             load.start()
             cameras.start()
+            people.start()
             done = _faults(place, args, count, console)
             cameras.stop()
             load.stop()
+            people.stop()
             problems = _finish(place, config, console)
         finally:
             for one in place.members:
@@ -146,6 +152,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             "faults": dict(done),
             "readings sent": load.readings,
             "frames sent": cameras.readings,
+            "verdicts sent": people.said,
             "unexpected exits": [ended._asdict() for ended in place.unexpected],
         }
 
@@ -263,7 +270,9 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
         if one.status not in (0, 1, -9)
     ]
     # The transaction of a member that was killed last hides what comes after it until it times out.
-    while time.monotonic() < deadline and not all(_closed(place.broker, topic) for topic in (_ALERTS, _DEAD)):
+    while time.monotonic() < deadline and not all(
+        _closed(place.broker, topic) for topic in (_ALERTS, _DEAD, _VERDICTS)
+    ):
         place.pause(0.5, 0.5)
     return problems
 
@@ -306,8 +315,12 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     expected, actual = uninterrupted(config), published(config)
     alerts = compare_alerts(expected.alerts, actual.alerts)
     dead = compare_counts(expected.dead, actual.dead)
+    verdicts = compare_counts(expected.verdicts, actual.verdicts)
     problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
     problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
+    problems += [f"verdicts {what}: {count}" for what, count in verdicts.items() if count]
+    if not all(any(f'"is":"{word}"'.encode() in one for one in expected.verdicts) for word in WORDS):
+        problems.append("the run without faults lacks verdicts of some sort: too little was compared")
     of_frames = sum(b'"kind":"frames"' in alert for alert in expected.alerts)
     if not 0 < of_frames < len(expected.alerts):
         problems.append("the run without faults lacks alerts of readings or of frames: nothing was compared")
@@ -325,6 +338,7 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "about silence": silent,
         "muted": muted,
         "dead letters compared": len(expected.dead),
+        "verdicts compared": len(expected.verdicts),
         "problems": problems,
     }
 
@@ -351,8 +365,8 @@ def _table(outcome: dict[str, Any]) -> Table:
         table.add_row(name, str(count))
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
-    sent = "readings sent", "frames sent"
-    compared = "alerts compared", "of frames", "about silence", "muted", "dead letters compared"
+    sent = "readings sent", "frames sent", "verdicts sent"
+    compared = "alerts compared", "of frames", "about silence", "muted", "dead letters compared", "verdicts compared"
     for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     for name in _BROKER_SAYS:

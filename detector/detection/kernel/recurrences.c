@@ -24,7 +24,7 @@
 #endif
 
 enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
-enum { OPENED = 1, CLOSED = 2 };
+enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
 static const double LEARNING_LIMIT = 5.0, TINY = 1e-6;
@@ -40,7 +40,7 @@ typedef struct {
     int64_t completions, peaks_seen, loud_time, ended;
     int32_t quiet;
     int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
-    uint8_t kept, open, muted, hold;
+    uint8_t kept, open, muted, hold, excused;
 } cells;
 
 /* What a person asked for of a sensor, as RULE in cells.py. */
@@ -49,10 +49,16 @@ typedef struct {
     double direction, absolute, relative;
 } rule;
 
-/* An opening (level: the ln threshold) or a closing (level: the peak), as EVENT in cells.py. */
+/* What an episode came to in the reservoir and the credit, and what a peak did to it, as in EVENT. */
+typedef struct {
+    double entered, charged, left_out, shift;
+} lesson;
+
+/* An opening (level: the ln threshold), a closing (level: the peak) or a peak of quiet rows, as EVENT in cells.py. */
 typedef struct {
     int64_t at, row, kind, ended;
     double level;
+    lesson lesson;
 } event;
 
 /* How many channels and earlier scores a record has room for, and its size in bytes. */
@@ -68,7 +74,10 @@ typedef struct {
     const rule *rule;
     int channels, signals, earlier;
     double per_row, free, speed, base, excess, weight, ratio, forget;
+    lesson lesson;
 } sensor;
+
+static const lesson NOTHING = {NAN, 0.0, NAN, 0.0};
 
 static inline double larger(double a, double b) { return a >= b || a != a ? a : b; }
 static inline double smaller(double a, double b) { return a <= b || a != a ? a : b; }
@@ -272,8 +281,9 @@ static void insert_peak(sensor *s, double v) {
     cells *c = s->c;
     v = capped(s, v);
     for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
-    c->forgotten = 0.0;
     int at = RESERVOIR - 1;
+    s->lesson = (lesson){v, 0.0, smaller(v, c->peaks[at]), c->forgotten};
+    c->forgotten = 0.0;
     if (v > c->peaks[at]) {
         for (; at > 0 && c->peaks[at - 1] < v; at--) c->peaks[at] = c->peaks[at - 1];
         c->peaks[at] = v;
@@ -320,16 +330,23 @@ static void quiet_row(sensor *s, double v) {
 }
 
 static void spend(sensor *s, double peak) {
+    double credit = larger(s->c->credit - 1.0, CREDIT_MIN), charged = s->c->credit - credit;
+    if (s->c->excused) {
+        s->lesson = (lesson){capped(s, peak) + s->c->forgotten, charged, NAN, 0.0};
+        return;
+    }
     insert_peak(s, peak);
-    s->c->credit = larger(s->c->credit - 1.0, CREDIT_MIN);
+    s->c->credit = credit;
+    s->lesson.charged = charged;
 }
 
 /* -- episodes ---------------------------------------------------------------------------------------------------- */
 
 static int end_episode(sensor *s) {
     cells *c = s->c;
+    s->lesson = NOTHING;
     if (!c->muted) spend(s, c->peak);
-    c->open = c->muted = 0;
+    c->open = c->muted = c->excused = 0;
     c->ended = c->loud_time;
     return CLOSED;
 }
@@ -349,6 +366,7 @@ static int go_on(sensor *s, double v, int64_t time, int inside) {
 static int open_episode(sensor *s, double v, double limit, int64_t time, int inside) {
     cells *c = s->c;
     c->open = 1;
+    c->excused = 0;
     c->muted = inside;
     c->quiet = 0;
     c->peak = v;
@@ -409,10 +427,11 @@ int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *f
         begin_thresholds(&s);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             v[row] = smallest_of_recent(&s, eligible[row]);
-            int64_t ended = s.c->ended;
+            int64_t ended = s.c->ended, seen = s.c->peaks_seen;
             int what = judge_row(&s, v[row], times[row], inside && inside[row], limits + row);
-            if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row]};
-            if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak};
+            if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row], NOTHING};
+            else if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak, s.lesson};
+            else if (s.c->peaks_seen != seen) events[count++] = (event){at, row, LEARNT, 0, 0.0, s.lesson};
         }
     }
     return count;
