@@ -474,7 +474,7 @@ class Sensor:
         z = np.array([self._scaled(row) for row in self.window])
         expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
         times = np.array([row.time for row in self.window])
-        return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64))
+        return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64), self.profile.bias)
 
     def _look(self, episode: Episode) -> None:
         window = self._seen()

@@ -3,7 +3,8 @@
 Runs the demo and counts its result once more; compares a backtest with it; and, with other settings for some sensors,
 silence, maintenance windows and verdicts, kills the daemon with SIGKILL again and again over one input and compares
 what it published with the uninterrupted run's; then the same with machines of several channels and the stream of
-scores. Prints every check with what was measured, and ends with a line PASS or FAIL and exit status 0 or 1.
+scores, and with sensors that change their pace. Prints every check with what was measured, and ends with a line PASS
+or FAIL and exit status 0 or 1.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from detector.streams.checkpoint import CheckpointFile
 from detector.wire.readings import Verdict
 from detector.wire.verdicts import WORDS, encode_verdict
 from tests.verify_channels import verify_channels
+from tests.verify_relearning import verify_relearning
 from tests.waiting import wait_until
 
 STREAM: Final = "sensor-readings"
@@ -101,7 +103,8 @@ def main() -> int:
                 killed = directory / "killed"
                 if checks.passed:
                     verify_kills(checks, demo, killed, settings, judged, expected, kills=args.kills, seed=args.seed)
-        verify_channels(checks.that, detector, directory / "channels", kills=min(12, args.kills), seed=args.seed)
+        for verify, name in ((verify_channels, "channels"), (verify_relearning, "relearning")):
+            verify(checks.that, detector, directory / name, kills=min(12, args.kills), seed=args.seed)
     print(f"\n{time.monotonic() - began:.0f} s")
     print("PASS" if checks.passed else "FAIL")
     return 0 if checks.passed else 1

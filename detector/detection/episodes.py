@@ -115,6 +115,6 @@ def end_from_outside(cells: Cells, *, hold: bool) -> list[Closing]:
             begin(s)
             end_episode(s)
             s.hold = hold
-            closings.append(Closing(at, -1, s.ended, s.peak, Lesson(*s.lesson)))
+            closings.append(Closing(at, -1, s.ended, s.peak, s.lesson))
     store(sensors, cells)
     return closings

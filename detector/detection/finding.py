@@ -18,26 +18,30 @@ from detector.detection.evidence import (
     NEWEST,
     OLDER,
     UNUSUAL,
-    Kind,
     find_onset,
-    kind_of,
     last_of_run,
     last_unusual,
     shares,
     usual_errors,
 )
+from detector.detection.faultkind import Kind, kind_of
+from detector.detection.usual import usual_level
 
 LOOK: Final = 20
 """Rows from one look to the next."""
 
 
 class Window(NamedTuple):
-    """A sensor's newest rows: times (100,) ns, z and the autoencoder's squared errors (100, C), forecasts (C, 99)."""
+    """A sensor's newest rows: times (100,) ns, z and the autoencoder's squared errors (100, C).
+
+    `ridge` (C, 99), `bias` (C,): the forecasts of its channels.
+    """
 
     times: I64
     z: F64
     errors: F64
     ridge: F64
+    bias: F64
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -66,7 +70,7 @@ def first_look(window: Window, earliest: int, least: int) -> Finding:
     usual = usual_errors(window.errors, found.row)
     parts = shares(window.errors, usual, found.row)
     channel = int(parts.argmax())
-    kind = kind_of(window.z, channel, found.row, window.ridge[channel])
+    kind = _kind(window, channel, found.row)
     row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
     onset = _since(window.times, row, earliest)
     return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)
@@ -82,9 +86,10 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
         better = find_onset(window.z, last)
         if better.gain > gain:
             onset, gain = _since(window.times, better.row, earliest), better.gain
-        if not kind.plain:
-            row = int(np.searchsorted(window.times, onset))
-            again = kind_of(window.z, before.channel, row, window.ridge[before.channel])
+        row = int(np.searchsorted(window.times, onset))
+        # What one channel usually does is in its profile; how several go together is seen in the rows before alone.
+        if kind.name != "stuck" and (row >= OLDER or len(usual) == 1 or kind.name == "unusual"):
+            again = _kind(window, before.channel, row)
             if again.row is not None:
                 onset, gain = _since(window.times, again.row, earliest), math.inf
             kind = again if again.name != "unusual" else kind
@@ -101,6 +106,11 @@ def until(found: Finding, window: Window) -> int | None:
     else:
         row = last_unusual(window.errors, np.array(found.usual))
     return None if row is None else max(int(window.times[row]), found.onset)
+
+
+def _kind(window: Window, channel: int, row: int) -> Kind:
+    ridge = window.ridge[channel]
+    return kind_of(window.z, channel, row, ridge, usual_level(ridge, float(window.bias[channel])))
 
 
 def _since(times: I64, row: int, earliest: int) -> int:

@@ -45,6 +45,9 @@ class Sensor:
     loud_time: int
     ended: int
     quiet: int
+    unlearnt_rows: int
+    unlearnt_age: list[int]
+    unlearnt: list[float]
     high: int
     cold: int
     kept_rows: int
@@ -84,7 +87,7 @@ class Sensor:
     weight: float
     ratio: float
     forget: float
-    lesson: tuple[float, float, float, float]
+    lesson: Any
 
     def take_rule(self, rule: Any) -> None:
         """Go by a rule of the dtype `RULE`."""

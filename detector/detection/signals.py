@@ -1,8 +1,7 @@
 """From standardised windows to one score a row: three signals, two scales.
 
 Everything here is row by row: a row's result has the same bits whichever rows are computed beside it. So no BLAS
-product, only products summed along the last, contiguous axis, and recurrences that run reading by reading across
-sensors.
+product, only products summed in an order that is written down, and recurrences that run reading by reading.
 
 Signals, in this order, for C channels (K = 2 C + 1): C times *prediction* (how far the newest value lies from its
 linear forecast), *reconstruction* (how badly the autoencoder reproduces the window), C times *level* (how far the
@@ -21,13 +20,15 @@ WINDOW = 100
 """Rows in a window."""
 Z_LIMIT = 1e4
 """Standardised values are limited to this in either direction, so that their squares stay finite."""
+LANES = 20
+"""So many sums run side by side where products are added up."""
 
 PREDICTION_RATE = 2 / (50 + 1)
 LEVEL_RATE = 2 / (40 + 1)
 NEWEST_FIRST: F64 = np.power(1 - 2 / (50 + 1), np.arange(WINDOW - 1, -1, -1, dtype=np.float64))
 """Weights of a window's squared errors: exponential with a span of 50 rows, heaviest on the newest, sum 1."""
 NEWEST_FIRST /= NEWEST_FIRST.sum()
-_ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)[:, None]
+ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)
 
 ADAPTIVE_RATE = 2 / (8000 + 1)
 LEARNING_LIMIT = 5.0
@@ -46,27 +47,43 @@ def standardise(values: F64, center: F64, scale: F64) -> F64:
     return np.clip(z, -Z_LIMIT, Z_LIMIT, out=z)
 
 
+def summed(products: F64) -> F64:
+    """Sums of products (n, L), L a multiple of 20, added in one order whatever the processor: twin of recurrences.c.
+
+    >>> summed(np.ones((1, 100)))
+    array([100.])
+    """
+    lanes = products[:, :LANES].copy()
+    for begin in range(LANES, products.shape[1], LANES):
+        lanes += products[:, begin : begin + LANES]
+    half = lanes[:, : LANES // 2] + lanes[:, LANES // 2 :]
+    five = half[:, : LANES // 4] + half[:, LANES // 4 :]
+    total: F64 = five[:, 0] + five[:, 1] + five[:, 2] + five[:, 3] + five[:, 4]
+    return total
+
+
 def prediction_errors(windows: F64, forecast: F64, bias: F64) -> F64:
     """Squared error of the linear one-step forecast of each window's newest value.
 
     `windows` (n, 100) of one channel; `forecast` (n, 100): the coefficients, with a 0 for the newest value itself;
     `bias` (n,). C-contiguous. Returns (n,).
     """
-    error = np.einsum("ij,ij->i", windows, forecast)
+    error = summed(windows * forecast)
     error += bias
     error -= windows[:, -1]
     error *= error
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def reconstruction_errors(windows: F32, expected: F32) -> F64:
     """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,)."""
     rows, _, channels = windows.shape
     error = windows - expected
-    error *= _ROOT_WEIGHTS
+    error *= ROOT_WEIGHTS[:, None]
     flat = error.reshape(rows, WINDOW * channels).astype(np.float64)
-    total = np.einsum("ij,ij->i", flat, flat)
-    return total if channels == 1 else total / channels  # type: ignore[no-any-return]
+    flat *= flat
+    total = summed(flat)
+    return total if channels == 1 else total / channels
 
 
 def ewma_path(x: F64, rate: float) -> F64:

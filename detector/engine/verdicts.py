@@ -65,13 +65,19 @@ class Judgement:
 
     def _judge_closed(self, slot: int, last: LastEpisodes, at: int, word: Word, clock: int) -> None:
         table, one = self._table, last.episodes[at]
-        cells = Reservoir(table["peaks"][slot].tolist(), int(table["peaks_seen"][slot]), float(table["credit"][slot]))
+        # What was put in place last is taken first: so a verdict that is taken back finds its place again.
+        order = np.argsort(table["unlearnt_age"][slot], kind="stable")
+        cells = Reservoir(
+            table["peaks"][slot].tolist(), int(table["peaks_seen"][slot]), float(table["credit"][slot]),
+            table["unlearnt"][slot][order].tolist(),
+        )  # fmt: skip
         table.last_episodes[slot], after = last.judged(at, word, cells)
         note_verdict(table.called, slot, one.called, one.verdict, word, clock)
         if not table["live"][slot]:
             return  # a profile that is still to be made begins with a reservoir of its own
         if after != cells:
-            table["peaks"][slot], table["peaks_seen"][slot], table["credit"][slot] = after
+            table["peaks"][slot], table["peaks_seen"][slot], table["credit"][slot], aside = after
+            table["unlearnt"][slot][order] = aside
             table["peaks_kept"][slot] = np.isfinite(after.peaks).sum()
         if word == "expected" != one.verdict and at == len(last.episodes) - 1 and slot not in table.episodes:
             self._unlearn(slot, goes_on=False)

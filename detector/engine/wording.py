@@ -12,6 +12,7 @@ from detector.times import rfc3339
 from detector.wire.alerts import What
 
 _SECOND: Final = 10**9
+_WIDER: Final = 1.2
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -36,7 +37,7 @@ def in_words(found: Finding, episode: Episode, scale: F64, center: F64, channels
             much = f"{number(kind.size)} times as noisy as usual" if kind.size > 1 else "quieter than usual"
             text = f"{much} {since}"
         case "oscillation":
-            text = f"swings {_swings(found)} {since}"
+            text = f"{_swings(found)} {since}"
         case "relation":
             text = f"no longer follows {channels[kind.partner]} {since}"
         case _:
@@ -48,11 +49,13 @@ def in_words(found: Finding, episode: Episode, scale: F64, center: F64, channels
 
 def _swings(found: Finding) -> str:
     kind = found.kind
+    if kind.usual_period and kind.period:
+        return f"swings once in {number(kind.period)} readings, usually once in {number(kind.usual_period)}"
     if kind.usual_period:
-        return f"once in {number(kind.period)} readings, usually once in {number(kind.usual_period)}"
-    if kind.size > 1.2:
-        return f"{number(kind.size)} times as wide as usual"
-    return f"once in {number(kind.period)} readings, which is unusual"
+        return f"no longer swings once in {number(kind.usual_period)} readings"
+    if kind.size > _WIDER:
+        return f"swings {number(kind.size)} times as wide as usual"
+    return f"swings once in {number(kind.period)} readings, which is unusual"
 
 
 def silent_for(since: int, now: int, *, ended: bool) -> str:

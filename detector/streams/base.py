@@ -86,13 +86,17 @@ Event = Assigned | Batch | Revoked
 
 
 class Message(NamedTuple):
-    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value."""
+    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value.
+
+    `timestamp`: what a topic keeps as its time, ms since the epoch; None: when it is written.
+    """
 
     stream: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]] = ()
     null: bool = False
+    timestamp: int | None = None
 
 
 Snapshot = Callable[[Partition], bytes]

@@ -86,9 +86,11 @@ def test_the_configuration_is_one_of_ours(example: str, tmp_path: Path) -> None:
 def test_a_changed_configuration_restarts_the_members() -> None:
     def checksum(*more: str) -> str:
         text = said(*helm("template", "detector", CHART, "--kube-version", VERSION, *more))
-        (members,) = [one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"]
-        found: str = members["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-        return found
+        (found,) = {
+            template["metadata"]["annotations"]["checksum/config"]
+            for template in pod_specs([one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"])
+        }
+        return str(found)
 
     assert checksum() == checksum("--set", "replicas=2")
     assert checksum() != checksum("--set", "config.log.level=debug")
@@ -103,6 +105,9 @@ def test_a_changed_configuration_restarts_the_members() -> None:
         ("models.storage=much", "at '/models/storage'"),
         ("config.streams.backend=directory", "at '/config/streams/backend'"),
         ("training.since=week", "at '/training/since'"),
+        ("notify.enabled=true", "needs somebody to tell: config.notify.targets"),
+        ("notify.secret=1", "at '/notify/secret': got number, want string"),
+        ("networkPolicy.targetPorts={https}", "at '/networkPolicy/targetPorts/0'"),
         ("monitoring.enabled=perhaps", "at '/monitoring/enabled': got string, want boolean"),
     ],
 )
@@ -119,6 +124,34 @@ def test_a_scaler_does_not_go_with_fixed_members() -> None:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "does not go with config.streams.kafka.static_membership" in done.stderr
+
+
+def test_people_are_told_of_incidents_alone() -> None:
+    words = helm("template", "detector", CHART, "--kube-version", VERSION, "--values", CHART / "examples/fixed.yaml",
+                 "--set", "incidents.enabled=false")  # fmt: skip
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "notify.enabled needs incidents.enabled" in done.stderr
+
+
+def test_secrets_of_targets_are_mounted_where_notify_reads_them(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    target = {"name": "chat", "kind": "webhook", "url_file": "/run/secrets/notify/chat"}
+    notify = {"enabled": True, "secret": "detector-notify"}
+    values.write_text(yaml.safe_dump({"notify": notify, "config": {"notify": {"targets": [target]}}}), encoding="utf-8")
+    text = said(*helm("template", "detector", CHART, "--kube-version", VERSION, "--values", values))
+    mounting = {}
+    for one in yaml.safe_load_all(text):
+        if one and one["kind"] == "StatefulSet":
+            validate(one)
+            spec = one["spec"]["template"]["spec"]
+            secrets = {
+                volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume
+            }
+            for mount in spec["containers"][0]["volumeMounts"]:
+                if mount["name"] in secrets:
+                    mounting[one["metadata"]["name"], mount["mountPath"]] = secrets[mount["name"]]
+    assert mounting == {("detector-notify", "/run/secrets/notify"): "detector-notify"}
 
 
 def test_the_version_is_the_packages() -> None:
