@@ -34,6 +34,8 @@ from detector.streams.base import Batch, Message, Partition, Record, unpack_stat
 from detector.times import parse_time
 from detector.wire.alerts import Alert, encode_alert
 from detector.wire.json_readings import ReadingDecoder
+from detector.wire.readings import Verdict, Word
+from detector.wire.verdicts import encode_verdict
 from tests.reference_rules import Event, Reading
 
 SECOND = 10**9
@@ -173,6 +175,11 @@ def records_of(groups: Sequence[Sequence[Reading]]) -> list[Record]:
     return [Record(offset_of(i), None, message(group)) for i, group in enumerate(groups)]
 
 
+def verdict(sensor: str, alert_id: str, word: Word, offset: int) -> Record:
+    """A record that says this of an alert."""
+    return Record(offset, None, encode_verdict(Verdict(sensor, alert_id, word), camera=False))
+
+
 def offset_of(record: int) -> int:
     """Offsets rise in uneven steps, as byte positions do."""
     return 7 * record + record % 3
@@ -220,6 +227,8 @@ def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, An
             "silence": table.silences.get(slot),
             "aligning": repr(table.aligning.get(slot)),
             "patches": None if slot not in table.patches else table.patches[slot].tobytes(),
+            "called": table.called.get(slot),
+            "last episodes": repr(table.last_episodes.get(slot)),  # NaN is what it is
         }
     return state
 

@@ -1,10 +1,10 @@
 """The reading path end to end, on the real program: `python -m tests.verify_core`.
 
 Runs the demo and counts its result once more; compares a backtest with it; and, with other settings for some sensors,
-silence and maintenance windows, kills the daemon with SIGKILL again and again over one input and compares what it
-published with the uninterrupted run's; then the same with machines of several channels and the stream of scores, and
-with sensors that change their pace. Prints every check with what was measured, and ends with a line PASS or FAIL and
-exit status 0 or 1.
+silence, maintenance windows and verdicts, kills the daemon with SIGKILL again and again over one input and compares
+what it published with the uninterrupted run's; then the same with machines of several channels and the stream of
+scores, and with sensors that change their pace. Prints every check with what was measured, and ends with a line PASS
+or FAIL and exit status 0 or 1.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +29,15 @@ from benchmarks.speed.machine import Machine
 from detector.simulation.cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
+from detector.wire.readings import Verdict
+from detector.wire.verdicts import WORDS, encode_verdict
 from tests.verify_channels import verify_channels
 from tests.verify_relearning import verify_relearning
 from tests.waiting import wait_until
 
 STREAM: Final = "sensor-readings"
 ALERTS: Final = "anomaly-alerts"
+VERDICTS: Final = "anomaly-verdicts"
 FAULTS: Final = 32
 FOUND_AT_LEAST: Final = 20
 FALSE_AT_MOST: Final = 2
@@ -93,9 +98,11 @@ def main() -> int:
             verify_backtest(checks, demo, directory / "backtest", of_readings(demo / "alerts.jsonl"))
             settings = directory / "settings.yaml"
             settings.write_text(SETTINGS)
-            expected = verify_settings(checks, demo, directory, settings)
-            if checks.passed:
-                verify_kills(checks, demo, directory / "killed", settings, expected, kills=args.kills, seed=args.seed)
+            if judged := judge(checks, demo, directory, settings, args.seed):
+                expected = verify_settings(checks, demo, directory, settings, judged)
+                killed = directory / "killed"
+                if checks.passed:
+                    verify_kills(checks, demo, killed, settings, judged, expected, kills=args.kills, seed=args.seed)
         for verify, name in ((verify_channels, "channels"), (verify_relearning, "relearning")):
             verify(checks.that, detector, directory / name, kills=min(12, args.kills), seed=args.seed)
     print(f"\n{time.monotonic() - began:.0f} s")
@@ -193,10 +200,12 @@ def when(text: str) -> datetime:
 # -- the backtest --------------------------------------------------------------------------------------------------
 
 
-def verify_backtest(checks: Checks, demo: Path, out: Path, published: bytes, *options: str | Path) -> None:
+def verify_backtest(
+    checks: Checks, demo: Path, out: Path, published: bytes, *options: str | Path, data: Path | None = None
+) -> None:
     """A backtest over the same bytes gives the same bytes."""
     model = f"readings.model={demo / 'models'}"
-    words = detector("backtest", "--data", demo / "plant", "--set", model, "--out", out, *options)
+    words = detector("backtest", "--data", data or demo / "plant", "--set", model, "--out", out, *options)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     same = not done.returncode and (out / "alerts.jsonl").read_bytes() == published
     checks.that("its alerts are those of `run`, byte for byte", same,
@@ -206,16 +215,47 @@ def verify_backtest(checks: Checks, demo: Path, out: Path, published: bytes, *op
 # -- other settings ------------------------------------------------------------------------------------------------
 
 
-def verify_settings(checks: Checks, demo: Path, directory: Path, settings: Path) -> bytes:
-    """What an uninterrupted run publishes with `SETTINGS`; a backtest gives the same."""
-    print("\noverrides, silence, maintenance", flush=True)
-    out = directory / "whole.jsonl"
-    words = [*run_command(demo, demo / "plant" / f"{STREAM}.jsonl", out, settings), "--until-end"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def judge(checks: Checks, demo: Path, directory: Path, settings: Path, seed: int) -> bytes:
+    """The plant's readings with verdicts among them, on what a run without any publishes; b"" where that fails."""
+    source, out = demo / "plant" / f"{STREAM}.jsonl", directory / "unjudged.jsonl"
+    done = subprocess.run(
+        [*run_command(demo, source, out, settings), "--until-end"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         checks.that("a run with other settings ends", False, f"status {done.returncode}: {done.stderr[-300:]}")
         return b""
-    published = of_readings(out)
+    rng = random.Random(seed)  # noqa: S311 - the same verdicts every time
+    text, given = source.read_bytes(), []
+    for alert in map(json.loads, of_readings(out).splitlines()):
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            at = text.find(b"\n", min(alert["source"]["last_offset"] + rng.randrange(200_000), len(text) - 2)) + 1
+            verdict = Verdict(alert["sensor_id"], alert["alert_id"], rng.choice(WORDS))
+            given.append((at, encode_verdict(verdict, camera=False) + b"\n"))
+    given.sort()
+    edges = [0, *(at for at, _ in given), len(text)]
+    pieces = [text[begin:end] for begin, end in pairwise(edges)]
+    return b"".join(piece + line for piece, line in zip(pieces, [*(line for _, line in given), b""], strict=True))
+
+
+def verdicts_of(alerts: Path) -> bytes:
+    """What acknowledges the verdicts on alerts in a file."""
+    return (alerts.with_name(f"{alerts.name}.state") / f"{VERDICTS}.jsonl").read_bytes()
+
+
+def verify_settings(checks: Checks, demo: Path, directory: Path, settings: Path, judged: bytes) -> tuple[bytes, bytes]:
+    """What an uninterrupted run publishes with `SETTINGS` and verdicts, alerts and acknowledgements.
+
+    A backtest gives the same.
+    """
+    print("\noverrides, silence, maintenance, verdicts", flush=True)
+    out, source = directory / "whole.jsonl", directory / "judged.jsonl"
+    source.write_bytes(judged)
+    words = [*run_command(demo, source, out, settings), "--until-end"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        checks.that("a run with other settings ends", False, f"status {done.returncode}: {done.stderr[-300:]}")
+        return b"", b""
+    published, said = of_readings(out), verdicts_of(out)
     alerts = list(map(json.loads, published.splitlines()))
     episodes, faulty = gather(alerts)
     checks.that("every episode is opened once, closed last, its sequence without gaps", not faulty,
@@ -227,8 +267,13 @@ def verify_settings(checks: Checks, demo: Path, directory: Path, settings: Path)
     checks.that("some are about silence, some muted, some told after the maintenance",
                 0 < silent < len(episodes) and 0 < unmuted < muted < len(episodes) and both > 0,
                 f"{silent} silent, {muted} muted ({both} of them silent), {unmuted} told later")  # fmt: skip
-    verify_backtest(checks, demo, directory / "settings", published, "--config", settings)
-    return published
+    words_said = Counter(json.loads(line)["is"] for line in said.splitlines())
+    muted_since = sum(messages[-1]["verdict"] == "expected" != messages[0]["verdict"] for messages in episodes.values())
+    checks.that("verdicts took effect, of every sort, on open episodes, too",
+                min(words_said[word] for word in WORDS) >= 5 and muted_since > 0,
+                f"{dict(words_said)}, {muted_since} muted while open")  # fmt: skip
+    verify_backtest(checks, demo, directory / "settings", published, "--config", settings, data=source)
+    return published, said
 
 
 def run_command(demo: Path, source: Path, alerts: Path, settings: Path) -> list[str]:
@@ -243,7 +288,15 @@ def run_command(demo: Path, source: Path, alerts: Path, settings: Path) -> list[
 
 
 def verify_kills(
-    checks: Checks, demo: Path, directory: Path, settings: Path, expected: bytes, *, kills: int, seed: int
+    checks: Checks,
+    demo: Path,
+    directory: Path,
+    settings: Path,
+    text: bytes,
+    expected: tuple[bytes, bytes],
+    *,
+    kills: int,
+    seed: int,
 ) -> None:
     """However often the daemon is killed while it works, what it has published in the end is the same.
 
@@ -251,7 +304,6 @@ def verify_kills(
     """
     print("\nthe kills", flush=True)
     directory.mkdir()
-    text = (demo / "plant" / f"{STREAM}.jsonl").read_bytes()
     source, alerts = directory / f"{STREAM}.jsonl", directory / "alerts.jsonl"
     source.touch()
     command = run_command(demo, source, alerts, settings)
@@ -297,9 +349,11 @@ def verify_kills(
     checks.that("it was at work between the kills", moved >= kills // 3, f"{moved} lives got further")
     last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
     checks.that("the last start goes on to the end", not last.returncode, f"status {last.returncode}")
-    got = alerts.read_bytes()
-    checks.that("the alerts are those of the uninterrupted run, byte for byte", got == expected,
-                f"{len(got)} bytes of {len(expected)}, {len(got.splitlines())} alerts")  # fmt: skip
+    for what, got, wanted in zip(
+        ("alerts", "verdicts"), (alerts.read_bytes(), verdicts_of(alerts)), expected, strict=True
+    ):
+        checks.that(f"the {what} are those of the uninterrupted run, byte for byte", got == wanted,
+                    f"{len(got)} bytes of {len(wanted)}, {len(got.splitlines())} {what}")  # fmt: skip
 
 
 def append(path: Path, text: bytes) -> None:

@@ -19,7 +19,7 @@ from detector.cli.main import COMMANDS, main
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = ROOT / "var" / "docs" / "pages"
-SCHEMAS: Final = ("reading", "frame", "alert", "score", "dead-letter")
+SCHEMAS: Final = ("reading", "frame", "alert", "verdict", "acknowledgement", "score", "dead-letter")
 
 
 def write(directory: Path) -> None:

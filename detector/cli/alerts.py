@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detector.cli import options
-from detector.errors import UserError
-
-if TYPE_CHECKING:
-    from detector.config.load import Config
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,15 +35,14 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector alerts --help` needs none of it.
     from rich.console import Console
 
+    from detector.cli.published import alerts_at, listed, verdicts_at
     from detector.reports.episodelist import Wanted, as_json, episodes_of, table_of
+    from detector.reports.feedback import said_of, with_verdicts
 
     wanted = Wanted(args.sensor, args.open, args.since)
-    try:
-        episodes = episodes_of(_messages(args.data, args.config), wanted)
-    except ValueError as error:
-        raise UserError(
-            f"this is no stream of alerts: {error}", where=args.data, todo="Give a file of alerts"
-        ) from None
+    with listed(args.data):
+        episodes = episodes_of(alerts_at(args.data, args.config), wanted)
+        episodes = with_verdicts(episodes, said_of(verdicts_at(args.data, args.config)))
     if args.json:
         sys.stdout.write(as_json(episodes).decode())
     elif episodes:
@@ -59,25 +51,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write("no episodes\n")
     return 0
-
-
-def _messages(data: str, config: Config) -> Iterator[bytes]:
-    """The messages at a place. Raises UserError, OperationError."""
-    if data == "kafka":
-        from detector.streams.kafka_reader import TopicReader
-
-        with TopicReader(config.streams.kafka, config.output.alerts) as reader:
-            for batch in reader.read(None):
-                yield from (record.value for record in batch.records if record.value is not None)
-        return
-    path = Path(data)
-    if path.is_dir():
-        path /= f"{config.output.alerts}.jsonl"
-    try:
-        with path.open("rb") as file:
-            # A line without its end is being written.
-            yield from (line for line in file if line.strip() and line.endswith(b"\n"))
-    except OSError as error:
-        raise UserError(
-            f"cannot read the alerts: {error.strerror}", where=str(path), todo="Name a file of alerts"
-        ) from None

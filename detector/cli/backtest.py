@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.config.rules import RuleBook
     from detector.detection.scorer import score_block
     from detector.engine.output import traced
-    from detector.reports.backtest import Seen, run_backtest, summary, table_of, unwatched_lines
+    from detector.reports.backtest import Seen, run_backtest, summary, table_of, unwatched_lines, verdicts_line
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         f"{counted(result.sensors, 'sensor')} ({result.warming} still warming up), readings: {counts or 'none'}; "
         f"{counted(len(result.episodes), 'episode')}{_others(result)}{_budget(result.budget)}."
     )
-    for line in unwatched_lines(result):
+    for line in (*unwatched_lines(result), *filter(None, [verdicts_line(result)])):
         console.print(line)
     if args.out is not None:
         console.print(f"Alerts: {Path(args.out) / ALERTS}   report: {Path(args.out) / REPORT}")

@@ -163,12 +163,12 @@ def _models_and_brokers(config: Config, companions: Sequence[str]) -> Iterator[t
 
 
 def _brokers(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, str]]:
-    from detector.service.assemble import kafka_topics
+    from detector.service.assemble import kafka_topics, optional_topics
     from detector.service.people import topics_of_companions
     from detector.streams.kafka.inspection import inspect, inspect_group
 
     kafka = config.streams.kafka
-    yield from inspect(kafka, *kafka_topics(config))
+    yield from inspect(kafka, *kafka_topics(config), optional_topics(config))
     for group, state_topics, outputs in topics_of_companions(config, companions):
         yield from inspect_group(kafka.model_copy(update={"group_id": group}), state_topics, outputs)
 

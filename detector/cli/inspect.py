@@ -169,7 +169,7 @@ def _model(shown: ShownAlert, config: Config) -> FrameModel:
 
 def _frame(shown: ShownAlert, args: argparse.Namespace, config: Config, model: FrameModel) -> F32:
     """The frame the message is about, from the stream it came from. Raises UserError where it is not."""
-    from detector.wire.frames import FrameDecoder, NoFrame
+    from detector.wire.frames import Frame, FrameDecoder, NoFrame
 
     stream, offset = shown.source.stream, shown.source.last_offset
     if args.data is None and config.streams.backend != "directory":
@@ -178,8 +178,8 @@ def _frame(shown: ShownAlert, args: argparse.Namespace, config: Config, model: F
     record = _record(place, stream, offset)
     decoder = FrameDecoder(model.shape, config.frames.limits, default_camera=shown.sensor_id)
     frame = NoFrame("malformed", "no record begins there") if record is None else decoder.decode(record)
-    if isinstance(frame, NoFrame) or frame.camera != shown.sensor_id:
-        found = frame.message if isinstance(frame, NoFrame) else f"it is of {frame.camera}"
+    if not isinstance(frame, Frame) or frame.camera != shown.sensor_id:
+        found = frame.message if isinstance(frame, NoFrame) else "it is no frame of that camera"
         raise UserError(
             f"the frame of {shown.sensor_id} is not at offset {offset} of {stream}: {found}",
             where=str(place),

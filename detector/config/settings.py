@@ -506,6 +506,7 @@ class OutputConfig(Section):
     alerts: Name = "anomaly-alerts"
     dead_letters: Name = "detector-dead-letters"
     scores: Name | None = None
+    verdicts: Name | None = "anomaly-verdicts"
 
 
 class RejectsConfig(Section):
@@ -578,6 +579,7 @@ class Config(Section):
             "output.alerts": self.output.alerts,
             "output.dead_letters": self.output.dead_letters,
             "output.scores": self.output.scores,
+            "output.verdicts": self.output.verdicts,
             "incidents.output": self.incidents.output,
         }
         seen: dict[str, str] = {}

@@ -128,10 +128,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("unlearnt_age", "i4", (UNLEARNT,), LONG_AGO, added=True),
         Column("unlearnt_rows", "i4", (), 0, added=True),
         # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
-        # `muted`: it lies in a maintenance window
+        # `muted`: it lies in a maintenance window; `excused`: a person has judged it (see closed.py)
         Column("open", "?", (), False),
         Column("muted", "?", (), False, added=True),
         Column("hold", "?", (), False),
+        Column("excused", "?", (), False, added=True),
         Column("quiet", "i4", (), 0),
         Column("loud_time", "i8", (), NEVER),
         Column("peak", "f8", (), 0.0),

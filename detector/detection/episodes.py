@@ -4,6 +4,7 @@ An episode opens on a row whose v (ln of the n-th largest of the last m scores) 
 after `close_after` consecutive rows below its closing level, which is the threshold at opening but at most 0 (score 1).
 After it was ended from outside (`hold`) none opens before one quiet row.
 
+An episode that a person has judged to be none of chance is `excused`: it is no peak and costs nothing (see closed.py).
 An episode that opens on a row inside a maintenance window is muted, up to the first row outside of one that reaches the
 closing level. One that ends while it is muted counts neither as a peak nor against the budget.
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from detector.detection.kernel.cells import CLOSED, OPENED, Cells
 from detector.detection.sensor import Sensor, larger, load, smaller, store
-from detector.detection.threshold import advance, begin, forget_pending, quiet_row, spend, threshold
+from detector.detection.threshold import NOTHING, Lesson, advance, begin, forget_pending, quiet_row, spend, threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ class Closing:
     tick: int
     ended: int
     peak: float
+    lesson: Lesson = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """Sensor `at` took in a peak of quiet rows on its row `tick`."""
+
+    at: int
+    tick: int
+    lesson: Lesson
 
 
 def judge_row(s: Sensor, v: float, time: int, inside: bool) -> tuple[int, float]:
@@ -64,7 +75,7 @@ def judge_row(s: Sensor, v: float, time: int, inside: bool) -> tuple[int, float]
 
 def open_episode(s: Sensor, v: float, limit: float, time: int, inside: bool) -> int:
     """Begin an episode on this row."""
-    s.open, s.muted, s.quiet, s.peak = True, inside, 0, v
+    s.open, s.excused, s.muted, s.quiet, s.peak = True, False, inside, 0, v
     s.close_level, s.loud_time = smaller(limit, 0.0), time
     return OPENED
 
@@ -82,9 +93,10 @@ def go_on(s: Sensor, v: float, time: int, inside: bool) -> int:
 
 def end_episode(s: Sensor) -> int:
     """Close the open episode. One that is muted is no peak and costs nothing."""
+    s.lesson = NOTHING
     if not s.muted:
         spend(s, s.peak)
-    s.open = s.muted = False
+    s.open = s.muted = s.excused = False
     s.ended = s.loud_time
     return CLOSED
 
@@ -103,6 +115,6 @@ def end_from_outside(cells: Cells, *, hold: bool) -> list[Closing]:
             begin(s)
             end_episode(s)
             s.hold = hold
-            closings.append(Closing(at, -1, s.ended, s.peak))
+            closings.append(Closing(at, -1, s.ended, s.peak, s.lesson))
     store(sensors, cells)
     return closings

@@ -6,9 +6,9 @@ row after row, is the kernel's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.block import Block, Span, rings_of, starts_of
-from detector.detection.episodes import Closing, Opening
-from detector.detection.kernel.cells import OPENED, Cells, Rules, rules_for
+from detector.detection.episodes import Closing, Learning, Opening
+from detector.detection.kernel.cells import CLOSED, LEARNT, OPENED, Cells, Rules, rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.profile import Profile, Reconstruct
 from detector.detection.table import SensorTable
+from detector.detection.threshold import Lesson
 
 CHUNK: Final = 512
 """Windows scored together: 400 KB of them, which a processor's cache holds."""
@@ -47,7 +48,8 @@ class Scored:
     the threshold; `errors`: of the reconstruction, held between strides. All (N,).
     `earlier_peak` (n,): as it stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
-    the row out. `records`: the state after the block, for `SensorTable.put_records`.
+    the row out. `records`: the state after the block, for `SensorTable.put_records`. `learnings`: peaks that were taken
+    in by sensors with closed episodes to remember.
     """
 
     u: F64
@@ -59,6 +61,7 @@ class Scored:
     earlier_peak: F64
     records: Cells
     expected: F64 | None = None
+    learnings: Sequence[Learning] = ()
 
 
 class ScoreBlock(Protocol):
@@ -97,14 +100,28 @@ def judge_block(
     `eligible` (N,): what of the scores counts.
     """
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
-    transitions = [_transition(block, *event) for event in events.tolist()]
+    learnt = events["kind"] == LEARNT
+    transitions = [_transition(block, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
-    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected)
+    # A peak matters beyond the reservoir only where there may be others to take back.
+    remembering = np.isin(block.slots, list(table.last_episodes))
+    remembering[events["at"][events["kind"] == CLOSED]] = True
+    learnings = [_learning(block, *event) for event in events[learnt & remembering[events["at"]]].tolist()]
+    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected, learnings)
 
 
-def _transition(block: Span, at: int, row: int, kind: int, ended: int, level: float) -> Opening | Closing:
+def _transition(block: Span, at: int, row: int, kind: int, ended: int, level: float, *lesson: Any) -> Opening | Closing:
     tick = row - int(block.first[at])
-    return Opening(at, tick, level, ended) if kind == OPENED else Closing(at, tick, ended, level)
+    return Opening(at, tick, level, ended) if kind == OPENED else Closing(at, tick, ended, level, _lesson(lesson))
+
+
+def _lesson(parts: Sequence[Any]) -> Lesson:
+    *numbers, left_out = parts
+    return Lesson._make((*numbers, tuple(map(float, left_out))))
+
+
+def _learning(block: Span, at: int, row: int, kind: int, ended: int, level: float, *lesson: Any) -> Learning:
+    return Learning(at, row - int(block.first[at]), _lesson(lesson))
 
 
 def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:

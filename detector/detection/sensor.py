@@ -19,12 +19,12 @@ class Sensor:
     """The cells of a sensor by name (see columns.py), its rule (see `kernel.cells.RULE`), and what follows from them.
 
     What follows: `channels`; `per_row`, `free`, `speed` of the budget; `base`, `excess`, `weight`, `ratio`, `forget` of
-    the reservoir.
+    the reservoir; `lesson`: see `threshold.Lesson`.
     """
 
     __slots__ = (
         *NAMES, "n", "m", "close_after", "deviates", "direction", "absolute", "relative",
-        "channels", "per_row", "free", "speed", "base", "excess", "weight", "ratio", "forget",
+        "channels", "per_row", "free", "speed", "base", "excess", "weight", "ratio", "forget", "lesson",
     )  # fmt: skip
 
     worst_zz: float
@@ -58,6 +58,7 @@ class Sensor:
     open: bool
     muted: bool
     hold: bool
+    excused: bool
     worst: list[float]
     mean: list[float]
     variance: list[float]
@@ -86,6 +87,7 @@ class Sensor:
     weight: float
     ratio: float
     forget: float
+    lesson: Any
 
     def take_rule(self, rule: Any) -> None:
         """Go by a rule of the dtype `RULE`."""

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
+from detector.detection.closed import EXCUSING, LastEpisodes
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
 from detector.detection.signals import WINDOW
 from detector.wire.alerts import Severity
+from detector.wire.readings import Word
 
 CHUNK = 1024
 """Sensors by which the table grows at least."""
@@ -44,6 +46,7 @@ _FEW = 8
 class Episode(msgspec.Struct):
     """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
 
+    `verdict`: what a person has said of it; `called`: the clock at which one was called for it, None: none was.
     Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is; `shown`: the newest row
     that a message had. None: not known.
     """
@@ -61,6 +64,8 @@ class Episode(msgspec.Struct):
     until: int | None = None
     finding: Finding | None = None
     shown: int | None = None
+    verdict: Word | None = None
+    called: int | None = None
 
 
 class Silence(msgspec.Struct):
@@ -80,6 +85,7 @@ class Silence(msgspec.Struct):
     update_at: int | None
     close_at: int | None
     muted: bool
+    verdict: Word | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -205,6 +211,7 @@ class _Packed(msgspec.Struct):
     called: dict[str, tuple[int, ...]] = {}
     aligning: dict[str, Aligning] = {}
     patches: dict[str, bytes] = {}
+    last_episodes: dict[str, LastEpisodes] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -252,6 +259,8 @@ class SensorTable:
         self.silences: dict[int, Silence] = {}
         self.called: dict[int, tuple[int, ...]] = {}
         """When a person was called for a sensor, over the last day of the partition clock at least, ns."""
+        self.last_episodes: dict[int, LastEpisodes] = {}
+        """The last closed episodes of sensors that had any."""
         self.resumed: dict[int, int] = {}
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
@@ -276,8 +285,8 @@ class SensorTable:
     def _beside(self) -> tuple[dict[int, Any], ...]:
         """What hangs beside the columns, but for failures."""
         return (
-            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.aligning,
-            self.patches,
+            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.last_episodes,
+            self.aligning, self.patches,
         )  # fmt: skip
 
     def patch(self, slot: int, patched: Bools) -> None:
@@ -363,6 +372,8 @@ class SensorTable:
         if bool(cells.get("live", was_live)) != was_live and slot not in self.episodes:
             for column in self._profiled:
                 self._arrays[column.name][slot] = 0 if was_live else column.empty
+        if "peaks" in cells and slot in self.last_episodes:
+            self.last_episodes[slot] = self.last_episodes[slot].without_lessons(peaks=True)
         for name, value in cells.items():
             self._arrays[name][slot] = value
 
@@ -373,7 +384,7 @@ class SensorTable:
             cells = {column.name: column.empty for column in self._profiled}
             self.set(slot, cells | {"peak": episode.ln_threshold, "close_level": level, "loud_time": ended})
         self.episodes[slot] = episode
-        self.set(slot, {"open": True, "muted": episode.muted})
+        self.set(slot, {"open": True, "muted": episode.muted, "excused": episode.verdict in EXCUSING})
 
     def occupied(self) -> Slots:
         """The slots in use, ascending."""
@@ -398,9 +409,11 @@ class SensorTable:
             episodes=_of(self.episodes, names),
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
-            called=_of(self.called, names),
             aligning=_of(self.aligning, names),
             patches={name: np.packbits(patched).tobytes() for name, patched in _of(self.patches, names).items()},
+            # In the order of slots, so that equal states are equal bytes.
+            called={name: self.called[at] for at, name in names.items() if at in self.called},
+            last_episodes={name: self.last_episodes[at] for at, name in names.items() if at in self.last_episodes},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -450,6 +463,7 @@ class SensorTable:
 
         self.failed |= by_slot(packed.failed)
         self.called |= by_slot(packed.called)
+        self.last_episodes |= by_slot(packed.last_episodes)
         self.silences |= by_slot(packed.silences)
         self.held |= by_slot(packed.held)
         self.aligning |= by_slot(packed.aligning)

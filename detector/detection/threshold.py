@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from ctypes import c_float
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,27 @@ LONG_AGO = 10_000_000
 """Rows are counted no further."""
 BUDGET_MIN, BUDGET_MAX = 300.0, 1e6
 NO_BUDGET = math.inf
+
+
+class Lesson(NamedTuple):
+    """What a row did to the reservoir, and an episode that ended on it to the credit.
+
+    The episode's peak `entered` the reservoir as this, or was left `aside` as this, NaN where it was not; so much
+    credit was `charged`. The reservoir's peaks sank by `shift` before it took any in; `left_out` are the highest that
+    have no place in it since, highest first, -inf: none. Of the peaks aside those from `habit` to `most` were taken in,
+    each as at most twice the habit (infinity: none). An episode that is excused has what it would have done by itself.
+    """
+
+    entered: float
+    aside: float
+    charged: float
+    shift: float
+    habit: float
+    most: float
+    left_out: tuple[float, ...]
+
+
+NOTHING = Lesson(math.nan, math.nan, 0.0, 0.0, math.inf, math.inf, (-math.inf,) * 4)
 
 
 def nth_largest_log(u: F64, n: int, m: int) -> F64:
@@ -121,6 +142,7 @@ def nth_largest(last: list[float], n: int) -> float:
 
 def begin(s: Sensor) -> None:
     """Derive what follows from the budget and the reservoir, before the first row is judged."""
+    s.lesson = NOTHING
     loose = smaller(s.budget / STRICT, 1.0)
     s.per_row = 1.0 / s.budget
     s.free = CREDIT_FREE * math.pow(loose, FREE_POWER) if loose < 1.0 else CREDIT_FREE
@@ -180,8 +202,10 @@ def end_of_tail(s: Sensor, known: float) -> float:
 def insert_peak(s: Sensor, v: float) -> None:
     """Count a peak, and keep it if it is among the highest."""
     s.peaks = [peak - s.forgotten for peak in s.peaks]
-    s.forgotten = 0.0
     at = RESERVOIR - 1
+    left_out = sorted((*s.lesson.left_out, smaller(v, s.peaks[at])), reverse=True)[: len(s.lesson.left_out)]
+    s.lesson = s.lesson._replace(shift=s.lesson.shift + s.forgotten, left_out=tuple(left_out))
+    s.forgotten = 0.0
     if v > s.peaks[at]:
         while at > 0 and s.peaks[at - 1] < v:
             s.peaks[at] = s.peaks[at - 1]
@@ -225,6 +249,7 @@ def leave_unlearnt(s: Sensor, v: float) -> None:
     s.unlearnt_age[oldest] = s.unlearnt_rows = 0
     kept = sum(peak > -math.inf for peak in s.unlearnt)
     habit = habit_of(s.unlearnt)
+    s.lesson = s.lesson._replace(habit=habit, most=math.inf if kept == UNLEARNT else habit + LN_2)
     for i, peak in enumerate(s.unlearnt):
         if peak >= habit and (kept == UNLEARNT or peak <= habit + LN_2):
             insert_peak(s, smaller(peak, habit + LN_2))
@@ -237,6 +262,7 @@ def quiet_row(s: Sensor, v: float) -> None:
     if v > s.pending:
         s.pending, s.pending_age = v, 0
     if s.pending_age >= QUIET_ROWS:
+        s.lesson = NOTHING
         insert_peak(s, smaller(s.pending, end_of_tail(s, 1.0)))
         forget_pending(s)
 
@@ -247,12 +273,21 @@ def forget_pending(s: Sensor) -> None:
 
 
 def spend(s: Sensor, peak: float) -> None:
-    """An episode ends: its peak counts once, if it belongs to the tail, and one episode is spent.
+    """An episode ends: its peak counts once, if it belongs to the tail, and one episode is spent, unless it is excused.
 
     Until a budget of rows has passed no episode is expected, and hardly any is learnt.
     """
-    if peak > end_of_tail(s, smaller(s.rows * s.per_row, 1.0)):
+    credit = larger(s.credit - 1.0, CREDIT_MIN)
+    aside = peak > end_of_tail(s, smaller(s.rows * s.per_row, 1.0))
+    s.lesson = s.lesson._replace(charged=s.credit - credit)
+    if aside:
+        s.lesson = s.lesson._replace(aside=c_float(peak).value)
+    else:
+        s.lesson = s.lesson._replace(entered=peak + s.forgotten if s.excused else peak)
+    if s.excused:
+        return
+    if aside:
         leave_unlearnt(s, peak)
     else:
         insert_peak(s, peak)
-    s.credit = larger(s.credit - 1.0, CREDIT_MIN)
+    s.credit = credit

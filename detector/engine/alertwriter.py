@@ -254,6 +254,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             reason=reason,
             close_reason=close_reason,
             muted=episode.muted,
+            verdict=episode.verdict,
             sensor_id=sensor_id,
             severity=episode.severity,
             started_at=rfc3339(episode.started_at),

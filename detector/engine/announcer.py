@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,18 @@ import numpy as np
 from detector.arrays import I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection.block import Span
-from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
+from detector.detection.closed import EXCUSING, ClosedEpisode, LastEpisodes
+from detector.detection.episodes import Closing, Learning, Opening, closing_level, end_from_outside
 from detector.detection.scorer import Scored
 from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.threshold import NOTHING, Lesson
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
 from detector.engine.budget import note_call
 from detector.streams.base import Message
 from detector.wire.alerts import CloseReason
 
 Key = tuple[int, int, int, str]
-Saved = tuple[int, dict[int, Episode], dict[int, tuple[int, ...]]]
+Saved = tuple[int, dict[int, Episode], dict[int, tuple[int, ...]], dict[int, LastEpisodes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ class Announcer:
     def save(self) -> Saved:
         """What `undo` goes back to."""
         open_now = {slot: copy(episode) for slot, episode in self.table.episodes.items()}
-        return len(self._announcements), open_now, dict(self.table.called)
+        return len(self._announcements), open_now, dict(self.table.called), dict(self.table.last_episodes)
 
     def undo(self, saved: Saved) -> None:
         """Take back what was announced since."""
-        count, self.table.episodes, self.table.called = saved
+        count, self.table.episodes, self.table.called, self.table.last_episodes = saved
         del self._announcements[count:]
 
     def abandon(self, slot: int, key: Key) -> None:
@@ -98,10 +100,10 @@ class Announcer:
     def follow(self, block: Span, scored: Scored) -> None:
         """Follow the episodes of a scored block."""
         episodes = self.table.episodes
-        if not scored.transitions and not episodes:
+        if not scored.transitions and not episodes and not scored.learnings:
             return
-        by_sensor: dict[int, list[Opening | Closing]] = {}
-        for transition in scored.transitions:
+        by_sensor: dict[int, list[Opening | Closing | Learning]] = {}
+        for transition in sorted((*scored.transitions, *scored.learnings), key=lambda one: one.tick):
             by_sensor.setdefault(transition.at, []).append(transition)
         for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
             by_sensor.setdefault(at, [])
@@ -123,6 +125,13 @@ class Announcer:
             "updated",
             episode,
         )
+
+    def judged(self, slot: int, record: int) -> None:
+        """Say that there is a verdict, the record, on the open episode of a sensor."""
+        episode, sensor_id = self.table.episodes[slot], self.table.name(slot)
+        moment = replace(self.writer.now(self.table, slot), offset=int(self.offsets[record]))
+        message = self.writer.updated(sensor_id, episode, moment, float(self.table["peak"][slot]))
+        self.publish((record, 1, 0, ""), sensor_id, message, "updated", episode)
 
     def update_until(self, slot: int, now: int) -> None:
         """Publish every update of a sensor that came due by `now`, a partition clock of the batch; see `update`."""
@@ -155,6 +164,21 @@ class Announcer:
         episode, sensor_id = self.table.episodes.pop(slot), self.table.name(slot)
         message = self.writer.closed(sensor_id, episode, moment, closing.peak, closing.ended, reason)
         self.publish(key, sensor_id, message, "closed", episode)
+        self.remember(slot, episode, closing.lesson)
+
+    def learnt(self, slot: int, lesson: Lesson) -> None:
+        """The threshold of a sensor took in a peak of quiet rows."""
+        if (last := self.table.last_episodes.get(slot)) is not None:
+            self.table.last_episodes[slot] = last.learnt(lesson)
+
+    def remember(self, slot: int, episode: Episode | Silence, lesson: Lesson = NOTHING) -> None:
+        """Keep what a verdict on an episode that ended may have to take back."""
+        called = episode.called if isinstance(episode, Episode) else None
+        kept = ClosedEpisode(
+            episode.alert_id, counted=episode.verdict not in EXCUSING, called=called, verdict=episode.verdict
+        )
+        last = self.table.last_episodes.get(slot, LastEpisodes())
+        self.table.last_episodes[slot] = last.closed(kept, lesson)
 
     def publish(
         self,
@@ -169,10 +193,17 @@ class Announcer:
         """Collect a message."""
         self.table.changed.add(sensor_id)
         if notifies:
-            note_call(self.table.called, self.table.slots[sensor_id], int(self.clocks[key[0]]))
+            self._call(self.table.slots[sensor_id], episode, int(self.clocks[key[0]]))
         self._announcements.append(
             Announcement((*key, len(self._announcements)), message, event, episode.severity, episode.muted, notifies)
         )
+
+    def _call(self, slot: int, episode: Episode | Silence, clock: int) -> None:
+        """A person is called; what is said of it by then may be that it is no false alarm."""
+        if isinstance(episode, Episode):
+            episode.called = clock
+        if episode.verdict not in EXCUSING:
+            note_call(self.table.called, slot, clock)
 
 
 class _Sensor:
@@ -189,10 +220,13 @@ class _Sensor:
         # Looks fall on the same rows however they come in batches: by the rows since the window was complete.
         self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every else 0
 
-    def follow(self, transitions: list[Opening | Closing]) -> None:
+    def follow(self, transitions: list[Opening | Closing | Learning]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
         begin, peak = 0, float(self._scored.earlier_peak[self._at])
         for transition in transitions:
+            if isinstance(transition, Learning):
+                owner.learnt(self._slot, transition.lesson)
+                continue
             tick = transition.tick
             if slot_episode := episodes.get(self._slot):
                 self._while_open(slot_episode, begin, tick, peak, closing=isinstance(transition, Closing))
@@ -225,7 +259,7 @@ class _Sensor:
             rise = unmute = stop
             if episode.severity == "warning":
                 rise = _first(self._v[begin:stop] >= critical, begin)
-            if episode.muted:
+            if episode.muted and episode.verdict != "expected":
                 unmute = _first(self._outlives(episode, slice(begin, stop)), begin)
             event = min(rise, unmute)
             on_time = timer < len(clocks) and timer <= event

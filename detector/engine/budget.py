@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.config.load import FalseAlarms
+from detector.detection.closed import EXCUSING
 from detector.detection.table import SensorTable
 from detector.detection.threshold import BUDGET_MAX, BUDGET_MIN, NO_BUDGET
 from detector.engine.clock import DAY
+from detector.wire.readings import Word
 
 
 class Budget(NamedTuple):
@@ -58,6 +60,21 @@ class BudgetAccount:
 def note_call(called: dict[int, tuple[int, ...]], slot: int, clock: int) -> None:
     """A person is called for the sensor in a slot at a partition clock, ns; what is older than a day is forgotten."""
     called[slot] = (*(time for time in called.get(slot, ()) if time > clock - DAY), clock)
+
+
+def note_verdict(
+    called: dict[int, tuple[int, ...]], slot: int, at: int | None, before: Word | None, now: Word, clock: int
+) -> None:
+    """What a person was called for at the clock `at` (None: nobody was) is no false alarm any more, or one again."""
+    if at is None or (before in EXCUSING) == (now in EXCUSING):
+        return
+    times = list(called.pop(slot, ()))
+    if now not in EXCUSING and at > clock - DAY:
+        times.append(at)
+    elif now in EXCUSING and at in times:
+        times.remove(at)
+    if times:
+        called[slot] = tuple(sorted(times))
 
 
 def last_day(table: SensorTable, clock: int) -> BudgetAccount:

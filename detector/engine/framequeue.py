@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from detector.errors import is_foreseen
 from detector.streams.base import Batch, Record
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
-from detector.wire.readings import INTERNAL
+from detector.wire.readings import INTERNAL, Verdict
 
 PORTION_RECORDS: Final = 64
 PORTION_BYTES: Final = 65_536
@@ -30,7 +30,7 @@ class Unforeseen(NamedTuple):
     traceback: str
 
 
-Decoded = tuple[Frame | NoFrame | Unforeseen, ...]
+Decoded = tuple[Frame | Verdict | NoFrame | Unforeseen, ...]
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def _decode(decoder: FrameDecoder, records: Sequence[Record], left_out: frozense
     )
 
 
-def _frame(decoder: FrameDecoder, record: Record) -> Frame | NoFrame | Unforeseen:
+def _frame(decoder: FrameDecoder, record: Record) -> Frame | Verdict | NoFrame | Unforeseen:
     try:
         return decoder.decode(record)
     except Exception as error:

@@ -34,10 +34,11 @@ from detector.engine.resumption import take_model, warm_up_again
 from detector.engine.silence import FOREVER
 from detector.engine.slices import Provenance, frame_settings_of
 from detector.engine.timers import Timers
+from detector.engine.verdicts import Verdicts
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
-from detector.wire.readings import INTERNAL, Reject
+from detector.wire.readings import INTERNAL, Reject, Verdict
 
 
 class FramesPipeline(PartitionPipeline):
@@ -59,6 +60,7 @@ class FramesPipeline(PartitionPipeline):
         *,
         dead_letters: str,
         alerts: str,
+        verdicts: str | None = "anomaly-verdicts",
         pulse: Callable[[], None] = lambda: None,
         maintenance: Sequence[MaintenanceConfig] = (),
     ) -> None:
@@ -70,7 +72,7 @@ class FramesPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, frame_settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, complete=0, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=0, dead_letters=dead_letters, verdicts=verdicts, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -124,13 +126,14 @@ class FramesPipeline(PartitionPipeline):
                 rejects.append(Reject(number, "internal", INTERNAL, None))
                 output.internal.append(one.traceback)
                 self.leave_out([records[number].offset])
-        self._refuse(records, rejects, output)
         frames = [one for one in found if isinstance(one, Frame)]
         owners = np.array([number for number, one in enumerate(found) if isinstance(one, Frame)], dtype=np.int64)
         times = np.array([frame.time for frame in frames], dtype=np.int64)
-        for run in self._runs(records, times, owners, lambda i: frames[i].camera, output):
+        verdicts = Verdicts({number: one for number, one in enumerate(found) if isinstance(one, Verdict)})
+        for run in self._runs(records, times, owners, lambda i: frames[i].camera, output, verdicts):
             for segment in self._segments(run):
                 self._take_in(run, frames, segment)
+        self._refuse(records, sorted((*rejects, *verdicts.rejects), key=lambda one: one.record), output)
         return self._arrive(portions[-1].position, output)
 
     def _take_in(self, run: Run, frames: Sequence[Frame], segment: Segment) -> None:

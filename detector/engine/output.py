@@ -20,6 +20,7 @@ from detector.detection.windows import Tally
 from detector.engine.announcer import Announcement
 from detector.streams.base import Message
 from detector.wire.alerts import Kind
+from detector.wire.readings import Word
 
 explained: Final[ScoreBlock] = partial(score_block, explain=True)
 """A `score_block` that also says what was expected."""
@@ -75,7 +76,8 @@ class Output:
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
     `set_back`: how often the clock of a sensor was. `sentinels`: values taken as missing from now on. `watch_changes`:
-    sensors that ceased to be watched, or are again.
+    sensors that ceased to be watched, or are again. `verdicts`: what acknowledges those that took effect; `judged`: how
+    many, by word.
     """
 
     kind: Kind = "readings"
@@ -103,6 +105,8 @@ class Output:
     set_back: Counter[str] = field(default_factory=Counter)
     sentinels: list[Sentinel] = field(default_factory=list)
     watch_changes: list[WatchChange] = field(default_factory=list)
+    verdicts: list[Message] = field(default_factory=list)
+    judged: Counter[Word] = field(default_factory=Counter)
 
     def publish(self, announcements: Iterable[Announcement]) -> None:
         """Add alerts, in their order."""

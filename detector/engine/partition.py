@@ -29,10 +29,12 @@ from detector.engine.overview import Overview
 from detector.engine.slices import Provenance
 from detector.engine.state import PartitionState
 from detector.engine.timers import Timers
+from detector.engine.verdicts import Judgement, Verdicts
 from detector.errors import is_foreseen
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.alerts import Kind, dead_letter
 from detector.wire.readings import EXEMPT, INTERNAL, Reject
+from detector.wire.verdicts import acknowledgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Run:
     `before`: the clock before the first of them, ns. `jump`: by how much the first moves the clock while no timer
     counts, ns. The rest is of the whole batch, and records are counted from its first. `offsets`, `clocks` (R,): of
     each record, its offset and the partition clock after it, ns. `times` (N,) ns, `owners` (N,): of each reading or
-    frame that counts, its time and its record, ascending. `output`: what the batch has led to so far.
+    frame that counts, its time and its record, ascending. `output`: what the batch has led to so far. `verdicts`: those
+    of the batch.
     """
 
     begin: int
@@ -54,6 +57,7 @@ class Run:
     times: I64
     owners: I64
     output: Output
+    verdicts: Verdicts
 
 
 class Spans(NamedTuple):
@@ -110,9 +114,12 @@ class PartitionPipeline(PartitionState):
         warmup: int,
         complete: int,
         dead_letters: str,
+        verdicts: str | None,
         pulse: Callable[[], None],
     ) -> None:
         super().__init__(partition, provenance, table, announcer, timers, complete=complete)
+        self._judgement = Judgement(table, announcer, timers.silences)
+        self._verdicts = verdicts
         self._warmup = warmup
         self._dead_letters = dead_letters
         self._pulse = pulse
@@ -182,15 +189,23 @@ class PartitionPipeline(PartitionState):
         output.refused = [reject.record for reject in rejects if reject.reason not in EXEMPT]
 
     def _runs(
-        self, records: Sequence[Record], times: I64, owners: I64, name: Callable[[int], str], output: Output
+        self,
+        records: Sequence[Record],
+        times: I64,
+        owners: I64,
+        name: Callable[[int], str],
+        output: Output,
+        verdicts: Verdicts,
     ) -> Iterator[Run]:
         """Let the partition clock pass over a batch: elements at `times` (N,) of its records `owners` (N,) ascending.
 
-        `name` gives the sensor of an element. A run ends where the clock jumps. A batch without elements has none.
+        `name` gives the sensor of an element. A run ends where the clock jumps. A batch without elements and verdicts
+        has none.
         """
-        if not len(times):
+        if not len(times) and not verdicts.given:
             return
-        output.first_time = int(times[0])
+        if len(times):
+            output.first_time = int(times[0])
         count, before = len(records), self._clock.now
         offsets = np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)
         heard = Heard(name, self._heard_after, self._heard_since, self._timers.remembered)
@@ -201,7 +216,7 @@ class PartitionPipeline(PartitionState):
             cuts[record] = cuts.get(record, 0) + jump
         for begin, end in pairwise((*cuts, count)):
             self._announcer.begin_run(begin, end)
-            yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output)
+            yield Run(begin, end, before, cuts[begin], offsets, clocks, times, owners, output, verdicts)
             before = int(clocks[end - 1])
         output.publish(self._announcer.collected())
 
@@ -218,20 +233,45 @@ class PartitionPipeline(PartitionState):
         return {self._table.name(slot) for slot in slots[chosen[slots]].tolist()}
 
     def _segments(self, run: Run) -> Iterator[Segment]:
-        """Cut a run where a timer fires that changes how later rows are judged, and fire it there."""
+        """Cut a run where a timer fires that changes how later rows are judged, and fire it there.
+
+        It is cut before a verdict, too, which takes effect there.
+        """
         if run.jump:
             self._timers.shift(run.jump, int(run.offsets[run.begin]))
         record, before = run.begin, run.before
         failed = partial(self._fail, run, "timer")
+        cuts = [*(at for at in run.verdicts.given if run.begin < at < run.end), run.end]
         while record < run.end:
+            if record in run.verdicts.given:
+                self._judge_alert(run, record)
             limit = self._timers.fire(record, before, int(run.clocks[record]), failed)
             uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
-            end = record + max(uncut, 1)
+            end = min(record + max(uncut, 1), next(cut for cut in cuts if cut > record))
             first, last = np.searchsorted(run.owners, (record, end)).tolist()
             if last > first:
                 yield Segment(slice(record, end), slice(first, last))
             record, before = end, int(run.clocks[end - 1])
             self._timers.publish_due_updates(before, failed)
+
+    def _judge_alert(self, run: Run, record: int) -> None:
+        """Let the verdict of a record take effect, or note why it cannot."""
+        verdict, offset = run.verdicts.given[record], int(run.offsets[record])
+        slot = self._table.slots.get(verdict.sensor_id)
+        if slot is not None and self.restoring and self._table["known"][slot] > offset:
+            return
+        refusal: str | None = "the sensor is not known"
+        if slot is not None:
+            try:
+                refusal = self._judgement.take(slot, verdict, record)
+            except Exception as error:
+                self._fail(run, "verdict", slot, record, error)
+        if refusal is not None:
+            run.verdicts.rejects.append(Reject(record, "bad_verdict", refusal, None))
+            return
+        if self._verdicts is not None:
+            run.output.verdicts.append(acknowledgement(self._verdicts, verdict, self.partition, offset))
+        run.output.judged[verdict.word] += 1
 
     # What cannot be dealt with
 

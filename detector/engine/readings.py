@@ -42,6 +42,7 @@ from detector.engine.resumption import judged_otherwise, take_model, take_rules,
 from detector.engine.silence import FOREVER, Silences
 from detector.engine.slices import Provenance, settings_of
 from detector.engine.timers import Timers
+from detector.engine.verdicts import Verdicts
 from detector.errors import is_foreseen
 from detector.streams.base import Batch, Partition
 from detector.wire.alerts import Kind
@@ -89,6 +90,7 @@ class ReadingsPipeline(PartitionPipeline):
         *,
         dead_letters: str,
         alerts: str,
+        verdicts: str | None = "anomaly-verdicts",
         pulse: Callable[[], None] = lambda: None,
         score: ScoreBlock = score_block,
         keep_rows: bool = False,
@@ -104,7 +106,7 @@ class ReadingsPipeline(PartitionPipeline):
         provenance = Provenance(model.digest, settings_of(config, maintenance))
         super().__init__(
             partition, provenance, table, announcer, timers,
-            warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, pulse=pulse,
+            warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, verdicts=verdicts, pulse=pulse,
         )  # fmt: skip
         self._config = config
         self._model = model
@@ -143,12 +145,14 @@ class ReadingsPipeline(PartitionPipeline):
         output.excluded = len(decoded.times) - len(readings.times)
         refused: Refused = {}
         owners = np.repeat(readings.records, readings.counts)
-        for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output):
+        verdicts = Verdicts(readings.verdicts)
+        for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output, verdicts):
             for segment in self._segments(run):
                 begin = segment.records.start
                 while begin < segment.records.stop:
                     begin = self._take_in(run, readings, begin, segment.records.stop, refused)
-        self._refuse(batch.records, _with_refused(readings, refused), output)
+        rejects = sorted((*_with_refused(readings, refused), *verdicts.rejects), key=lambda one: one.record)
+        self._refuse(batch.records, rejects, output)
         return self._arrive(batch.next_offset, output)
 
     def _decoded(self, batch: Batch, output: Output) -> Readings:

@@ -47,7 +47,7 @@ def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
     if table.episodes.get(slot) == episode:
         return False
     if episode is None:
-        table.set(slot, {"open": False, "muted": False})
+        table.set(slot, {"open": False, "muted": False, "excused": False})
         del table.episodes[slot]
     else:
         table.put_episode(slot, episode)
@@ -124,3 +124,5 @@ def take_budget(table: SensorTable, budget_of: Callable[[int], float]) -> None:
             horizon = HORIZON * budget
             rows = min(float(table["rows"][slot]), horizon)
             table.set(slot, {"budget": budget, "horizon": horizon, "rows": rows, "credit": 0.0})
+            if slot in table.last_episodes:
+                table.last_episodes[slot] = table.last_episodes[slot].without_lessons(peaks=False)

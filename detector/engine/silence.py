@@ -22,6 +22,7 @@ from detector.detection.windows import Arrivals
 from detector.engine.announcer import Announcer, Key, deadline_after, postpone
 from detector.engine.maintenance import Maintenance
 from detector.wire.alerts import CloseReason, Event, alert_id
+from detector.wire.readings import Word
 
 FOREVER = ENDLESS
 NOBODY: I64 = np.empty(0, dtype=np.int64)
@@ -122,6 +123,15 @@ class Silences:
         silence = self._table.silences.pop(slot, None)
         if silence is not None:
             self._publish(slot, silence, "closed", now, record, key, reason)
+            self._announcer.remember(slot, silence)
+
+    def judge(self, slot: int, verdict: Word, record: int) -> None:
+        """A person has said something of the open silent episode of a sensor: say so, and mute what is expected."""
+        silence, now = self._table.silences[slot], int(self._announcer.clocks[record])
+        silence.verdict = verdict
+        silence.muted = verdict == "expected" or now < self._muted_until(slot, silence)
+        self._publish(slot, silence, "updated", now, record, (record, 1, 0, ""))
+        self.look_again()
 
     def evict(self, deadline: int, slot: int, record: int) -> None:
         """The sensor is about to be forgotten."""
@@ -153,7 +163,7 @@ class Silences:
         found = [] if silence.update_at is None else [silence.update_at]
         if silence.severity == "warning":
             found.append(self._critical_from(slot, silence))
-        if silence.muted:
+        if silence.muted and silence.verdict != "expected":
             found.append(self._muted_until(slot, silence))
         return found
 
@@ -193,7 +203,7 @@ class Silences:
     def _update(self, deadline: int, slot: int, silence: Silence, record: int) -> None:
         now = int(self._announcer.clocks[record])
         silence.update_at = deadline_after(now, self._announcer.alerts_of(slot).update_every)
-        silence.muted = silence.muted and deadline < self._muted_until(slot, silence)
+        silence.muted = silence.verdict == "expected" or (silence.muted and deadline < self._muted_until(slot, silence))
         self._publish(slot, silence, "updated", deadline, record, self._timer(deadline, slot, record))
 
     def _timer(self, deadline: int, slot: int, record: int) -> Key:

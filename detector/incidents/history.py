@@ -33,7 +33,7 @@ class Track:
 class PastEpisode:
     """An episode as its newest alert has it, with the rows of all its messages that are kept. Times of rows are ms.
 
-    `verdict` is the last one that an alert carried.
+    `said` is the last verdict that was acknowledged.
     """
 
     news: AlertNews
@@ -41,10 +41,12 @@ class PastEpisode:
     tracks: tuple[Track, ...] = ()
     heatmap: str | None = None
     incident_id: str | None = None
+    said: str | None = None
 
     @property
     def verdict(self) -> str | None:
-        return self.news.verdict
+        """What a person has said of it."""
+        return self.said or self.news.verdict
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class History:
     _episodes: dict[str, PastEpisode] = field(default_factory=dict)
     _incidents: dict[str, Incident] = field(default_factory=dict)
     _member_of: dict[str, str] = field(default_factory=dict)
+    _said: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def alert(self, news: AlertNews) -> None:
@@ -66,6 +69,14 @@ class History:
             self._episodes[news.alert_id] = _joined(known or PastEpisode(news), news)
             while len(self._episodes) > EPISODES:
                 del self._episodes[next(iter(self._episodes))]
+
+    def verdict(self, alert_id: str, said: str) -> None:
+        """A verdict on an alert took effect."""
+        with self._lock:
+            self._said.pop(alert_id, None)
+            self._said[alert_id] = said
+            while len(self._said) > EPISODES:
+                del self._said[next(iter(self._said))]
 
     def incident(self, incident: Incident) -> None:
         """A message about an incident was published."""
@@ -102,7 +113,8 @@ class History:
         return sorted(found, key=lambda one: one.event == "closed")
 
     def _placed(self, one: PastEpisode) -> PastEpisode:
-        return replace(one, incident_id=self._member_of.get(one.news.alert_id))
+        alert_id = one.news.alert_id
+        return replace(one, incident_id=self._member_of.get(alert_id), said=self._said.get(alert_id))
 
 
 def _joined(known: PastEpisode, news: AlertNews) -> PastEpisode:

@@ -19,7 +19,8 @@ from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
 from detector.times import rfc3339
 from detector.wire.alerts import decode_alert
-from detector.wire.readings import Decoder, Readings
+from detector.wire.readings import Decoder, Readings, Word
+from detector.wire.verdicts import WORDS
 
 SHOWN_SENSORS = 20
 NAMED_UNWATCHED = 100
@@ -33,7 +34,8 @@ class BacktestResult:
     `disorder`: why the recording is not in the order of time, None: it is. `limited`: sensors whose budget in readings
     was kept within limits. `labels` are those of the recording, `foreign` those of other sensors or times. `first`,
     `last`: the period covered, ns. `unwatched`: sensors of which no fault would be told at the end, by reason;
-    `unwatched_sensors`: some of them.
+    `unwatched_sensors`: some of them. `verdicts` took effect, by word; `unknown_verdicts` are on alerts that this run,
+    with its model and settings, did not lead to.
     """
 
     alerts: list[bytes] = field(default_factory=list)
@@ -56,6 +58,8 @@ class BacktestResult:
     labels: list[Label] = field(default_factory=list)
     foreign: list[Label] = field(default_factory=list)
     budget: BudgetAccount = field(default_factory=BudgetAccount)
+    verdicts: Counter[Word] = field(default_factory=Counter)
+    unknown_verdicts: int = 0
 
     @property
     def critical(self) -> int:
@@ -115,6 +119,8 @@ class Replay:
         result.readings.update(output.outcomes())
         result.records += output.records
         result.refused += len(output.refused)
+        result.verdicts.update(output.judged)
+        result.unknown_verdicts += output.rejected.get("bad_verdict", 0)
         if output.dead_letters and not result.first_refusal:
             result.first_refusal = dict(output.dead_letters[0].headers)["detector.message"].decode()
         result.windows_scored += sum(len(scores) for scores in output.scores)
@@ -161,6 +167,14 @@ def unwatched_lines(result: BacktestResult) -> list[str]:
     return lines
 
 
+def verdicts_line(result: BacktestResult) -> str | None:
+    """What to say of the verdicts in a recording; None where there are none."""
+    if not result.verdicts and not result.unknown_verdicts:
+        return None
+    told = [f"{result.verdicts[word]} {word}" for word in WORDS if result.verdicts[word]]
+    return f"Verdicts: {', '.join([*told, f'{result.unknown_verdicts} on alerts that are not known here'])}"
+
+
 def summary(result: BacktestResult) -> dict[str, Any]:
     """The result as JSON."""
     out: dict[str, Any] = {
@@ -173,6 +187,7 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "records": result.records,
         "readings": dict(result.readings),
         "windows_scored": result.windows_scored,
+        "verdicts": {**dict(result.verdicts), "unknown": result.unknown_verdicts},
         "episodes": len(result.episodes),
         "allowed": round(result.budget.allowed, 3),
         "critical": result.critical,

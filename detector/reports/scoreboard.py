@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,13 +19,14 @@ JUDGED: Final = 50
 MILLISECOND: Final = 10**6
 
 
-class Label(msgspec.Struct, forbid_unknown_fields=True):
-    """A known fault of one sensor; times in RFC 3339, both ends included."""
+class Label(msgspec.Struct, forbid_unknown_fields=True, rename={"word": "is"}):
+    """A known fault of one sensor; times in RFC 3339, both ends included. `word`: the verdict it comes from."""
 
     sensor_id: str
     start: str
     end: str
     kind: str = "fault"
+    word: Literal["real"] | None = None
 
     @property
     def interval(self) -> tuple[int, int]:

@@ -162,6 +162,7 @@ def make_streams(config: Config, options: RunOptions) -> DirectoryStreams:
         alerts=config.output.alerts,
         dead_letters=config.output.dead_letters,
         scores=config.output.scores,
+        verdicts=config.output.verdicts,
         input_option=options.input,
         output_option=options.output,
         checkpoint_interval=directory.checkpoint_interval / NANOSECONDS,
@@ -211,6 +212,7 @@ def make_kafka_streams(
         config.state,
         state_topics=state_topics,
         outputs=outputs,
+        optional=optional_topics(config),
         skip_to=options.skip_to,
         until_end=options.until_end,
         on_waiting=waiting,
@@ -229,8 +231,13 @@ def kafka_topics(config: Config) -> tuple[dict[str, str], list[str]]:
     group = config.streams.kafka.group_id
     state = {config.readings.input: f"{group}-readings-state", config.frames.input: f"{group}-frames-state"}
     state_topics = {stream: state[stream] for stream in input_streams(config)}
-    outputs = (config.output.alerts, config.output.dead_letters, config.output.scores)
+    outputs = (config.output.alerts, config.output.dead_letters, config.output.scores, config.output.verdicts)
     return state_topics, [stream for stream in outputs if stream is not None]
+
+
+def optional_topics(config: Config) -> list[str]:
+    """Those of the topics written to that need not be there: a broker set up for 0.8 has none for verdicts."""
+    return [stream for stream in (config.output.verdicts,) if stream is not None]
 
 
 def make_score_stream(config: Config) -> ScoreStream | None:

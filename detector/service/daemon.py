@@ -332,7 +332,7 @@ class Daemon:
             self._refuse_disorder(output)
         self._duplicates.met(self._pipelines(), pipeline.partition, output.new_sensors)
         self._streams.write(output.dead_letters)
-        self._streams.write(output.alerts)
+        self._streams.write([*output.alerts, *output.verdicts])
         if self._scores is not None:
             self._scores.add(pipeline.partition, output.rows)
         if counts:

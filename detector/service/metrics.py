@@ -32,8 +32,9 @@ from detector import __version__
 from detector.detection.watch import REASONS, Reason
 from detector.engine.overview import SensorView
 from detector.wire.alerts import Kind
-from detector.wire.readings import FrameReason
+from detector.wire.readings import FrameReason, Word
 from detector.wire.readings import Reason as RejectReason
+from detector.wire.verdicts import WORDS
 
 KINDS: Final[tuple[Kind, ...]] = ("readings", "frames")
 EVENTS: Final = ("opened", "updated", "closed")
@@ -173,17 +174,24 @@ class Metrics:
         self.alerts: dict[tuple[str, str, str], Counter] = {
             labels: alerts.labels(*labels) for labels in product(KINDS, EVENTS, SEVERITIES)
         }
-        muted = make.counter("muted_alerts_total", "Alert messages published that are muted by maintenance", "kind")
+        muted = make.counter("muted_alerts_total", "Alert messages published that are muted", "kind")
         self.muted_alerts: dict[Kind, Counter] = {kind: muted.labels(kind) for kind in KINDS}
+        verdicts = make.counter("verdicts_total", "Verdicts on alerts that took effect, by what they say", "is")
+        self.verdicts: dict[Word, Counter] = {word: verdicts.labels(word) for word in WORDS}
         open_episodes = make.gauge("open_episodes", "Alert episodes open at the moment that are not muted", "kind")
         self.open_episodes: dict[Kind, Gauge] = {kind: open_episodes.labels(kind) for kind in KINDS}
         budget = make.gauge(
             "false_alarm_budget_ratio",
-            "Episodes opened over the last day of event time, over what the budget allows in a day",
+            "Episodes opened over the last day of event time, without those judged `real` or `expected`, over what the "
+            "budget allows in a day",
             "kind",
         )
         self.budget_ratio: dict[Kind, Gauge] = {kind: budget.labels(kind) for kind in KINDS}
-        opened = make.gauge("budget_opened", "Episodes a person was called for in the last day of event time", "kind")
+        opened = make.gauge(
+            "budget_opened",
+            "Episodes a person was called for in the last day of event time, without `real` and `expected` ones",
+            "kind",
+        )
         self.budget_opened: dict[Kind, Gauge] = {kind: opened.labels(kind) for kind in KINDS}
         allowed = make.gauge("budget_allowed", "What the budget of the sensors watched allows in a day", "kind")
         self.budget_allowed: dict[Kind, Gauge] = {kind: allowed.labels(kind) for kind in KINDS}

@@ -145,6 +145,8 @@ class Observer:
         for (what, severity), count in output.events.items():
             metrics.alerts[kind, what, severity].inc(count)
         metrics.muted_alerts[kind].inc(output.muted)
+        for word, count in output.judged.items():
+            metrics.verdicts[word].inc(count)
         if output.budgets_limited:
             event(
                 _log, logging.WARNING, "budget_limited", sensors=output.budgets_limited,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from detector.service.past import published_on_kafka, recall
 from detector.service.peoplemetrics import FollowerMetrics, IncidentMetrics, NotifyMetrics
 from detector.service.systemd import Notifier, Pulse
 from detector.service.telling import NotifyWork, form_of, sender_of, undelivered_line
+from detector.service.verdictnews import verdicts_heard
 from detector.service.web.answers import Route
 from detector.service.web.past import past_routes
 from detector.service.web.server import HttpServer, standard_routes
@@ -98,10 +99,11 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
         )
         if not until_end:
             recall(config, files, history, pulse)
-        Follower(
-            streams, work, name="incidents", health=health, stop=around.stop, until_end=until_end,
-            notifier=around.notifier, pulse=pulse, turned=partial(metrics.turned, health),
-        ).run()  # fmt: skip
+        with nullcontext() if until_end else verdicts_heard(config, files, history):
+            Follower(
+                streams, work, name="incidents", health=health, stop=around.stop, until_end=until_end,
+                notifier=around.notifier, pulse=pulse, turned=partial(metrics.turned, health),
+            ).run()  # fmt: skip
 
 
 def serve_notify(config: Config, options: FollowOptions, around: Around) -> None:

@@ -251,6 +251,7 @@ def pipeline_factory(
             decoder,
             dead_letters=config.output.dead_letters,
             alerts=config.output.alerts,
+            verdicts=config.output.verdicts,
             pulse=pulse,
             score=score,
             keep_rows=keep_rows,
@@ -280,8 +281,8 @@ def frame_pipeline_factory(
     def make(partition: Partition) -> FramesPipeline:
         return FramesPipeline(
             partition, frames, model, decoder, threads,
-            dead_letters=config.output.dead_letters, alerts=config.output.alerts, pulse=pulse,
-            maintenance=config.maintenance,
+            dead_letters=config.output.dead_letters, alerts=config.output.alerts, verdicts=config.output.verdicts,
+            pulse=pulse, maintenance=config.maintenance,
         )  # fmt: skip
 
     return make

@@ -95,15 +95,22 @@ class CheckpointFile:
 
         States are not read, so nothing is said of their digest. Raises `UserError` if it is damaged.
         """
+        return self._table().outputs
+
+    def places(self) -> dict[str, str]:
+        """The place of each input, by stream; likewise."""
+        return {row.stream: row.place for row in self._table().partitions}
+
+    def _table(self) -> _Table:
         with failing_as("read the checkpoint", self.path):
             try:
                 with open(self.path, "rb") as file:
                     if file.readline(64) != _NAME + _VERSION + b"\n":
                         raise _DamagedError
                     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-                    return msgspec.msgpack.decode(file.read(length), type=_Table).outputs
+                    return msgspec.msgpack.decode(file.read(length), type=_Table)
             except FileNotFoundError:
-                return {}
+                return _Table([], {})
             except (_DamagedError, ValueError, struct.error) as error:
                 raise UserError(
                     "the checkpoint is damaged", where=str(self.path), todo="Look after the process that writes it"

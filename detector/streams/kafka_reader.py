@@ -221,6 +221,34 @@ class TopicReader:
         return found.get(tp, [])
 
 
+def follow_topic(config: KafkaConfig, topic: str, after: int, over: Callable[[], bool]) -> Iterator[bytes]:
+    """The values of a topic from the first record that the broker dates at `after` (ns) or later, as they come.
+
+    Ends when `over` says so, and where there is no such topic. Partitions added meanwhile are not read. Raises
+    UserError, OperationError.
+    """
+    settings = connection_settings(config)
+    with told_by_name(config, topic):
+        with admin_of(config, settings) as admin:
+            count = partitions_of(admin, config, topic)
+        if count is None:
+            return
+        consumer = plain_consumer(settings, MAX_RECORDS, auto_offset_reset="latest")
+        try:
+            partitions = [TopicPartition(topic, number) for number in range(count)]
+            consumer.assign(partitions)
+            for tp, found in consumer.offsets_for_times(dict.fromkeys(partitions, max(0, after // _MS))).items():
+                if found is None:
+                    consumer.seek_to_end(tp)
+                else:
+                    consumer.seek(tp, found.offset)
+            while not over():
+                for records in consumer.poll(_POLL_MS).values():
+                    yield from (record.value for record in records if record.value is not None)
+        finally:
+            consumer.close(autocommit=False, timeout_ms=1000)
+
+
 def _servers(config: KafkaConfig) -> str:
     return ", ".join(config.bootstrap_servers)
 

@@ -12,6 +12,8 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
 from detector.config.settings import KafkaConfig
+from detector.errors import UserError
+from detector.streams.base import Partition
 from detector.streams.kafka.clients import connection_settings
 from detector.streams.kafka_reader import admin_of, no_such_topic, partitions_of, told_by_name
 
@@ -33,6 +35,27 @@ def ensure_topic(config: KafkaConfig, topic: str) -> None:
         with contextlib.suppress(TopicAlreadyExistsError):
             admin.create_topics([NewTopic(topic)])
         admin.wait_for_topics([topic])
+
+
+def append_record(config: KafkaConfig, partition: Partition, key: bytes, value: bytes) -> None:
+    """Append one record to this very partition, and return when the broker has it. Raises UserError, OperationError."""
+    topic = partition.stream
+    with told_by_name(config, topic), admin_of(config, connection_settings(config)) as admin:
+        count = partitions_of(admin, config, topic)
+        if count is None:
+            raise no_such_topic(config, topic)
+        if partition.number >= count:
+            raise UserError(
+                f"the topic {topic} has {count} partitions, and {partition.number} is none of them",
+                where="streams.kafka",
+                todo="Name the cluster that the alert comes from",
+            )
+        producer = KafkaProducer(**connection_settings(config), acks="all", max_block_ms=int(_TIMEOUT * 1000))
+        try:
+            producer.send(topic, value, key=key, partition=partition.number).get(_TIMEOUT)
+        finally:
+            with contextlib.suppress(KafkaTimeoutError):
+                producer.close(1)
 
 
 def fill_topic(config: KafkaConfig, topic: str, records: Iterable[tuple[bytes, bytes]], *, live: bool) -> None:

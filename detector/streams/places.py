@@ -35,6 +35,7 @@ def directory_streams_for(
     alerts: str,
     dead_letters: str,
     scores: str | None = None,
+    verdicts: str | None = None,
     input_option: str | None = None,
     output_option: str | None = None,
     checkpoint_interval: float = 1.0,
@@ -65,7 +66,7 @@ def directory_streams_for(
     """
     sources = _inputs(directory, inputs, input_option, until_end, may_come)
     from_pipe = input_option == "-"
-    sinks, state_dir = _outputs(directory, alerts, dead_letters, scores, output_option, state)
+    sinks, state_dir = _outputs(directory, alerts, dead_letters, scores, verdicts, output_option, state)
     if from_pipe and state_dir is not None:
         _refuse_checkpoint(state_dir)
         state_dir = None
@@ -95,6 +96,15 @@ def finals_of(inputs: Mapping[str, InputPlace], writer: str) -> dict[str, list[P
         for stream, place in inputs.items()
         if isinstance(place, Path)
     }
+
+
+def folders_of(data: Path) -> list[Path]:
+    """Where the other streams of a detector lie whose alerts are at a place: its directory, or that of its checkpoint.
+
+    >>> [str(one) for one in folders_of(Path("var/alerts.jsonl"))]
+    ['var/alerts.jsonl.state', 'var']
+    """
+    return [data] if data.is_dir() else [data.with_name(f"{data.name}.state"), data.parent]
 
 
 def input_file(
@@ -165,7 +175,13 @@ def _expected(directory: Path, stream: str) -> Path:
 
 
 def _outputs(
-    directory: Path, alerts: str, dead_letters: str, scores: str | None, option: str | None, state: str
+    directory: Path,
+    alerts: str,
+    dead_letters: str,
+    scores: str | None,
+    verdicts: str | None,
+    option: str | None,
+    state: str,
 ) -> tuple[dict[str, OutputPlace], Path | None]:
     if option == "-":
         if scores is not None:
@@ -174,7 +190,8 @@ def _outputs(
                 where="--output -",
                 todo="Name a file or a directory, or set output.scores to null",
             )
-        return {alerts: "-", dead_letters: "log"}, None
+        logged = [stream for stream in (dead_letters, verdicts) if stream is not None]
+        return {alerts: "-", **dict.fromkeys(logged, "log")}, None
     place = directory if option is None else Path(option)
     named = option is not None and not option.endswith(os.sep) and (place.suffix or os.path.exists(option))
     if not named or os.path.isdir(place):
@@ -185,7 +202,7 @@ def _outputs(
         state_dir = place.with_name(f"{place.name}.state")
         beside = state_dir
         outputs = {alerts: place}
-    outputs |= {stream: beside / f"{stream}.jsonl" for stream in (dead_letters, scores) if stream is not None}
+    outputs |= {stream: beside / f"{stream}.jsonl" for stream in (dead_letters, scores, verdicts) if stream is not None}
     return outputs, state_dir
 
 

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from detector.arrays import F64
 from detector.streams.base import LongLine, Message, Partition, Record
-from detector.wire.readings import Reject
+from detector.wire.readings import Reject, Word
 
 Event = Literal["opened", "updated", "closed"]
 Kind = Literal["readings", "frames"]
@@ -130,7 +130,9 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     close_reason: Annotated[CloseReason | None, Meta(description="Why the episode ended; null while it is open.")] = (
         None
     )
-    muted: Annotated[bool, Meta(description="Whether the episode belongs to a maintenance window.")] = False
+    muted: Annotated[
+        bool, Meta(description="Whether the episode belongs to a maintenance window, or is said to be expected.")
+    ] = False
     sensor_id: Annotated[str, Meta(min_length=1, max_length=256, description="The sensor; also the record's key.")]
     severity: Annotated[Severity, Meta(description="Never falls within an episode.")]
     started_at: Annotated[
@@ -158,6 +160,10 @@ class Alert(Struct, kw_only=True, forbid_unknown_fields=True):
     ] = None
     what: Annotated[
         What | None, Meta(description="What seems to be wrong. New in this form: older messages have none.")
+    ] = None
+    verdict: Annotated[
+        Word | None,
+        Meta(description="What a person has said of the alert by now. New in this form: older messages have none."),
     ] = None
     window: Annotated[
         AlertWindow | None,

@@ -12,20 +12,24 @@ from detector.arrays import F32
 from detector.config.settings import LimitsConfig
 from detector.streams.base import LongLine, Record
 from detector.times import LATEST, OK, instants, rfc3339
+from detector.wire.documents import Rejected, parse_document
 from detector.wire.images import PixelBudget, RawForm, Refused, decode
 from detector.wire.readings import (
     LINE_TOO_LONG,
     MAX_SENSOR_ID,
     FrameReason,
     Reason,
+    Verdict,
     explain_time,
     is_sensor_id,
     plausible,
     show,
 )
+from detector.wire.verdicts import VERDICT_KEY, is_verdict, read_verdict
 
 _MILLISECOND: Final = 1_000_000
 _NUMBER: Final = re.compile(r"-?\d{1,40}(\.\d{0,40})?", re.ASCII)  # Python refuses integers of thousands of digits
+_QUOTED_VERDICT: Final = f'"{VERDICT_KEY}"'.encode()
 _ENCODED: Final = ("image/png", "image/jpeg", "image/jpg")
 
 
@@ -85,14 +89,14 @@ class FrameDecoder:
         self._default_camera = default_camera
         self._max_future = max_future
 
-    def decode(self, record: Record) -> Frame | NoFrame:
-        """The frame of a record, or why it has none."""
+    def decode(self, record: Record) -> Frame | Verdict | NoFrame:
+        """The frame of a record, or the verdict on an alert of a camera, or why it has none."""
         try:
             return self._frame(record)
-        except Refused as refused:
+        except (Refused, Rejected) as refused:
             return NoFrame(refused.reason, refused.message)
 
-    def _frame(self, record: Record) -> Frame:
+    def _frame(self, record: Record) -> Frame | Verdict:
         if isinstance(record, LongLine):
             raise Refused("line_too_long", LINE_TOO_LONG)
         value = record.value or b""
@@ -101,6 +105,8 @@ class FrameDecoder:
         key = record.key.decode(errors="surrogateescape") if record.key else None
         raw = _raw_form(headers)
         if raw is None and value[:1] == b"{":
+            if _QUOTED_VERDICT in value and (verdict := _verdict(record)) is not None:
+                return verdict
             line = _parse(value)
             camera = next((name for name in (line.camera_id, line.sensor_id, line.key, key) if name is not None), None)
             time = self._time(headers.get("timestamp", "") if line.timestamp is None else line.timestamp, record)
@@ -156,6 +162,14 @@ def _parse(value: bytes) -> FrameLine:
         return msgspec.json.decode(value, type=FrameLine)
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", f"not the JSON of a frame: {str(error)[:100]}") from None
+
+
+def _verdict(record: Record) -> Verdict | None:
+    """The verdict in a record of JSON; None if it has a frame, or is none. Raises Rejected."""
+    document = parse_document(record.value)
+    if not is_verdict(document) or "value_base64" in document:
+        return None
+    return read_verdict(document, record, named=("camera_id", "sensor_id", "key"))
 
 
 def _headers_of(line: FrameLine) -> dict[str, str]:

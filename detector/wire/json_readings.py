@@ -41,6 +41,7 @@ from detector.wire.readings import (
     show,
     too_far_ahead,
 )
+from detector.wire.verdicts import is_verdict, read_verdict
 
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_SENSOR_ID)] | None
 # No value fits, so a message that has the key does not decode.
@@ -284,10 +285,15 @@ class PlainJson:
                         draft.add(number, element, sensor, time, row)
             elif isinstance(document, dict) and (self._times_key in document):
                 self._examine_lists(draft, number, record, document)
+            elif is_verdict(document) and not self._has_values(document):
+                draft.verdicts[number] = read_verdict(document, record)
             else:
                 draft.add(number, 0, *self._examine_single(document, record))
         except Rejected as problem:
             draft.reject(number, None, problem.reason, problem.message)
+
+    def _has_values(self, document: dict[str, Any]) -> bool:
+        return self._time_key in document and not document.keys().isdisjoint((self._value_key, self._values_key))
 
     def _examine_single(self, item: object, record: Record) -> tuple[str, str | int | float, list[float | None]]:
         if not isinstance(item, dict):

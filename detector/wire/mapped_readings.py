@@ -19,6 +19,7 @@ from detector.wire.documents import (
 from detector.wire.mapping import ABSENT, Mapping, Place
 from detector.wire.readings import Draft, Readings, explain_time, kind_of, plausible, show
 from detector.wire.timeforms import TimeForm
+from detector.wire.verdicts import is_verdict, read_verdict
 
 _Cell = str | int | float
 _MOST_NAMES: Final = 6
@@ -61,6 +62,14 @@ class MappedJson:
 
     def _take(self, draft: Draft, number: int, record: Record) -> None:
         document = self._read(record.value)
+        try:
+            self._take_readings(draft, number, record, document)
+        except Rejected:
+            if not is_verdict(document):
+                raise
+            draft.verdicts[number] = read_verdict(document, record)
+
+    def _take_readings(self, draft: Draft, number: int, record: Record, document: object) -> None:
         readings = list(self._map.readings(document))
         if not readings:
             raise Rejected("empty", "the list holds no readings")

@@ -1,10 +1,10 @@
-"""What decoding yields: readings in columns, and a reason for every record that is not (wholly) among them."""
+"""What decoding yields: readings in columns, verdicts, and a reason for every record that is not (wholly) either."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -29,6 +29,7 @@ Reason = Literal[
     "internal",  # the program could not deal with the record: its log says why
     "too_many_sensors",  # a new sensor beyond `readings.sensors.max`
     "line_too_long",  # a line of a file of which only the beginning was handed out
+    "bad_verdict",  # not on an alert that the sensor remembers, or with another word than there are
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
@@ -37,12 +38,14 @@ FrameReason = Literal[
     "shape_mismatch",  # raw pixels of another length than their shape and type say
 ]
 """Of frames and copies alone, which are rejected for most of the reasons above as well."""
+Word = Literal["real", "false", "expected"]
+"""What a person may say of an alert."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
 """What is said of a reject of that reason."""
 TOO_MANY: Final = "every place of readings.sensors.max is taken by a sensor with a profile"
-EXEMPT: Final = frozenset({"too_many_sensors"})
+EXEMPT: Final = frozenset({"too_many_sensors", "bad_verdict"})
 """Reasons that say nothing of the records: they do not count towards `rejects.max_share`."""
 MAX_SENSOR_ID: Final = 256
 MAX_VALUE: Final = 1e150
@@ -63,6 +66,16 @@ class Reject(NamedTuple):
     reason: Reason | FrameReason
     message: str
     elements: list[int] | None
+
+
+class Verdict(NamedTuple):
+    """What was said of the alert of a sensor, or camera; by whom, and why, where that was said."""
+
+    sensor_id: str
+    alert_id: str
+    word: Word
+    by: str | None = None
+    note: str | None = None
 
 
 @dataclass(slots=True)
@@ -88,6 +101,8 @@ class Readings:
     """At most one a record, in the order of the records."""
     channels: I64 | None = None
     """(r,) of a machine that has several channels, the one each run is of; -1: its tag is in no machine. None: all."""
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    """Those among the records, by their index in the batch, ascending."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -110,6 +125,7 @@ class Readings:
             values=self.values[kept],
             rejects=self.rejects,
             channels=None if self.channels is None else self.channels[left],
+            verdicts=self.verdicts,
         )
 
 
@@ -148,6 +164,7 @@ class Draft:
         "problems",
         "records",
         "times",
+        "verdicts",
     )
 
     def __init__(self, channels: int) -> None:
@@ -162,6 +179,8 @@ class Draft:
         self.columns: list[list[float | None]] = [[] for _ in range(channels)]
         """Likewise the values, one list a channel."""
         self.problems: list[Problem] = []
+        self.verdicts: dict[int, Verdict] = {}
+        """By record."""
         self._pieces: list[tuple[I64, Bools, F64]] = []
         self._bad: list[tuple[int, Reason, str]] = []
         self._done = 0
@@ -235,7 +254,8 @@ class Draft:
             counts, records = counts[kept], records[kept]
             elements, times, values = elements[good], times[good], values[good]
         rejects = _summarize(self.problems, set(records.tolist())) if self.problems else []
-        return Readings(ids, counts, records, elements, times, np.ascontiguousarray(values), rejects)
+        values = np.ascontiguousarray(values)
+        return Readings(ids, counts, records, elements, times, values, rejects, verdicts=self.verdicts)
 
 
 def out_of_range(values: F64) -> Bools:

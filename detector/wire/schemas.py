@@ -10,6 +10,7 @@ import msgspec
 from detector.wire.alerts import Alert, DeadLetterLine, SensorScores
 from detector.wire.incidents import Incident
 from detector.wire.readings import MAX_SENSOR_ID
+from detector.wire.verdicts import Acknowledgement, VerdictRecord
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -47,6 +48,17 @@ def _dead_letter() -> dict[str, Any]:
 
 def _score() -> dict[str, Any]:
     return _of_struct(SensorScores, "Scores")
+
+
+def _verdict() -> dict[str, Any]:
+    found = _of_struct(VerdictRecord, "Verdict")
+    found["required"] = ["verdict"]
+    found["$defs"]["VerdictBody"]["required"] = ["alert_id", "is"]
+    return found
+
+
+def _acknowledgement() -> dict[str, Any]:
+    return _of_struct(Acknowledgement, "Acknowledged verdict")
 
 
 def _incident() -> dict[str, Any]:
@@ -184,6 +196,8 @@ _SCHEMAS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "dead-letter": _dead_letter,
     "score": _score,
     "incident": _incident,
+    "verdict": _verdict,
+    "acknowledgement": _acknowledgement,
     "config": _config,
 }
 NAMES: Final = tuple(_SCHEMAS)

@@ -27,6 +27,7 @@ from detector.config.load import Config, load_config
 from detector.incidents.groups import Groups
 from detector.service.people import incidents_group
 from detector.times import rfc3339
+from detector.wire.verdicts import WORDS
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
@@ -34,6 +35,7 @@ from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, ho
 from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
+from tests.chaos.people import People
 from tests.chaos.reference import Result, ends_of, published, told_of, uninterrupted
 from tests.chaos.told import wrong_incidents
 from tests.kafka.broker import Broker, UnavailableError
@@ -43,6 +45,7 @@ SHORT_SECONDS = 75.0
 """Time for faults in the short form; start, end and comparison come on top."""
 CATCH_UP_SECONDS = 600.0
 _INPUT, _FRAMES, _ALERTS, _DEAD = "sensor-readings", "image-frames", "anomaly-alerts", "detector-dead-letters"
+_VERDICTS = "anomaly-verdicts"
 _INCIDENTS = "anomaly-incidents"
 _LINES = ["unit-{line}?"]
 """What makes a group of sensors for incidents: ten that stand side by side."""
@@ -112,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
     with Broker(directory / "broker") as broker:
-        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1, _INCIDENTS: 1}).items():
+        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1, _VERDICTS: 2, _INCIDENTS: 1}).items():
             broker.create_topic(topic, partitions)
         started = int(time.time()) - 30 * 86400
         path = _write_config(directory, broker, started)
@@ -135,14 +138,17 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
         )
         load = Load(broker.address, _INPUT, args.rate, items(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
+        people = People(broker.address, _ALERTS, seed)
         try:
             for one in (*place.members, *place.followers):
                 place.start(one)
             load.start()
             cameras.start()
+            people.start()
             done = _faults(place, args, count, console)
             cameras.stop()
             load.stop()
+            people.stop()
             problems = _finish(place, config, console)
         finally:
             for one in (*place.members, *place.followers):
@@ -155,6 +161,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             "faults": dict(done),
             "readings sent": load.readings,
             "frames sent": cameras.readings,
+            "verdicts sent": people.said,
             "unexpected exits": [ended._asdict() for ended in place.unexpected],
         }
 
@@ -276,7 +283,8 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
         if one.status not in (0, 1, -9)
     ]
     # The transaction of a member that was killed last hides what comes after it until it times out.
-    while time.monotonic() < deadline and not all(_closed(place.broker, one) for one in (_ALERTS, _DEAD, _INCIDENTS)):
+    outputs = _ALERTS, _DEAD, _VERDICTS, _INCIDENTS
+    while time.monotonic() < deadline and not all(_closed(place.broker, one) for one in outputs):
         place.pause(0.5, 0.5)
     return problems
 
@@ -341,8 +349,12 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     expected, actual = uninterrupted(config), published(config)
     alerts = compare_alerts(expected.alerts, actual.alerts)
     dead = compare_counts(expected.dead, actual.dead)
+    verdicts = compare_counts(expected.verdicts, actual.verdicts)
     problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
     problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
+    problems += [f"verdicts {what}: {count}" for what, count in verdicts.items() if count]
+    if not all(any(f'"is":"{word}"'.encode() in one for one in expected.verdicts) for word in WORDS):
+        problems.append("the run without faults lacks verdicts of some sort: too little was compared")
     incidents = told_of(config)
     wrong = wrong_incidents(actual.alerts, incidents, Groups(config.incidents.group_by).of)
     problems += [f"incidents {what}: {count}" for what, count in wrong.items() if count]
@@ -368,6 +380,7 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "muted": muted,
         "sensors that relearnt": len(expected.relearnt),
         "dead letters compared": len(expected.dead),
+        "verdicts compared": len(expected.verdicts),
         "messages about incidents": len(incidents),
         "problems": problems,
     }
@@ -395,7 +408,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         table.add_row(name, str(count))
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
-    sent = "readings sent", "frames sent"
+    sent = "readings sent", "frames sent", "verdicts sent"
     compared = (
         "alerts compared",
         "of frames",
@@ -403,6 +416,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         "muted",
         "sensors that relearnt",
         "dead letters compared",
+        "verdicts compared",
         "messages about incidents",
     )
     for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):

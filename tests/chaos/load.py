@@ -159,13 +159,14 @@ class Load:
                     if ahead > 0.02 and self._stop.wait(ahead):
                         break
             except KafkaError:
-                _close(producer)
+                close(producer)
                 producer = None
                 self._stop.wait(0.5)
-        _close(producer)
+        close(producer)
 
 
-def _close(producer: Any) -> None:
+def close(producer: Any) -> None:
+    """Close a producer, or a consumer, if there is one."""
     if producer is not None:
         try:
             producer.close(10)

@@ -22,11 +22,13 @@ from detector.streams.kafka_reader import TopicReader
 class Result(NamedTuple):
     """`alerts`: in the order of the topic. `dead`: (topic, partition, offset) of records in the dead letters.
 
+    `verdicts`: what acknowledges them.
     `relearnt`: sensors that learnt their interval again, where that is known.
     """
 
     alerts: list[bytes]
     dead: list[tuple[str, int, int]]
+    verdicts: list[bytes]
     relearnt: set[str]
 
 
@@ -34,7 +36,7 @@ def uninterrupted(config: Config) -> Result:
     """Run both inputs from their beginning to their end, partition by partition."""
     readings = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
     frames = frame_pipeline_factory(config, load_frame_model(config))
-    result = Result([], [], set())
+    result = Result([], [], [], set())
     for topic, make in ((config.readings.input, readings), (config.frames.input, frames)):
         pipelines: dict[Partition, PartitionPipeline] = {}
         with TopicReader(config.streams.kafka, topic) as reader:
@@ -46,18 +48,22 @@ def uninterrupted(config: Config) -> Result:
                 for output in outputs:
                     result.alerts.extend(message.value for message in output.alerts)
                     result.dead.extend(_origin(message.headers) for message in output.dead_letters)
+                    result.verdicts.extend(message.value for message in output.verdicts)
                     result.relearnt.update(one.sensor_id for one in output.watch_changes if one.reason == "relearning")
     return result
 
 
 def published(config: Config) -> Result:
     """What a subscriber that reads committed records sees in the outputs."""
-    result = Result([], [], set())
+    result = Result([], [], [], set())
     kafka = config.streams.kafka
     with TopicReader(kafka, config.output.alerts) as reader:
         result.alerts.extend(record.value or b"" for batch in reader.read() for record in batch.records)
     with TopicReader(kafka, config.output.dead_letters) as reader:
         result.dead.extend(_origin(record.headers) for batch in reader.read() for record in batch.records)
+    if config.output.verdicts is not None:
+        with TopicReader(kafka, config.output.verdicts) as reader:
+            result.verdicts.extend(record.value or b"" for batch in reader.read() for record in batch.records)
     return result
 
 

@@ -48,6 +48,17 @@ def test_a_verdict_stays() -> None:
     assert history.episodes()[0].verdict == "real"
 
 
+def test_the_last_verdict_that_was_acknowledged_counts_whenever_it_comes() -> None:
+    history = History()
+    history.verdict(alert_id("p-1"), "false")
+    history.alert(news("p-1", 0, "closed", verdict="expected"))
+    assert history.episodes()[0].verdict == "false"
+    history.verdict(alert_id("p-1"), "real")
+    found = history.episode(alert_id("p-1"))
+    assert found is not None
+    assert found.verdict == "real"
+
+
 def test_without_rows_an_episode_is_listed_all_the_same() -> None:
     history = history_of(news("p-1", 0, reason="silent", window=None, channels={}))
     assert history.episodes()[0].times == ()

@@ -27,6 +27,7 @@ class Plant:
         self.input = cluster.create_topic(cluster.unique("in"), partitions)
         self.alerts = cluster.create_topic(cluster.unique("alerts"))
         self.dead_letters = cluster.create_topic(cluster.unique("dead"))
+        self.verdicts = cluster.create_topic(cluster.unique("verdicts"))
         self.state = cluster.create_topic(f"{self.group}-readings-state", partitions, {"cleanup.policy": "compact"})
         self._producer: KafkaProducer | None = None
 

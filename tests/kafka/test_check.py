@@ -157,6 +157,7 @@ def options_for(plant: Plant, models: Path) -> list[str]:
         "readings.model": str(models),
         "output.alerts": plant.alerts,
         "output.dead_letters": plant.dead_letters,
+        "output.verdicts": plant.verdicts,
     }
     return [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
 
@@ -197,6 +198,8 @@ def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture
     scores = plant.cluster.create_topic(plant.cluster.unique("scores"))
     assert main(["check", "--connect", *options, "--set", f"output.scores={scores}"]) == 0
     assert f"OK  topic          {scores}: 1 partitions\n" in capsys.readouterr().out
+    assert main(["check", "--connect", *options, "--set", "output.verdicts=no-verdicts"]) == 0
+    assert "OK  topic          no-verdicts: missing, nothing is written to it\n" in capsys.readouterr().out
     assert main(["check", "--connect", *options, "--set", "output.scores=no-scores"]) == 2
     assert "the broker has no topic no-scores" in capsys.readouterr().err
     assert main(["check", "--connect", *options, "--set", "output.alerts=no-such-topic"]) == 2

@@ -43,6 +43,7 @@ def options_for(plant: Plant, place: Path) -> list[str]:
         "readings.model": str(place / "models"),
         "output.alerts": plant.alerts,
         "output.dead_letters": plant.dead_letters,
+        "output.verdicts": plant.verdicts,
         "http.listen": "127.0.0.1:0",
         "log.format": "json",
     }

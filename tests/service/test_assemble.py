@@ -19,9 +19,9 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_the_topics_of_scores_are_those_asked_for(config: Config) -> None:
-    assert kafka_topics(config)[1] == ["anomaly-alerts", "detector-dead-letters"]
+    assert kafka_topics(config)[1] == ["anomaly-alerts", "detector-dead-letters", "anomaly-verdicts"]
     asked = load_config(None, ["output.scores=anomaly-scores"])
-    assert kafka_topics(asked)[1] == ["anomaly-alerts", "detector-dead-letters", "anomaly-scores"]
+    assert kafka_topics(asked)[1] == ["anomaly-alerts", "detector-dead-letters", "anomaly-scores", "anomaly-verdicts"]
 
 
 def test_streams_lie_where_the_configuration_or_the_options_say(config: Config, tmp_path: Path) -> None:

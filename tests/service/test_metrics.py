@@ -30,6 +30,7 @@ from detector.service.metrics import (
     observe_many,
 )
 from detector.wire.readings import REASONS
+from detector.wire.verdicts import WORDS
 from tests.deploy.tools import tool
 
 # What dashboards, rules and people hold on to.
@@ -47,6 +48,7 @@ NAMES = {
     "detector_windows_scored_total",
     "detector_alerts_total",
     "detector_muted_alerts_total",
+    "detector_verdicts_total",
     "detector_open_episodes",
     "detector_budget_opened",
     "detector_budget_allowed",
@@ -113,7 +115,14 @@ def test_every_metric_explains_itself_in_base_units(metrics: Metrics) -> None:
 
 
 def test_every_series_of_every_counter_starts_at_zero(metrics: Metrics) -> None:
-    sets = {"kind": KINDS, "event": EVENTS, "severity": SEVERITIES, "stage": STAGES, "reason": REJECT_REASONS}
+    sets = {
+        "kind": KINDS,
+        "event": EVENTS,
+        "severity": SEVERITIES,
+        "stage": STAGES,
+        "reason": REJECT_REASONS,
+        "is": WORDS,
+    }
     outcomes = {"detector_readings_total": READING_OUTCOMES, "detector_frames_total": FRAME_OUTCOMES}
     counters = [one for one in metrics.described if one.type == "counter"]
     assert {"detector_rejects_total", "detector_alerts_total"} <= {one.name for one in counters}

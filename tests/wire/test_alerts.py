@@ -119,8 +119,8 @@ def test_the_keys_of_an_alert_and_their_order() -> None:
     encoded = json.loads(encode_alert(alert()))
     assert list(encoded) == [
         "schema", "alert_id", "sequence", "event", "kind", "reason", "close_reason", "muted", "sensor_id", "severity",
-        "started_at", "detected_at", "ended_at", "score", "peak_score", "threshold", "p_value", "what", "window",
-        "channels", "model", "source",
+        "started_at", "detected_at", "ended_at", "score", "peak_score", "threshold", "p_value", "what", "verdict",
+        "window", "channels", "model", "source",
     ]  # fmt: skip
     assert list(encoded["window"]) == ["timestamps", "values", "expected", "errors", "imputed"]
     assert list(encoded["source"]) == ["stream", "partition", "opened_offset", "last_offset"]

@@ -218,6 +218,13 @@ class TestRejects:
             (b'{"sensor_id": "a", "timestamp": 1795341600, "value": 1.0001e150}', "value_out_of_range", "1e+150"),
             (b'{"sensor_id": "a", "timestamp": 1795341600, "value": -1.797e308}', "value_out_of_range", "-1.797e+308"),
             (b'[{"sensor_id": "a", "timestamp": 1795341600, "value": 1e151}]', "value_out_of_range", "1e+151"),
+            (b'{"sensor_id": "a", "verdict": {"alert_id": "x", "is": "true"}}', "bad_verdict", "none of real, false"),
+            (b'{"sensor_id": "a", "verdict": {"alert_id": "x"}}', "bad_verdict", "missing required field `is`"),
+            (b'{"sensor_id": "a", "verdict": {"is": "real"}}', "bad_verdict", "missing required field `alert_id`"),
+            (b'{"sensor_id": "a", "verdict": "real"}', "bad_verdict", "is text, not an object"),
+            (b'{"sensor_id": "a", "verdict": {"alert_id": "x", "is": "real", "note": 1}}', "bad_verdict", "got `int`"),
+            (b'{"sensor_id": "a", "verdict": {"alert_id": "\\ud800", "is": "real"}}', "bad_verdict", "utf-8"),
+            (b'{"verdict": {"alert_id": "x", "is": "real"}}', "missing_sensor_id", "no `sensor_id`"),
         ],
     )
     def test_reasons(self, value: bytes | None, reason: str, message: str) -> None:

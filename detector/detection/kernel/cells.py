@@ -18,7 +18,7 @@ FIELDS: Final = (
     "completions", "peaks_seen", "loud_time", "ended",
     "quiet", "unlearnt_rows", "unlearnt_age", "unlearnt",
     "high", "cold", "kept_rows", "calm", "peaks_kept", "pending_age",
-    "kept", "open", "muted", "hold",
+    "kept", "open", "muted", "hold", "excused",
 )  # fmt: skip
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (
@@ -66,9 +66,16 @@ RULE: Final = np.dtype(
     ]
 )  # fmt: skip
 """What a person asked for of a sensor; `deviates`: whether any of the three after it is."""
-EVENT: Final = np.dtype([("at", "i8"), ("row", "i8"), ("kind", "i8"), ("ended", "i8"), ("level", "f8")])
-"""An opening, whose `level` is the ln threshold, or a closing, whose `level` is the peak; `row`: among all rows."""
-OPENED, CLOSED = 1, 2
+EVENT: Final = np.dtype(
+    [
+        ("at", "i8"), ("row", "i8"), ("kind", "i8"), ("ended", "i8"), ("level", "f8"),
+        ("entered", "f8"), ("aside", "f8"), ("charged", "f8"), ("shift", "f8"), ("habit", "f8"), ("most", "f8"),
+        ("left_out", "f8", (4,)),
+    ]
+)  # fmt: skip
+"""What a row did, `row` among all: an opening, whose `level` is the ln threshold; a closing, whose `level` is the peak;
+or a peak of quiet rows that was taken in. From `entered` on it is a `threshold.Lesson`."""
+OPENED, CLOSED, LEARNT = 1, 2, 3
 
 
 def rules_for(n: int, open_after: tuple[int, int] | NDArray[np.int64], close_after: Any) -> Rules:

@@ -11,11 +11,11 @@ from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
 from detector.detection.episodes import judge_row
-from detector.detection.kernel.cells import CLOSED, EVENT, OPENED, Cells, Rings, Rows, Rules
+from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Rings, Rows, Rules
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import load, store
 from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
-from detector.detection.threshold import begin, smallest_of_recent
+from detector.detection.threshold import NOTHING, begin, smallest_of_recent
 
 
 class Interpreted:
@@ -109,14 +109,16 @@ class Interpreted:
             s.take_rule(rules[at])
             begin(s)
             for row in range(int(first[at]), int(first[at + 1])):
-                ended = s.ended
+                ended, seen = s.ended, s.peaks_seen
                 one = smallest_of_recent(s, scores[row])
                 what, limit = judge_row(s, one, moments[row], within is not None and within[row])
                 v.append(one)
                 limits.append(limit)
                 if what == OPENED:
-                    events.append((at, row, what, ended, limit))
+                    events.append((at, row, what, ended, limit, *NOTHING))
                 elif what == CLOSED:
-                    events.append((at, row, what, s.ended, s.peak))
+                    events.append((at, row, what, s.ended, s.peak, *s.lesson))
+                elif s.peaks_seen != seen:
+                    events.append((at, row, LEARNT, 0, 0.0, *s.lesson))
         store(sensors, cells)
         return np.array(v), np.array(limits), np.array(events, dtype=EVENT)

@@ -30,7 +30,8 @@
 
 enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 100, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
 enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
-enum { OPENED = 1, CLOSED = 2 };
+enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
+enum { REMEMBERED = 4 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
@@ -49,7 +50,7 @@ typedef struct {
     int32_t quiet, unlearnt_rows, unlearnt_age[UNLEARNT];
     float unlearnt[UNLEARNT];
     int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
-    uint8_t kept, open, muted, hold;
+    uint8_t kept, open, muted, hold, excused;
 } cells;
 
 /* What a person asked for of a sensor, as RULE in cells.py. */
@@ -58,10 +59,16 @@ typedef struct {
     double direction, absolute, relative;
 } rule;
 
-/* An opening (level: the ln threshold) or a closing (level: the peak), as EVENT in cells.py. */
+/* What an episode came to in the reservoir and the credit, and what a peak did to it, as in EVENT. */
+typedef struct {
+    double entered, aside, charged, shift, habit, most, left_out[REMEMBERED];
+} lesson;
+
+/* An opening (level: the ln threshold), a closing (level: the peak) or a peak of quiet rows, as EVENT in cells.py. */
 typedef struct {
     int64_t at, row, kind, ended;
     double level;
+    lesson lesson;
 } event;
 
 /* Where the cells of a column lie, by slot, and how many bytes apart. */
@@ -89,7 +96,11 @@ typedef struct {
     const rule *rule;
     int channels, signals, earlier;
     double per_row, free, speed, base, excess, weight, ratio, forget;
+    lesson lesson;
 } sensor;
+
+static const lesson NOTHING = {
+    NAN, NAN, 0.0, 0.0, INFINITY, INFINITY, {-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
 
 static inline double larger(double a, double b) { return a >= b || a != a ? a : b; }
 static inline double smaller(double a, double b) { return a <= b || a != a ? a : b; }
@@ -355,6 +366,7 @@ static void refresh(sensor *s) {
 
 static void begin_thresholds(sensor *s) {
     double loose = smaller(s->c->budget / STRICT, 1.0);
+    s->lesson = NOTHING;
     s->per_row = 1.0 / s->c->budget;
     s->free = loose < 1.0 ? CREDIT_FREE * pow(loose, FREE_POWER) : CREDIT_FREE;
     s->speed = loose < 1.0 ? FLOOR_SPEED * pow(loose, SPEED_POWER) : FLOOR_SPEED;
@@ -372,11 +384,20 @@ static double return_level(const sensor *s) {
 
 static double end_of_tail(const sensor *s, double known) { return return_level(s) + PEAK_CAP * s->excess * known; }
 
+static void leave_out(lesson *lesson, double v) {
+    int at = REMEMBERED - 1;
+    if (!(v > lesson->left_out[at])) return;
+    for (; at > 0 && lesson->left_out[at - 1] < v; at--) lesson->left_out[at] = lesson->left_out[at - 1];
+    lesson->left_out[at] = v;
+}
+
 static void insert_peak(sensor *s, double v) {
     cells *c = s->c;
     for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
-    c->forgotten = 0.0;
     int at = RESERVOIR - 1;
+    s->lesson.shift += c->forgotten;
+    leave_out(&s->lesson, smaller(v, c->peaks[at]));
+    c->forgotten = 0.0;
     if (v > c->peaks[at]) {
         for (; at > 0 && c->peaks[at - 1] < v; at--) c->peaks[at] = c->peaks[at - 1];
         c->peaks[at] = v;
@@ -410,6 +431,8 @@ static void leave_unlearnt(sensor *s, double v) {
     c->unlearnt_age[oldest] = c->unlearnt_rows = 0;
     for (int i = 0; i < UNLEARNT; i++) kept += c->unlearnt[i] > -INFINITY;
     double habit = habit_of(c->unlearnt);
+    s->lesson.habit = habit;
+    s->lesson.most = kept == UNLEARNT ? INFINITY : habit + LN_2;
     for (int i = 0; i < UNLEARNT; i++)
         if (c->unlearnt[i] >= habit && (kept == UNLEARNT || c->unlearnt[i] <= habit + LN_2)) {
             insert_peak(s, smaller(c->unlearnt[i], habit + LN_2));
@@ -449,25 +472,36 @@ static void quiet_row(sensor *s, double v) {
         c->pending_age = 0;
     }
     if (c->pending_age >= QUIET_ROWS) {
+        s->lesson = NOTHING;
         insert_peak(s, smaller(c->pending, end_of_tail(s, 1.0)));
         forget_pending(c);
     }
 }
 
 static void spend(sensor *s, double peak) {
-    if (peak > end_of_tail(s, smaller(s->c->rows * s->per_row, 1.0)))
+    cells *c = s->c;
+    double credit = larger(c->credit - 1.0, CREDIT_MIN);
+    int aside = peak > end_of_tail(s, smaller(c->rows * s->per_row, 1.0));
+    s->lesson.charged = c->credit - credit;
+    if (aside)
+        s->lesson.aside = (float)peak;
+    else
+        s->lesson.entered = c->excused ? peak + c->forgotten : peak;
+    if (c->excused) return;
+    if (aside)
         leave_unlearnt(s, peak);
     else
         insert_peak(s, peak);
-    s->c->credit = larger(s->c->credit - 1.0, CREDIT_MIN);
+    c->credit = credit;
 }
 
 /* -- episodes ---------------------------------------------------------------------------------------------------- */
 
 static int end_episode(sensor *s) {
     cells *c = s->c;
+    s->lesson = NOTHING;
     if (!c->muted) spend(s, c->peak);
-    c->open = c->muted = 0;
+    c->open = c->muted = c->excused = 0;
     c->ended = c->loud_time;
     return CLOSED;
 }
@@ -487,6 +521,7 @@ static int go_on(sensor *s, double v, int64_t time, int inside) {
 static int open_episode(sensor *s, double v, double limit, int64_t time, int inside) {
     cells *c = s->c;
     c->open = 1;
+    c->excused = 0;
     c->muted = inside;
     c->quiet = 0;
     c->peak = v;
@@ -620,10 +655,11 @@ int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *f
         begin_thresholds(&s);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             v[row] = smallest_of_recent(&s, eligible[row]);
-            int64_t ended = s.c->ended;
+            int64_t ended = s.c->ended, seen = s.c->peaks_seen;
             int what = judge_row(&s, v[row], times[row], inside && inside[row], limits + row);
-            if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row]};
-            if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak};
+            if (what == OPENED) events[count++] = (event){at, row, what, ended, limits[row], NOTHING};
+            else if (what == CLOSED) events[count++] = (event){at, row, what, s.c->ended, s.c->peak, s.lesson};
+            else if (s.c->peaks_seen != seen) events[count++] = (event){at, row, LEARNT, 0, 0.0, s.lesson};
         }
     }
     return count;

@@ -17,6 +17,7 @@ from detector.models.training.idx import read_idx
 from detector.streams.base import Batch
 from detector.wire.frames import FrameDecoder, NoFrame
 from detector.wire.images import Refused, decode
+from detector.wire.readings import Verdict
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg")
 
@@ -71,6 +72,8 @@ def collect_frames(
             frame = decoder.decode(record)
             if isinstance(frame, NoFrame):
                 out.refuse(f"line {number}: {frame.message}")
+                continue
+            if isinstance(frame, Verdict):
                 continue
             if until is not None and frame.time >= until:
                 out.outside += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -50,6 +50,7 @@ class Connection:
         state_topics: Mapping[str, str],
         outputs: Sequence[str],
         *,
+        optional: Collection[str] = (),
         max_records: int,
         sole: bool = False,
         before_revoke: Callable[[], None],
@@ -59,6 +60,9 @@ class Connection:
         self._kafka = kafka
         self._state_topics = state_topics
         self._outputs = outputs
+        self._optional = optional
+        self.absent: frozenset[str] = frozenset()
+        """Those of the `optional` outputs that the broker does not have."""
         self._max_records = max_records
         self._sole = sole
         self._before_revoke = before_revoke
@@ -99,11 +103,16 @@ class Connection:
                         admin,
                         self._state_topics,
                         self._outputs,
+                        optional=self._optional,
                         create=self._kafka.create_topics,
                         new=self._kafka.new_topics,
                         owned=partial(check_owners, self.reader, self._state_topics, tick=self.tick, clock=self._clock),
                     )
-                    warn_of_release(admin, [*self._state_topics.values(), *self._outputs])
+                    self.absent = frozenset(self._optional) - self.partitions.keys()
+                    for topic in sorted(self.absent):
+                        _log.warning("there is no topic %s: nothing is written to it", topic)
+                    written = [topic for topic in self._outputs if topic not in self.absent]
+                    warn_of_release(admin, [*self._state_topics.values(), *written])
             self.tick()  # each of these may take some seconds where the broker hangs
             self.transactions.connect()
             if self.consumer is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -22,6 +22,7 @@ from detector.streams.kafka.security import probe, refused
 from detector.streams.kafka.tail import check_owners
 from detector.streams.kafka.topics import check_topics
 
+MADE: Final = "missing, `run` makes it"
 PATIENCE: Final = 10.0
 """Seconds in which a coordinator that is loading or moving may come to an answer."""
 _PAUSE: Final = 0.2
@@ -30,7 +31,9 @@ _NOBODY: Final = 2**63 - 1
 _STRANGER: Final = "detector-check"
 
 
-def inspect(config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str]) -> Iterator[tuple[str, str]]:
+def inspect(
+    config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str], optional: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
     """Yield what was looked at and what was found, with names as in `KafkaStreams`.
 
     Raises UserError at the first thing a daemon could not work with, OperationError if no broker answers.
@@ -43,19 +46,19 @@ def inspect(config: KafkaConfig, state_topics: Mapping[str, str], outputs: Seque
             cluster = admin.describe_cluster()
             places = ", ".join(f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"])
             yield "brokers", f"{places}; cluster {cluster['cluster_id']}"
-        yield from inspect_group(config, state_topics, outputs)
+        yield from inspect_group(config, state_topics, outputs, optional)
         yield "transactions", "the brokers have them"
 
 
 def inspect_group(
-    config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str]
+    config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str], optional: Collection[str] = ()
 ) -> Iterator[tuple[str, str]]:
     """The part of `inspect` that concerns one group of daemons: its topics, and its rights. Raises as `inspect`."""
     with _asking(config):
         settings = connection_settings(config)
         with admin_client(settings) as admin:
             with closing(plain_consumer(settings)) as reader:
-                yield from _topics(admin, reader, config, state_topics, outputs)
+                yield from _topics(admin, reader, config, state_topics, outputs, optional)
             _rights_to_topics(admin, state_topics, outputs)
             _right_to_group(admin, config.group_id)
             transactional_id = f"{config.group_id}-{instance_name(config)}"
@@ -99,14 +102,16 @@ def _topics(
     config: KafkaConfig,
     state_topics: Mapping[str, str],
     outputs: Sequence[str],
+    optional: Collection[str],
 ) -> Iterator[tuple[str, str]]:
     counts = check_topics(
         admin, state_topics, outputs, create=config.create_topics, new=config.new_topics, validate_only=True,
-        owned=partial(check_owners, reader, state_topics),
+        optional=optional, owned=partial(check_owners, reader, state_topics),
     )  # fmt: skip
     for name in [*state_topics, *state_topics.values(), *outputs]:
         count = counts.get(name)
-        yield "topic", f"{name}: " + ("missing, `run` makes it" if count is None else f"{count} partitions")
+        missing = "missing, nothing is written to it" if name in optional and not config.create_topics else MADE
+        yield "topic", f"{name}: " + (missing if count is None else f"{count} partitions")
 
 
 def _rights_to_topics(admin: KafkaAdminClient, state_topics: Mapping[str, str], outputs: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 class KafkaStreams:
     """The topics `state_topics` names as inputs, each with the topic of its state, and any number of outputs.
 
+    What is written to an `optional` output that the broker does not have is dropped.
+
     Settings are those of the configuration. `skip_to` gives partitions the offset at which to go on if they are not
     beyond it. A poll hands out at most `max_records`. `on_waiting` is told why the broker is waited for, and None when
     that is over; `on_forgotten` is called when the broker knows no offset of a partition and its state does; `tick` is
@@ -64,6 +66,7 @@ class KafkaStreams:
         *,
         state_topics: Mapping[str, str],
         outputs: Sequence[str],
+        optional: Collection[str] = (),
         skip_to: Mapping[Partition, int] | None = None,
         until_end: bool = False,
         max_records: int = 5000,
@@ -85,7 +88,7 @@ class KafkaStreams:
         self._clock = clock
         self._sleep = sleep
         self._link = Connection(
-            kafka, self._state_topics, self._outputs,
+            kafka, self._state_topics, self._outputs, optional=optional,
             max_records=max_records, sole=sole, before_revoke=self._commit_before_revoke, tick=tick, clock=clock,
         )  # fmt: skip
         self._outage = Outage(kafka.broker_outage_limit / _NANOSECONDS, on_waiting, clock)
@@ -138,7 +141,8 @@ class KafkaStreams:
             at_work(self._link.consumer)
 
     def write(self, messages: Sequence[Message]) -> None:
-        self._written.extend(messages)
+        absent = self._link.absent
+        self._written += [one for one in messages if one.stream not in absent] if absent else messages
 
     def commit(
         self,

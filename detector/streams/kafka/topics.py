@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from kafka import errors
@@ -21,6 +21,7 @@ def check_topics(
     state_topics: Mapping[str, str],
     outputs: Sequence[str],
     *,
+    optional: Collection[str] = (),
     create: bool,
     new: NewTopicsConfig | None = None,
     validate_only: bool = False,
@@ -28,6 +29,7 @@ def check_topics(
 ) -> dict[str, int]:
     """Partitions of each topic that there is. `state_topics`: the topic of its state for each input.
 
+    `optional`: outputs that need not be there: who set up the broker for an older release knows nothing of them.
     `owned` is told them before anything is made or grown, and raises UserError if state is of another input.
 
     With `create`, topics that are missing are made as `new` says, and state topics grow with their input;
@@ -35,9 +37,11 @@ def check_topics(
     change, and errors of the client.
     """
     names = [*state_topics, *state_topics.values(), *outputs]
-    counts = _partitions(admin, names)
+    counts = _partitions(admin, names, may_be_hidden=optional)
     owned(counts)
     missing = [name for name in names if name not in counts]
+    if not create:
+        missing = [name for name in missing if name not in optional]
     if missing and not create:
         raise UserError(
             f"the broker has no topic {', '.join(missing)}",
@@ -59,11 +63,13 @@ def check_topics(
     return counts
 
 
-def _partitions(admin: KafkaAdminClient, names: Any) -> dict[str, int]:
+def _partitions(admin: KafkaAdminClient, names: Any, may_be_hidden: Collection[str] = ()) -> dict[str, int]:
     found = {}
     for topic in admin.describe_topics(list(names)) if names else ():
         code, name = topic["error_code"], topic["name"]
         if code == errors.TopicAuthorizationFailedError.errno:
+            if name in may_be_hidden:
+                continue
             raise UserError(
                 f"there is no right to the topic {name}", where="streams.kafka", todo="Grant it (docs/operations.md)"
             )
