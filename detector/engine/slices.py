@@ -89,6 +89,8 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
     """The settings that results depend on, as JSON from which `ReadingsProvenance` can be made again."""
     # An override rests on which of its keys were set.
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
+    if not config.machines:  # so it was stored before there could be any
+        del settings["machines"], settings["align"]
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
     return msgspec.json.encode(settings | _times_of(maintenance))
 
