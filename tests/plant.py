@@ -288,4 +288,4 @@ def event_of(alert: Alert) -> Event:
 
 
 def _by_channel(part: Any) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part] if part else ()))
+    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part] if isinstance(part, list) else ()))

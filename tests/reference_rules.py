@@ -62,7 +62,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Episode:
-    """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`."""
+    """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`.
+
+    `shown`: the time of the newest row of the last message.
+    """
 
     name: str
     finding: Finding
@@ -79,6 +82,7 @@ class Episode:
     muted: bool
     quiet: int = 0
     sequence: int = 0
+    shown: float = -math.inf
 
 
 @dataclass

@@ -96,7 +96,7 @@ def test_the_first_page_is_two_screens_and_shows_one_picture() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_what_it_shows_works(tmp_path: Path) -> None:
     """Every block of the first pages, in directories that hold what they speak of: a sensor with a fault, or images."""
     random = np.random.default_rng(0)

@@ -195,7 +195,7 @@ class _Packed(msgspec.Struct):
     format: int
     layout: list[tuple[str, str, tuple[int, ...]]]
     ids: list[str]
-    cells: dict[str, bytes]
+    cells: dict[str, memoryview]
     held: dict[str, HeldBack]
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
@@ -388,7 +388,10 @@ class SensorTable:
             format=_FORMAT,
             layout=self._layout,
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][everyone if c.early else those_full].tobytes() for c in self.columns},
+            cells={
+                c.name: memoryview(self._arrays[c.name][everyone if c.early else those_full].tobytes())
+                for c in self.columns
+            },
             held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
@@ -401,7 +404,7 @@ class SensorTable:
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
-    def unpack(self, data: bytes) -> Slots:
+    def unpack(self, data: bytes | memoryview) -> Slots:
         """Add the packed sensors, replacing those that are here already; their slots. Raises `StateError`."""
         try:
             packed = msgspec.msgpack.decode(data, type=_Packed)

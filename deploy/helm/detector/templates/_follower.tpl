@@ -1,5 +1,5 @@
-{{/* The objects of a small daemon beside the detector. Of a dict: root, name, port, values, secret (a name, or empty),
-     egress (ports beside those of the brokers). */}}
+{{/* The objects of a small daemon beside the detector. Of a dict: root, name, args, port, values, secret (a name, or empty),
+     egress (ports beside those of the brokers), partOf (what the monitoring selects, or empty). */}}
 {{- define "detector.follower" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -10,7 +10,10 @@ metadata:
   labels: {app.kubernetes.io/name: detector-{{ .name }}}
 spec:
   serviceName: detector-{{ .name }}
-  replicas: 1
+  {{- if hasKey .values "replicas" }}
+  podManagementPolicy: Parallel
+  {{- end }}
+  replicas: {{ .values.replicas | default 1 }}
   selector: {matchLabels: {app.kubernetes.io/name: detector-{{ .name }}}}
   template:
     metadata:
@@ -27,7 +30,7 @@ spec:
         - name: detector
           image: {{ include "detector.image" (dict "image" $root.Values.image "chart" $root.Chart) }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-          args: [{{ .name }}]
+          args: {{- .args | toYaml | nindent 12 }}
           env:
             - {name: DETECTOR_CONFIG, value: /etc/detector/config.yaml}
             - name: DETECTOR_INSTANCE
@@ -66,8 +69,12 @@ kind: Service
 metadata:
   name: detector-{{ .name }}
   namespace: {{ $root.Release.Namespace }}
-  # What the monitoring selects, and the name of its job.
-  labels: {app.kubernetes.io/name: detector-{{ .name }}, app.kubernetes.io/part-of: detector-people}
+  labels:
+    app.kubernetes.io/name: detector-{{ .name }}
+    {{- with .partOf }}
+    # What the monitoring selects, and the name of its job.
+    app.kubernetes.io/part-of: {{ . }}
+    {{- end }}
 spec:
   clusterIP: None
   publishNotReadyAddresses: true
