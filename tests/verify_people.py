@@ -55,6 +55,8 @@ BUDGET: Final = 10_000_000
 FIRST_AT_LEAST: Final = 0.9
 EVENT_SEEN: Final = 2_150 * SENSORS
 """Readings up to where the event has been noticed."""
+MOST_BYTES: Final = 500_000
+"""Of the alerts of a plant, most of whose sensors are unusual at once."""
 SETTLE_SECONDS: Final = 2
 KILL_SECONDS: Final = 8.0
 """How long a daemon lives at most, of which its start takes some."""
@@ -128,7 +130,7 @@ def incidents_of(alerts: list[Alert]) -> tuple[list[Incident], int]:
 def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
     """Membership and who was first, on plants of their own."""
     print("incidents", flush=True)
-    plants, four, whole, first = [], 0, 0, 0
+    plants, four, whole, first, largest = [], 0, 0, 0, 0
     noticed = episodes = messages = size = told = told_size = ties = 0
     for seed in range(seeds):
         played = plant(seed)
@@ -144,7 +146,8 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
         ties += len(named)
         episodes += sum(alert.event == "opened" for alert in played.alerts)
         messages += len(played.alerts)
-        size += sum(len(encode_alert(alert)) for alert in played.alerts)
+        bytes_of_it = sum(len(encode_alert(alert)) for alert in played.alerts)
+        size, largest = size + bytes_of_it, max(largest, bytes_of_it)
         told, told_size = told + len(found), told_size + of_incidents
     checks.that("four incidents each", four == seeds, f"{four} of {seeds} plants")
     checks.that(
@@ -154,6 +157,10 @@ def verify_incidents(checks: Checks, seeds: int) -> list[Played]:
     checks.that(
         f"where it began is first or tied in {FIRST_AT_LEAST:.0%}", first >= FIRST_AT_LEAST * seeds,
         f"{first} of {seeds} plants, {ties / seeds:.1f} named",
+    )  # fmt: skip
+    checks.that(
+        "the alerts of a plant are small", largest < MOST_BYTES,
+        f"at most {largest / 1000:.0f} kB, {MOST_BYTES / 1000:.0f} are allowed",
     )  # fmt: skip
     print(
         f"        a plant: {episodes / seeds:.0f} episodes, {messages / seeds:.0f} alerts, {size / seeds / 1000:.0f} kB"

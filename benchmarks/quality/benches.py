@@ -42,6 +42,7 @@ class Job:
     limit: int | None
     quick: bool
     workers: Workers
+    textbook: bool = False
 
     def sources(self, groups: Sequence[str], *, published: bool = False) -> list[Source]:
         """The series of some groups; `published`: only the categories of NAB that published counts cover."""
@@ -349,7 +350,9 @@ def several_channels(job: Job) -> Outcome:
 
 def one_class(job: Job) -> Outcome:
     """One-class AUROC on Fashion-MNIST."""
-    return images.outcome(job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick)
+    return images.outcome(
+        job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick, textbook=job.textbook
+    )  # fmt: skip
 
 
 def what_alerts_claim(job: Job) -> Outcome:

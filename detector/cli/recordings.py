@@ -63,6 +63,7 @@ def need_readings(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
     """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""
+    from detector.cli.replaying import replay_progress
     from detector.service.pipelines import make_decoder
 
     config, since, until, interval, sensor = args.config, args.since, args.until, args.interval, args.sensor
@@ -71,10 +72,15 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
         decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
-        with recorded(config, decoder, since=since, until=until) as (batches, start):
-            yield batches, _ranged(decoder, start, until)
+        with (
+            recorded(config, decoder, since=since, until=until) as (batches, start),
+            replay_progress(batches, None) as shown,
+        ):
+            yield shown, _ranged(decoder, start, until)
         return
 
+    from detector.streams.places import recording_file
+    from detector.streams.texts import TABLES
     from detector.wire.recording import newest_time
 
     decoder, read = file_reader(config, args, Path(args.data))
@@ -82,7 +88,11 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
     if since is not None:
         newest = newest_time(read(), decoder, until)
         start = None if newest is None else newest - since
-    yield read(), _ranged(decoder, start, until)
+    file = recording_file(Path(args.data), config.readings.input)
+    # Of what is compressed, or is no text, offsets are those of the text within.
+    end = None if file.suffix.lower() in {".gz", *TABLES} else file.stat().st_size
+    with replay_progress(read(), end) as shown:
+        yield shown, _ranged(decoder, start, until)
 
 
 def file_reader(

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from detector.cli import options
@@ -42,7 +43,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--rows", type=options.count, default=10_000, metavar="N", help="readings of each sensor (10000)"
     )
     parser.add_argument(
-        "--rate", type=options.rate, metavar="N/s", help="write as it happens, N readings a second together"
+        "--rate",
+        type=options.rate,
+        metavar="N/s",
+        help="write as it happens, with the time at which it is, N readings a second together on average",
     )
     parser.add_argument("--history", action="store_true", help="with --rate: write what training needs at once")
     parser.add_argument(
@@ -69,13 +73,17 @@ def run(args: argparse.Namespace) -> int:
         )
     _check_cameras(args)
     plant = simulation.simulate(sensors=args.sensors, rows=args.rows, seed=args.seed, faults=args.faults)
+    at_once = simulation.lines_of_history(plant) if args.history else 0
+    if args.rate is not None:
+        plant = simulation.told_live(plant, args.rate, time_ns(), since=at_once)
     cameras = _cameras(args, plant)
     readings, frames = args.config.readings, args.config.frames
     names = simulation.FieldNames(readings.fields.sensor_id, readings.fields.timestamp, readings.fields.value)
     lines: Iterator[bytes] = simulation.lines(plant, names)
     if args.rate is not None:
-        at_once = simulation.lines_of_history(plant) if args.history else 0
-        lines = itertools.chain(itertools.islice(lines, at_once), simulation.paced(lines, args.rate))
+        lines = itertools.chain(
+            itertools.islice(lines, at_once), simulation.paced(lines, simulation.due(plant, at_once).tolist())
+        )
     if args.out == "-":
         _write_stdout(lines, live=args.rate is not None)
         return 0

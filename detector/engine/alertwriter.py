@@ -145,7 +145,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
         """Look at an open episode again after a row; returns whether something changed of what is held of it."""
 
     @abstractmethod
-    def _content(self, episode: Episode, moment: M) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: M, event: Event) -> dict[str, Any]:
         """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
     def begin(
@@ -229,7 +229,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             score=min(moment.score, math.exp(peak)), peak_score=math.exp(peak),
             threshold=math.exp(episode.ln_threshold),
             p_value=chance(episode.ln_threshold, peak) if math.isfinite(moment.budget) else None,
-            **self._content(episode, moment),
+            **self._content(episode, moment, event),
         )  # fmt: skip
 
     def _write(
@@ -312,15 +312,19 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         episode.until = episode.until if last is None else last
         return before != (episode.started_at, episode.until, episode.finding)
 
-    def _content(self, episode: Episode, moment: Moment) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: Moment, event: Event) -> dict[str, Any]:
+        """`updated` has the rows since the last message; nobody needs to be sent the others again."""
         seen = self._seen(moment)
+        since = episode.shown if event == "updated" and episode.shown is not None else NEVER
+        new = moment.times > since
         window = AlertWindow(
-            timestamps=(moment.times // MILLISECOND).tolist(),
-            values=self._per_channel(moment.values),
-            expected=self._per_channel(seen.reconstructed * moment.scale + moment.center),
-            errors=self._per_channel(seen.errors),
-            imputed=moment.imputed.tolist(),
+            timestamps=(moment.times[new] // MILLISECOND).tolist(),
+            values=self._per_channel(moment.values[new]),
+            expected=self._per_channel((seen.reconstructed * moment.scale + moment.center)[new]),
+            errors=self._per_channel(seen.errors[new]),
+            imputed=moment.imputed[new].tolist(),
         )
+        episode.shown = int(moment.times[-1])
         found = episode.finding or first_look(self._window(moment), NEVER, 1)
         return {
             "window": window,
@@ -396,7 +400,7 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
     def look(self, episode: Episode, moment: FrameMoment) -> bool:
         return False
 
-    def _content(self, episode: Episode, moment: FrameMoment) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: FrameMoment, event: Event) -> dict[str, Any]:
         examined = examine(self._frames, moment.frame)
         region = region_of(examined.heat)
         return {

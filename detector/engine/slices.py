@@ -201,14 +201,12 @@ def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
             raise StateError("the stored state was written by a version that stores other slices")
         places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
     sensors = {slot: sensor_id for sensor_id, slot in places.items()}
-    free = []
-    for slot in range(max(sensors, default=-1) + 1):
-        # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
-        taken = table.add(sensors.get(slot, f"\0{slot}"))
+    slots = range(max(sensors, default=-1) + 1)
+    # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
+    table.extend([sensors.get(slot, f"\0{slot}") for slot in slots])
+    for slot in reversed(slots):
         if slot not in sensors:
-            free.append(taken)
-    for slot in reversed(free):
-        table.remove(slot)
+            table.remove(slot)
 
 
 class _Entry(msgspec.Struct):

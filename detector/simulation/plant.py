@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -271,6 +271,43 @@ def lines(plant: Plant, names: FieldNames = FieldNames()) -> Iterator[bytes]:  #
             yield f"{heads[owner]}{stamp}{middle}{int(value) if whole[owner] else value}}}\n".encode()
 
 
+def told_live(plant: Plant, rate: float, now: int, *, since: int = 0) -> Plant:
+    """The plant with its line `since` taken at `now`, ns, at a speed at which `rate` lines a second follow on average.
+
+    Intervals stay as regular as they were, those of what lies before as well; labels move along.
+
+    >>> plant = told_live(simulate(sensors=1, rows=101, seed=0), 10.0, 10**18)
+    >>> times = plant.series[0].times
+    >>> int(times[0]), round(int(times[-1] - times[0]) / 1e9, 2)
+    (1000000000000000000, 10.0)
+    """
+    times = _in_order(plant)
+    begin = int(times[min(since, times.size - 1)])
+    span, follow = int(times[-1]) - begin, times.size - 1 - since
+    slower = follow / rate * _SECOND / span if span else 1.0
+
+    def moved(instants: I64) -> I64:
+        out: I64 = now + np.rint((instants - begin) * slower).astype(np.int64)
+        return out
+
+    series = tuple(
+        replace(one, times=moved(one.times), interval=max(round(one.interval * slower), 1)) for one in plant.series
+    )
+    ends = moved(np.array([[label.start, label.end] for label in plant.labels], dtype=np.int64).reshape(-1, 2)).tolist()
+    labels = tuple(label._replace(start=a, end=b) for label, (a, b) in zip(plant.labels, ends, strict=True))
+    return Plant(series, labels)
+
+
+def due(plant: Plant, since: int = 0) -> F64:
+    """When each of the `lines` from `since` on is taken: seconds after that one."""
+    times = _in_order(plant)[since:]
+    return np.asarray((times - times[:1]) / _SECOND)
+
+
+def _in_order(plant: Plant) -> I64:
+    return np.sort(np.concatenate([one.times for one in plant.series]))
+
+
 def lines_of_history(plant: Plant) -> int:
     """How many of the `lines` hold the part without faults of every sensor; slow sensors may be beyond theirs."""
     end = max(int(one.times[min(one.healthy_rows, one.times.size - 1)]) for one in plant.series)
@@ -279,15 +316,17 @@ def lines_of_history(plant: Plant) -> int:
 
 def paced(
     items: Iterable[bytes],
-    rate: float,
+    due: Iterable[float],
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[bytes]:
-    """Yield `items` at `rate` a second: never early by more than 10 ms, catching up when the taker was slow."""
+    """Yield each of the `items` when it is due, in seconds from now: never early by more than 10 ms, catching up when
+    the taker was slow.
+    """
     started = clock()
-    for number, item in enumerate(items):
-        ahead = number / rate - (clock() - started)
+    for item, second in zip(items, due, strict=True):
+        ahead = second - (clock() - started)
         if ahead > 0.01:
             sleep(ahead)
         yield item

@@ -14,6 +14,8 @@ from detector.simulation import plant as simulation
 from detector.times import parse_time
 from detector.wire.schemas import schema
 
+NOW = 1_800_000_000 * 10**9
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,20 +61,25 @@ def test_standard_output_carries_readings_alone(capfdbinary: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("out", ["plant", "-"])
-def test_a_rate_writes_the_same_readings(
+def test_a_rate_writes_readings_with_the_time_at_which_it_is(
     out: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates: list[float] = []
+    asked: list[float] = []
 
-    def paced(items: object, rate: float) -> object:
-        rates.append(rate)
+    def paced(items: object, due: list[float]) -> object:
+        asked.extend(due)
         return items
 
     monkeypatch.setattr(simulation, "paced", paced)
+    monkeypatch.setattr("detector.cli.simulate.time_ns", lambda: NOW)
     assert main(["simulate", "--out", out, "--sensors", "2", "--rows", "20", "--rate", "12.5/s"]) == 0
     written = capfdbinary.readouterr().out if out == "-" else (tmp_path / out / "sensor-readings.jsonl").read_bytes()
-    assert rates == [12.5]
-    assert written == b"".join(simulation.lines(simulation.simulate(sensors=2, rows=20, seed=0)))
+    assert (asked[0], len(asked)) == (0.0, 40)
+    assert asked[-1] == pytest.approx(39 / 12.5)
+    plant = simulation.told_live(simulation.simulate(sensors=2, rows=20, seed=0), 12.5, NOW)
+    assert written == b"".join(simulation.lines(plant))
+    times = [parse_time(json.loads(line)["timestamp"]) for line in written.splitlines()]
+    assert [(time - NOW) / 1e9 for time in times] == pytest.approx(asked, abs=1e-3)
 
 
 def test_chosen_faults_only(tmp_path: Path) -> None:
@@ -84,24 +91,26 @@ def test_chosen_faults_only(tmp_path: Path) -> None:
 def test_history_is_written_at_once(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     waited: list[bytes] = []
 
-    def paced(items: Iterable[bytes], rate: float) -> Iterator[bytes]:
+    def paced(items: Iterable[bytes], due: list[float]) -> Iterator[bytes]:
         for item in items:
             waited.append(item)
             yield item
 
     monkeypatch.setattr(simulation, "paced", paced)
+    monkeypatch.setattr("detector.cli.simulate.time_ns", lambda: NOW)
     arguments = ["simulate", "--out", "-", "--sensors", "3", "--rows", "100", "--rate", "1/s"]
     assert main([*arguments, "--history"]) == 0
     lines = capfdbinary.readouterr().out.splitlines(keepends=True)
     at_once = lines[: len(lines) - len(waited)]
     assert at_once + waited == lines
+    assert parse_time(json.loads(waited[0])["timestamp"]) == pytest.approx(NOW, abs=1e6)
     plant = simulation.simulate(sensors=3, rows=100, seed=0)
     for series in plant.series:
         assert sum(series.sensor_id.encode() in line for line in at_once) >= series.healthy_rows
     assert waited, "something is left to happen"
     waited.clear()
     assert main(arguments) == 0
-    assert waited == lines, "without --history everything is paced"
+    assert len(waited) == len(lines), "without --history everything is paced"
 
 
 def test_cameras_have_a_stream_and_labels_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,8 @@ def test_a_sensor_with_few_values_is_not_stuck_because_some_are_equal() -> None:
 def test_another_speed_is_another_cycle() -> None:
     def cycles(period: float, rows: int, seed: int) -> F64:
         rng = np.random.default_rng(seed)
-        return np.sin(2 * np.pi * np.arange(rows) / period + rng.uniform(0, 6)) + rng.normal(0, 0.15, rows)
+        out: F64 = np.sin(2 * np.pi * np.arange(rows) / period + rng.uniform(0, 6)) + rng.normal(0, 0.15, rows)
+        return out
 
     def faster(x: F64) -> None:
         x[ONSET:] = cycles(9, len(x) - ONSET, 99)

@@ -194,9 +194,30 @@ class Clock:
         self.now += seconds
 
 
+def test_a_plant_told_live_keeps_its_values_and_its_pace_at_another_speed() -> None:
+    plant, now = simulation.simulate(sensors=5, rows=900, seed=2), 1_800_000_000 * 10**9
+    since = simulation.lines_of_history(plant)
+    live = simulation.told_live(plant, 50.0, now, since=since)
+    times = np.sort(np.concatenate([one.times for one in live.series]))
+    assert times[since] == now
+    assert (times[-1] - now) / 1e9 == pytest.approx((len(times) - 1 - since) / 50)
+    assert simulation.due(live, since) == pytest.approx((times[since:] - now) / 1e9)
+    for before, after in zip(plant.series, live.series, strict=True):
+        assert np.array_equal(before.values, after.values)
+        assert np.median(np.diff(after.times)) == pytest.approx(after.interval, rel=0.02)
+    by_id = {one.sensor_id: one for one in plant.series}
+    moved = {one.sensor_id: one for one in live.series}
+    assert plant.labels
+    for label, other in zip(plant.labels, live.labels, strict=True):
+        if label.kind == "dropout":
+            continue
+        row = np.searchsorted(by_id[label.sensor_id].times, label.start)
+        assert moved[label.sensor_id].times[row] == other.start
+
+
 def test_pacing_keeps_the_rate() -> None:
     clock = Clock()
-    stamps = [clock.now for _ in simulation.paced([b""] * 101, 50.0, clock=clock, sleep=clock.sleep)]
+    stamps = [clock.now for _ in simulation.paced([b""] * 101, np.arange(101) / 50.0, clock=clock, sleep=clock.sleep)]
     assert stamps[0] == 100.0
     assert stamps[-1] == pytest.approx(102.0)
     assert all(abs(stamp - (100.0 + index / 50.0)) < 1e-6 for index, stamp in enumerate(stamps))
@@ -204,14 +225,16 @@ def test_pacing_keeps_the_rate() -> None:
 
 def test_pacing_at_a_high_rate_sleeps_seldom_and_is_never_early_by_much() -> None:
     clock = Clock()
-    for number, _ in enumerate(simulation.paced([b""] * 10_000, 10_000.0, clock=clock, sleep=clock.sleep)):
+    for number, _ in enumerate(
+        simulation.paced([b""] * 10_000, np.arange(10_000) / 10_000.0, clock=clock, sleep=clock.sleep)
+    ):
         assert number / 10_000.0 - (clock.now - 100.0) <= 0.01
     assert len(clock.slept) < 110
 
 
 def test_pacing_catches_up_after_a_slow_taker() -> None:
     clock = Clock()
-    items = simulation.paced([b""] * 20, 10.0, clock=clock, sleep=clock.sleep)
+    items = simulation.paced([b""] * 20, np.arange(20) / 10.0, clock=clock, sleep=clock.sleep)
     next(items)
     clock.now += 1.0
     for _ in range(10):
