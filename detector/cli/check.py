@@ -75,12 +75,15 @@ def _look_at_data(args: argparse.Namespace) -> int:
     from detector.reports.understoodtext import lines_of, table_of
 
     config = widened(args.config, args, args.data)
-    channels = config.readings.channels
+    channels = config.readings.decoded
     if args.data == "kafka":
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
+        from detector.service.schemas import topic_documents
 
-        topic = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        topic = make_decoder(
+            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
+        )
         with recorded(config, topic, since=None, until=None) as (batches, _):
             seen = look_at(batches, topic, len(channels))
     else:

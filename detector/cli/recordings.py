@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
-    from detector.wire.json_readings import ReadingDecoder
     from detector.wire.readings import Decoder
 
 
@@ -69,9 +68,10 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
     config, since, until, interval, sensor = args.config, args.since, args.until, args.interval, args.sensor
     if args.data == "kafka":
         from detector.cli.topics import recorded
+        from detector.service.schemas import topic_documents
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, documents=topic_documents(config))
         with (
             recorded(config, decoder, since=since, until=until) as (batches, start),
             replay_progress(batches, None) as shown,
@@ -95,9 +95,7 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
         yield shown, _ranged(decoder, start, until)
 
 
-def file_reader(
-    config: Config, args: argparse.Namespace, data: Path
-) -> tuple[ReadingDecoder, Callable[[], Iterator[Batch]]]:
+def file_reader(config: Config, args: argparse.Namespace, data: Path) -> tuple[Decoder, Callable[[], Iterator[Batch]]]:
     """What decodes a file, or that of a directory, and what reads it from its beginning. Raises DetectorError."""
     from detector.service.pipelines import make_decoder, make_recogniser
     from detector.streams.places import default_sensor, recording_file

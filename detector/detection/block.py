@@ -12,6 +12,7 @@ import numpy as np
 from detector.arrays import F64, I64, Bools
 from detector.detection.kernel.cells import Rings, Rows
 from detector.detection.kernel.choice import choose
+from detector.detection.patches import patches_of
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots
 from detector.detection.windows import WindowRows, window_of
@@ -65,7 +66,8 @@ class Block:
     """Rows begin .. end - 1 of some groups of `WindowRows`; those that complete a window are the scored ones.
 
     `rows`: all of them, as the kernel takes them. `values` (N, C): of the scored ones. `filling` (F,): rows that
-    complete none and were not filled in, which are `filling_owner`'s.
+    complete none and were not filled in, which are `filling_owner`'s. `patches`: which values stand for missing ones,
+    None: none does.
     """
 
     def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: I64, end: I64) -> None:
@@ -94,6 +96,7 @@ class Block:
         self.records, self.elements = rows.records[flat], rows.elements[flat]
         self.inside: Bools | None = None
         self._all_records = rows.records
+        self.patches = patches_of(table, self.rows, rows.patched)
 
     def window_at(self, table: SensorTable, at: int, tick: int) -> tuple[I64, F64, Bools]:
         """Times (100,), values (100, C) and imputed (100,) as they stood after the sensor's scored row `tick`.
@@ -101,7 +104,7 @@ class Block:
         -1: before the first of them. Only until the block is stored.
         """
         begin, rows = int(self.rows.begin[at]), self.rows
-        end = self._before(at) if tick < 0 else int(rows.source[self.first[at] + tick]) + 1
+        end = self._behind(at, tick)
         new = slice(max(begin, end - WINDOW), end)
         times, values, imputed = window_of(table, int(self.slots[at]))
         old = slice(end - new.start, None)
@@ -111,10 +114,23 @@ class Block:
             np.concatenate([imputed[old], rows.imputed[new]]),
         )
 
+    def patched_at(self, at: int, tick: int) -> Bools | None:
+        """Which values of that window stand for missing ones (100, C); None: none does."""
+        return None if self.patches is None else self.patches.window_before(at, self._behind(at, tick))
+
+    @property
+    def marked(self) -> F64:
+        """The values (N, C) of the scored rows, NaN where they stand for missing ones."""
+        return self.values if self.patches is None else np.where(self.patches.newest, np.nan, self.values)
+
     def record_before(self, at: int) -> int:
         """The record of the row before a sensor's first scored one, -1: that is not of this block."""
         before = self._before(at)
         return int(self._all_records[before - 1]) if before > self.rows.begin[at] else -1
+
+    def _behind(self, at: int, tick: int) -> int:
+        """Behind the sensor's scored row `tick`; -1: behind the row before the first of them."""
+        return self._before(at) if tick < 0 else int(self.rows.source[self.first[at] + tick]) + 1
 
     def _before(self, at: int) -> int:
         """Behind the row before a sensor's first scored one."""
@@ -127,6 +143,8 @@ class Block:
     def store(self, table: SensorTable, offsets: I64) -> None:
         """Let the rows into their windows. `offsets`: stream offset of each record of the batch."""
         choose().kernel.push(rings_of(table), self.rows)
+        if self.patches is not None:
+            self.patches.store(table)
         filled = table["filled"][self.slots] + (self.rows.end - self.rows.begin)
         table["filled"][self.slots] = np.minimum(filled, WINDOW)
         table["offset"][self.slots] = offsets[self._all_records[self.rows.end - 1]]

@@ -99,16 +99,17 @@ def usual_errors(errors: F64, row: int) -> F64:
 
 
 def shares(errors: F64, usual: F64, row: int) -> F64:
-    """Each channel's part (C,) of what is unusual since `row`: of the errors beyond the usual ones; the sum is 1.
+    """Each channel's part (C,) of what is unusual since `row`; the sum is 1.
 
-    Errors are in units of each channel's own scale already. In units of the usual errors a channel that is hardly ever
-    wrong would be blamed for a fault of another one that it goes together with.
+    Counted is the error beyond the usual one, over the root of the usual one. Over the usual one itself, a channel that
+    is hardly ever wrong would be blamed for a fault of another one that it goes together with; over nothing, a channel
+    that is nothing but noise for what noise does.
 
     >>> shares(np.array([[1.0, 9.0]] * 90 + [[9.0, 9.0]] * 10), np.array([1.0, 9.0]), 90)
     array([1., 0.])
     """
     now = errors[min(row, len(errors) - NEWEST) :].mean(axis=0)
-    unusual = np.maximum(now - usual, 0.0)
+    unusual = np.maximum(now - usual, 0.0) / np.sqrt(usual)
     parts = unusual if unusual.any() else now / usual + _TINY
     return np.asarray(parts / parts.sum())
 

@@ -76,7 +76,7 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     """
     records, rules = records_of(table, block), rules_of(table, block, book)
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
-    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, block.values, block.inside)
+    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
     expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
     return judge_block(table, block, u, errors, records, rules, eligible=eligible, expected=expected)
 
@@ -122,6 +122,8 @@ def records_of(table: SensorTable, block: Block) -> Cells:
     if len(block.filling):
         center, scale = (records[name][block.filling_owner] for name in ("center", "scale"))
         z = signals.standardise(block.rows.values[block.filling], center, scale)
+        if block.patches is not None:
+            z[block.patches.of_rows[block.filling]] = np.nan
         first = starts_of(np.bincount(block.filling_owner, minlength=len(block.slots)))
         choose().kernel.fill(records, first, np.ascontiguousarray((z * z).T))
     return records
@@ -134,7 +136,8 @@ def _window_errors(
 
     And, if asked to `explain`, (N, C) what the autoencoder makes of its newest row. Windows are built and used a few
     hundred at a time, while they are in the processor's cache. With a stride the autoencoder sees every so-manyeth
-    window of a sensor, and the others' errors are NaN.
+    window of a sensor, and the others' errors are NaN. Of a channel that a row lacks the first two are NaN, and
+    prediction errors where `signals.unforeseen`.
     """
     rows, channels = block.values.shape
     kernel, rings = choose().kernel, rings_of(table)
@@ -145,6 +148,10 @@ def _window_errors(
         part = slice(begin, min(begin + CHUNK, rows))
         inputs = room[: part.stop - begin]
         kernel.windows(records, rings, block.rows, part, inputs, raw)
+        patched = None if block.patches is None else block.patches.windows(part)
+        if patched is not None:
+            raw[:channels, part][signals.unforeseen(patched).T] = np.nan
+            raw[channels:, part][patched[:, -1].T] = np.nan
         chosen = np.arange(begin, part.stop)
         if model.stride > 1:
             ticks = chosen - block.first[block.owner[part]]
@@ -153,6 +160,8 @@ def _window_errors(
         if not len(chosen):
             continue
         outputs = np.ascontiguousarray(model.reconstruct(inputs), dtype=np.float32)
+        if patched is not None:
+            outputs = np.where(patched[chosen - begin], inputs, outputs)  # no error there
         errors[chosen] = kernel.rebuilt(inputs, outputs)
         if explain:
             newest[chosen] = outputs[:, -1]

@@ -23,6 +23,9 @@ Z_LIMIT = 1e4
 LANES = 20
 """So many sums run side by side where products are added up."""
 
+LONG_PATCH = 3
+"""While this many patched values in a row are in the window of a channel, its forecasts do not count."""
+
 PREDICTION_RATE = 2 / (50 + 1)
 LEVEL_RATE = 2 / (40 + 1)
 NEWEST_FIRST: F64 = np.power(1 - 2 / (50 + 1), np.arange(WINDOW - 1, -1, -1, dtype=np.float64))
@@ -75,15 +78,32 @@ def prediction_errors(windows: F64, forecast: F64, bias: F64) -> F64:
     return error
 
 
-def reconstruction_errors(windows: F32, expected: F32) -> F64:
-    """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,)."""
+def reconstruction_errors(windows: F32, expected: F32, patched: Bools | None = None) -> F64:
+    """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,).
+
+    What is `patched` (n, 100, C) does not count.
+    """
     rows, _, channels = windows.shape
     error = windows - expected
     error *= ROOT_WEIGHTS[:, None]
+    if patched is not None:
+        error[patched] = 0.0
     flat = error.reshape(rows, WINDOW * channels).astype(np.float64)
     flat *= flat
     total = summed(flat)
     return total if channels == 1 else total / channels
+
+
+def unforeseen(patched: Bools) -> Bools:
+    """Of which channels (n, C) of windows (n, 100, C) the newest value has no forecast that says anything.
+
+    It is patched itself, or so many values in a row are that the forecast would go by them: `LONG_PATCH`.
+    """
+    runs = patched[:, : WINDOW - LONG_PATCH + 1].copy()
+    for back in range(1, LONG_PATCH):
+        runs &= patched[:, back : WINDOW - LONG_PATCH + 1 + back]
+    none: Bools = runs.any(axis=1) | patched[:, -1]
+    return none
 
 
 def ewma_path(x: F64, rate: float) -> F64:
@@ -98,6 +118,19 @@ def ewma_path(x: F64, rate: float) -> F64:
         value = element if value is None else value + rate * (element - value)
         out.append(value)
     return np.array(out, dtype=np.float64)
+
+
+def forward_filled(values: F64) -> F64:
+    """The values (L, C), in place of each NaN the one before it, before the first the first one; 0 where there is none.
+
+    >>> forward_filled(np.array([[np.nan], [1.0], [np.nan], [2.0]])).ravel()
+    array([1., 1., 1., 2.])
+    """
+    there = ~np.isnan(values)
+    row = np.arange(len(values))[:, None]
+    newest = np.maximum.accumulate(np.where(there, row, -1), axis=0)
+    source = np.where(newest < 0, there.argmax(axis=0), newest)
+    return np.nan_to_num(np.take_along_axis(values, source, axis=0))
 
 
 def deviation(signals: F64, mean: F64, variance: F64, mute: Bools | None = None) -> tuple[F64, F64]:
@@ -139,13 +172,13 @@ def learn(zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
 
 
 def frozen_scale(signals: F64, worst: F64) -> F64:
-    """The worst signal in units of its maximum on the prefix, `worst`; signals on the first axis."""
-    return (signals / worst).max(axis=0)  # type: ignore[no-any-return]
+    """The worst signal in units of its maximum on the prefix, `worst`; signals on the first axis, NaN: none."""
+    return np.fmax.reduce(signals / worst, axis=0)  # type: ignore[no-any-return]
 
 
 def adaptive_scale(zz: F64, worst_zz: Any) -> F64:
     """The largest deviation, at least 0, in units of the prefix's largest, `worst_zz`; signals on the first axis."""
-    return np.maximum(zz.max(axis=0) / worst_zz, 0.0)  # type: ignore[no-any-return]
+    return np.maximum(np.fmax.reduce(zz, axis=0) / worst_zz, 0.0)  # type: ignore[no-any-return]
 
 
 def combine(signals: F64, zz: F64, worst: F64, worst_zz: Any) -> F64:

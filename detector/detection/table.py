@@ -21,6 +21,7 @@ from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
+from detector.detection.signals import WINDOW
 from detector.wire.alerts import Severity
 
 CHUNK = 1024
@@ -87,6 +88,32 @@ class Failure(msgspec.Struct, frozen=True):
     offset: int
     stage: str
     release: str
+
+
+class PendingRow(msgspec.Struct):
+    """A row of a machine of which channels may still come: its time, and the times (C,) ns and values (C,) that came.
+
+    `NEVER`: the channel has not come.
+    """
+
+    time: int
+    times: list[int]
+    values: list[float]
+
+
+class Aligning(msgspec.Struct):
+    """A machine whose channels come one by one: rows that wait, oldest first, and what was released of it.
+
+    `newest`: time of the newest row; `late_run`: rows in a row that are not newer. By channel (C,): time and value of
+    the last reading that had one, and the rows since then.
+    """
+
+    rows: list[PendingRow]
+    newest: int
+    late_run: int
+    times: list[int]
+    values: list[float]
+    absent: list[int]
 
 
 class WarmUp:
@@ -168,7 +195,7 @@ class _Packed(msgspec.Struct):
     format: int
     layout: list[tuple[str, str, tuple[int, ...]]]
     ids: list[str]
-    cells: dict[str, bytes]
+    cells: dict[str, memoryview]
     held: dict[str, HeldBack]
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
@@ -176,6 +203,8 @@ class _Packed(msgspec.Struct):
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
     called: dict[str, tuple[int, ...]] = {}
+    aligning: dict[str, Aligning] = {}
+    patches: dict[str, bytes] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -227,6 +256,9 @@ class SensorTable:
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
         """Sensors that are set aside."""
+        self.aligning: dict[int, Aligning] = {}
+        self.patches: dict[int, Bools] = {}
+        """Which values (100, C) of a sensor's window stand for missing ones, where any does."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -240,6 +272,20 @@ class SensorTable:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    def _beside(self) -> tuple[dict[int, Any], ...]:
+        """What hangs beside the columns, but for failures."""
+        return (
+            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.aligning,
+            self.patches,
+        )  # fmt: skip
+
+    def patch(self, slot: int, patched: Bools) -> None:
+        """Note which values (100, C) of a window stand for missing ones."""
+        if patched.any():
+            self.patches[slot] = patched.copy()
+        else:
+            self.patches.pop(slot, None)
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         """The whole column, slots on the first axis. Do not keep it across `add`."""
@@ -277,7 +323,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
@@ -285,7 +331,7 @@ class SensorTable:
 
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -342,7 +388,10 @@ class SensorTable:
             format=_FORMAT,
             layout=self._layout,
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][everyone if c.early else those_full].tobytes() for c in self.columns},
+            cells={
+                c.name: memoryview(self._arrays[c.name][everyone if c.early else those_full].tobytes())
+                for c in self.columns
+            },
             held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
@@ -350,10 +399,12 @@ class SensorTable:
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
             called=_of(self.called, names),
+            aligning=_of(self.aligning, names),
+            patches={name: np.packbits(patched).tobytes() for name, patched in _of(self.patches, names).items()},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
-    def unpack(self, data: bytes) -> Slots:
+    def unpack(self, data: bytes | memoryview) -> Slots:
         """Add the packed sensors, replacing those that are here already; their slots. Raises `StateError`."""
         try:
             packed = msgspec.msgpack.decode(data, type=_Packed)
@@ -401,6 +452,10 @@ class SensorTable:
         self.called |= by_slot(packed.called)
         self.silences |= by_slot(packed.silences)
         self.held |= by_slot(packed.held)
+        self.aligning |= by_slot(packed.aligning)
+        for slot, bits in by_slot(packed.patches).items():
+            flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=WINDOW * self.channels)
+            self.patches[slot] = flags.view(np.bool_).reshape(WINDOW, -1)
         self.warming |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.warming).items()}
         self.relearning |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.relearning).items()}
         for name, episode in packed.episodes.items():
@@ -411,10 +466,7 @@ class SensorTable:
     def _clear(self, slots: Slots, empty: Bools) -> None:
         """Nothing hangs beside these slots any more, and those that are `empty` (n,) have no cells of a profile."""
         emptied = slots[empty & (self._arrays["live"][slots] | np.isin(slots, list(self.episodes)))]
-        besides: tuple[dict[int, Any], ...] = (
-            self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed, self.called,
-        )  # fmt: skip
-        for beside in filter(None, besides):
+        for beside in filter(None, (*self._beside(), self.failed)):
             for slot in slots.tolist():
                 beside.pop(slot, None)
         for column in self._profiled if len(emptied) else ():

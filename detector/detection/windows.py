@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from detector.arrays import F64, I64, Bools, in_any_channel
 from detector.detection.columns import NEVER, flags_of
 from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots
+from detector.detection.table import HeldBack, SensorTable, Slots
 
 BACKWARDS: Final = 3
 """A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
@@ -27,17 +27,24 @@ LATE_LIMIT = 20
 
 @dataclass(slots=True)
 class Arrivals:
-    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index."""
+    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index.
+
+    `patched` (n, C): values that stand for missing ones, None: none does; see `alignment`.
+    """
 
     slots: Slots
     times: I64
     values: F64
     records: I64
     elements: I64
+    patched: Bools | None = None
 
     def only(self, kept: Bools) -> Arrivals:
         """Some of the readings."""
-        return Arrivals(self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept])
+        return Arrivals(
+            self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept],
+            None if self.patched is None else self.patched[kept],
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -45,7 +52,7 @@ class WindowRows:
     """Rows that go into windows, grouped by sensor: group g is rows first[g] .. last[g] - 1 of `slots[g]`.
 
     `records`, `elements`: the reading that released the row. `restarts`: the window is emptied before this row.
-    `imputed`: filled in; always followed by a real row.
+    `imputed`: filled in; always followed by a real row. `patched` (n, C): as of `Arrivals`.
     """
 
     slots: Slots
@@ -57,6 +64,12 @@ class WindowRows:
     elements: I64
     restarts: Bools
     imputed: Bools
+    patched: Bools | None = None
+
+    @property
+    def marked(self) -> F64:
+        """The values, NaN where they are patched."""
+        return self.values if self.patched is None else np.where(self.patched, np.nan, self.values)
 
     def only(self, kept: Bools) -> WindowRows:
         """Some of the rows, of the sensors that any is left of."""
@@ -67,6 +80,7 @@ class WindowRows:
             slots=self.slots[left], first=ends - lengths[left], last=ends, times=self.times[kept],
             values=self.values[kept], records=self.records[kept], elements=self.elements[kept],
             restarts=self.restarts[kept], imputed=self.imputed[kept],
+            patched=None if self.patched is None else self.patched[kept],
         )  # fmt: skip
 
 
@@ -112,6 +126,8 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     >>> rows.times, rows.values.ravel(), tally.late
     (array([10, 20]), array([1., 3.]), 1)
     """
+    if arrivals.patched is not None:
+        return _admit_patched(table, arrivals, arrivals.patched, lateness)
     tally = Tally()
     missing = in_any_channel(np.isnan(arrivals.values))
     tally.missing = int(missing.sum())
@@ -160,6 +176,15 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     return (_append(rows, loose) if loose.slots else rows), tally
 
 
+def _admit_patched(table: SensorTable, arrivals: Arrivals, patched: Bools, lateness: int) -> tuple[WindowRows, Tally]:
+    """The same of readings with patches, which go beside the values as further columns, also while they are held."""
+    wide = replace(arrivals, values=np.hstack([arrivals.values, patched]), patched=None)
+    rows, tally = admit(table, wide, lateness)
+    channels = patched.shape[1]
+    rows.values, rows.patched = np.ascontiguousarray(rows.values[:, :channels]), rows.values[:, channels:] > 0
+    return rows, tally
+
+
 def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
     """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
     sentinels = table["sentinels"][rows.slots]
@@ -187,7 +212,7 @@ def _in_order(
     """One sensor, reading by reading: drop what is late or repeated, hold back, release in time order."""
     released, newest = int(table["released"][slot]), int(table["newest"][slot])
     late_run, restart = int(table["late_run"][slot]), bool(table["restart"][slot])
-    held = table.held.pop(slot, [])
+    held = _as_wide(table.held.pop(slot, []), arrivals.values.shape[1])
     count = len(out.rows)
     readings = zip(
         arrivals.times[part].tolist(),
@@ -229,6 +254,13 @@ def _in_order(
     if len(out.rows) > count:
         out.slots.append(slot)
         out.lengths.append(len(out.rows) - count)
+
+
+def _as_wide(held: HeldBack, width: int) -> HeldBack:
+    """Readings that were held with other settings: without patches, or with some that are of no interest any more."""
+    if not held or len(held[0][1]) == width:
+        return held
+    return [(time, (values + (0.0,) * width)[:width]) for time, values in held]
 
 
 def _time_of(held: tuple[int, tuple[float, ...]]) -> int:
@@ -299,6 +331,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
         elements=rows.elements[source],
         restarts=rows.restarts[source] & (step == 1),
         imputed=imputed,
+        patched=None if rows.patched is None else rows.patched[source] & ~imputed[:, None],
     )
 
 

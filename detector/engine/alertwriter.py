@@ -81,8 +81,8 @@ class Names(Protocol):
 class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
-    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
-    it when it is needed.
+    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
+    missing ones, None: none does. `seen` is the writer's, which fills it when it is needed.
     """
 
     times: I64
@@ -95,6 +95,7 @@ class Moment:
     budget: float
     score: float
     offset: int
+    patched: Bools | None = None
     seen: Seen | None = field(default=None, compare=False)
 
 
@@ -282,17 +283,27 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         self._channels = channels
 
     def now(self, table: SensorTable, slot: int) -> Moment:
-        return self._moment(table, slot, window_of(table, slot), score_before(table, slot), int(table["offset"][slot]))
+        patched = table.patches.get(slot)
+        before = score_before(table, slot)
+        return self._moment(table, slot, window_of(table, slot), patched, before, int(table["offset"][slot]))
 
     def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
-        return self._moment(table, int(block.slots[at]), block.window_at(table, at, tick), score, offset)
+        window, patched = block.window_at(table, at, tick), block.patched_at(at, tick)
+        return self._moment(table, int(block.slots[at]), window, patched, score, offset)
 
     def _moment(
-        self, table: SensorTable, slot: int, window: tuple[I64, F64, Bools], score: float, offset: int
+        self,
+        table: SensorTable,
+        slot: int,
+        window: tuple[I64, F64, Bools],
+        patched: Bools | None,
+        score: float,
+        offset: int,
     ) -> Moment:
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
             bias=table["bias"][slot], budget=float(table["budget"][slot]), score=score, offset=offset,
+            patched=patched,
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
@@ -319,7 +330,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         new = moment.times > since
         window = AlertWindow(
             timestamps=(moment.times[new] // MILLISECOND).tolist(),
-            values=self._per_channel(moment.values[new]),
+            values=self._per_channel(_without(moment.values, moment.patched, np.nan)[new]),
             expected=self._per_channel((seen.reconstructed * moment.scale + moment.center)[new]),
             errors=self._per_channel(seen.errors[new]),
             imputed=moment.imputed[new].tolist(),
@@ -340,7 +351,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         if moment.seen is None:
             z = signals.standardise(moment.values, moment.center, moment.scale)
             reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
-            moment.seen = Seen(z, reconstructed, (z - reconstructed) ** 2)
+            moment.seen = Seen(z, reconstructed, _without((z - reconstructed) ** 2, moment.patched, 0.0))
         return moment.seen
 
     def _per_channel(self, values: F64) -> Any:
@@ -422,3 +433,8 @@ def heatmap(heat: NDArray[Any]) -> str:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=_LEVEL)
     return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _without(numbers: F64, patched: Bools | None, other: float) -> F64:
+    """The numbers (100, C), another one in place of those of values that stand for missing ones."""
+    return numbers if patched is None else np.where(patched, other, numbers)

@@ -18,13 +18,14 @@ import numpy as np
 from detector.arrays import Bools, in_any_channel
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
+from detector.detection.alignment import align, alignment_of
 from detector.detection.block import Block, starts_of
 from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
-from detector.detection.signals import WINDOW
+from detector.detection.signals import WINDOW, forward_filled
 from detector.detection.table import SensorTable, Slots, WarmUp
 from detector.detection.usable import check_usable
 from detector.detection.windows import Arrivals, WindowRows, admit, bridge_gaps, sentinel_rows, without
@@ -112,6 +113,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._keep_rows = keep_rows
         self._book = book
         self._maintenance = worked_on
+        self._alignment = alignment_of(config)
         self._places = Places(table, config.sensors.max, timers.look_again)
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
@@ -185,9 +187,12 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _watched(self, readings: Readings) -> Readings:
         """The readings without those of sensors that are left out, which not even move the clock."""
-        if self._book.watches_all:
+        if self._book.watches_all and readings.channels is None:
             return readings
-        watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
+        known = np.array([self._book.watches(sensor_id) for sensor_id in readings.ids], dtype=bool)
+        if readings.channels is not None:
+            known &= readings.channels >= 0
+        watched = np.repeat(known, readings.counts)
         return readings if watched.all() else readings.only(watched)
 
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
@@ -204,10 +209,16 @@ class ReadingsPipeline(PartitionPipeline):
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
-        arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
+        values = readings.values[part]
+        if readings.channels is not None:
+            values = np.column_stack([values, np.repeat(readings.channels[owned], readings.counts[owned])])
+        arrivals = Arrivals(slots, run.times[part], values, run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
-        self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
         self._timers.silences.heard(arrivals)
+        if readings.channels is None:
+            self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
+        else:
+            arrivals = self._aligned(run, arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
@@ -215,6 +226,14 @@ class ReadingsPipeline(PartitionPipeline):
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
         return end
+
+    def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
+        """The rows of machines that these readings release, whose values are each one and the number of its channel."""
+        channels = arrivals.values[:, 1].astype(np.int64)
+        aligned = align(self._table, replace(arrivals, values=arrivals.values[:, :1]), channels, self._alignment)
+        run.output.tally.duplicate += aligned.duplicate
+        self._watch.lacks(aligned.rows.slots, aligned.absent)
+        return aligned.rows
 
     def _placed(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
         """The slots of runs of readings in the records begin .. end - 1, and behind which record they end.
@@ -255,7 +274,7 @@ class ReadingsPipeline(PartitionPipeline):
         keep = np.ones(len(rows.times), dtype=bool)
         for group in cold.tolist():
             span = slice(int(rows.first[group]), int(rows.last[group]))
-            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.values)
+            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.marked)
             keep[span.start : used] = False
         return rows.only(keep)
 
@@ -263,8 +282,11 @@ class ReadingsPipeline(PartitionPipeline):
         patient = collected.count < MOST_WARM_UPS * self._config.warmup
         profile, carry = self._built(run, slot, collected, patient=patient)
         rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
+        patched = np.isnan(collected.values)
+        values = forward_filled(collected.values) if patched.any() else collected.values
+        self._table.patch(slot, patched[rows])
         window = {
-            "values": collected.values[rows],
+            "values": values[rows],
             "times": collected.times[rows],
             "imputed": 0,
             "head": 0,

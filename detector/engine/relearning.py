@@ -70,7 +70,7 @@ def collect(
     by_sensor: dict[int, list[Opening | Closing]] = {}
     for transition in transitions:
         by_sensor.setdefault(transition.at, []).append(transition)
-    times, values = block.times, block.values
+    times, values = block.times, block.marked
     first_rows = block.first.tolist()
     for at, (slot, first, end) in enumerate(zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False)):
         collected = relearning.get(slot)

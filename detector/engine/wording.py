@@ -87,7 +87,7 @@ def number(value: float) -> str:
     >>> number(0.12345), number(73.21), number(101325.4)
     ('0.123', '73.2', '101325')
     """
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def clock(time: int) -> str:

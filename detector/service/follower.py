@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
+from detector.errors import StopAskedError
 from detector.service.daemon import POLL_SECONDS
 from detector.service.health import Health
 from detector.service.logs import event
@@ -90,8 +92,9 @@ class Follower:
             self._unassigned()
             event(_log, logging.INFO, "following", work=self._name)
             self._notifier.ready("no partition is assigned yet")
-            while not self._stop() and self._turn():
-                pass
+            with suppress(StopAskedError):
+                while not self._stop() and self._turn():
+                    pass
             self._notifier.stopping()
             self._health.set_reason("stopping", "the process is stopping")
             self._streams.commit(self._positions(), self._work.snapshot, final=True)

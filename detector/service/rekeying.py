@@ -15,10 +15,11 @@ from detector.service.health import Health
 from detector.service.people import Around, FollowOptions, served, topics_of
 from detector.service.peoplemetrics import RekeyMetrics
 from detector.service.rejects import RejectGuard
+from detector.service.schemas import topic_documents
 from detector.service.systemd import Pulse
 from detector.streams.base import Assigned, Batch, Message, Partition, Record
 from detector.wire.alerts import dead_letter
-from detector.wire.documents import Rejected
+from detector.wire.documents import Rejected, read_json
 from detector.wire.readings import Reject
 from detector.wire.rekeying import Rekeying
 
@@ -98,7 +99,13 @@ def serve_rekey(config: Config, key: str, source: str, target: str, around: Arou
     pulse = Pulse(health, around.notifier)
     readings = config.readings
     work = RekeyWork(
-        Rekeying(readings.fields, key, coerce=readings.coerce),
+        Rekeying(
+            readings.fields,
+            key,
+            coerce=readings.coerce,
+            documents=topic_documents(config, health=health, pulse=pulse, stop=around.stop) or read_json,
+            machines={tag: machine.id for machine in readings.machines for tag in machine.channels.values()},
+        ),
         output=target,
         dead_letters=config.output.dead_letters,
         guard=RejectGuard(config.rejects.max_share, config.rejects.over),

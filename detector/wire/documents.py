@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -13,6 +14,10 @@ UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
 """What typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting."""
 
 _decode = msgspec.json.Decoder().decode
+
+
+Documents = Callable[[bytes | None], object]
+"""Makes a document of a record's value. Raises Rejected."""
 
 
 class Rejected(Exception):  # noqa: N818  (an outcome, not an error)

@@ -9,6 +9,7 @@ from detector.config.fields import FieldsConfig
 from detector.streams.base import Batch, Record
 from detector.times import MILLISECOND, OUT_OF_RANGE, UNREADABLE
 from detector.wire.documents import (
+    Documents,
     Rejected,
     checked_sensor,
     checked_time,
@@ -24,10 +25,19 @@ _MOST_NAMES: Final = 6
 
 
 class MappedJson:
-    """Decodes messages by a mapping. `coerce`: numbers in strings are numbers, and sensor ids may be numbers."""
+    """Decodes messages by a mapping. `coerce`: numbers in strings are numbers, and sensor ids may be numbers.
+
+    `read` makes a document of a record's value.
+    """
 
     def __init__(
-        self, fields: FieldsConfig, channels: tuple[str, ...], *, coerce: bool, max_future: int | None
+        self,
+        fields: FieldsConfig,
+        channels: tuple[str, ...],
+        *,
+        coerce: bool,
+        max_future: int | None,
+        read: Documents = read_json,
     ) -> None:
         self._map = Mapping(fields, channels)
         self._channels = channels
@@ -37,7 +47,7 @@ class MappedJson:
         self._by_record = fields.by_record
         self._form = TimeForm(fields.time.format, fields.time.zone)
         self._read_time = self._form.reader()
-        self._read = read_json
+        self._read = read
 
     def decode(self, batch: Batch) -> Readings:
         """Decode every record of a batch of JSON."""

@@ -86,6 +86,8 @@ class Readings:
     """(n, channels), C-contiguous."""
     rejects: list[Reject]
     """At most one a record, in the order of the records."""
+    channels: I64 | None = None
+    """(r,) of a machine that has several channels, the one each run is of; -1: its tag is in no machine. None: all."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -107,6 +109,7 @@ class Readings:
             times=self.times[kept],
             values=self.values[kept],
             rejects=self.rejects,
+            channels=None if self.channels is None else self.channels[left],
         )
 
 

@@ -66,6 +66,10 @@ def copied(plant: Plant, target: str, enough: float) -> bool:
         consumer.close()
 
 
+def follows_again(log: Path, before: int) -> bool:
+    return log.read_text().count("following") > before
+
+
 @pytest.mark.slow
 def test_every_record_is_copied_once_over_kills(kafka: Cluster, tmp_path: Path) -> None:
     plant = Plant(kafka, PARTITIONS)
@@ -82,7 +86,9 @@ def test_every_record_is_copied_once_over_kills(kafka: Cluster, tmp_path: Path) 
             wait_until(partial(copied, plant, target, enough), "the copy goes on")
             processes[victim].kill()
             processes[victim].wait()
+            before = logs[victim].read_text().count("following")
             processes[victim] = started(plant, target, victim, logs[victim])
+            wait_until(partial(follows_again, logs[victim], before), "it is back, and listens to signals")
         for process in processes.values():
             process.terminate()
         assert {process.wait(60) for process in processes.values()} == {0}

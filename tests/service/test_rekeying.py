@@ -77,10 +77,7 @@ def test_records_pass_unchanged_but_for_the_key() -> None:
         ("{sensor_id}", {"preset": "telegraf"}, b'{"tags": {"topic": "a/b"}, "fields": {}, "timestamp": 1}', b"a/b"),
         ("{tags.site}-{n}", {}, b'{"tags": {"site": "x"}, "n": 7}', b"x-7"),
         ("{machine}", {}, b"[" + value(1) + b"," + value(3) + b"]", b"m1"),
-        (
-            "{tags.host}", {"preset": "telegraf"},
-            b'{"metrics": [{"tags": {"host": "h"}}, {"tags": {"host": "h"}}]}', b"h",
-        ),
+        ("{tags.host}", {"preset": "telegraf"}, b'{"metrics": [{"tags": {"host": "h"}}]}', b"h"),
         ("{machine}", {}, b"[" + value(1) + b"," + value(2) + b"]", "malformed: readings of several keys"),
         ("{machine}", {}, b'{"sensor_id": "a"}', "missing_sensor_id: not all parts of `{machine}` are there"),
         ("{machine}", {}, b'{"machine": null}', "missing_sensor_id"),
@@ -171,3 +168,10 @@ def test_what_cannot_be(backend: str, target: str, told: str) -> None:
     config = Config.model_validate({"streams": {"backend": backend}, "http": {"listen": "127.0.0.1:0"}})
     with pytest.raises(UserError, match=told):
         serve_rekey(config, "{machine}", "in", target, Around(lambda: True, Notifier({}), None))
+
+
+def test_a_machine_is_that_of_the_tag_where_there_are_machines() -> None:
+    rekeying = Rekeying(FieldsConfig(), "{machine}", machines={"line1/1": "press-1"})
+    assert rekeying.key(Record(0, None, value(1))) == b"press-1"
+    assert rekeying.key(Record(0, None, value(2))) == b"line1/2", "a tag of none keeps its own key"
+    assert rekeying.key(Record(0, b"line1/1", b'{"timestamp": 1}')) == b"press-1"

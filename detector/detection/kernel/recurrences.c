@@ -13,6 +13,9 @@
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
 
+   A row may lack a channel: NaN in its errors, squares and values. That channel's averages stay, and its signals neither
+   count nor are learnt.
+
    Built without contraction and without fast-math, so that every operation is rounded by itself, on every processor.
    Comparisons are written so that what is not a number goes the same way in both languages. */
 
@@ -190,37 +193,45 @@ static void move(double *average, double x, double begun, double rate) {
     *average = now + rate * (x - now);
 }
 
+static inline int missing(double x) { return x != x; }
+
 static void fill(sensor *s, const double *squares, int64_t step) {
-    for (int i = 0; i < s->channels; i++) move(&s->level[i], squares[i * step], squares[i * step], LEVEL_RATE);
+    for (int i = 0; i < s->channels; i++) {
+        double x = squares[i * step];
+        if (!missing(x)) move(&s->level[i], x, x, LEVEL_RATE);
+    }
 }
 
 static void signals_of(sensor *s, const double *raw, int64_t step, double *error, double *signals) {
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
         double x = raw[i * step];
-        move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
-        signals[i] = s->prediction[i];
+        if (!missing(x)) move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
+        signals[i] = missing(x) ? NAN : s->prediction[i];
     }
     if (*error != *error) *error = s->c->held_error;
     s->c->held_error = signals[channels] = *error;
     s->c->completions += 1;
-    fill(s, raw + channels * step, step);
-    for (int i = 0; i < channels; i++) signals[channels + 1 + i] = s->level[i];
+    const double *squares = raw + channels * step;
+    fill(s, squares, step);
+    for (int i = 0; i < channels; i++) signals[channels + 1 + i] = missing(squares[i * step]) ? NAN : s->level[i];
 }
 
 static double deviation(const sensor *s, int i, double signal, double mean, double unit) {
-    return isinf(s->worst[i]) ? 0.0 : (signal - mean) / unit;
+    return isinf(s->worst[i]) && !missing(signal) ? 0.0 : (signal - mean) / unit;
 }
 
 static double on_frozen_scale(const sensor *s, const double *signals) {
-    double most = signals[0] / s->worst[0];
-    for (int i = 1; i < s->signals; i++) most = larger(signals[i] / s->worst[i], most);
+    double most = -INFINITY;
+    for (int i = 0; i < s->signals; i++)
+        if (!missing(signals[i])) most = larger(signals[i] / s->worst[i], most);
     return most;
 }
 
 static double on_adaptive_scale(const sensor *s, const double *zz) {
-    double most = zz[0];
-    for (int i = 1; i < s->signals; i++) most = larger(zz[i], most);
+    double most = -INFINITY;
+    for (int i = 0; i < s->signals; i++)
+        if (!missing(zz[i])) most = larger(zz[i], most);
     return larger(most / s->c->worst_zz, 0.0);
 }
 
@@ -235,6 +246,7 @@ static void learn(sensor *s, const double *zz, const double *unit) {
     s->c->count += 1.0;
     double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), keep = 1.0 - rate;
     for (int i = 0; i < s->signals; i++) {
+        if (missing(zz[i])) continue;
         double step = within(zz[i], LEARNING_LIMIT) * unit[i], gain = rate * step;
         s->mean[i] += gain;
         s->variance[i] = (s->variance[i] + gain * step) * keep;
@@ -288,6 +300,7 @@ static double score_row(sensor *s, const double *signals, int inside) {
 static int deviates(sensor *s, const double *values, int unlearnt) {
     double most = -1.0, off = 0.0, side = 0.0, usual = 0.0;
     for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i])) continue;
         double now = values[i] - s->usual[i], limit = LEARNING_LIMIT * s->scale[i];
         move(&s->lean[i], now, now, LEAN_RATE);
         if (!unlearnt) s->usual[i] += ADAPTIVE_RATE * within(now, limit);
