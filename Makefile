@@ -10,7 +10,7 @@ QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify-core verify-kafka verify-frames verify-service verify-people verify-deploy verify-detection docs dist
+.PHONY: help install install-serve demo test quick fuzz lint format bench kafka chaos verify verify-core verify-kafka verify-frames verify-service verify-people verify-deploy verify-detection docs dist
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,8 @@ format: $(INSTALLED)  ## write the code the way lint wants it
 
 bench: $(INSTALLED)  ## readings and frames per second and memory, beside bare ONNX Runtime
 	$(BIN)/python -m benchmarks.speed
+
+verify: verify-core verify-kafka verify-frames verify-service verify-people verify-deploy verify-detection  ## every proof below, one after the other
 
 verify-core: $(INSTALLED)  ## the reading path end to end: demo counts, 50 kills, backtest equals run
 	$(BIN)/python -m tests.verify_core $(VERIFY_ARGS)

@@ -20,7 +20,14 @@ from detector.service.metrics import (
     Description,
     Metrics,
 )
-from detector.service.peoplemetrics import ALERT_OUTCOMES, OUTCOMES, IncidentMetrics, NotifyMetrics
+from detector.service.peoplemetrics import (
+    ALERT_OUTCOMES,
+    OUTCOMES,
+    REKEY_OUTCOMES,
+    IncidentMetrics,
+    NotifyMetrics,
+    RekeyMetrics,
+)
 
 _HEAD: Final = """# Metrics
 
@@ -30,7 +37,7 @@ these names and no others, and a test says so. Names, labels and units are part 
 
 All series of closed label sets are there from the start, at 0. Nothing carries a sensor's name but the series of the
 sensors that `metrics.sensors` names; the page at `/` shows the worst ones. Gauges are of the last turn of the main
-loop, those of sensors of the last second. `detector incidents` and `detector notify` have the last two sections, and
+loop, those of sensors of the last second. `detector incidents`, `notify` and `rekey` have the last three sections, and
 `detector_ready`, `detector_loop_last_progress_timestamp_seconds`, `detector_lag_records` and `detector_build_info`.
 Beside these there are `process_*`, `python_*` and `python_gc_*` of the Python client.
 """
@@ -43,6 +50,7 @@ def metrics_page() -> str:
         *Metrics(CollectorRegistry()).described,
         *IncidentMetrics(CollectorRegistry()).described,
         *NotifyMetrics(CollectorRegistry(), []).described,
+        *RekeyMetrics(CollectorRegistry()).described,
     ]
     sections = (_section(name, list(group)) for name, group in groupby(described, key=lambda one: one.section))
     return "\n".join([_HEAD, *sections, _labels()])
@@ -73,6 +81,7 @@ def _labels() -> str:
         "reason` of rejects": REJECT_REASONS,
         "outcome` of alerts that incidents are made of": ALERT_OUTCOMES,
         "outcome` of notifications": OUTCOMES,
+        "outcome` of records that get another key": REKEY_OUTCOMES,
         "reason` of sensors not watched": REASONS,
     }
     lines = [f"| `{label}{'' if '`' in label else '`'} | {', '.join(values)} |" for label, values in rows.items()]

@@ -111,7 +111,9 @@ class Detector:
         own: dict[str, Any] = {"readings.channels": list(bundle.channels), "readings.window.stride": bundle.stride}
         if config is None and not any(key.startswith("readings.alerts") for key in settings or {}):
             own["readings.alerts.open_after"] = {"n": n, "of": m}
-        chosen = {**own, **(settings or {}), "readings.model": str(directory)}
+        # What is given is rows already.
+        rows: dict[str, Any] = {"readings.machines": [], "readings.align": None}
+        chosen = {**own, **(settings or {}), **rows, "readings.model": str(directory)}
         overrides = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
         return cls(load_config(config or os.devnull, overrides), bundle)
 

@@ -10,3 +10,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
+
+
+def in_any_channel(flags: Bools) -> Bools:
+    """Which of n rows have a flag in any of C channels; `flags` (n, C)."""
+    # With one channel `any` would look at each row by itself.
+    return flags[:, 0] if flags.shape[1] == 1 else np.asarray(flags.any(axis=1))

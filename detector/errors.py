@@ -47,6 +47,10 @@ class UserError(DetectorError):
     exit_code = 2
 
 
+class StopAskedError(OperationError):
+    """A stop was asked for while something was waited for: what was done before can be committed."""
+
+
 def is_foreseen(error: Exception) -> bool:
     """Whether a failure is of the place, the memory or a limit that a person set: no record or sensor is to blame."""
     return isinstance(error, DetectorError | OSError | MemoryError)

@@ -218,6 +218,8 @@ def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, An
             "episode": table.episodes.get(slot),
             "collected": [one and (one.times.tobytes(), one.values.tobytes()) for one in collected],
             "silence": table.silences.get(slot),
+            "aligning": repr(table.aligning.get(slot)),
+            "patches": None if slot not in table.patches else table.patches[slot].tobytes(),
         }
     return state
 
@@ -286,4 +288,4 @@ def event_of(alert: Alert) -> Event:
 
 
 def _by_channel(part: Any) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part] if part else ()))
+    return tuple(map(tuple, part.values() if isinstance(part, dict) else [part] if isinstance(part, list) else ()))

@@ -511,6 +511,9 @@ class Sensor:
             [z * scale + center for z, scale, center in zip(row, profile.scale, profile.center, strict=True)]
             for row in expected
         ]
+        shown = [at for at, row in enumerate(self.window) if event != "updated" or row.time > episode.shown]
+        episode.shown = self.window[-1].time
+        channels = range(len(profile.scale))
         self.owner.events.append(
             Event(
                 alert_id=episode.name,
@@ -528,11 +531,11 @@ class Sensor:
                 threshold=math.exp(episode.ln_threshold),
                 opened_offset=episode.opened_offset,
                 last_offset=self.offset,
-                stamps=tuple(row.time // 10**6 for row in self.window),
-                imputed=tuple(row.imputed for row in self.window),
-                values=tuple(zip(*(row.values for row in self.window), strict=True)),
-                expected=tuple(zip(*plain, strict=True)),
-                errors=tuple(zip(*errors, strict=True)),
+                stamps=tuple(self.window[at].time // 10**6 for at in shown),
+                imputed=tuple(self.window[at].imputed for at in shown),
+                values=tuple(tuple(self.window[at].values[channel] for at in shown) for channel in channels),
+                expected=tuple(tuple(plain[at][channel] for at in shown) for channel in channels),
+                errors=tuple(tuple(errors[at][channel] for at in shown) for channel in channels),
                 shares=tuple(episode.finding.shares),
                 muted=episode.muted,
             )

@@ -62,7 +62,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Episode:
-    """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`."""
+    """An open episode. `quiet`: rows since the last one at or above the closing level, whose time is `loud_time`.
+
+    `shown`: the time of the newest row of the last message.
+    """
 
     name: str
     finding: Finding
@@ -79,6 +82,7 @@ class Episode:
     muted: bool
     quiet: int = 0
     sequence: int = 0
+    shown: float = -math.inf
 
 
 @dataclass
@@ -98,6 +102,26 @@ class Silence:
     sequence: int = 0
 
 
+class Aside:
+    """Peaks too high for the tail of the last `memory` rows: the newest twelve, until they are a habit."""
+
+    def __init__(self, memory: float) -> None:
+        self.memory = memory
+        self.kept: list[tuple[int, float]] = []
+
+    def add(self, row: int, peak: float) -> list[float]:
+        """Keep a peak of that row; returns what is learnt now."""
+        self.kept = [*[(at, one) for at, one in self.kept if row - at < self.memory][-11:], (row, _short([peak])[0])]
+        heights = [one for _, one in self.kept]
+        begins = [low for low in heights if sum(low <= one <= low + math.log(2) for one in heights) >= 8]
+        if not begins and len(heights) < 12:
+            return []
+        low = min(begins or heights)
+        high = low + math.log(2) if len(heights) < 12 else math.inf
+        self.kept = [(at, one) for at, one in self.kept if not low <= one <= high]
+        return [min(one, low + math.log(2)) for one in heights if low <= one <= high]
+
+
 class Budget:
     """The ln threshold that one episode in `budget` rows is expected to pass; no budget: always 0."""
 
@@ -114,11 +138,14 @@ class Budget:
         self.behind = float(rows)
         self.memory = max(5 * budget, float(rows))
         self.credit = 0.0
+        self.row = 0
+        self.aside = Aside(self.memory)
 
     def next_row(self) -> float:
         """Count one row and return the ln threshold that holds for it."""
         if self.budget is None:
             return 0.0
+        self.row += 1
         self.credit = min(self.credit + 1 / self.budget, 3 + 1 / 0.07)
         loose = min(self.budget / 10_000, 1.0)
         if self.behind < self.memory:
@@ -130,7 +157,7 @@ class Budget:
         if self.behind < self.budget:
             level = min(level, math.log(3 * self.budget / self.behind))
         floor = -0.07 * float(loose**-0.75) * max(self.credit - 3 * float(loose**0.25), 0.0)
-        return max(level, floor) + 0.4 * max(-self.credit, 0.0)
+        return max(level, floor) + min(0.4 * max(-self.credit, 0.0), math.log(2))
 
     def quiet(self, v: float) -> None:
         """A row outside of episodes: part of the peak that is under way, or what ends it."""
@@ -139,24 +166,29 @@ class Budget:
             return
         self.since += 1
         if self.since == 100:
-            self._keep(self.pending)
+            if self.budget is not None:
+                self._keep(min(self.pending, self._limit()))
             self.forget_pending()
 
     def forget_pending(self) -> None:
         self.pending, self.since = None, 0
 
     def spent(self, peak: float) -> None:
-        """An episode is over: its peak counts, and it costs one."""
-        self._keep(peak)
+        """An episode is over: its peak counts, unless it is far above the tail and no habit, and it costs one."""
         if self.budget is not None:
+            for one in (
+                [peak] if peak <= self._limit(min(self.behind / self.budget, 1.0)) else self.aside.add(self.row, peak)
+            ):
+                self._keep(one)
             self.credit = max(self.credit - 1, -4.0)
 
     def _keep(self, peak: float) -> None:
-        if self.budget is None:
-            return
-        limit = self._return_level() + 1.5 * self._spread()[1]
         self.seen += 1
-        self.highest = sorted([*self.highest, min(peak, limit)], reverse=True)[:8]
+        self.highest = sorted([*self.highest, peak], reverse=True)[:8]
+
+    def _limit(self, known: float = 1.0) -> float:
+        """What is higher is no part of the tail."""
+        return self._return_level() + 1.5 * self._spread()[1] * known
 
     def _spread(self) -> tuple[int, float, float]:
         """How many peaks count, the scale of their excesses with its prior, and the weight behind it."""
@@ -261,7 +293,7 @@ class Scale:
             self._cold += 1
             if self._cold >= 50:
                 self._high = 0
-        if self._high > 300:
+        if self._high > 100:
             self._before, self._age, self._calm = (_short(self.mean), _short(self.variance)), 0, 0
 
 

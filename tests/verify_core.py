@@ -2,8 +2,9 @@
 
 Runs the demo and counts its result once more; compares a backtest with it; and, with other settings for some sensors,
 silence and maintenance windows, kills the daemon with SIGKILL again and again over one input and compares what it
-published with the uninterrupted run's; then the same with machines of several channels and the stream of scores. Prints
-every check with what was measured, and ends with a line PASS or FAIL and exit status 0 or 1.
+published with the uninterrupted run's; then the same with machines of several channels and the stream of scores, and
+with sensors that change their pace. Prints every check with what was measured, and ends with a line PASS or FAIL and
+exit status 0 or 1.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from detector.simulation.cameras import CAMERA_FAULTS
 from detector.streams.base import Partition
 from detector.streams.checkpoint import CheckpointFile
 from tests.verify_channels import verify_channels
+from tests.verify_relearning import verify_relearning
 from tests.waiting import wait_until
 
 STREAM: Final = "sensor-readings"
@@ -94,7 +96,8 @@ def main() -> int:
             expected = verify_settings(checks, demo, directory, settings)
             if checks.passed:
                 verify_kills(checks, demo, directory / "killed", settings, expected, kills=args.kills, seed=args.seed)
-        verify_channels(checks.that, detector, directory / "channels", kills=min(12, args.kills), seed=args.seed)
+        for verify, name in ((verify_channels, "channels"), (verify_relearning, "relearning")):
+            verify(checks.that, detector, directory / name, kills=min(12, args.kills), seed=args.seed)
     print(f"\n{time.monotonic() - began:.0f} s")
     print("PASS" if checks.passed else "FAIL")
     return 0 if checks.passed else 1

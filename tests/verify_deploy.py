@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import Final
 
+from tests import verify_image
 from tests.verify_core import Checks
 
 STEPS: Final = {
@@ -21,7 +22,9 @@ STEPS: Final = {
     "systemd: units, exposure": "tests/deploy/test_systemd_units.py",
     "make install on machines that are not ready": "tests/deploy/test_venv.py",
     "the documentation's site: strict, links, nothing from elsewhere": "tests/deploy/test_site.py",
-    "README's blocks in empty directories": "tests/test_readme.py",
+    "the blocks of README and the first pages in empty directories": "tests/test_readme.py",
+    "the how-to pages": "tests/test_howto.py",
+    "the examples of the contributing guide": "tests/test_contributing.py",
     "the tutorial": "tests/test_tutorial.py",
     "the Python API and its page": "tests/test_api.py",
     "Prometheus and Alertmanager: promtool, rule tests, amtool, anchors": "tests/deploy/test_prometheus.py",
@@ -46,6 +49,17 @@ def verify_deploy(checks: Checks) -> None:
             if line.startswith(("  operations ", "  detection ")):
                 print(f"      {line.rstrip('.').rstrip()}")
         checks.that(what, done.returncode == 0, lines[-1] if lines else "nothing was printed")
+    reason = verify_image.not_run()
+    if reason is not None:
+        print(f"  ----  the serving image, step by step: not run, {reason}", flush=True)
+        return
+    done = subprocess.run([sys.executable, "-m", "tests.verify_image"], stdout=subprocess.PIPE, text=True, check=False)
+    sized = [line.strip() for line in done.stdout.splitlines() if "MB" in line]
+    checks.that(
+        "the serving image, step by step in a root of debootstrap",
+        done.returncode == 0,
+        " ".join(sized[-1:]) if done.returncode == 0 else done.stdout[-1000:],
+    )
 
 
 def main() -> int:

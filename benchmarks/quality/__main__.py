@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models.mkdir(parents=True, exist_ok=True)
         workers = stack.enter_context(Workers(args.jobs))
         setup = Setup(args.model, models, args.seed)
-        job = Job(data, setup, args.shared, args.files, args.limit, args.quick, workers)
+        job = Job(data, setup, args.shared, args.files, args.limit, args.quick, workers, args.preset is not None)
         for name in chosen:
             started = time.monotonic()
             try:
@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--files", metavar="GLOB", help="only series whose name matches")
     parser.add_argument("--limit", type=int, metavar="N", help="at most so many series of each group")
     parser.add_argument("--model", choices=("dense", "lstm"), default="dense")
+    parser.add_argument("--preset", choices=("textbook",), help="images: the autoencoder of that preset, without gates")
     parser.add_argument("--shared", action="store_true", help="one model for all series of a group, not one each")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--quick", action="store_true", help="fewer synthetic rows, budgets and classes")

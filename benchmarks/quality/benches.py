@@ -1,4 +1,4 @@
-"""The eight benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The nine benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, claims, faults, images, several
+from benchmarks.quality import budget, claims, faults, hearing, images, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -42,6 +42,7 @@ class Job:
     limit: int | None
     quick: bool
     workers: Workers
+    textbook: bool = False
 
     def sources(self, groups: Sequence[str], *, published: bool = False) -> list[Source]:
         """The series of some groups; `published`: only the categories of NAB that published counts cover."""
@@ -327,6 +328,15 @@ def _share(flags: Iterable[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+# -- hearing ---------------------------------------------------------------------------------------------------------
+
+
+def equal_faults(job: Job) -> Outcome:
+    """Four equal faults and a fifth one; an event that is a habit."""
+    (key,) = job.workers.run("synthetic model", budget.synthetic_model, [(SYNTHETIC_SENSORS, job.setup)])
+    return hearing.outcome(job.workers, job.setup, key, quick=job.quick)
+
+
 # -- channels --------------------------------------------------------------------------------------------------------
 
 
@@ -340,7 +350,9 @@ def several_channels(job: Job) -> Outcome:
 
 def one_class(job: Job) -> Outcome:
     """One-class AUROC on Fashion-MNIST."""
-    return images.outcome(job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick)
+    return images.outcome(
+        job.workers, seed=job.setup.seed, limit=job.limit, quick=job.quick, textbook=job.textbook
+    )  # fmt: skip
 
 
 def what_alerts_claim(job: Job) -> Outcome:
@@ -354,6 +366,7 @@ BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "nab": nab,
     "budget": budgets,
     "faults": second_faults,
+    "hearing": equal_faults,
     "channels": several_channels,
     "alerts": what_alerts_claim,
     "images": one_class,

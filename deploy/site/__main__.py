@@ -42,7 +42,7 @@ def write(directory: Path) -> None:
 
 def _within_docs(page: str) -> str:
     """A page of the root with its links as from within docs."""
-    return re.sub(r"\]\((?:docs/)?([\w.-]+\.md)", lambda link: f"]({link[1].replace('CHANGELOG', 'changelog')}", page)
+    return re.sub(r"\]\((?:docs/)?([\w.-]+\.\w+)", lambda link: f"]({link[1].replace('CHANGELOG', 'changelog')}", page)
 
 
 def _said(*words: str) -> str:

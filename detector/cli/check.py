@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
     )
     parser.add_argument(
+        "--with",
+        dest="companions",
+        type=options.companions,
+        metavar="incidents,notify",
+        default=(),
+        help="with --connect: also what these daemons need of the brokers",
+    )
+    parser.add_argument(
         "--sensor", type=options.sensor_id, metavar="ID", help="say also which settings apply to this sensor"
     )
     parser.add_argument(
@@ -50,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if args.data is not None:
         return _look_at_data(args)
     source = find_config(Path(args.config_path) if args.config_path else None)
-    for name, finding in _checks(args.config, source, args.sensor, connect=args.connect):
+    if args.companions and not args.connect:
+        raise UserError("`--with` is about the brokers", where="--with", todo="Add --connect")
+    asked = args.companions if args.connect else None
+    for name, finding in _checks(args.config, source, args.sensor, asked):
         sys.stdout.write(f"OK  {name:<14} {finding}\n")
     return 0
 
@@ -64,12 +75,15 @@ def _look_at_data(args: argparse.Namespace) -> int:
     from detector.reports.understoodtext import lines_of, table_of
 
     config = widened(args.config, args, args.data)
-    channels = config.readings.channels
+    channels = config.readings.decoded
     if args.data == "kafka":
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
+        from detector.service.schemas import topic_documents
 
-        topic = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        topic = make_decoder(
+            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
+        )
         with recorded(config, topic, since=None, until=None) as (batches, _):
             seen = look_at(batches, topic, len(channels))
     else:
@@ -85,8 +99,13 @@ def _look_at_data(args: argparse.Namespace) -> int:
     return 0 if seen.readings else 2
 
 
-def _checks(config: Config, source: Path | None, sensor: str | None, *, connect: bool) -> Iterator[tuple[str, str]]:
-    """Yield what was looked at and what was found. Raises UserError at the first thing `run` could not work with."""
+def _checks(
+    config: Config, source: Path | None, sensor: str | None, asked: Sequence[str] | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what was looked at and what was found. Raises UserError at the first thing `run` could not work with.
+
+    `asked`: the daemons beside `run` for which the brokers are asked; None: they are not asked.
+    """
     from detector.service.supported import refuse_unsupported
 
     # It was validated in full when it was loaded; what is left is whether this version acts on it.
@@ -98,8 +117,8 @@ def _checks(config: Config, source: Path | None, sensor: str | None, *, connect:
     if config.streams.backend != "kafka":
         yield from _models(config)
         yield from _directory(config)
-    elif connect:
-        yield from _models_and_brokers(config)
+    elif asked is not None:
+        yield from _models_and_brokers(config, asked)
     else:
         yield from _models(config)
         yield "brokers", f"{', '.join(config.streams.kafka.bootstrap_servers)}, not asked; --connect does"
@@ -126,7 +145,7 @@ def _models(config: Config) -> Iterator[tuple[str, str]]:
     _warn(config, sensors, cameras)
 
 
-def _models_and_brokers(config: Config) -> Iterator[tuple[str, str]]:
+def _models_and_brokers(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Brokers are mostly set up before there is data to train on, so they are asked whatever is wrong with a model."""
     lacking: UserError | None = None
     try:
@@ -134,7 +153,7 @@ def _models_and_brokers(config: Config) -> Iterator[tuple[str, str]]:
     except UserError as error:
         lacking = error
     try:
-        yield from _brokers(config)
+        yield from _brokers(config, companions)
     except DetectorError as error:
         if lacking is None:
             raise
@@ -143,12 +162,15 @@ def _models_and_brokers(config: Config) -> Iterator[tuple[str, str]]:
         raise lacking
 
 
-def _brokers(config: Config) -> Iterator[tuple[str, str]]:
+def _brokers(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, str]]:
     from detector.service.assemble import kafka_topics
-    from detector.streams.kafka.inspection import inspect
+    from detector.service.people import topics_of_companions
+    from detector.streams.kafka.inspection import inspect, inspect_group
 
-    state_topics, outputs = kafka_topics(config)
-    yield from inspect(config.streams.kafka, state_topics, outputs)
+    kafka = config.streams.kafka
+    yield from inspect(kafka, *kafka_topics(config))
+    for group, state_topics, outputs in topics_of_companions(config, companions):
+        yield from inspect_group(kafka.model_copy(update={"group_id": group}), state_topics, outputs)
 
 
 def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:

@@ -29,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "inspect",
         help="draw one alert",
-        description="Draw one alert as a PNG: of readings values, expected values, errors, score and threshold; of a "
+        description="Draw one alert as a PNG: of readings values, expected values, errors, score and threshold, over "
+        "all rows that its messages show, or over the last 100 up to one of them (--sequence); of a "
         "camera the frame, its reconstruction and where they differ. An alert does not carry the frame: it is looked "
         "up in the stream it came from, and reconstructed by the model that scored it.",
     )
@@ -60,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     shown = _chosen(messages, args.sequence, args.alerts)
     if shown.kind == "frames":
         picture = draw_frame(messages, shown, _pictures(shown, args, args.config))
-    elif shown.window is None:
+    elif all(message.window is None for message in messages):
         raise UserError(
             f"alert {shown.alert_id} is about silence: there are no readings to draw",
             where=args.alerts,
             todo="Choose another one",
         )
     else:
-        picture = draw_readings(messages, shown)
+        picture = draw_readings(messages, shown, whole=args.sequence is None)
     try:
         Path(args.output).write_bytes(picture)
     except OSError as error:

@@ -180,7 +180,7 @@ def _alerts(newest: Sequence[bytes]) -> RenderableType:
     table = _table("newest alerts", ("event", "severity", "at"), ("peak", "threshold"))
     for alert in map(decode_alert, newest):
         at = parse_time(alert.ended_at or alert.detected_at)
-        if alert.event == "updated" and alert.window is not None:
+        if alert.event == "updated" and alert.window is not None and alert.window.timestamps:
             at = alert.window.timestamps[-1] * MILLISECOND
         table.add_row(
             _clean(alert.sensor_id), _text(alert.event, "green" if alert.event == "closed" else ""),

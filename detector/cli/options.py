@@ -60,6 +60,26 @@ def place(text: str) -> str:
     return text
 
 
+def key_template(text: str) -> str:
+    """`{site}/{machine}`: a key built of parts of a message."""
+    from detector.config.fields import check_template, parts_of
+
+    try:
+        check_template(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not parts_of(text):
+        raise ArgumentTypeError(f"`{text}` is the same for all records; build a key of parts, such as {{machine}}")
+    return text
+
+
+def topic(text: str) -> str:
+    """The name of a topic."""
+    if not re.fullmatch(r"[\w.-]{1,249}", text, re.ASCII):
+        raise ArgumentTypeError(f"`{text}` is no topic: 1 to 249 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def companions(text: str) -> tuple[str, ...]:
     """`incidents,notify`: daemons to run beside the detector."""
     from detector.service.companions import NAMES

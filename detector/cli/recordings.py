@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from detector.config.load import Config
     from detector.reports.backtest import BacktestResult
     from detector.streams.base import Batch
-    from detector.wire.json_readings import ReadingDecoder
     from detector.wire.readings import Decoder
 
 
@@ -63,18 +62,25 @@ def need_readings(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decoder]]:
     """The batches of the recording and what decodes them, with the options of `add_options`. Raises DetectorError."""
+    from detector.cli.replaying import replay_progress
     from detector.service.pipelines import make_decoder
 
     config, since, until, interval, sensor = args.config, args.since, args.until, args.interval, args.sensor
     if args.data == "kafka":
         from detector.cli.topics import recorded
+        from detector.service.schemas import topic_documents
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True)
-        with recorded(config, decoder, since=since, until=until) as (batches, start):
-            yield batches, _ranged(decoder, start, until)
+        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, documents=topic_documents(config))
+        with (
+            recorded(config, decoder, since=since, until=until) as (batches, start),
+            replay_progress(batches, None) as shown,
+        ):
+            yield shown, _ranged(decoder, start, until)
         return
 
+    from detector.streams.places import recording_file
+    from detector.streams.texts import TABLES
     from detector.wire.recording import newest_time
 
     decoder, read = file_reader(config, args, Path(args.data))
@@ -82,12 +88,14 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
     if since is not None:
         newest = newest_time(read(), decoder, until)
         start = None if newest is None else newest - since
-    yield read(), _ranged(decoder, start, until)
+    file = recording_file(Path(args.data), config.readings.input)
+    # Of what is compressed, or is no text, offsets are those of the text within.
+    end = None if file.suffix.lower() in {".gz", *TABLES} else file.stat().st_size
+    with replay_progress(read(), end) as shown:
+        yield shown, _ranged(decoder, start, until)
 
 
-def file_reader(
-    config: Config, args: argparse.Namespace, data: Path
-) -> tuple[ReadingDecoder, Callable[[], Iterator[Batch]]]:
+def file_reader(config: Config, args: argparse.Namespace, data: Path) -> tuple[Decoder, Callable[[], Iterator[Batch]]]:
     """What decodes a file, or that of a directory, and what reads it from its beginning. Raises DetectorError."""
     from detector.service.pipelines import make_decoder, make_recogniser
     from detector.streams.places import default_sensor, recording_file

@@ -169,7 +169,8 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
             scaler=settings.scaler,
         )
     )
-    series = _usable_sensors(*_read_readings(args, config, book), spec.scaler, spec.channels)
+    collected, place = _read_readings(args, config, book)
+    series = _usable_sensors(collected, place, spec.scaler, spec.channels)
     return Sensors(
         series,
         spec,
@@ -177,12 +178,14 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
         open_after=book[0].open_after,
         other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
         refused=_leave_out,
+        patched=collected.patched,
     )
 
 
 def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> tuple[Collected, str]:
     """What was read, and the place it came from. Raises UserError where that cannot be trained on."""
-    from detector.models.training.dataset import collect
+    from detector.detection.alignment import alignment_of
+    from detector.models.training.dataset import Machines, collect
 
     stream = config.readings.input
     collected_from = partial(
@@ -192,12 +195,18 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
         since=args.since,
         until=args.until,
         lateness=config.readings.window.allowed_lateness,
+        machines=Machines(len(config.readings.channels), alignment_of(config.readings))
+        if config.readings.machines
+        else None,
     )
     if _is_topic(args, config):
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
+        from detector.service.schemas import topic_documents
 
-        decoder = make_decoder(config, sensor=args.sensor, interval=args.interval, live=True)
+        decoder = make_decoder(
+            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
+        )
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"

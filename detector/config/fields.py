@@ -91,6 +91,12 @@ def _of_sensor(value: object) -> Source:
     return _source(value, constants=True, templates=True)
 
 
+def check_template(text: str) -> None:
+    """A key is built as a sensor id is. Raises ValueError."""
+    if text.startswith("/") or not isinstance(_of_sensor(text), str):
+        raise expected("a key such as {site}/{machine}")
+
+
 def _of_time(value: object) -> Source | TimeField:
     if isinstance(value, TimeField):
         return value

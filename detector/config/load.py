@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from detector.config import yamltext
 from detector.config.base import resolve_secret
 from detector.config.fields import FieldsConfig
+from detector.config.machines import AlignConfig, MachineConfig
 from detector.config.people import IncidentsConfig, NotifyConfig, TargetConfig
 from detector.config.settings import (
     AlertsConfig,
@@ -40,6 +41,7 @@ from detector.config.settings import (
     OverrideConfig,
     ReadingsConfig,
     RejectsConfig,
+    SchemaRegistryConfig,
     SensorsConfig,
     StateConfig,
     StreamsConfig,
@@ -54,6 +56,7 @@ from detector.errors import UserError
 __all__ = [
     "AlertsConfig",
     "AlertsOverride",
+    "AlignConfig",
     "Config",
     "DirectoryConfig",
     "Duration",
@@ -67,6 +70,7 @@ __all__ = [
     "KafkaConfig",
     "LimitsConfig",
     "LogConfig",
+    "MachineConfig",
     "MaintenanceConfig",
     "MetricsConfig",
     "MinDeviation",
@@ -76,6 +80,7 @@ __all__ = [
     "OverrideConfig",
     "ReadingsConfig",
     "RejectsConfig",
+    "SchemaRegistryConfig",
     "SensorsConfig",
     "StateConfig",
     "StreamsConfig",

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from detector.config.base import Section, resolve_secret
 from detector.config.fields import FieldsConfig
+from detector.config.machines import AlignConfig, MachineConfig
 from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
@@ -64,6 +65,44 @@ class NewTopicsConfig(Section):
         return self
 
 
+class SchemaRegistryConfig(Section):
+    """Where the schemas of Avro readings are, by the API of Confluent's registry."""
+
+    url: Endpoint
+    username: Text | None = None
+    password_file: Path | None = None
+    password_env: Variable | None = None
+    token_file: Path | None = None
+    """In place of user and password: a bearer token."""
+    token_env: Variable | None = None
+    ssl_ca_file: Path | None = None
+    """null: the authorities the system trusts."""
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for secret in ("password", "token"):
+            if getattr(self, f"{secret}_file") is not None and getattr(self, f"{secret}_env") is not None:
+                raise refused(f"{secret}_file and {secret}_env are both given", "Keep one of them")
+        password, token = self.password_file or self.password_env, self.token_file or self.token_env
+        if (self.username is None) != (password is None):
+            raise refused("username and a password belong together", "Give both or neither")
+        if password is not None and token is not None:
+            raise refused("a password and a token are both given", "Keep one of them")
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise refused("ssl_cert_file and ssl_key_file belong together", "Give both or neither")
+        return self
+
+    def password(self) -> SecretStr | None:
+        """Read the password; None where none is configured. Raises UserError."""
+        return resolve_secret(self.password_file, self.password_env, "streams.kafka.schema_registry.password")
+
+    def token(self) -> SecretStr | None:
+        """Read the bearer token; None where none is configured. Raises UserError."""
+        return resolve_secret(self.token_file, self.token_env, "streams.kafka.schema_registry.token")
+
+
 class KafkaConfig(Section):
     """Streams as Kafka topics, exactly once."""
 
@@ -103,6 +142,8 @@ class KafkaConfig(Section):
     sasl_oauth_scope: Text | None = None
     sasl_oauth_ca_file: Path | None = None
     """Of the endpoint; null: the authorities the system trusts."""
+    schema_registry: SchemaRegistryConfig | None = None
+    """Of readings in Avro; null: readings are JSON."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -334,17 +375,47 @@ class ReadingsConfig(Section):
     """A sensor that is silent for longer is forgotten."""
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     overrides: Annotated[tuple[OverrideConfig, ...], Field(max_length=1000)] = ()
+    machines: tuple[MachineConfig, ...] = ()
+    """Whose channels come as sensors of their own, one value a reading."""
+    align: AlignConfig | None = None
+    """How their readings become rows; null: as is usual, where there are machines."""
+
+    @property
+    def decoded(self) -> tuple[str, ...]:
+        """The channels of a reading as it comes: those of a machine come one by one."""
+        return ("value",) if self.machines else self.channels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.channels)) < len(self.channels):
             raise refused("channels names a channel twice", "Keep one of them")
-        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.channels):
+        if isinstance(self.fields.value, dict) and set(self.fields.value) != set(self.decoded):
             raise refused(
-                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.channels)}",
-                "Give each channel its path",
+                f"fields.value has {', '.join(self.fields.value)}, and the channels are {', '.join(self.decoded)}",
+                "Give each channel its path" if not self.machines else "Name the one place of a tag's value",
             )
+        if self.align is not None and not self.machines:
+            raise refused("align joins the tags of machines, and there are none", "Name them in readings.machines")
+        self._check_machines()
         return self
+
+    def _check_machines(self) -> None:
+        ids: set[str] = set()
+        places: dict[str, str] = {}
+        for machine in self.machines:
+            if machine.id in ids:
+                raise refused(f"the machine {machine.id} is there twice", "Keep one of them")
+            ids.add(machine.id)
+            if set(machine.channels) != set(self.channels):
+                raise refused(
+                    f"the machine {machine.id} has {', '.join(machine.channels)}, and the channels are "
+                    f"{', '.join(self.channels)}",
+                    "Name a tag for each of readings.channels",
+                )
+            for channel, tag in machine.channels.items():
+                place = f"{channel} of {machine.id}"
+                if places.setdefault(tag, place) != place:
+                    raise refused(f"the tag {tag} is {places[tag]} and {place}", "A tag is one channel of one machine")
 
 
 class LimitsConfig(Section):

@@ -14,7 +14,7 @@ from detector.detection.kernel.cells import ARRAYS, FIELDS
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
-from detector.detection.threshold import HORIZON, RESERVOIR, first_reservoir
+from detector.detection.threshold import HORIZON, LONG_AGO, RESERVOIR, UNLEARNT, first_reservoir
 
 NEVER = np.iinfo(np.int64).min
 """A timestamp before all others."""
@@ -43,10 +43,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
     """The declaration, for C channels and n-of-m over `last_scores` = m rows."""
     signals = signal_count(channels)
     return (
-        # the window: raw values as they came, newest last; `filled` of its rows are valid
+        # the window: raw values as they came, a ring: at `head` is the oldest row; `filled` of its rows are valid
         Column("values", "f8", (WINDOW, channels), 0.0),
         Column("times", "i8", (WINDOW,), 0),
         Column("imputed", "u1", (-(-WINDOW // 8),), 0),  # bits, see `flags_of`
+        Column("head", "u1", (), 0, added=True),  # 0 in state of before, whose windows have the newest row last
         Column("filled", "i2", (), 0, early=True),
         # order: newest released row, newest row at all, late rows in a row, a restart that waits for its first row
         Column("released", "i8", (), NEVER, early=True),
@@ -122,6 +123,10 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("forgotten", "f8", (), 0.0),
         Column("pending", "f8", (), -math.inf),
         Column("pending_age", "i2", (), 0),
+        # peaks that are kept aside (-inf: none), the rows since, before the newest of them, and since it came
+        Column("unlearnt", "f4", (UNLEARNT,), -math.inf, added=True),
+        Column("unlearnt_age", "i4", (UNLEARNT,), LONG_AGO, added=True),
+        Column("unlearnt_rows", "i4", (), 0, added=True),
         # the episode: rows since the last loud one, its time, highest v, closing level; `hold`: wait for a quiet row;
         # `muted`: it lies in a maintenance window
         Column("open", "?", (), False),
@@ -137,7 +142,8 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
 
 CHANNEL_COLUMNS = frozenset(
     (
-        "values", "imputed", "center", "scale", "ridge", "bias", "prediction", "level", "held_error", "completions",
+        "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
+        "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )

@@ -21,6 +21,7 @@ LEAN_RATE = 2 / (WINDOW + 1)
 def deviates(s: Sensor, values: Sequence[float], unlearnt: bool) -> bool:
     """Whether a row of C values deviates enough to count; the usual level then learns it, unless it is `unlearnt`.
 
+    NaN is the value of a channel that the row lacks: it does not count.
     A row moves the level `usual` by no more than five times the sensor's `scale` would. The average `lean` of how far
     values lie off is as long as a window: while a fault that is over still keeps scores high, it says on which side
     that fault was, and ordinary swings cancel out in it. Of several channels the one counts that leans most in units
@@ -29,6 +30,8 @@ def deviates(s: Sensor, values: Sequence[float], unlearnt: bool) -> bool:
     """
     most, off, side, usual = -1.0, 0.0, 0.0, 0.0
     for i, value in enumerate(values):
+        if value != value:
+            continue
         now = value - s.usual[i]
         s.lean[i] = moved(s.lean[i], now, now, LEAN_RATE)
         if not unlearnt:

@@ -1,19 +1,19 @@
-"""The frames of several cameras side by side, ready to be scored: what `windows.Block` is for readings."""
+"""The frames of several cameras side by side, ready to be scored: what `block.Block` is for readings."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.block import starts_of
 from detector.detection.kernel.cells import rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.scorer import Scored, judge_block
 from detector.detection.table import SensorTable, Slots
-from detector.detection.windows import starts_of
 
 
 class FrameBlock:
-    """A span of frames of n cameras; see `windows.Span`.
+    """A span of frames of n cameras; see `block.Span`.
 
     `slots` (n,); `begin`, `end` (n,): where each camera's frames lie in what follows. `times` (F,) ns, `frames`
     (F, h, w), `signal` (F,), `records` (F,): the frames of a batch, grouped by camera.
@@ -34,14 +34,14 @@ class FrameBlock:
         self.ticks = ticks = end - begin
         self.first = starts_of(ticks)
         n, kept = len(slots), table["times"].shape[1]
-        self.sensor = np.repeat(np.arange(n), ticks)
-        tick = np.arange(len(self.sensor)) - np.repeat(self.first[:-1], ticks)
+        self.owner = np.repeat(np.arange(n), ticks)
+        tick = np.arange(len(self.owner)) - np.repeat(self.first[:-1], ticks)
         self._source = np.repeat(begin, ticks) + tick
-        self.newest = kept + tick
         self.inside: Bools | None = None
-        self.times: I64 = np.zeros((n, kept + int(ticks.max())), dtype=np.int64)
-        self.times[:, :kept] = table["times"][self.slots]
-        self.times[self.sensor, self.newest] = times[self._source]
+        self.times = times[self._source]
+        self._times: I64 = np.zeros((n, kept + int(ticks.max())), dtype=np.int64)
+        self._times[:, :kept] = table["times"][self.slots]
+        self._times[self.owner, kept + tick] = self.times
         self.records = records[self._source]
         self.elements = np.zeros(len(self.records), dtype=np.int64)
         self.signal = signal[self._source]
@@ -55,15 +55,19 @@ class FrameBlock:
         """The times of the last frames, at most m, and the newest frame, after the camera's `tick`-th; -1: before."""
         end = self._kept + tick + 1
         filled = min(int(self._filled[at]) + tick + 1, self._kept)
-        times = self.times[at, end - filled : end]
+        times = self._times[at, end - filled : end]
         frame = self._before[self.slots[at]] if tick < 0 else self._frames[self._begin[at] + tick]
         return times, frame
+
+    def record_before(self, at: int) -> int:
+        """-1: every frame of it is scored."""
+        return -1
 
     def store(self, table: SensorTable, offsets: I64) -> None:
         """Write the last times and the newest frames back. `offsets`: stream offset of each record of the batch."""
         rows = np.arange(len(self.slots))
         last = self._begin + self.ticks - 1
-        table["times"][self.slots] = self.times[rows[:, None], self.ticks[:, None] + np.arange(self._kept)]
+        table["times"][self.slots] = self._times[rows[:, None], self.ticks[:, None] + np.arange(self._kept)]
         table["filled"][self.slots] = np.minimum(self._filled + self.ticks, self._kept)
         table["frame"][self.slots] = self._frames[last]
         table["offset"][self.slots] = offsets[self.records[np.cumsum(self.ticks) - 1]]

@@ -26,9 +26,11 @@ from detector.detection.signals import (
     combine,
     deviation,
     ewma_path,
+    forward_filled,
     prediction_errors,
     reconstruction_errors,
     standardise,
+    unforeseen,
 )
 from detector.detection.threshold import QUIET_ROWS, nth_largest_log
 
@@ -45,6 +47,8 @@ REGULAR_BAND = 0.2
 CHUNK = 512
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 """What moves less than this share of its size is constant."""
+_NEVER_REACHED: Final = 1e12
+"""No signal of standardised values is as large."""
 _TINIEST: Final = 1e-300
 _SQUARED_AWAY: Final = 1e-150
 
@@ -171,14 +175,21 @@ def build_profile(
 ) -> tuple[Profile, Carry]:
     """Build a sensor's profile from its prefix: times (L,) ns, strictly increasing, and values (L, C), all finite.
 
+    A row may lack channels, NaN: its value is that of the row before, and none of the channel's signals is of that row.
     `stride` thins the autoencoder as it does live; `open_after` = (n, m) of the alerts: peaks are peaks of the n-th
     largest of the last m scores. What is left of the prefix without sentinels and a regime that is over has to be
     `least` rows (see prefix.py); 0: take all of it as it is. Raises ValueError under 150 rows, and `NotYetError` under
     `least`.
     """
     _check_length(len(values), "rows")
+    lacking, given = np.isnan(values), times
+    patched = lacking if lacking.any() else None
+    if patched is not None:
+        values = forward_filled(values)
     prefix = examine(times, values, least=max(least, MIN_ROWS)) if least else taken_as_it_is(times, values)
     times, values, wild = prefix.times, prefix.values, prefix.wild
+    if patched is not None:
+        patched = patched[np.isin(given, times)]
     channels = values.shape[1]
     center, scale = scale_of(values, scaler)
     z = np.ascontiguousarray(standardise(values, center, scale).T)
@@ -187,17 +198,24 @@ def build_profile(
     ridge = np.array([fit[0] for fit in fits], dtype=np.float32)
     bias = np.array([fit[1] for fit in fits])
 
+    lacks = np.zeros(values.shape, dtype=bool) if patched is None else patched
+    blind = lacks[WINDOW - 1 :] if patched is None else _unforeseen(patched)
     prediction = np.array(
-        [ewma_path(_prediction_path(z[c], ridge[c], bias[c])[clean], PREDICTION_RATE) for c in range(channels)]
+        [
+            _held_path(_prediction_path(z[c], ridge[c], bias[c])[clean], blind[clean, c], PREDICTION_RATE)
+            for c in range(channels)
+        ]
     )
-    level = np.array([_level_path(z[c], wild) for c in range(channels)])
-    errors = _reconstruction_path(z, reconstruct, stride)[clean]
+    level = np.array([_held_path(z[c] * z[c], wild | lacks[:, c], LEVEL_RATE) for c in range(channels)])
+    errors = _reconstruction_path(z, reconstruct, stride, patched)[clean]
     signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :][:, clean]])[:, 1:]
+    signals[:channels][blind[clean][1:].T] = np.nan
+    signals[channels + 1 :][lacks[WINDOW - 1 :][clean][1:].T] = np.nan
 
     calibration, u, zz = calibrate(times, signals, open_after)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
-        worst_zz_of_others=max(1.0, float(np.delete(zz, channels, axis=0).max())), sentinels=prefix.sentinels,
+        worst_zz_of_others=max(1.0, float(np.nanmax(np.delete(zz, channels, axis=0)))), sentinels=prefix.sentinels,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
@@ -209,10 +227,23 @@ def build_profile(
     return profile, carry
 
 
-def _level_path(z: F64, wild: Bools) -> F64:
-    """The level average after each row of z (L,); wild rows leave it where it is."""
-    path = ewma_path((z * z)[~wild], LEVEL_RATE)
-    return path[np.maximum(np.cumsum(~wild) - 1, 0)] if wild.any() else path
+def _windows_of(flags: Bools) -> Bools:
+    """The windows (L - 99, 100, C) of flags (L, C)."""
+    return sliding_window_view(flags, WINDOW, axis=0).transpose(0, 2, 1)
+
+
+def _unforeseen(patched: Bools) -> Bools:
+    """`unforeseen` of the windows of (L, C)."""
+    windows = _windows_of(patched)
+    return np.concatenate([unforeseen(windows[i : i + CHUNK]) for i in range(0, len(windows), CHUNK)])
+
+
+def _held_path(x: F64, left_out: Bools, rate: float) -> F64:
+    """The average after each row of x (L,); rows that are left out leave it where it is."""
+    if left_out.all():
+        return np.zeros_like(x)
+    path = ewma_path(x[~left_out], rate)
+    return path[np.maximum(np.cumsum(~left_out) - 1, 0)] if left_out.any() else path
 
 
 def build_frame_profile(times: I64, signal: F64, *, open_after: tuple[int, int] = (3, 5)) -> tuple[Calibration, F64]:
@@ -232,15 +263,17 @@ def _check_length(rows: int, what: str) -> None:
 
 
 def calibrate(times: I64, signals: F64, open_after: tuple[int, int]) -> tuple[Calibration, F64, F64]:
-    """Calibrate by the signals (K, R) of a prefix's scored rows; `times` (L,) ns are those of all its rows.
+    """Calibrate by the signals (K, R) of a prefix's scored rows, NaN: it has none; `times` (L,) ns: of all its rows.
 
     Peaks are peaks of the n-th largest of the last m scores, `open_after` = (n, m). Returns also the rows' scores (R,)
     and deviations (K, R).
     """
-    worst = signals.max(axis=1) + TINY
-    mean, variance = signals.mean(axis=1), signals.var(axis=1)
+    if np.isnan(signals).any():
+        worst, mean, variance = _of_those_there(signals)
+    else:
+        worst, mean, variance = signals.max(axis=1) + TINY, signals.mean(axis=1), signals.var(axis=1)
     zz, _ = deviation(signals, mean[:, None], variance[:, None])
-    worst_zz = max(1.0, float(zz.max()))
+    worst_zz = max(1.0, float(np.nanmax(zz)))
     u = combine(signals, zz, worst[:, None], worst_zz)
     n, m = open_after
     v = nth_largest_log(np.concatenate([np.full(m - 1, u[0]), u])[:, None], n, m)[:, 0]
@@ -251,6 +284,16 @@ def calibrate(times: I64, signals: F64, open_after: tuple[int, int]) -> tuple[Ca
         count=float(len(u)), scored_rows=len(u), peak_first=first, peak_last=last, peak_v=peak_v,
     )  # fmt: skip
     return calibration, u, zz
+
+
+def _of_those_there(signals: F64) -> tuple[F64, F64, F64]:
+    """Maximum, mean and variance (K,) of signals (K, R). A signal that no row has will never be the worst one."""
+    there = ~np.isnan(signals)
+    count = there.sum(axis=1)
+    worst = np.where(count > 0, np.fmax.reduce(signals, axis=1) + TINY, _NEVER_REACHED)
+    mean = np.where(there, signals, 0.0).sum(axis=1) / np.maximum(count, 1)
+    off = np.where(there, signals - mean[:, None], 0.0)
+    return worst, mean, (off * off).sum(axis=1) / np.maximum(count, 1)
 
 
 def peaks_of_suffix(profile: Calibration, rows: int) -> list[float]:
@@ -292,13 +335,18 @@ def _prediction_path(z: F64, ridge: F32, bias: float) -> F64:
     return np.concatenate(parts)
 
 
-def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int) -> F64:
-    """The reconstruction error at every window-completing row of z (C, L); between strides the last one is held."""
+def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched: Bools | None) -> F64:
+    """The reconstruction error at every window-completing row of z (C, L); between strides the last one is held.
+
+    What is `patched` (L, C) does not count.
+    """
     windows = sliding_window_view(z, WINDOW, axis=1).transpose(1, 2, 0)
     parts = []
     for i in range(0, len(windows), stride * CHUNK):
-        chunk = np.ascontiguousarray(windows[i : i + stride * CHUNK : stride], dtype=np.float32)
-        parts.append(reconstruction_errors(chunk, reconstruct(chunk)))
+        chosen = slice(i, i + stride * CHUNK, stride)
+        chunk = np.ascontiguousarray(windows[chosen], dtype=np.float32)
+        left_out = None if patched is None else _windows_of(patched)[chosen]
+        parts.append(reconstruction_errors(chunk, reconstruct(chunk), left_out))
     return np.repeat(np.concatenate(parts), stride)[: len(windows)]
 
 

@@ -15,18 +15,20 @@ from detector.detection.signals import ADAPTIVE_RATE, LEARNING_LIMIT, TINY
 
 
 def on_frozen_scale(s: Sensor, signals: Sequence[float]) -> float:
-    """The worst signal in units of its maximum on the prefix."""
-    most = signals[0] / s.worst[0]
-    for i in range(1, len(signals)):
-        most = larger(signals[i] / s.worst[i], most)
+    """The worst signal in units of its maximum on the prefix. Those of a channel that the row lacks are NaN."""
+    most = -math.inf
+    for i, signal in enumerate(signals):
+        if signal == signal:
+            most = larger(signal / s.worst[i], most)
     return most
 
 
 def on_adaptive_scale(s: Sensor, zz: Sequence[float]) -> float:
     """The largest deviation, at least 0, in units of the prefix's largest."""
-    most = zz[0]
-    for one in zz[1:]:
-        most = larger(one, most)
+    most = -math.inf
+    for one in zz:
+        if one == one:
+            most = larger(one, most)
     return larger(most / s.worst_zz, 0.0)
 
 
@@ -38,7 +40,10 @@ def units_of(variance: Sequence[float]) -> list[float]:
 def deviations(s: Sensor, signals: Sequence[float], mean: Sequence[float], units: Sequence[float]) -> list[float]:
     """How many units each signal lies above a mean. One that is mute (without a maximum: infinity) lies 0 above it."""
     worst, infinity = s.worst, math.inf
-    return [0.0 if worst[i] == infinity else (signal - mean[i]) / units[i] for i, signal in enumerate(signals)]
+    return [
+        0.0 if worst[i] == infinity and signal == signal else (signal - mean[i]) / units[i]
+        for i, signal in enumerate(signals)
+    ]
 
 
 def learn(s: Sensor, zz: Sequence[float], units: Sequence[float]) -> None:
@@ -52,6 +57,8 @@ def learn(s: Sensor, zz: Sequence[float], units: Sequence[float]) -> None:
     keep = 1.0 - rate
     mean, variance = s.mean, s.variance
     for i, one in enumerate(zz):
+        if one != one:
+            continue
         step = within(one, LEARNING_LIMIT) * units[i]
         gain = rate * step
         mean[i] += gain

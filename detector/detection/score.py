@@ -14,25 +14,33 @@ from detector.detection.signals import LEVEL_RATE, PREDICTION_RATE
 
 
 def fill(s: Sensor, squares: Sequence[float]) -> None:
-    """Let a row move the level, which needs no complete window; `squares` (C,): of its values."""
+    """Let a row move the level, which needs no complete window; `squares` (C,): of its values, NaN: it lacks one."""
     for i, x in enumerate(squares):
-        s.level[i] = moved(s.level[i], x, x, LEVEL_RATE)
+        if x == x:
+            s.level[i] = moved(s.level[i], x, x, LEVEL_RATE)
 
 
 def signals_of(s: Sensor, errors: Sequence[float], squares: Sequence[float], error: float) -> list[float]:
     """The K signals of a row of C prediction `errors`, `squares` of values, and a reconstruction `error`.
 
-    The last of these is NaN where a stride leaves the row out: then the one before is held.
+    The last of these is NaN where a stride leaves the row out: then the one before is held. Of a channel that the row
+    lacks the others are NaN: its averages stay, and its signals are NaN.
     """
     alone = s.channels == 1
     for i, x in enumerate(errors):
         # With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
-        s.prediction[i] = moved(s.prediction[i], x, x if alone else s.mean[i], PREDICTION_RATE)
+        if x == x:
+            s.prediction[i] = moved(s.prediction[i], x, x if alone else s.mean[i], PREDICTION_RATE)
     if error == error:
         s.held_error = error
     s.completions += 1
     fill(s, squares)
-    return [*s.prediction, s.held_error, *s.level]
+    return [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
+
+
+def _of(raw: Sequence[float], averages: Sequence[float]) -> list[float]:
+    """The averages, NaN where the row lacks the channel."""
+    return [average if x == x else x for x, average in zip(raw, averages, strict=True)]
 
 
 def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection import signals
+from detector.detection.block import Block, Span, rings_of, starts_of
 from detector.detection.episodes import Closing, Opening
 from detector.detection.kernel.cells import OPENED, Cells, Rules, rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.profile import Profile, Reconstruct
 from detector.detection.table import SensorTable
-from detector.detection.windows import Block, Span
 
 CHUNK: Final = 512
 """Windows scored together: 400 KB of them, which a processor's cache holds."""
@@ -62,26 +62,22 @@ class Scored:
 
 
 class ScoreBlock(Protocol):
-    """Scores the real rows of a block: `score_block`, or what stands in for it or listens to it."""
+    """Scores the rows of a block: `score_block`, or what stands in for it or listens to it."""
 
     def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
-        """Score every real row of a block whose windows are complete. Writes nothing: see `Scored.records`."""
+        """Score every row of a block that completes a window. Writes nothing: see `Scored.records`."""
         ...
 
 
 def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, *, explain: bool = False) -> Scored:
-    """Score every real row of a block whose windows are complete. Writes nothing: see `Scored.records`.
+    """Score every row of a block that completes a window. Writes nothing: see `Scored.records`.
 
     `explain` asks for `Scored.expected`.
     """
-    records, rules = table.records(block.slots), rules_of(table, block, book)
-    scale, center = records["scale"], records["center"]
-    z = signals.standardise(block.values, center[:, None], scale[:, None])
-    newest = np.full((len(block.sensor), z.shape[2]), np.nan) if explain else None
-    raw, errors = _window_errors(table, block, model, z, records["completions"], newest)
-    values = block.values[block.sensor, block.newest]
-    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, values, block.inside)
-    expected = None if newest is None else newest * scale[block.sensor] + center[block.sensor]
+    records, rules = records_of(table, block), rules_of(table, block, book)
+    raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
+    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
+    expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
     return judge_block(table, block, u, errors, records, rules, eligible=eligible, expected=expected)
 
 
@@ -100,8 +96,7 @@ def judge_block(
 
     `eligible` (N,): what of the scores counts.
     """
-    times = block.times[block.sensor, block.newest]
-    v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, times, block.inside)
+    v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
     transitions = [_transition(block, *event) for event in events.tolist()]
     earlier_peak = table["peak"][block.slots]
     return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected)
@@ -121,49 +116,53 @@ def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:
     return chosen
 
 
-def fill_block(table: SensorTable, block: Block) -> None:
-    """Let rows that complete no window yet move the level average, which needs none."""
+def records_of(table: SensorTable, block: Block) -> Cells:
+    """The records of a block's sensors, when the rows that complete no window have moved the level average."""
     records = table.records(block.slots)
-    z = signals.standardise(block.values, records["center"][:, None], records["scale"][:, None])
-    newest = z[block.sensor, block.newest]
-    choose().kernel.fill(records, block.first, np.ascontiguousarray((newest * newest).T))
-    table.put_records(block.slots, records)
+    if len(block.filling):
+        center, scale = (records[name][block.filling_owner] for name in ("center", "scale"))
+        z = signals.standardise(block.rows.values[block.filling], center, scale)
+        if block.patches is not None:
+            z[block.patches.of_rows[block.filling]] = np.nan
+        first = starts_of(np.bincount(block.filling_owner, minlength=len(block.slots)))
+        choose().kernel.fill(records, first, np.ascontiguousarray((z * z).T))
+    return records
 
 
 def _window_errors(
-    table: SensorTable, block: Block, model: Model, z: F64, completions: Any, newest: F64 | None
-) -> tuple[F64, F64]:
+    table: SensorTable, block: Block, model: Model, records: Cells, *, explain: bool
+) -> tuple[F64, F64, F64]:
     """What each row's window says by itself: (2 C, N) prediction errors and squared values, (N,) reconstruction errors.
 
-    Windows are built and used a few hundred at a time, while they are in the processor's cache. With a stride the
-    autoencoder sees every so-manyeth window of a sensor, and the others' errors are NaN; `completions` (n,): windows
-    before. `newest` (N, C) is filled with what the autoencoder makes of each window's last row.
+    And, if asked to `explain`, (N, C) what the autoencoder makes of its newest row. Windows are built and used a few
+    hundred at a time, while they are in the processor's cache. With a stride the autoencoder sees every so-manyeth
+    window of a sensor, and the others' errors are NaN. Of a channel that a row lacks the first two are NaN, and
+    prediction errors where `signals.unforeseen`.
     """
-    channels, rows = z.shape[2], len(block.sensor)
-    forecast = np.zeros((channels, len(block.slots), signals.WINDOW))
-    forecast[:, :, :-1] = table["ridge"][block.slots].transpose(1, 0, 2)
-    biases = table["bias"][block.slots]
-    flat = np.empty((2 * channels, rows))
-    rebuilt = np.full(rows, np.nan)
-    due = (completions[block.sensor] + np.arange(rows) - block.first[block.sensor]) % model.stride == 0
+    rows, channels = block.values.shape
+    kernel, rings = choose().kernel, rings_of(table)
+    raw, errors = np.empty((2 * channels, rows)), np.full(rows, np.nan)
+    newest = np.full((rows if explain else 0, channels), np.nan)
+    room = np.empty((min(CHUNK, rows), signals.WINDOW, channels), dtype=np.float32)
     for begin in range(0, rows, CHUNK):
-        part = slice(begin, begin + CHUNK)
-        sensor = block.sensor[part]
-        windows = [block.windows(z, channel, part) for channel in range(channels)]
-        for channel, one in enumerate(windows):
-            bias = biases[sensor, channel]
-            flat[channel, part] = signals.prediction_errors(one, forecast[channel][sensor], bias)
-            np.multiply(one[:, -1], one[:, -1], out=flat[channels + channel, part])
-        inputs = block.model_windows(windows)
-        if model.stride == 1:
-            outputs = model.reconstruct(inputs)
-            rebuilt[part] = signals.reconstruction_errors(inputs, outputs)
-            if newest is not None:
-                newest[part] = outputs[:, -1]
-        elif due[part].any():
-            chosen = np.ascontiguousarray(inputs[due[part]])
-            outputs = model.reconstruct(chosen)
-            rebuilt[part][due[part]] = signals.reconstruction_errors(chosen, outputs)
-            if newest is not None:
-                newest[part][due[part]] = outputs[:, -1]
-    return flat, rebuilt
+        part = slice(begin, min(begin + CHUNK, rows))
+        inputs = room[: part.stop - begin]
+        kernel.windows(records, rings, block.rows, part, inputs, raw)
+        patched = None if block.patches is None else block.patches.windows(part)
+        if patched is not None:
+            raw[:channels, part][signals.unforeseen(patched).T] = np.nan
+            raw[channels:, part][patched[:, -1].T] = np.nan
+        chosen = np.arange(begin, part.stop)
+        if model.stride > 1:
+            ticks = chosen - block.first[block.owner[part]]
+            chosen = chosen[(records["completions"][block.owner[part]] + ticks) % model.stride == 0]
+            inputs = np.ascontiguousarray(inputs[chosen - begin])
+        if not len(chosen):
+            continue
+        outputs = np.ascontiguousarray(model.reconstruct(inputs), dtype=np.float32)
+        if patched is not None:
+            outputs = np.where(patched[chosen - begin], inputs, outputs)  # no error there
+        errors[chosen] = kernel.rebuilt(inputs, outputs)
+        if explain:
+            newest[chosen] = outputs[:, -1]
+    return raw, errors, newest

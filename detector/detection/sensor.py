@@ -45,6 +45,9 @@ class Sensor:
     loud_time: int
     ended: int
     quiet: int
+    unlearnt_rows: int
+    unlearnt_age: list[int]
+    unlearnt: list[float]
     high: int
     cold: int
     kept_rows: int

@@ -1,8 +1,7 @@
 """From standardised windows to one score a row: three signals, two scales.
 
 Everything here is row by row: a row's result has the same bits whichever rows are computed beside it. So no BLAS
-product, only products summed along the last, contiguous axis, and recurrences that run reading by reading across
-sensors.
+product, only products summed in an order that is written down, and recurrences that run reading by reading.
 
 Signals, in this order, for C channels (K = 2 C + 1): C times *prediction* (how far the newest value lies from its
 linear forecast), *reconstruction* (how badly the autoencoder reproduces the window), C times *level* (how far the
@@ -21,13 +20,18 @@ WINDOW = 100
 """Rows in a window."""
 Z_LIMIT = 1e4
 """Standardised values are limited to this in either direction, so that their squares stay finite."""
+LANES = 20
+"""So many sums run side by side where products are added up."""
+
+LONG_PATCH = 3
+"""While this many patched values in a row are in the window of a channel, its forecasts do not count."""
 
 PREDICTION_RATE = 2 / (50 + 1)
 LEVEL_RATE = 2 / (40 + 1)
 NEWEST_FIRST: F64 = np.power(1 - 2 / (50 + 1), np.arange(WINDOW - 1, -1, -1, dtype=np.float64))
 """Weights of a window's squared errors: exponential with a span of 50 rows, heaviest on the newest, sum 1."""
 NEWEST_FIRST /= NEWEST_FIRST.sum()
-_ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)[:, None]
+ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)
 
 ADAPTIVE_RATE = 2 / (8000 + 1)
 LEARNING_LIMIT = 5.0
@@ -46,27 +50,60 @@ def standardise(values: F64, center: F64, scale: F64) -> F64:
     return np.clip(z, -Z_LIMIT, Z_LIMIT, out=z)
 
 
+def summed(products: F64) -> F64:
+    """Sums of products (n, L), L a multiple of 20, added in one order whatever the processor: twin of recurrences.c.
+
+    >>> summed(np.ones((1, 100)))
+    array([100.])
+    """
+    lanes = products[:, :LANES].copy()
+    for begin in range(LANES, products.shape[1], LANES):
+        lanes += products[:, begin : begin + LANES]
+    half = lanes[:, : LANES // 2] + lanes[:, LANES // 2 :]
+    five = half[:, : LANES // 4] + half[:, LANES // 4 :]
+    total: F64 = five[:, 0] + five[:, 1] + five[:, 2] + five[:, 3] + five[:, 4]
+    return total
+
+
 def prediction_errors(windows: F64, forecast: F64, bias: F64) -> F64:
     """Squared error of the linear one-step forecast of each window's newest value.
 
     `windows` (n, 100) of one channel; `forecast` (n, 100): the coefficients, with a 0 for the newest value itself;
     `bias` (n,). C-contiguous. Returns (n,).
     """
-    error = np.einsum("ij,ij->i", windows, forecast)
+    error = summed(windows * forecast)
     error += bias
     error -= windows[:, -1]
     error *= error
-    return error  # type: ignore[no-any-return]
+    return error
 
 
-def reconstruction_errors(windows: F32, expected: F32) -> F64:
-    """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,)."""
+def reconstruction_errors(windows: F32, expected: F32, patched: Bools | None = None) -> F64:
+    """Weighted squared error of each window's reconstruction, mean over channels: (n, 100, C) twice -> (n,).
+
+    What is `patched` (n, 100, C) does not count.
+    """
     rows, _, channels = windows.shape
     error = windows - expected
-    error *= _ROOT_WEIGHTS
+    error *= ROOT_WEIGHTS[:, None]
+    if patched is not None:
+        error[patched] = 0.0
     flat = error.reshape(rows, WINDOW * channels).astype(np.float64)
-    total = np.einsum("ij,ij->i", flat, flat)
-    return total if channels == 1 else total / channels  # type: ignore[no-any-return]
+    flat *= flat
+    total = summed(flat)
+    return total if channels == 1 else total / channels
+
+
+def unforeseen(patched: Bools) -> Bools:
+    """Of which channels (n, C) of windows (n, 100, C) the newest value has no forecast that says anything.
+
+    It is patched itself, or so many values in a row are that the forecast would go by them: `LONG_PATCH`.
+    """
+    runs = patched[:, : WINDOW - LONG_PATCH + 1].copy()
+    for back in range(1, LONG_PATCH):
+        runs &= patched[:, back : WINDOW - LONG_PATCH + 1 + back]
+    none: Bools = runs.any(axis=1) | patched[:, -1]
+    return none
 
 
 def ewma_path(x: F64, rate: float) -> F64:
@@ -81,6 +118,19 @@ def ewma_path(x: F64, rate: float) -> F64:
         value = element if value is None else value + rate * (element - value)
         out.append(value)
     return np.array(out, dtype=np.float64)
+
+
+def forward_filled(values: F64) -> F64:
+    """The values (L, C), in place of each NaN the one before it, before the first the first one; 0 where there is none.
+
+    >>> forward_filled(np.array([[np.nan], [1.0], [np.nan], [2.0]])).ravel()
+    array([1., 1., 1., 2.])
+    """
+    there = ~np.isnan(values)
+    row = np.arange(len(values))[:, None]
+    newest = np.maximum.accumulate(np.where(there, row, -1), axis=0)
+    source = np.where(newest < 0, there.argmax(axis=0), newest)
+    return np.nan_to_num(np.take_along_axis(values, source, axis=0))
 
 
 def deviation(signals: F64, mean: F64, variance: F64, mute: Bools | None = None) -> tuple[F64, F64]:
@@ -122,13 +172,13 @@ def learn(zz: F64, unit: F64, mean: F64, variance: F64, count: F64) -> None:
 
 
 def frozen_scale(signals: F64, worst: F64) -> F64:
-    """The worst signal in units of its maximum on the prefix, `worst`; signals on the first axis."""
-    return (signals / worst).max(axis=0)  # type: ignore[no-any-return]
+    """The worst signal in units of its maximum on the prefix, `worst`; signals on the first axis, NaN: none."""
+    return np.fmax.reduce(signals / worst, axis=0)  # type: ignore[no-any-return]
 
 
 def adaptive_scale(zz: F64, worst_zz: Any) -> F64:
     """The largest deviation, at least 0, in units of the prefix's largest, `worst_zz`; signals on the first axis."""
-    return np.maximum(zz.max(axis=0) / worst_zz, 0.0)  # type: ignore[no-any-return]
+    return np.maximum(np.fmax.reduce(zz, axis=0) / worst_zz, 0.0)  # type: ignore[no-any-return]
 
 
 def combine(signals: F64, zz: F64, worst: F64, worst_zz: Any) -> F64:

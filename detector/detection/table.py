@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
+from detector.detection.signals import WINDOW
 from detector.wire.alerts import Severity
 
 CHUNK = 1024
@@ -43,7 +44,8 @@ _FEW = 8
 class Episode(msgspec.Struct):
     """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
 
-    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is. None: not known.
+    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is; `shown`: the newest row
+    that a message had. None: not known.
     """
 
     alert_id: str
@@ -58,6 +60,7 @@ class Episode(msgspec.Struct):
     muted: bool = False
     until: int | None = None
     finding: Finding | None = None
+    shown: int | None = None
 
 
 class Silence(msgspec.Struct):
@@ -85,6 +88,32 @@ class Failure(msgspec.Struct, frozen=True):
     offset: int
     stage: str
     release: str
+
+
+class PendingRow(msgspec.Struct):
+    """A row of a machine of which channels may still come: its time, and the times (C,) ns and values (C,) that came.
+
+    `NEVER`: the channel has not come.
+    """
+
+    time: int
+    times: list[int]
+    values: list[float]
+
+
+class Aligning(msgspec.Struct):
+    """A machine whose channels come one by one: rows that wait, oldest first, and what was released of it.
+
+    `newest`: time of the newest row; `late_run`: rows in a row that are not newer. By channel (C,): time and value of
+    the last reading that had one, and the rows since then.
+    """
+
+    rows: list[PendingRow]
+    newest: int
+    late_run: int
+    times: list[int]
+    values: list[float]
+    absent: list[int]
 
 
 class WarmUp:
@@ -166,7 +195,7 @@ class _Packed(msgspec.Struct):
     format: int
     layout: list[tuple[str, str, tuple[int, ...]]]
     ids: list[str]
-    cells: dict[str, bytes]
+    cells: dict[str, memoryview]
     held: dict[str, HeldBack]
     warming: dict[str, tuple[bytes, bytes]]
     episodes: dict[str, Episode]
@@ -174,6 +203,8 @@ class _Packed(msgspec.Struct):
     silences: dict[str, Silence] = {}
     failed: dict[str, Failure] = {}
     called: dict[str, tuple[int, ...]] = {}
+    aligning: dict[str, Aligning] = {}
+    patches: dict[str, bytes] = {}
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -225,6 +256,9 @@ class SensorTable:
         """The partition clock after nobody was heard for longer than this many ns the last time (see silence.py)."""
         self.failed: dict[int, Failure] = {}
         """Sensors that are set aside."""
+        self.aligning: dict[int, Aligning] = {}
+        self.patches: dict[int, Bools] = {}
+        """Which values (100, C) of a sensor's window stand for missing ones, where any does."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -232,11 +266,26 @@ class SensorTable:
         averaged = any(column.name == "level" for column in self.columns)  # a camera has one signal, and no average
         self._records: Cells = np.empty(0, dtype=cells_of(columns(channels if averaged else 0, last_scores)))
         self._arrays: dict[str, NDArray[Any]] = {c.name: np.empty((0, *c.shape), dtype=c.dtype) for c in self.columns}
+        self._layout = [(c.name, c.dtype, c.shape) for c in self.columns]
         self._early = [column for column in self.columns if column.early]
         self._profiled = [column for column in self.columns if not column.early]
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    def _beside(self) -> tuple[dict[int, Any], ...]:
+        """What hangs beside the columns, but for failures."""
+        return (
+            self.held, self.warming, self.relearning, self.episodes, self.silences, self.called, self.aligning,
+            self.patches,
+        )  # fmt: skip
+
+    def patch(self, slot: int, patched: Bools) -> None:
+        """Note which values (100, C) of a window stand for missing ones."""
+        if patched.any():
+            self.patches[slot] = patched.copy()
+        else:
+            self.patches.pop(slot, None)
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         """The whole column, slots on the first axis. Do not keep it across `add`."""
@@ -257,6 +306,16 @@ class SensorTable:
             self._arrays[column.name][slot] = column.empty
         return slot
 
+    def extend(self, sensor_ids: Sequence[str]) -> None:
+        """Give new sensors the slots behind all others, with empty cells."""
+        begin, end = len(self.ids), len(self.ids) + len(sensor_ids)
+        self.ids.extend(sensor_ids)
+        self.slots.update(zip(sensor_ids, range(begin, end), strict=True))
+        if end > self._capacity:
+            self._grow(end)
+        for column in self._early:
+            self._arrays[column.name][begin:end] = column.empty
+
     def remove(self, slot: int) -> None:
         """Forget a sensor."""
         sensor_id = self.ids[slot]
@@ -264,7 +323,7 @@ class SensorTable:
             raise KeyError(slot)
         del self.slots[sensor_id]
         self.ids[slot] = None
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         self.failed.pop(slot, None)
         self.set(slot, {column.name: column.empty for column in self._early})
@@ -272,7 +331,7 @@ class SensorTable:
 
     def fail(self, slot: int, failure: Failure) -> None:
         """Set a sensor aside: nothing is kept of it but the failure."""
-        for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.called):
+        for beside in self._beside():
             beside.pop(slot, None)
         known = {name: self._arrays[name][slot] for name in ("known", "rules")}
         empty = {column.name: column.empty for column in self._early}
@@ -324,11 +383,15 @@ class SensorTable:
         """Everything about these sensors as bytes; `unpack` on an equal declaration restores it bit by bit."""
         names = {slot: self.name(slot) for slot in slots.tolist()}
         full = self._arrays["live"][slots] | np.isin(slots, list(self.episodes))
+        everyone, those_full = _range_of(slots), _range_of(slots[full])
         packed = _Packed(
             format=_FORMAT,
-            layout=self._layout(),
+            layout=self._layout,
             ids=list(names.values()),
-            cells={c.name: self._arrays[c.name][slots if c.early else slots[full]].tobytes() for c in self.columns},
+            cells={
+                c.name: memoryview(self._arrays[c.name][everyone if c.early else those_full].tobytes())
+                for c in self.columns
+            },
             held={name: held for name, held in _of(self.held, names).items() if held},
             warming=_packed(self.warming, names),
             relearning=_packed(self.relearning, names),
@@ -336,10 +399,12 @@ class SensorTable:
             silences=_of(self.silences, names),
             failed=_of(self.failed, names),
             called=_of(self.called, names),
+            aligning=_of(self.aligning, names),
+            patches={name: np.packbits(patched).tobytes() for name, patched in _of(self.patches, names).items()},
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
-    def unpack(self, data: bytes) -> Slots:
+    def unpack(self, data: bytes | memoryview) -> Slots:
         """Add the packed sensors, replacing those that are here already; their slots. Raises `StateError`."""
         try:
             packed = msgspec.msgpack.decode(data, type=_Packed)
@@ -357,47 +422,54 @@ class SensorTable:
             full = live | np.array([sensor_id in packed.episodes for sensor_id in packed.ids], dtype=np.bool_)
         self._clear(slots, ~full)
         stored = {name: shape for name, _, shape in packed.layout}
+        everyone = np.ones_like(full), _range_of(slots), len(slots)
+        those_full = full, _range_of(slots[full]), int(full.sum())
         for column in self.columns:
-            chosen = np.ones_like(full) if column.early else full
+            chosen, where, count = everyone if column.early else those_full
             if column.name not in stored:
-                self._arrays[column.name][slots[chosen]] = column.empty
+                self._arrays[column.name][where] = column.empty
                 continue
             shape = stored[column.name]
             cells = np.frombuffer(packed.cells[column.name], dtype=column.dtype)
-            cells = cells.reshape(len(slots) if whole else int(chosen.sum()), *shape)
+            cells = cells.reshape(len(slots) if whole else count, *shape)
             if whole:
                 cells = cells[chosen]
             if tuple(shape) != column.shape:
                 wider = np.full((len(cells), shape[0] + column.shape[0]), column.empty, dtype=column.dtype)
                 wider[:, column.shape[0] :] = cells
                 cells = wider[:, shape[0] :]
-            self._arrays[column.name][slots[chosen]] = cells
-        for sensor_id, slot, has_cells in zip(packed.ids, slots.tolist(), full.tolist(), strict=True):
-            if sensor_id in packed.failed:
-                self.failed[slot] = packed.failed[sensor_id]
-            if sensor_id in packed.called:
-                self.called[slot] = packed.called[sensor_id]
-            if sensor_id in packed.silences:
-                self.silences[slot] = packed.silences[sensor_id]
-            if sensor_id in packed.held:
-                self.held[slot] = packed.held[sensor_id]
-            if sensor_id in packed.episodes:
-                put = self.episodes.__setitem__ if has_cells else self.put_episode
-                put(slot, packed.episodes[sensor_id])
-            if sensor_id in packed.warming:
-                self.warming[slot] = self._warm_up(*packed.warming[sensor_id])
-            if sensor_id in packed.relearning:
-                self.relearning[slot] = self._warm_up(*packed.relearning[sensor_id])
+            self._arrays[column.name][where] = cells
+        self._hang_beside(packed, dict(zip(packed.ids, zip(slots.tolist(), full.tolist(), strict=True), strict=True)))
         return slots
+
+    def _hang_beside(self, packed: _Packed, places: Mapping[str, tuple[int, bool]]) -> None:
+        """Take up what hangs beside columns. `places`: by sensor its slot, and whether it has cells of a profile."""
+
+        def by_slot(stored: Mapping[str, T]) -> dict[int, T]:
+            return {places[name][0]: one for name, one in stored.items()}
+
+        self.failed |= by_slot(packed.failed)
+        self.called |= by_slot(packed.called)
+        self.silences |= by_slot(packed.silences)
+        self.held |= by_slot(packed.held)
+        self.aligning |= by_slot(packed.aligning)
+        for slot, bits in by_slot(packed.patches).items():
+            flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=WINDOW * self.channels)
+            self.patches[slot] = flags.view(np.bool_).reshape(WINDOW, -1)
+        self.warming |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.warming).items()}
+        self.relearning |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.relearning).items()}
+        for name, episode in packed.episodes.items():
+            slot, has_cells = places[name]
+            put = self.episodes.__setitem__ if has_cells else self.put_episode
+            put(slot, episode)
 
     def _clear(self, slots: Slots, empty: Bools) -> None:
         """Nothing hangs beside these slots any more, and those that are `empty` (n,) have no cells of a profile."""
         emptied = slots[empty & (self._arrays["live"][slots] | np.isin(slots, list(self.episodes)))]
-        for slot in slots.tolist():
-            for beside in (self.held, self.warming, self.relearning, self.episodes, self.silences, self.failed):
+        for beside in filter(None, (*self._beside(), self.failed)):
+            for slot in slots.tolist():
                 beside.pop(slot, None)
-            self.called.pop(slot, None)
-        for column in self._profiled:
+        for column in self._profiled if len(emptied) else ():
             self._arrays[column.name][emptied] = 0
 
     def _warm_up(self, times: bytes, values: bytes) -> WarmUp:
@@ -405,11 +477,10 @@ class SensorTable:
         readings.extend(np.frombuffer(times, dtype=np.int64), np.frombuffer(values).reshape(-1, self.channels))
         return readings
 
-    def _layout(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        return [(c.name, c.dtype, c.shape) for c in self.columns]
-
     def _takes(self, layout: list[tuple[str, str, tuple[int, ...]]]) -> bool:
         """Whether cells of that layout fit into the columns."""
+        if layout == self._layout:
+            return True
         stored = {name for name, _, _ in layout}
         expected = [c for c in self.columns if c.name in stored or not c.added]
         if len(layout) != len(expected):
@@ -419,9 +490,10 @@ class SensorTable:
             for c, (name, dtype, shape) in zip(expected, layout, strict=True)
         )
 
-    def _grow(self) -> None:
-        """By a quarter, in whole chunks; pages that no sensor has touched yet cost nothing."""
-        self._capacity += max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
+    def _grow(self, least: int = 0) -> None:
+        """By a quarter, in whole chunks, or to `least`; pages that no sensor has touched yet cost nothing."""
+        by_a_quarter = self._capacity + max(CHUNK, self._capacity // 4 // CHUNK * CHUNK)
+        self._capacity = max(by_a_quarter, -(-least // CHUNK) * CHUNK)
         self._records = self._larger(self._records)
         for column in self.columns:
             name = column.name
@@ -438,6 +510,13 @@ class SensorTable:
             if all_of or part.view(np.uint8).any():
                 new[begin : begin + CHUNK] = part
         return new
+
+
+def _range_of(slots: Slots) -> Slots | slice:
+    """Slots that follow each other as a slice, which is taken faster; others as they are."""
+    if len(slots) and slots[-1] - slots[0] == len(slots) - 1 and (np.diff(slots) == 1).all():
+        return slice(int(slots[0]), int(slots[-1]) + 1)
+    return slots
 
 
 def _untouched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -9,11 +9,16 @@ rows are expected to exceed: r = y_m + w s ((m B / (a N))^(1/w) - 1), never belo
 The aim a is 3, which the credit then corrects; it falls towards 1 where N is under a third of B, because there is
 nothing to correct yet. The credit D counts allowed minus opened episodes: where much of it lies unspent the threshold's
 floor sinks below 1, below zero it lifts the threshold.
+
+An episode that rises far above the tail is likely a fault, and a fault must not deafen its sensor: its peak is left out
+of the reservoir. Such peaks are kept aside, and learnt once they are a habit of the sensor; see `leave_unlearnt`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from ctypes import c_float
 from typing import Any
 
 import numpy as np
@@ -40,8 +45,14 @@ STRICT = 1e4
 """Budgets looser than one in this many rows spend their credit sooner: less is free, and the floor sinks faster."""
 FREE_POWER, SPEED_POWER = 0.25, -0.75
 LIFT = 0.4
+"""Of the ln threshold, for each episode that credit is overspent by, up to a factor of 2 in all."""
 PEAK_CAP = 1.5
-"""A streamed peak enters at most this many scales s above the return level: a glitch must not deafen a sensor."""
+"""What rises more scales s than this above the return level is no part of the tail."""
+LN_2 = math.log(2.0)
+UNLEARNT, HABIT = 12, 8
+"""Peaks that are kept aside, and how many of them that are alike make a habit."""
+LONG_AGO = 10_000_000
+"""Rows are counted no further."""
 BUDGET_MIN, BUDGET_MAX = 300.0, 1e6
 NO_BUDGET = math.inf
 
@@ -84,6 +95,9 @@ def first_reservoir(peaks: list[float], rows: int, budget: float) -> dict[str, A
         "forgotten": 0.0,
         "pending": -math.inf,
         "pending_age": 0,
+        "unlearnt": -math.inf,
+        "unlearnt_age": LONG_AGO,
+        "unlearnt_rows": 0,
     }
 
 
@@ -127,7 +141,9 @@ def refresh(s: Sensor) -> None:
 
 
 def advance(s: Sensor) -> None:
-    """Credit, age and forgetting move on by a row."""
+    """Credit, ages and forgetting move on by a row."""
+    if s.unlearnt_rows < LONG_AGO:
+        s.unlearnt_rows += 1
     s.credit = smaller(s.credit + s.per_row, CREDIT_MAX)
     if s.rows < s.horizon:
         s.rows += 1.0
@@ -143,7 +159,7 @@ def threshold(s: Sensor) -> float:
     if s.rows < s.budget:
         level = smaller(level, math.log(YOUNG_CAP * s.budget / s.rows))
     floor = -s.speed * larger(s.credit - s.free, 0.0)
-    return larger(level, floor) + LIFT * larger(-s.credit, 0.0)
+    return larger(level, floor) + smaller(LIFT * larger(-s.credit, 0.0), LN_2)
 
 
 def return_level(s: Sensor) -> float:
@@ -156,14 +172,13 @@ def return_level(s: Sensor) -> float:
     return level
 
 
-def capped(s: Sensor, v: float) -> float:
-    """What a peak v enters the reservoir as."""
-    return smaller(v, return_level(s) + PEAK_CAP * s.excess)
+def end_of_tail(s: Sensor, known: float) -> float:
+    """What is higher does not belong to the tail, of which this share is known."""
+    return return_level(s) + PEAK_CAP * s.excess * known
 
 
 def insert_peak(s: Sensor, v: float) -> None:
     """Count a peak, and keep it if it is among the highest."""
-    v = capped(s, v)
     s.peaks = [peak - s.forgotten for peak in s.peaks]
     s.forgotten = 0.0
     at = RESERVOIR - 1
@@ -177,13 +192,52 @@ def insert_peak(s: Sensor, v: float) -> None:
     refresh(s)
 
 
+def habit_of(peaks: Sequence[float]) -> float:
+    """The least of the peaks that are a habit; infinity, where none is.
+
+    At least eight within a factor of 2 are one. So are all of them, where there is no room for more: that is more than
+    twice what a budget allows, and the least of them is reached by all.
+    """
+    habit = least = math.inf
+    for peak in peaks:
+        alike = sum(peak <= other <= peak + LN_2 for other in peaks)
+        if alike >= HABIT and peak > -math.inf:
+            habit = smaller(peak, habit)
+        least = smaller(peak, least)
+    return least if habit == math.inf and least > -math.inf else habit
+
+
+def leave_unlearnt(s: Sensor, v: float) -> None:
+    """Keep the peak of an episode aside, in place of the oldest one, and learn those that are a habit by now.
+
+    Those of the last five budgets of rows count. A habit is learnt as at most twice its least peak.
+    """
+    oldest = 0
+    for i in range(UNLEARNT):
+        s.unlearnt_age[i] += s.unlearnt_rows
+        if s.unlearnt_age[i] >= s.horizon or s.unlearnt_age[i] > LONG_AGO:
+            s.unlearnt[i] = -math.inf
+        if s.unlearnt[i] == -math.inf:
+            s.unlearnt_age[i] = LONG_AGO
+        if s.unlearnt_age[i] > s.unlearnt_age[oldest]:
+            oldest = i
+    s.unlearnt[oldest] = c_float(v).value
+    s.unlearnt_age[oldest] = s.unlearnt_rows = 0
+    kept = sum(peak > -math.inf for peak in s.unlearnt)
+    habit = habit_of(s.unlearnt)
+    for i, peak in enumerate(s.unlearnt):
+        if peak >= habit and (kept == UNLEARNT or peak <= habit + LN_2):
+            insert_peak(s, smaller(peak, habit + LN_2))
+            s.unlearnt[i] = -math.inf
+
+
 def quiet_row(s: Sensor, v: float) -> None:
     """Decluster: a running maximum is a peak once 100 rows pass with nothing higher."""
     s.pending_age += 1
     if v > s.pending:
         s.pending, s.pending_age = v, 0
     if s.pending_age >= QUIET_ROWS:
-        insert_peak(s, s.pending)
+        insert_peak(s, smaller(s.pending, end_of_tail(s, 1.0)))
         forget_pending(s)
 
 
@@ -193,6 +247,12 @@ def forget_pending(s: Sensor) -> None:
 
 
 def spend(s: Sensor, peak: float) -> None:
-    """An episode ends: its peak counts once, and one episode is spent."""
-    insert_peak(s, peak)
+    """An episode ends: its peak counts once, if it belongs to the tail, and one episode is spent.
+
+    Until a budget of rows has passed no episode is expected, and hardly any is learnt.
+    """
+    if peak > end_of_tail(s, smaller(s.rows * s.per_row, 1.0)):
+        leave_unlearnt(s, peak)
+    else:
+        insert_peak(s, peak)
     s.credit = larger(s.credit - 1.0, CREDIT_MIN)

@@ -122,6 +122,17 @@ class Watch:
             counts[slot] = min(trailing, MISSING_ROWS)
             self._changed(slot, before)
 
+    def lacks(self, slots: Slots, absent: I64) -> None:
+        """Rows of machines came, and before each a channel was missed for so many (N,)."""
+        counts = self._table["nulls"]
+        if not absent.any() and not counts[slots].any():
+            return
+        last = {slot: min(rows, MISSING_ROWS) for slot, rows in zip(slots.tolist(), absent.tolist(), strict=True)}
+        for slot, rows in sorted(last.items()):
+            before = self.reason(slot)
+            counts[slot] = rows
+            self._changed(slot, before)
+
     def settle(self) -> None:
         """Bring the reasons in line with state that was taken up; nobody is told of it."""
         table = self._table

@@ -1,26 +1,23 @@
-"""Readings into windows: order, duplicates, late readings, gaps, and the last 100 rows of many sensors at once.
+"""Readings into rows of windows: order, duplicates, late readings, gaps; and a sensor's window as it stands.
 
-Two steps. `admit` decides, sensor by sensor, which readings become rows and when (vectorised for sensors whose
-readings come in order, which is nearly always; reading by reading for the others). `Block` then lays the rows of many
-sensors out as extended windows, so that every window that a row completes is one slice.
+`admit` decides, sensor by sensor, which readings become rows and when: vectorised for sensors whose readings come in
+order, which is nearly always; reading by reading for the others.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import Counter
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Final
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from detector.arrays import F32, F64, I64, Bools
-from detector.detection.columns import NEVER, bits_of, flags_of
+from detector.arrays import F64, I64, Bools, in_any_channel
+from detector.detection.columns import NEVER, flags_of
 from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots
+from detector.detection.table import HeldBack, SensorTable, Slots
 
 BACKWARDS: Final = 3
 """A finite recording in which the clock of a sensor is set back so often is not in the order of time."""
@@ -30,17 +27,24 @@ LATE_LIMIT = 20
 
 @dataclass(slots=True)
 class Arrivals:
-    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index."""
+    """Decoded readings in order of arrival: slot, time (ns), values (C), NaN: missing; record and element index.
+
+    `patched` (n, C): values that stand for missing ones, None: none does; see `alignment`.
+    """
 
     slots: Slots
     times: I64
     values: F64
     records: I64
     elements: I64
+    patched: Bools | None = None
 
     def only(self, kept: Bools) -> Arrivals:
         """Some of the readings."""
-        return Arrivals(self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept])
+        return Arrivals(
+            self.slots[kept], self.times[kept], self.values[kept], self.records[kept], self.elements[kept],
+            None if self.patched is None else self.patched[kept],
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class WindowRows:
     """Rows that go into windows, grouped by sensor: group g is rows first[g] .. last[g] - 1 of `slots[g]`.
 
     `records`, `elements`: the reading that released the row. `restarts`: the window is emptied before this row.
-    `imputed`: filled in; always followed by a real row.
+    `imputed`: filled in; always followed by a real row. `patched` (n, C): as of `Arrivals`.
     """
 
     slots: Slots
@@ -60,6 +64,12 @@ class WindowRows:
     elements: I64
     restarts: Bools
     imputed: Bools
+    patched: Bools | None = None
+
+    @property
+    def marked(self) -> F64:
+        """The values, NaN where they are patched."""
+        return self.values if self.patched is None else np.where(self.patched, np.nan, self.values)
 
     def only(self, kept: Bools) -> WindowRows:
         """Some of the rows, of the sensors that any is left of."""
@@ -70,6 +80,7 @@ class WindowRows:
             slots=self.slots[left], first=ends - lengths[left], last=ends, times=self.times[kept],
             values=self.values[kept], records=self.records[kept], elements=self.elements[kept],
             restarts=self.restarts[kept], imputed=self.imputed[kept],
+            patched=None if self.patched is None else self.patched[kept],
         )  # fmt: skip
 
 
@@ -115,8 +126,10 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     >>> rows.times, rows.values.ravel(), tally.late
     (array([10, 20]), array([1., 3.]), 1)
     """
+    if arrivals.patched is not None:
+        return _admit_patched(table, arrivals, arrivals.patched, lateness)
     tally = Tally()
-    missing = np.isnan(arrivals.values).any(axis=1)
+    missing = in_any_channel(np.isnan(arrivals.values))
     tally.missing = int(missing.sum())
     kept = np.flatnonzero(~missing)
     order = kept[np.argsort(arrivals.slots[kept], kind="stable")]
@@ -163,6 +176,15 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     return (_append(rows, loose) if loose.slots else rows), tally
 
 
+def _admit_patched(table: SensorTable, arrivals: Arrivals, patched: Bools, lateness: int) -> tuple[WindowRows, Tally]:
+    """The same of readings with patches, which go beside the values as further columns, also while they are held."""
+    wide = replace(arrivals, values=np.hstack([arrivals.values, patched]), patched=None)
+    rows, tally = admit(table, wide, lateness)
+    channels = patched.shape[1]
+    rows.values, rows.patched = np.ascontiguousarray(rows.values[:, :channels]), rows.values[:, channels:] > 0
+    return rows, tally
+
+
 def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
     """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
     sentinels = table["sentinels"][rows.slots]
@@ -190,7 +212,7 @@ def _in_order(
     """One sensor, reading by reading: drop what is late or repeated, hold back, release in time order."""
     released, newest = int(table["released"][slot]), int(table["newest"][slot])
     late_run, restart = int(table["late_run"][slot]), bool(table["restart"][slot])
-    held = table.held.pop(slot, [])
+    held = _as_wide(table.held.pop(slot, []), arrivals.values.shape[1])
     count = len(out.rows)
     readings = zip(
         arrivals.times[part].tolist(),
@@ -234,6 +256,13 @@ def _in_order(
         out.lengths.append(len(out.rows) - count)
 
 
+def _as_wide(held: HeldBack, width: int) -> HeldBack:
+    """Readings that were held with other settings: without patches, or with some that are of no interest any more."""
+    if not held or len(held[0][1]) == width:
+        return held
+    return [(time, (values + (0.0,) * width)[:width]) for time, values in held]
+
+
 def _time_of(held: tuple[int, tuple[float, ...]]) -> int:
     return held[0]
 
@@ -267,7 +296,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
     has_past = table["filled"][rows.slots] > 0
     previous = np.empty_like(rows.times)
     previous[1:] = rows.times[:-1]
-    previous[rows.first] = np.where(has_past, table["times"][rows.slots, -1], rows.times[rows.first])
+    previous[rows.first] = np.where(has_past, newest_times(table, rows.slots), rows.times[rows.first])
     lengths = rows.last - rows.first
     gap = rows.times - previous
     gap[rows.restarts] = 0
@@ -288,7 +317,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
     share = (step / copies[source])[:, None]
     old = np.empty_like(rows.values)
     old[1:] = rows.values[:-1]
-    old[rows.first] = table["values"][rows.slots, -1]
+    old[rows.first] = table["values"][rows.slots, newest_places(table, rows.slots)]
     imputed = step < copies[source]
     between = old[source] + (rows.values[source] - old[source]) * share
     ends = np.cumsum(copies)
@@ -302,116 +331,22 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
         elements=rows.elements[source],
         restarts=rows.restarts[source] & (step == 1),
         imputed=imputed,
+        patched=None if rows.patched is None else rows.patched[source] & ~imputed[:, None],
     )
 
 
-class Span(Protocol):
-    """Rows of n sensors, one sensor after the other, in order of time; see `Block`.
-
-    `slots`, `ticks` (n,): whose they are, how many of each; `first` (n + 1,): where each one's begin. They lie flat:
-    `sensor`, `newest` (N,): whose, where in `times` (n, ...); `records`, `elements` (N,): what brought them. `inside`
-    (N,): which of them lie in a maintenance window, None: none.
-    """
-
-    @property
-    def slots(self) -> Slots: ...
-    @property
-    def ticks(self) -> I64: ...
-    @property
-    def first(self) -> I64: ...
-    @property
-    def sensor(self) -> Slots: ...
-    @property
-    def newest(self) -> Slots: ...
-    @property
-    def times(self) -> I64: ...
-    @property
-    def records(self) -> I64: ...
-    @property
-    def elements(self) -> I64: ...
-    @property
-    def inside(self) -> Bools | None: ...
+def newest_places(table: SensorTable, slots: Slots) -> I64:
+    """Where in their windows, which are rings, the newest rows of these sensors lie."""
+    return (table["head"][slots].astype(np.int64) - 1) % WINDOW
 
 
-def starts_of(ticks: I64) -> I64:
-    """Where the rows of each of n sensors begin, which has `ticks` (n,) of them, and where all end: (n + 1,).
-
-    >>> starts_of(np.array([3, 2])).tolist()
-    [0, 3, 5]
-    """
-    return np.concatenate([[0], np.cumsum(ticks)])
+def newest_times(table: SensorTable, slots: Slots) -> I64:
+    """The times of their newest rows, ns."""
+    times: I64 = table["times"][slots, newest_places(table, slots)]
+    return times
 
 
-class Block:
-    """A span of rows of n sensors laid out for scoring.
-
-    `values` (n, 100 + L, C), `times`, `imputed` (n, 100 + L): the last 100 rows before the span, then the span. Real
-    rows lie flat in sensor-major order: `sensor`, `newest` (N,): whose, where in `values`.
-    """
-
-    def __init__(self, table: SensorTable, rows: WindowRows, groups: Slots, begin: Slots, end: Slots) -> None:
-        lengths = end - begin
-        real = ~rows.imputed
-        if rows.imputed.any():
-            before = np.concatenate([[0], np.cumsum(real)])
-            ticks = before[end] - before[begin]
-        else:
-            ticks = lengths
-        self.slots = rows.slots[groups]
-        self.lengths, self.ticks = lengths, ticks
-        self.first = starts_of(ticks)
-        n, longest = len(groups), int(lengths.max())
-        source = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
-        inside = np.arange(longest) < lengths[:, None]
-
-        def extend(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-            out = np.zeros((n, WINDOW + longest, *old.shape[2:]), dtype=old.dtype)
-            out[:, :WINDOW] = old
-            out[:, WINDOW:][inside] = new[source]
-            return out
-
-        self.values: F64 = extend(table["values"][self.slots], rows.values)
-        self.times: I64 = extend(table["times"][self.slots], rows.times)
-        self.imputed: Bools = extend(flags_of(table["imputed"][self.slots]), rows.imputed)
-        flat = source[real[source]]
-        self.sensor = np.repeat(np.arange(n), ticks)
-        self.newest = WINDOW + flat - np.repeat(begin, ticks)
-        self.records = rows.records[flat]
-        self.last_record = rows.records[begin + lengths - 1]
-        self.elements = rows.elements[flat]
-        self.inside: Bools | None = None
-
-    def windows(self, z: F64, channel: int, part: slice) -> F64:
-        """The windows (k, 100) of one channel that these real rows complete, C-contiguous; z is shaped as `values`."""
-        view = sliding_window_view(z[:, :, channel], WINDOW, axis=1)
-        return view[self.sensor[part], self.newest[part] - (WINDOW - 1)]
-
-    def model_windows(self, per_channel: list[F64]) -> F32:
-        """Those windows as the model takes them: float32 (k, 100, C), C-contiguous."""
-        if len(per_channel) == 1:
-            return per_channel[0].astype(np.float32)[:, :, None]
-        return np.stack(per_channel, axis=2).astype(np.float32)
-
-    def window_at(self, sensor: int, tick: int) -> tuple[I64, F64, Bools]:
-        """Times (100,), values (100, C) and imputed (100,) as they stood after the sensor's real row `tick`.
-
-        -1: before the span.
-        """
-        end = WINDOW
-        if tick >= 0:
-            end = int(self.newest[self.first[sensor] + tick]) + 1
-        part = slice(end - WINDOW, end)
-        return self.times[sensor, part], self.values[sensor, part], self.imputed[sensor, part]
-
-    def store(self, table: SensorTable, offsets: I64) -> None:
-        """Write the windows back. `offsets`: stream offset of each record of the batch."""
-        length = int(self.lengths[0])
-        if (self.lengths == length).all():
-            newest: Any = slice(None), slice(length, length + WINDOW)
-        else:
-            newest = np.arange(len(self.slots))[:, None], self.lengths[:, None] + np.arange(WINDOW)
-        table["values"][self.slots] = self.values[newest]
-        table["times"][self.slots] = self.times[newest]
-        table["imputed"][self.slots] = bits_of(self.imputed[newest])
-        table["filled"][self.slots] = np.minimum(table["filled"][self.slots] + self.lengths, WINDOW)
-        table["offset"][self.slots] = offsets[self.last_record]
+def window_of(table: SensorTable, slot: int) -> tuple[I64, F64, Bools]:
+    """Copies of a sensor's window, newest row last: times (100,) ns, values (100, C), imputed (100,)."""
+    order = (int(table["head"][slot]) + np.arange(WINDOW)) % WINDOW
+    return table["times"][slot, order], table["values"][slot, order], flags_of(table["imputed"][slot])[order]

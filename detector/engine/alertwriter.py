@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.config.load import AlertsConfig
 from detector.detection import signals
-from detector.detection.columns import NEVER, flags_of
+from detector.detection.block import Block
+from detector.detection.columns import NEVER
 from detector.detection.episodes import Opening
 from detector.detection.finding import LOOK, Finding, Window, first_look, next_look, until
 from detector.detection.framerows import FrameBlock
@@ -24,7 +25,7 @@ from detector.detection.framesignal import FrameModel, examine, heat_bytes, regi
 from detector.detection.scorer import Model
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.tail import chance
-from detector.detection.windows import Block
+from detector.detection.windows import window_of
 from detector.engine.wording import image, in_words, silent_for
 from detector.streams.base import Message, Partition
 from detector.times import MILLISECOND, rfc3339
@@ -80,8 +81,8 @@ class Names(Protocol):
 class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
-    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`. `seen` is the writer's, which fills
-    it when it is needed.
+    `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
+    missing ones, None: none does. `seen` is the writer's, which fills it when it is needed.
     """
 
     times: I64
@@ -94,6 +95,7 @@ class Moment:
     budget: float
     score: float
     offset: int
+    patched: Bools | None = None
     seen: Seen | None = field(default=None, compare=False)
 
 
@@ -144,7 +146,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
         """Look at an open episode again after a row; returns whether something changed of what is held of it."""
 
     @abstractmethod
-    def _content(self, episode: Episode, moment: M) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: M, event: Event) -> dict[str, Any]:
         """What the alert shows of the row: the fields of `Alert` that depend on what is watched."""
 
     def begin(
@@ -228,7 +230,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             score=min(moment.score, math.exp(peak)), peak_score=math.exp(peak),
             threshold=math.exp(episode.ln_threshold),
             p_value=chance(episode.ln_threshold, peak) if math.isfinite(moment.budget) else None,
-            **self._content(episode, moment),
+            **self._content(episode, moment, event),
         )  # fmt: skip
 
     def _write(
@@ -281,18 +283,27 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         self._channels = channels
 
     def now(self, table: SensorTable, slot: int) -> Moment:
-        window = table["times"][slot], table["values"][slot], flags_of(table["imputed"][slot])
-        return self._moment(table, slot, window, score_before(table, slot), int(table["offset"][slot]))
+        patched = table.patches.get(slot)
+        before = score_before(table, slot)
+        return self._moment(table, slot, window_of(table, slot), patched, before, int(table["offset"][slot]))
 
     def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
-        return self._moment(table, int(block.slots[at]), block.window_at(at, tick), score, offset)
+        window, patched = block.window_at(table, at, tick), block.patched_at(at, tick)
+        return self._moment(table, int(block.slots[at]), window, patched, score, offset)
 
     def _moment(
-        self, table: SensorTable, slot: int, window: tuple[I64, F64, Bools], score: float, offset: int
+        self,
+        table: SensorTable,
+        slot: int,
+        window: tuple[I64, F64, Bools],
+        patched: Bools | None,
+        score: float,
+        offset: int,
     ) -> Moment:
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
             bias=table["bias"][slot], budget=float(table["budget"][slot]), score=score, offset=offset,
+            patched=patched,
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
@@ -312,15 +323,19 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         episode.until = episode.until if last is None else last
         return before != (episode.started_at, episode.until, episode.finding)
 
-    def _content(self, episode: Episode, moment: Moment) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: Moment, event: Event) -> dict[str, Any]:
+        """`updated` has the rows since the last message; nobody needs to be sent the others again."""
         seen = self._seen(moment)
+        since = episode.shown if event == "updated" and episode.shown is not None else NEVER
+        new = moment.times > since
         window = AlertWindow(
-            timestamps=(moment.times // MILLISECOND).tolist(),
-            values=self._per_channel(moment.values),
-            expected=self._per_channel(seen.reconstructed * moment.scale + moment.center),
-            errors=self._per_channel(seen.errors),
-            imputed=moment.imputed.tolist(),
+            timestamps=(moment.times[new] // MILLISECOND).tolist(),
+            values=self._per_channel(_without(moment.values, moment.patched, np.nan)[new]),
+            expected=self._per_channel((seen.reconstructed * moment.scale + moment.center)[new]),
+            errors=self._per_channel(seen.errors[new]),
+            imputed=moment.imputed[new].tolist(),
         )
+        episode.shown = int(moment.times[-1])
         found = episode.finding or first_look(self._window(moment), NEVER, 1)
         return {
             "window": window,
@@ -336,7 +351,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         if moment.seen is None:
             z = signals.standardise(moment.values, moment.center, moment.scale)
             reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
-            moment.seen = Seen(z, reconstructed, (z - reconstructed) ** 2)
+            moment.seen = Seen(z, reconstructed, _without((z - reconstructed) ** 2, moment.patched, 0.0))
         return moment.seen
 
     def _per_channel(self, values: F64) -> Any:
@@ -396,7 +411,7 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
     def look(self, episode: Episode, moment: FrameMoment) -> bool:
         return False
 
-    def _content(self, episode: Episode, moment: FrameMoment) -> dict[str, Any]:
+    def _content(self, episode: Episode, moment: FrameMoment, event: Event) -> dict[str, Any]:
         examined = examine(self._frames, moment.frame)
         region = region_of(examined.heat)
         return {
@@ -418,3 +433,8 @@ def heatmap(heat: NDArray[Any]) -> str:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=_LEVEL)
     return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _without(numbers: F64, patched: Bools | None, other: float) -> F64:
+    """The numbers (100, C), another one in place of those of values that stand for missing ones."""
+    return numbers if patched is None else np.where(patched, other, numbers)

@@ -15,10 +15,10 @@ import numpy as np
 
 from detector.arrays import I64, Bools
 from detector.config.load import AlertsConfig
+from detector.detection.block import Span
 from detector.detection.episodes import Closing, Opening, closing_level, end_from_outside
 from detector.detection.scorer import Scored
 from detector.detection.table import Episode, SensorTable, Silence
-from detector.detection.windows import Span
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
 from detector.engine.budget import note_call
 from detector.streams.base import Message
@@ -274,7 +274,9 @@ class _Sensor:
         if tick >= 0:
             score, offset = float(np.exp(self._v[tick])), self._owner.offsets[self._records[tick]]
         else:
-            score, offset = score_before(table, slot), table["offset"][slot]
+            record = self._block.record_before(self._at)
+            offset = table["offset"][slot] if record < 0 else self._owner.offsets[record]
+            score = score_before(table, slot)
         moment: AnyMoment = self._owner.writer.after(table, self._block, self._at, tick, score, int(offset))
         return moment
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from detector.arrays import Bools
 from detector.config.load import MaintenanceConfig
+from detector.detection.block import Span
 from detector.detection.table import SensorTable
-from detector.detection.windows import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,16 @@ class Maintenance:
 
     def rows(self, table: SensorTable, block: Span) -> Bools | None:
         """Which rows (N,) of a block lie in a window of their sensor; None: none."""
-        if not self._windows:
+        times = block.times
+        if not self._windows or not len(times):
             return None
-        times = block.times[block.sensor, block.newest]
         first, last = int(times.min()), int(times.max())
         inside = np.zeros(len(times), dtype=bool)
         for window in self._windows:
             if window.start <= last and first < window.end:
                 names = (table.name(slot) for slot in block.slots.tolist())
                 matching = np.fromiter((window.pattern.match(name) is not None for name in names), dtype=bool)
-                inside |= matching[block.sensor] & (times >= window.start) & (times < window.end)
+                inside |= matching[block.owner] & (times >= window.start) & (times < window.end)
         return inside if inside.any() else None
 
     def of(self, sensor_id: str) -> Iterator[int]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
+from detector.detection.block import Block
 from detector.detection.scorer import Model, ScoreBlock, Scored, score_block
 from detector.detection.table import SensorTable
 from detector.detection.watch import WatchChange
-from detector.detection.windows import Block, Tally
+from detector.detection.windows import Tally
 from detector.engine.announcer import Announcement
 from detector.streams.base import Message
 from detector.wire.alerts import Kind
@@ -26,7 +27,7 @@ explained: Final[ScoreBlock] = partial(score_block, explain=True)
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """The real rows of one block, N in all, sensor by sensor and in order of time within each.
+    """The scored rows of one block, N in all, sensor by sensor and in order of time within each.
 
     `counts` (n,): rows of each of the `ids`. `records` (N,): index of each row's record in its batch. `times` (N,): ns.
     `values`, `expected` (N, C): in the unit of the values; `expected` is what the autoencoder makes of the window's
@@ -149,15 +150,13 @@ def traced(listener: Callable[[ScoredRows], None]) -> ScoreBlock:
 
 def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRows:
     """The rows of a block that was scored with `explain`, before it is stored."""
-    real = block.sensor, block.newest
-    values = block.values[real]
     return ScoredRows(
-        ids=[table.name(slot) for slot in block.slots.tolist()],
-        counts=np.asarray(block.ticks, dtype=np.int64),
+        ids=[table.name(slot) for slot in block.slots[block.ticks > 0].tolist()],
+        counts=np.asarray(block.ticks[block.ticks > 0], dtype=np.int64),
         records=block.records,
-        times=block.times[real],
-        values=values,
-        expected=np.full_like(values, np.nan) if scored.expected is None else scored.expected,
+        times=block.times,
+        values=block.values,
+        expected=np.full_like(block.values, np.nan) if scored.expected is None else scored.expected,
         scores=scored.u,
         judged=np.exp(scored.v),
         thresholds=np.exp(scored.limits),

@@ -17,6 +17,7 @@ from detector.detection.sensor import load
 from detector.detection.signals import WINDOW
 from detector.detection.table import Episode, SensorTable, Silence, Slots
 from detector.detection.threshold import advance, begin, threshold
+from detector.detection.windows import window_of
 from detector.engine.wording import in_words, silent_for
 from detector.wire.alerts import AlertReason, Severity, What
 
@@ -158,11 +159,12 @@ def _live(table: SensorTable, slots: Sequence[int]) -> Slots:
 
 def _windows(table: SensorTable, slots: Sequence[int], reconstruct: Reconstruct) -> _Seen:
     expected = _expected(table, _live(table, slots), reconstruct)
+    windows = {slot: window_of(table, slot) for slot in slots}
     begin = {slot: WINDOW - min(int(table["filled"][slot]), WINDOW) for slot in slots}
     return {
         slot: {
-            "times": table["times"][slot, begin[slot] :].copy(),
-            "values": table["values"][slot, begin[slot] :].copy(),
+            "times": windows[slot][0][begin[slot] :],
+            "values": windows[slot][1][begin[slot] :],
             "expected": expected.get(slot),
         }
         for slot in slots
@@ -187,7 +189,8 @@ def _expected(table: SensorTable, at: Slots, reconstruct: Reconstruct) -> dict[i
     if not len(at):
         return {}
     center, scale = table["center"][at][:, None], table["scale"][at][:, None]
-    z = signals.standardise(table["values"][at], center, scale)
+    values = np.stack([window_of(table, slot)[1] for slot in at.tolist()])
+    z = signals.standardise(values, center, scale)
     rebuilt = reconstruct(z.astype(np.float32)).astype(np.float64) * scale + center
     return dict(zip(at.tolist(), rebuilt, strict=True))
 

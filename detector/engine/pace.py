@@ -13,7 +13,7 @@ from detector.arrays import I64, Bools
 from detector.detection.profile import REGULAR_BAND
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
-from detector.detection.windows import WindowRows
+from detector.detection.windows import WindowRows, newest_times
 
 MOST_RESTARTS = 3
 """Restarts without a complete window in between after which a sensor relearns."""
@@ -41,7 +41,7 @@ def relearning_rows(
     median = np.repeat(table["median"][rows.slots], lengths)
     gap = np.empty_like(rows.times)
     gap[1:] = rows.times[1:] - rows.times[:-1]
-    gap[rows.first] = rows.times[rows.first] - table["times"][rows.slots, -1]
+    gap[rows.first] = rows.times[rows.first] - newest_times(table, rows.slots)
     odd = np.abs(gap - median) > REGULAR_BAND * median
     if ignored is not None:
         odd |= ignored
@@ -62,7 +62,7 @@ def _relearns(table: SensorTable, slot: int, rows: WindowRows, mine: I64, max_ga
     """The same of one sensor; `mine`: its rows."""
     median, filled = int(table["median"][slot]), int(table["filled"][slot])
     restarts, unfit = abs(int(table["restarts"][slot])), int(table["unfit"][slot])
-    before = int(table["times"][slot, -1]) if filled else None
+    before = int(newest_times(table, np.array([slot]))[0]) if filled else None
     for row in map(int, mine):
         time, restart = int(rows.times[row]), bool(rows.restarts[row])
         missing = 0

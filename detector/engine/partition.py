@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ class Spans(NamedTuple):
 MOST_ATTEMPTS: Final = 10
 """So often in a warm-up's length it is tried whether a prefix makes a profile by now."""
 UNREADABLE: Final = b"\0"
+_OFFSET: Final = attrgetter("offset")
 
 
 class Segment(NamedTuple):
@@ -190,7 +192,7 @@ class PartitionPipeline(PartitionState):
             return
         output.first_time = int(times[0])
         count, before = len(records), self._clock.now
-        offsets = np.fromiter((record.offset for record in records), dtype=np.int64, count=count)
+        offsets = np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)
         heard = Heard(name, self._heard_after, self._heard_since, self._timers.remembered)
         clocks, jumps = self._clock.advance(times, owners, offsets, heard)
         self._announcer.begin_batch(offsets, clocks)
@@ -324,7 +326,10 @@ class PartitionPipeline(PartitionState):
     def _slots(self, run: Run, sensor_ids: Sequence[str]) -> Slots:
         """The slots of these sensors; those that are not known yet get one."""
         known = self._table.slots
-        return np.array([known[i] if i in known else self._meet(run, i) for i in sensor_ids], dtype=np.intp)
+        try:
+            return np.fromiter(map(known.__getitem__, sensor_ids), dtype=np.intp, count=len(sensor_ids))
+        except KeyError:
+            return np.array([known[i] if i in known else self._meet(run, i) for i in sensor_ids], dtype=np.intp)
 
     def _meet(self, run: Run, sensor_id: str) -> int:
         """A slot for a sensor that is not known yet, with its profile if the model has one."""

@@ -8,7 +8,7 @@ own. What happens follows from the records alone, in the order of their offsets.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from detector.detection.table import SensorTable
@@ -32,11 +32,13 @@ class Places:
         self._most_rows = WARM_UP_BYTES // (8 + 8 * table.channels)
         self._queue: list[tuple[int, str, int]] | None = None  # heard, sensor, slot; some of it may be out of date
 
-    def enough(self, ids: Iterable[str]) -> bool:
+    def enough(self, ids: Sequence[str]) -> bool:
         """Whether there is a place for each of the sensors that is new."""
         if not self._most:
             return True
         free = self._most - len(self._table)
+        if len(ids) <= free:
+            return True
         return free > 0 and len(set(ids) - self._table.slots.keys()) <= free
 
     def find(self, sensor_id: str, offset: int, first: int, meet: Callable[[str], int]) -> int | None:

@@ -15,18 +15,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools
+from detector.arrays import Bools, in_any_channel
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
+from detector.detection.alignment import align, alignment_of
+from detector.detection.block import Block, starts_of
 from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
-from detector.detection.scorer import Model, ScoreBlock, fill_block, score_block
-from detector.detection.signals import WINDOW
+from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
+from detector.detection.signals import WINDOW, forward_filled
 from detector.detection.table import SensorTable, Slots, WarmUp
 from detector.detection.usable import check_usable
-from detector.detection.windows import Arrivals, Block, WindowRows, admit, bridge_gaps, sentinel_rows, without
+from detector.detection.windows import Arrivals, WindowRows, admit, bridge_gaps, sentinel_rows, without
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.maintenance import Maintenance
@@ -46,9 +48,7 @@ from detector.wire.alerts import Kind
 from detector.wire.readings import TOO_MANY, Decoder, Readings, Reject
 
 BLOCK_ROWS = 8192
-"""Rows scored together; more fall out of the processor's cache."""
-BLOCK_SENSORS = 1024
-"""Sensors scored together; more only take memory."""
+"""Rows dealt with together; more only take memory."""
 
 Refused = dict[int, list[int]]
 """By record of a batch: the elements of sensors for which there was no place."""
@@ -113,6 +113,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._keep_rows = keep_rows
         self._book = book
         self._maintenance = worked_on
+        self._alignment = alignment_of(config)
         self._places = Places(table, config.sensors.max, timers.look_again)
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
@@ -189,9 +190,12 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _watched(self, readings: Readings) -> Readings:
         """The readings without those of sensors that are left out, which not even move the clock."""
-        if self._book.watches_all:
+        if self._book.watches_all and readings.channels is None:
             return readings
-        watched = np.repeat([self._book.watches(sensor_id) for sensor_id in readings.ids], readings.counts)
+        known = np.array([self._book.watches(sensor_id) for sensor_id in readings.ids], dtype=bool)
+        if readings.channels is not None:
+            known &= readings.channels >= 0
+        watched = np.repeat(known, readings.counts)
         return readings if watched.all() else readings.only(watched)
 
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
@@ -208,10 +212,16 @@ class ReadingsPipeline(PartitionPipeline):
         owned = slice(owned.start, owned.start + len(found))
         part = slice(*np.searchsorted(run.owners, (begin, end)).tolist())
         slots = np.repeat(found, readings.counts[owned])
-        arrivals = Arrivals(slots, run.times[part], readings.values[part], run.owners[part], readings.elements[part])
+        values = readings.values[part]
+        if readings.channels is not None:
+            values = np.column_stack([values, np.repeat(readings.channels[owned], readings.counts[owned])])
+        arrivals = Arrivals(slots, run.times[part], values, run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
-        self._watch.heard(arrivals.slots, np.any(np.isnan(arrivals.values), axis=1), "nulls")
         self._timers.silences.heard(arrivals)
+        if readings.channels is None:
+            self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
+        else:
+            arrivals = self._aligned(run, arrivals)
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
@@ -219,6 +229,14 @@ class ReadingsPipeline(PartitionPipeline):
         if crowded:
             self._places.make_room(int(run.offsets[begin]))
         return end
+
+    def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
+        """The rows of machines that these readings release, whose values are each one and the number of its channel."""
+        channels = arrivals.values[:, 1].astype(np.int64)
+        aligned = align(self._table, replace(arrivals, values=arrivals.values[:, :1]), channels, self._alignment)
+        run.output.tally.duplicate += aligned.duplicate
+        self._watch.lacks(aligned.rows.slots, aligned.absent)
+        return aligned.rows
 
     def _placed(self, run: Run, readings: Readings, owned: slice, begin: int, end: int) -> tuple[Slots, int]:
         """The slots of runs of readings in the records begin .. end - 1, and behind which record they end.
@@ -259,7 +277,7 @@ class ReadingsPipeline(PartitionPipeline):
         keep = np.ones(len(rows.times), dtype=bool)
         for group in cold.tolist():
             span = slice(int(rows.first[group]), int(rows.last[group]))
-            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.values)
+            used = self._warm_up(run, int(rows.slots[group]), rows, span, rows.marked)
             keep[span.start : used] = False
         return rows.only(keep)
 
@@ -267,10 +285,14 @@ class ReadingsPipeline(PartitionPipeline):
         patient = collected.count < MOST_WARM_UPS * self._config.warmup
         profile, carry = self._built(run, slot, collected, patient=patient)
         rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
+        patched = np.isnan(collected.values)
+        values = forward_filled(collected.values) if patched.any() else collected.values
+        self._table.patch(slot, patched[rows])
         window = {
-            "values": collected.values[rows],
+            "values": values[rows],
             "times": collected.times[rows],
             "imputed": 0,
+            "head": 0,
             "filled": WINDOW,
         }
         return self._cells_of(slot, profile) | window | self._carried(slot, carry)
@@ -381,73 +403,65 @@ class ReadingsPipeline(PartitionPipeline):
         self._watch.restarted(slot, filled)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
-        """Run spans of rows: a sensor's span ends before a restart, and where its window becomes complete."""
+        """Run rows, so many at a time; a sensor's block ends before a restart."""
         rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
-        has_imputed = bool(rows.imputed.any())
-        if has_imputed:
-            index = np.arange(len(rows.times))
-            next_real = np.minimum.accumulate(np.where(rows.imputed, FOREVER, index)[::-1])[::-1]
         while len(groups := np.flatnonzero(position < rows.last)):
-            at, slots = position[groups], rows.slots[groups]
-            for i in np.flatnonzero(rows.restarts[at]).tolist():
-                self._restart_or_fail(run, int(slots[i]), rows, int(at[i]))
-                if int(slots[i]) in self._table.failed:
-                    position[groups[i]] = rows.last[groups[i]]
-            if self._table.failed and not len(groups := groups[position[groups] < rows.last[groups]]):
-                break
-            at, slots = position[groups], rows.slots[groups]
+            at = position[groups]
             end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
-            short = WINDOW - 1 - self._table["filled"][slots]
-            filling = short > 0
-            completes = np.minimum(at + short, end)
-            if has_imputed:
-                inside = filling & (completes < end)
-                completes[inside] = next_real[completes[inside]]
-            height = max(1, BLOCK_ROWS // min(len(groups), BLOCK_SENSORS))
-            tall = np.minimum(at + height, end)
-            if has_imputed:
-                tall = next_real[tall - 1] + 1
-            end = np.where(filling, completes, tall)
-            failed: list[int] = []
-            for chosen, fill in ((np.flatnonzero(filling), True), (np.flatnonzero(~filling), False)):
-                for begin in range(0, len(chosen), BLOCK_SENSORS):
-                    part = chosen[begin : begin + BLOCK_SENSORS]
-                    spans = Spans(groups[part], at[part], end[part])
-                    failed += self._guarded(run, rows, spans, partial(self._block, run, rows, fill=fill))
+            before = np.cumsum(end - at) - (end - at)
+            fitting = before < BLOCK_ROWS
+            groups, at, end = groups[fitting], at[fitting], np.minimum(end, at + BLOCK_ROWS - before)[fitting]
+            for i in np.flatnonzero(rows.restarts[at]).tolist():
+                self._restart_or_fail(run, int(rows.slots[groups[i]]), rows, int(at[i]))
+            if self._table.failed:
+                lost = np.isin(rows.slots[groups], list(self._table.failed))
+                position[groups[lost]] = rows.last[groups[lost]]
+                groups, at, end = groups[~lost], at[~lost], end[~lost]
+                if not len(groups):
+                    continue
             position[groups] = end
+            failed = self._guarded(run, rows, Spans(groups, at, end), partial(self._block, run, rows))
             if failed:
                 position[failed] = rows.last[failed]
 
-    def _block(self, run: Run, rows: WindowRows, spans: Spans, *, fill: bool) -> None:
-        """Run one block; `fill`: none of its rows completes a window. State changes when all of it went well."""
-        block = Block(self._table, rows, *spans)
-        if fill:
-            fill_block(self._table, block)
-            self._collect(block, ())
+    def _block(self, run: Run, rows: WindowRows, spans: Spans) -> None:
+        """Run one block. State changes when all of it went well."""
+        table = self._table
+        block = Block(table, rows, *spans)
+        if len(block.times):
+            self._judge_block(run, block)
         else:
-            open_before = frozenset(self._table.episodes)
-            block.inside = self._maintenance.rows(self._table, block)
-            scored = self._score(self._table, block, self._model, self._book)
-            self._announcer.follow(block, scored)
-            self._collect(block, scored.transitions, open_before)
-            self._table.put_records(block.slots, scored.records)
-            self._table["judged"][block.slots] = scored.v[block.first[1:] - 1]
-            self._table["restarts"][block.slots] = 0
-            self._watch.scored(block.slots, block.first, scored.limits)
-            run.output.allowed += float((block.ticks / self._table["budget"][block.slots]).sum())
-            run.output.scores.append(scored.u)
-            run.output.errors.append(scored.errors)
-            if self._keep_rows:
-                run.output.rows.append(scored_rows_of(self._table, block, scored))
-        block.store(self._table, run.offsets)
+            records = records_of(table, block)
+            self._collect(block, (), table.episodes)
+            table.put_records(block.slots, records)
+        block.store(table, run.offsets)
 
-    def _collect(
-        self, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int] | None = None
-    ) -> None:
+    def _judge_block(self, run: Run, block: Block) -> None:
+        table, output = self._table, run.output
+        open_before = frozenset(table.episodes)
+        block.inside = self._maintenance.rows(table, block)
+        scored = self._score(table, block, self._model, self._book)
+        self._announcer.follow(block, scored)
+        self._collect(block, scored.transitions, open_before)
+        table.put_records(block.slots, scored.records)
+        there = block.ticks > 0
+        slots, first = (
+            (block.slots, block.first) if there.all() else (block.slots[there], starts_of(block.ticks[there]))
+        )
+        table["judged"][slots] = scored.v[first[1:] - 1]
+        table["restarts"][slots] = 0
+        self._watch.scored(slots, first, scored.limits)
+        output.allowed += float((block.ticks / table["budget"][block.slots]).sum())
+        output.scores.append(scored.u)
+        output.errors.append(scored.errors)
+        if self._keep_rows:
+            output.rows.append(scored_rows_of(table, block, scored))
+
+    def _collect(self, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int]) -> None:
         if self._table.relearning:
-            collect(self._table, block, transitions, self._table.episodes if open_before is None else open_before)
+            collect(self._table, block, transitions, open_before)
 
 
 def _with_a_place(arrivals: Arrivals, refused: Refused) -> Arrivals:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from detector.detection.columns import flags_of
+from detector.detection.block import Block
 from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots, WarmUp
-from detector.detection.windows import Block, WindowRows
+from detector.detection.windows import WindowRows, window_of
 from detector.engine.alertwriter import BACK_DATE
 
 
@@ -61,7 +61,7 @@ def _most(table: SensorTable) -> float:
 def collect(
     table: SensorTable, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int]
 ) -> None:
-    """Collect the real rows of a block that lie in no episode.
+    """Collect the rows of a block that lie in no episode: those that complete no window, then those that do.
 
     `open_before`: the slots with an open episode before the block; `transitions`: what episodes do in it. When one
     opens, the rows just before it turn out to belong to it, too.
@@ -70,13 +70,16 @@ def collect(
     by_sensor: dict[int, list[Opening | Closing]] = {}
     for transition in transitions:
         by_sensor.setdefault(transition.at, []).append(transition)
-    times, values = block.times[block.sensor, block.newest], block.values[block.sensor, block.newest]
+    times, values = block.times, block.marked
     first_rows = block.first.tolist()
     for at, (slot, first, end) in enumerate(zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False)):
         collected = relearning.get(slot)
         if collected is None:
             continue
         begin = end if slot in open_before else first
+        if begin == first and len(block.filling):
+            mine = block.filling[block.filling_owner == at]
+            collected.extend(block.rows.times[mine], block.rows.values[mine])
         for transition in by_sensor.get(at, ()):
             row = first + transition.tick
             begin = min(begin, row)
@@ -105,5 +108,6 @@ def unbroken(table: SensorTable, slot: int, collected: WarmUp) -> bool:
     """Whether the sensor's last 100 rows completed windows and were collected, all of those that were not filled in."""
     if table["completions"][slot] < WINDOW:
         return False
-    real = table["times"][slot][~flags_of(table["imputed"][slot])]
+    times, _, imputed = window_of(table, slot)
+    real = times[~imputed]
     return bool(np.array_equal(collected.times[-len(real) :], real))

@@ -55,7 +55,7 @@ class _Slice(msgspec.Struct):
     ahead: int
     begin: int
     ids: list[str | None]  # of the slots from `begin` on
-    sensors: bytes
+    sensors: memoryview
     resumed: dict[int, int] = {}
     run: tuple[int, str | None, int, int, int] | None = None  # of the clock
 
@@ -89,6 +89,8 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
     """The settings that results depend on, as JSON from which `ReadingsProvenance` can be made again."""
     # An override rests on which of its keys were set.
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
+    if not config.machines:  # so it was stored before there could be any
+        del settings["machines"], settings["align"]
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
     return msgspec.json.encode(settings | _times_of(maintenance))
 
@@ -117,7 +119,7 @@ def provenance_of(data: bytes) -> Provenance | None:
     """The provenance of a packed state; None if it does not say. Raises StateError if it is none."""
     try:
         slices, journal = unpack_state(data)
-        heads = slices or [journal[key] for key in (PROVENANCE_ENTRY,) if key in journal]
+        heads: list[bytes | memoryview] = [*slices] or [journal[key] for key in (PROVENANCE_ENTRY,) if key in journal]
         found = [msgspec.msgpack.decode(head, type=_Head) for head in heads]
     except ValueError as error:
         raise StateError(f"the stored state cannot be read: {error}") from None
@@ -164,13 +166,13 @@ def pack_slice(
     begin = number * _per_slice(table)
     ids = table.ids[begin : begin + _per_slice(table)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
-    sensors = table.pack(slots)
+    sensors = memoryview(table.pack(slots))
     return msgspec.msgpack.encode(
         _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed, clock.run)
     )
 
 
-def unpack_slices(table: SensorTable, slices: Sequence[bytes]) -> Restored:
+def unpack_slices(table: SensorTable, slices: Sequence[bytes | memoryview]) -> Restored:
     """Fill an empty table. Of a sensor in two slices (forgotten and met again) the newer one counts.
 
     Every sensor comes back to its slot: a slice that is stored from now on replaces the one of its number, and has to
@@ -201,14 +203,12 @@ def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
             raise StateError("the stored state was written by a version that stores other slices")
         places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
     sensors = {slot: sensor_id for sensor_id, slot in places.items()}
-    free = []
-    for slot in range(max(sensors, default=-1) + 1):
-        # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
-        taken = table.add(sensors.get(slot, f"\0{slot}"))
+    slots = range(max(sensors, default=-1) + 1)
+    # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
+    table.extend([sensors.get(slot, f"\0{slot}") for slot in slots])
+    for slot in reversed(slots):
         if slot not in sensors:
-            free.append(taken)
-    for slot in reversed(free):
-        table.remove(slot)
+            table.remove(slot)
 
 
 class _Entry(msgspec.Struct):

@@ -141,7 +141,8 @@ class PartitionState(ABC):
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
         left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
-        return pack_state([self.pack_slice(number) for number in range(self.slices())], left_out)
+        count = self.slices()
+        return pack_state(map(self.pack_slice, range(count)), left_out, count=count)
 
     def leave_out(self, offsets: Iterable[int]) -> None:
         """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""

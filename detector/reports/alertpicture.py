@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from detector.arrays import F32, F64
+from detector.reports.joined import Window, joined, newest
 from detector.reports.timeaxis import show_times
 from detector.times import parse_time
 
@@ -28,18 +29,10 @@ SHOWN_CHANNELS: Final = 6
 DPI: Final = 130
 LOWEST_SCORE: Final = 0.05
 """Lower ones are drawn here: far below any threshold."""
+WINDOW: Final = 100
+"""Rows of the window that is judged."""
 _SECOND: Final = 10**9
 _MILLISECOND: Final = 10**6
-
-
-class Window(msgspec.Struct):
-    """An alert's window, as far as it is drawn."""
-
-    timestamps: list[int]
-    values: list[float | None] | dict[str, list[float | None]]
-    expected: list[float | None] | dict[str, list[float | None]]
-    errors: list[float | None] | dict[str, list[float | None]]
-    imputed: list[bool] = []
 
 
 class What(msgspec.Struct):
@@ -105,14 +98,17 @@ class Pictures:
     missing: str = ""
 
 
-def draw_readings(messages: Sequence[ShownAlert], shown: ShownAlert) -> bytes:
+def draw_readings(messages: Sequence[ShownAlert], shown: ShownAlert, *, whole: bool) -> bytes:
     """The PNG of one message about readings: values, expected, errors; the scores of all `messages` of the episode.
 
-    Raises ValueError where the message has no window.
+    `whole`: the rows of all messages, else the last `WINDOW` up to the one shown. Raises ValueError where there are
+    none.
     """
-    window = shown.window
+    until = len(messages) if whole else list(messages).index(shown) + 1
+    window = joined(message.window for message in messages[:until])
     if window is None:
-        raise ValueError("the message has no window")
+        raise ValueError("the messages have no window")
+    window = window if whole else newest(window, WINDOW)
     channels = list(_by_channel(window.values))[:SHOWN_CHANNELS]
     heights = [1.5] * len(channels) + [0.9, 1.2]
     times = np.array(window.timestamps, dtype=np.int64) / 86_400e3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from detector import __version__
 from detector.reports.backtest import BacktestResult, SensorSum, unwatched_lines, worst_first
 from detector.reports.curves import Curves
+from detector.reports.joined import Window, joined
 from detector.reports.plots import SHOWN_CHANNELS, Picture, draw
 from detector.reports.scoreboard import EpisodeSpan, Label, by_kind, of_kind
 from detector.reports.text import duration
@@ -118,15 +119,15 @@ def _drawn(result: BacktestResult, sums: list[SensorSum], curves: Curves, channe
     return found
 
 
-def _windows(alerts: Iterable[bytes], episodes: Mapping[str, EpisodeSpan]) -> dict[str, AlertWindow]:
-    """The windows that opened these episodes, by sensor."""
+def _windows(alerts: Iterable[bytes], episodes: Mapping[str, EpisodeSpan]) -> dict[str, Window]:
+    """The rows that the messages of these episodes show, by sensor."""
     wanted = {episode.alert_id: name for name, episode in episodes.items()}
-    found: dict[str, AlertWindow] = {}
+    shown: dict[str, list[AlertWindow | None]] = {}
     for data in alerts:
         alert = decode_alert(data)
-        if alert.event == "opened" and alert.alert_id in wanted and alert.window is not None:
-            found[wanted[alert.alert_id]] = alert.window
-    return found
+        if alert.alert_id in wanted:
+            shown.setdefault(wanted[alert.alert_id], []).append(alert.window)
+    return {name: window for name, rows in shown.items() if (window := joined(rows)) is not None}
 
 
 def settings_text(config: Config) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 
 from detector.arrays import F64, I64
 from detector.reports.curves import Curve, broken
+from detector.reports.joined import Window
 from detector.reports.scoreboard import EpisodeSpan, Label
 from detector.reports.timeaxis import show_times
-from detector.wire.alerts import AlertWindow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ class Picture:
     episodes: Sequence[EpisodeSpan]
     labels: Sequence[Label]
     until: int
-    window: AlertWindow | None = None
+    window: Window | None = None
 
 
 def draw(picture: Picture) -> str:
@@ -156,18 +156,19 @@ def _mark(one: Axes, picture: Picture, *, top: bool) -> None:
         one.axvspan(begin, end, ymin=0.955, ymax=1.0, color=_C["label"], lw=1.2)
 
 
-def _close_up(figure: Any, grid: Any, window: AlertWindow, channels: Sequence[str]) -> None:
-    """The window that opened the worst episode, as the alert has it."""
+def _close_up(figure: Any, grid: Any, window: Window, channels: Sequence[str]) -> None:
+    """The rows around the worst episode that its alerts show."""
     seconds = (np.array(window.timestamps) - window.timestamps[-1]) / 1e3
     unit, size = next(((u, s) for u, s in (("d", 86400), ("h", 3600), ("min", 60)) if -seconds[0] >= 2 * s), ("s", 1))
     for number, channel in enumerate(channels):
         one = figure.add_subplot(grid[:, 1] if len(channels) == 1 else grid[number, 1])
         values, expected = (
-            np.array(part if isinstance(part, list) else part[channel]) for part in (window.values, window.expected)
+            np.array(part if isinstance(part, list) else part[channel], dtype=np.float64)
+            for part in (window.values, window.expected)
         )
         one.plot(seconds / size, values, color=_C["value"], linewidth=1.0)
         one.plot(seconds / size, expected, color=_C["expected"], linewidth=1.0)
-        one.set_title(f"opening of the worst, {unit}")
+        one.set_title(f"the worst episode, {unit}")
         one.margins(x=0.02, y=0.08)
         one.grid(True, axis="y", color=_C["rule"], linewidth=0.4, alpha=0.6)
 

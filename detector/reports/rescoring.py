@@ -10,9 +10,9 @@ import numpy as np
 
 from detector.arrays import F64
 from detector.config.rules import RuleBook
-from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, rules_of, score_block
+from detector.detection.block import Block
+from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, records_of, rules_of, score_block
 from detector.detection.table import SensorTable
-from detector.detection.windows import Block
 
 
 class RecordedScores:
@@ -68,8 +68,8 @@ class _Reuse:
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
         u, eligible = np.concatenate(parts, axis=1)
-        records = table.records(block.slots)
-        records["score"] = u[block.first[1:] - 1]
+        records, there = records_of(table, block), block.ticks > 0
+        records["score"][there] = u[block.first[1:][there] - 1]
         records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
         unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
         return judge_block(table, block, u, unknown, records, rules, eligible=eligible)

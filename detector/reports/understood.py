@@ -126,7 +126,7 @@ def mending(seen: Understood, config: ReadingsConfig, *, has_times: bool) -> Men
     best: Mending | None = None
     for settings in _guesses(seen.rejected, config, has_times=has_times):
         fields = FieldsConfig.model_validate(settings.get("fields", {}))
-        decoder = ReadingDecoder(fields, config.channels, coerce=bool(settings.get("coerce", config.coerce)))
+        decoder = ReadingDecoder(fields, config.decoded, coerce=bool(settings.get("coerce", config.coerce)))
         batch = Batch(_NOWHERE, seen.rejected, 0)
         mended = len(set(decoder.decode(batch).records.tolist()))
         if mended and (best is None or mended > best.mended):

@@ -22,6 +22,7 @@ from detector.service.metrics import Metrics
 from detector.service.pipelines import Engine, make_engine, make_recogniser
 from detector.service.rejects import RejectGuard
 from detector.service.reload import Reloader
+from detector.service.schemas import topic_documents
 from detector.service.signals import StopSignals
 from detector.service.supported import refuse_unsupported
 from detector.service.systemd import Notifier, Pulse
@@ -89,6 +90,7 @@ def serve(
         deadline.start()
         server.start()
         streams: Streams
+        on_topics = False
         alive: list[Callable[[], None]] = [pulse]  # called between pieces of long work
         if config.streams.backend == "directory" or options.input is not None or options.output is not None:
             streams = files = make_streams(config, options)
@@ -100,15 +102,20 @@ def serve(
             streams = topics = make_kafka_streams(config, options, health=health, pulse=pulse, on_forgotten=forgotten)
             until_end, sensor = options.until_end, options.sensor
             alive.append(topics.at_work)
+            on_topics = True
 
         def work() -> None:
             for sign in alive:
                 sign()
 
         def make(config: Config) -> Engine:
+            documents = None
+            if on_topics:
+                documents = topic_documents(config, health=health, pulse=work, stop=lambda: signals.stop)
             return make_engine(
-                config, sensor=sensor, interval=options.interval, place=options.input, csv=options.csv, pulse=work
-            )
+                config, sensor=sensor, interval=options.interval, place=options.input, csv=options.csv,
+                documents=documents, pulse=work,
+            )  # fmt: skip
 
         engine = make(config)
         for kind, model in engine.setup.models.items():

@@ -15,7 +15,7 @@ from detector.engine.output import Output
 from detector.engine.partition import PartitionPipeline
 from detector.engine.scorestream import ScoreStream
 from detector.engine.slices import provenance_of
-from detector.errors import UserError
+from detector.errors import StopAskedError, UserError
 from detector.service.health import WAITING, Health
 from detector.service.hunt import Hunter, StartOver
 from detector.service.logs import event
@@ -143,6 +143,8 @@ class Daemon:
             for partition in list(self._owned):
                 self._revoke(partition)
             return True
+        except StopAskedError:
+            return False
 
     def _turned(self) -> bool:
         happened = self._poll()

@@ -1,14 +1,16 @@
 """The loop of the small daemons: read what the detector, or another of them, has published, work on it, commit.
 
-All partitions are one piece of work with one state, so they come and go together.
+Where all partitions are one piece of work with one state, they come and go together.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
+from detector.errors import StopAskedError
 from detector.service.daemon import POLL_SECONDS
 from detector.service.health import Health
 from detector.service.logs import event
@@ -25,10 +27,10 @@ class Work(Protocol):
     """What is done with the records. Methods are called from one thread."""
 
     def begin(self, assigned: Mapping[Partition, Assigned]) -> None:
-        """All partitions are ours, with what was stored for them. Raises `DetectorError`."""
+        """These partitions are ours from here on, with what was stored for them. Raises `DetectorError`."""
 
     def lose(self) -> None:
-        """The partitions are no longer ours."""
+        """No partition is ours any more."""
 
     def take(self, batch: Batch) -> Sequence[Message]:
         """Work on records; what is to be written. Raises `DetectorError`."""
@@ -38,7 +40,7 @@ class Work(Protocol):
 
     @property
     def positions(self) -> Mapping[Partition, int]:
-        """How far the records are dealt with, of each partition that is ours."""
+        """How far the records are dealt with, of each partition that is ours, perhaps also of some that were."""
 
     @property
     def busy(self) -> bool:
@@ -90,11 +92,12 @@ class Follower:
             self._unassigned()
             event(_log, logging.INFO, "following", work=self._name)
             self._notifier.ready("no partition is assigned yet")
-            while not self._stop() and self._turn():
-                pass
+            with suppress(StopAskedError):
+                while not self._stop() and self._turn():
+                    pass
             self._notifier.stopping()
             self._health.set_reason("stopping", "the process is stopping")
-            self._streams.commit(self._work.positions, self._work.snapshot, final=True)
+            self._streams.commit(self._positions(), self._work.snapshot, final=True)
         finally:
             self._streams.close()
             event(_log, logging.INFO, "followed", work=self._name)
@@ -114,14 +117,17 @@ class Follower:
         ended = self._until_end and not happened and self._streams.at_end()
         if self._ours:
             self._streams.write(self._work.turn(ending=ended))
-        self._streams.commit(self._work.positions, self._work.snapshot)
+        self._streams.commit(self._positions(), self._work.snapshot)
         self._turned(self._streams.lag())
         self._pulse()
         return not ended or bool(self._ours and self._work.waiting)
 
+    def _positions(self) -> dict[Partition, int]:
+        return {of: position for of, position in self._work.positions.items() if of in self._ours}
+
     def _assign(self, assigned: Mapping[Partition, Assigned]) -> None:
         self._work.begin(assigned)
-        self._ours = set(assigned)
+        self._ours |= set(assigned)
         self._health.clear_reason("unassigned")
         event(
             _log, logging.INFO, "partitions_assigned",

@@ -237,6 +237,18 @@ def state_topic(group: str) -> str:
     return f"{group}-state"
 
 
+def topics_of_companions(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """Of each group of these daemons: its name, its input with the topic of its state, the topics it writes to."""
+    dead_letters = config.output.dead_letters
+    if "incidents" in companions:
+        group = incidents_group(config)
+        yield group, {config.incidents.input: state_topic(group)}, [config.incidents.output, dead_letters]
+    if "notify" in companions:
+        for target in config.notify.targets:
+            group = notify_group(config, target)
+            yield group, {config.notify.input: state_topic(group)}, [dead_letters]
+
+
 def topics_of(
     config: Config,
     group: str,
@@ -246,8 +258,12 @@ def topics_of(
     options: FollowOptions,
     health: Health,
     pulse: Callable[[], None],
+    sole: bool = True,
 ) -> KafkaStreams:
-    """The streams of a small daemon on Kafka. Opens nothing. Raises UserError."""
+    """The streams of a small daemon on Kafka. Opens nothing. Raises UserError.
+
+    `sole`: one process has all partitions.
+    """
     # Here, because a daemon that runs on files needs no Kafka client.
     from detector.streams.kafka.streams import KafkaStreams
 
@@ -267,7 +283,7 @@ def topics_of(
         state_topics={stream: state_topic(group)},
         outputs=outputs,
         until_end=options.until_end,
-        sole=True,
+        sole=sole,
         on_waiting=waiting,
         tick=pulse,
     )

@@ -1,4 +1,4 @@
-"""The metrics of `detector incidents` and `detector notify`: a part of the catalogue in `detector.service.metrics`."""
+"""The metrics of `detector incidents`, `notify` and `rekey`: a part of the catalogue in `detector.service.metrics`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ ALERT_OUTCOMES: Final = ("taken", "duplicate", "muted", "ungrouped", "rejected")
 # take it for too long.
 OUTCOMES: Final = ("delivered", "retried", "refused", "given_up")
 
+# What became of a record that was to get another key.
+REKEY_OUTCOMES: Final = ("copied", "rejected")
+
 
 class FollowerMetrics:
-    """What both have, on a registry of their own."""
+    """What all have, on a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -82,3 +85,15 @@ class NotifyMetrics(FollowerMetrics):
         }
         self.pending: dict[str, Gauge] = {target: pending.labels(target) for target in targets}
         self.undelivered: dict[str, Gauge] = {target: oldest.labels(target) for target in targets}
+
+
+class RekeyMetrics(FollowerMetrics):
+    """Of `detector rekey`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        make = Maker(registry, "Keys", self.described)
+        records = make.counter(
+            "rekeyed_records_total", "Records that were to get another key, by what became of them", "outcome"
+        )
+        self.records: dict[str, Counter] = {outcome: records.labels(outcome) for outcome in REKEY_OUTCOMES}

@@ -28,7 +28,9 @@ from detector.streams.base import Partition
 from detector.wire.alerts import Kind
 from detector.wire.csv_form import CsvOptions
 from detector.wire.csv_recognition import Recogniser
+from detector.wire.documents import Documents
 from detector.wire.json_readings import ReadingDecoder
+from detector.wire.machines import MachineDecoder
 from detector.wire.readings import Decoder
 
 if TYPE_CHECKING:
@@ -60,16 +62,19 @@ def make_engine(
     interval: int | None = None,
     place: str | None = None,
     csv: CsvOptions | None = None,
+    documents: Documents | None = None,
     pulse: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Load and verify the models and put everything together that the main loop processes with.
 
-    `sensor`, `interval`, `place` and `csv` are those of `make_decoder`; `pulse` is called between pieces of long work.
-    Raises UserError for what is wrong with a bundle, or does not fit it.
+    `sensor`, `interval`, `place`, `csv` and `documents` are those of `make_decoder`; `pulse` is called between pieces
+    of long work. Raises UserError for what is wrong with a bundle, or does not fit it.
     """
 
     def of_readings(config: Config, model: Model) -> MakePipeline:
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, place=place, csv=csv)
+        decoder = make_decoder(
+            config, sensor=sensor, interval=interval, live=True, place=place, csv=csv, documents=documents
+        )
         return pipeline_factory(config, model, decoder, pulse, keep_rows=config.output.scores is not None)
 
     def of_frames(config: Config, model: FrameModel) -> MakePipeline:
@@ -190,22 +195,26 @@ def make_decoder(
     live: bool,
     place: str | None = None,
     csv: CsvOptions | None = None,
-) -> ReadingDecoder:
+    documents: Documents | None = None,
+) -> Decoder:
     """The decoder of the readings stream. `live`: a reading far ahead of its broker's clock is refused.
 
     `place` names the input in errors about a CSV header; `csv` is what was said of CSV files.
+    `documents` reads values that need not be JSON.
     """
     readings = config.readings
-    return ReadingDecoder(
+    decoder = ReadingDecoder(
         readings.fields,
-        readings.channels,
+        readings.decoded,
         default_sensor=sensor,
         interval=interval,
         max_future=readings.window.max_future if live else None,
         place=place,
         coerce=readings.coerce,
         csv=csv,
+        documents=documents,
     )
+    return MachineDecoder(decoder, readings.machines, readings.channels) if readings.machines else decoder
 
 
 def make_recogniser(
@@ -216,7 +225,7 @@ def make_recogniser(
     `has_sensor`: rows without a sensor belong to some; `named`: it was named by a person.
     """
     readings = config.readings
-    return Recogniser(readings.fields, readings.channels, csv, has_sensor, interval, named)
+    return Recogniser(readings.fields, readings.decoded, csv, has_sensor, interval, named)
 
 
 def pipeline_factory(

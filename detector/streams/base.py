@@ -9,7 +9,8 @@ exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -86,13 +87,17 @@ Event = Assigned | Batch | Revoked
 
 
 class Message(NamedTuple):
-    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value."""
+    """One record to publish on an output stream. `null`: a topic gets null in place of the (empty) value.
+
+    `timestamp`: what a topic keeps as its time, ms since the epoch; None: when it is written.
+    """
 
     stream: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]] = ()
     null: bool = False
+    timestamp: int | None = None
 
 
 Snapshot = Callable[[Partition], bytes]
@@ -140,17 +145,42 @@ class RollingSnapshot(Protocol):
 
 
 class _State(msgspec.Struct):
-    slices: list[bytes]
+    slices: list[memoryview]  # of what was unpacked: a large state is not copied
     journal: dict[str, bytes]
 
 
-def pack_state(slices: Sequence[bytes], journal: Mapping[str, bytes]) -> bytes:
-    """Slices, possibly of different positions, and journal entries as one value."""
-    return msgspec.msgpack.encode(_State(list(slices), dict(journal)))
+def pack_state(
+    slices: Iterable[bytes | memoryview], journal: Mapping[str, bytes], *, count: int | None = None
+) -> bytes:
+    """Slices, possibly of different positions, and journal entries as one value.
+
+    `count`: how many slices there are. Where it is given they are taken one by one, and none of them is kept.
+    """
+    if count is None:
+        slices = list(slices)
+        count = len(slices)
+    encode, out = msgspec.msgpack.encode, io.BytesIO()
+    out.write(b"\x82" + encode("slices") + _array_head(count))
+    for one in slices:
+        out.write(encode(one))
+    out.write(encode("journal") + encode(dict(journal)))
+    return out.getvalue()
 
 
-def unpack_state(data: bytes) -> tuple[list[bytes], dict[str, bytes]]:
-    """The slices and the journal of a packed state. Raises ValueError if it is none."""
+def _array_head(count: int) -> bytes:
+    """What MessagePack puts in front of an array."""
+    if count < 16:
+        return bytes([0x90 | count])
+    return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
+
+
+def unpack_state(data: bytes) -> tuple[list[memoryview], dict[str, bytes]]:
+    """The slices, which are views of the data, and the journal of a packed state. Raises ValueError if it is none.
+
+    >>> slices, journal = unpack_state(pack_state([b"one", b"two"], {"a": b"entry"}))
+    >>> bytes(slices[1]), journal
+    (b'two', {'a': b'entry'})
+    """
     state = msgspec.msgpack.decode(data, type=_State)
     return state.slices, state.journal
 

@@ -47,7 +47,7 @@ _Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class AlertWindow(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The 100 rows before and at the moment of detection. With several channels: objects of one list a channel."""
+    """The last 100 rows; of `updated` those since the last message. Several channels: objects of one list a channel."""
 
     timestamps: Annotated[list[int], Meta(description="Event times, ms since the epoch.")]
     values: Annotated[

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from detector.wire.readings import MAX_SENSOR_ID, Reason, is_sensor_id, kind_of, show
 
 UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
 """What typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+Documents = Callable[[bytes | None], object]
+"""Makes a document of a record's value. Raises Rejected."""
 
 
 class Rejected(Exception):  # noqa: N818  (an outcome, not an error)
@@ -18,6 +27,14 @@ class Rejected(Exception):  # noqa: N818  (an outcome, not an error)
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+def read_json(value: bytes | None) -> object:
+    """The JSON document that a record holds. Raises Rejected."""
+    try:
+        return _decode(value or b"")
+    except UNDECODABLE:
+        return parse_document(value)  # takes NaN, to be rejected one by one, and says what is wrong
 
 
 def parse_document(value: bytes | None) -> object:

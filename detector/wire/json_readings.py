@@ -20,11 +20,13 @@ from detector.wire.csv_form import CsvOptions
 from detector.wire.csv_readings import CsvRows
 from detector.wire.documents import (
     UNDECODABLE,
+    Documents,
     Rejected,
     checked_sensor,
     checked_time,
     checked_value,
     parse_document,
+    read_json,
 )
 from detector.wire.mapped_readings import MappedJson
 from detector.wire.readings import (
@@ -52,7 +54,8 @@ class ReadingDecoder:
     `channels` are the value columns, `default_sensor` names the sensor of CSV rows without a sensor column, `interval`
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
     its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream). `coerce`:
-    numbers in strings are numbers. `csv`: what was said of CSV files.
+    numbers in strings are numbers. `csv`: what was said of CSV files. `documents`: how values are read that need not be
+    JSON.
 
     >>> from detector.streams.base import Partition
     >>> decoder = ReadingDecoder(FieldsConfig(), ("value",))
@@ -74,16 +77,18 @@ class ReadingDecoder:
         *,
         coerce: bool = False,
         csv: CsvOptions | None = None,
+        documents: Documents | None = None,
     ) -> None:
         self._channels = channels
         self._max_future = max_future
         self._csv = CsvRows(fields, channels, default_sensor, interval, place, csv or CsvOptions())
         self.json: Decoder
         """What decodes JSON."""
-        if fields.is_plain and not coerce:
+        if fields.is_plain and not coerce and documents is None:
             self.json = PlainJson(fields, channels, max_future)
         else:
-            self.json = MappedJson(fields, channels, coerce=coerce, max_future=max_future)
+            read = documents or read_json
+            self.json = MappedJson(fields, channels, coerce=coerce, max_future=max_future, read=read)
 
     def decode(self, batch: Batch) -> Readings:
         """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import msgspec
-
 from detector.config.fields import FieldsConfig
 from detector.streams.base import Batch, Record
 from detector.times import MILLISECOND, OUT_OF_RANGE, UNREADABLE
 from detector.wire.documents import (
-    UNDECODABLE,
+    Documents,
     Rejected,
     checked_sensor,
     checked_time,
     checked_value,
-    parse_document,
+    read_json,
 )
 from detector.wire.mapping import ABSENT, Mapping, Place
 from detector.wire.readings import Draft, Readings, explain_time, kind_of, plausible, show
@@ -27,10 +25,19 @@ _MOST_NAMES: Final = 6
 
 
 class MappedJson:
-    """Decodes messages by a mapping. `coerce`: numbers in strings are numbers, and sensor ids may be numbers."""
+    """Decodes messages by a mapping. `coerce`: numbers in strings are numbers, and sensor ids may be numbers.
+
+    `read` makes a document of a record's value.
+    """
 
     def __init__(
-        self, fields: FieldsConfig, channels: tuple[str, ...], *, coerce: bool, max_future: int | None
+        self,
+        fields: FieldsConfig,
+        channels: tuple[str, ...],
+        *,
+        coerce: bool,
+        max_future: int | None,
+        read: Documents = read_json,
     ) -> None:
         self._map = Mapping(fields, channels)
         self._channels = channels
@@ -40,7 +47,7 @@ class MappedJson:
         self._by_record = fields.by_record
         self._form = TimeForm(fields.time.format, fields.time.zone)
         self._read_time = self._form.reader()
-        self._decode = msgspec.json.Decoder().decode
+        self._read = read
 
     def decode(self, batch: Batch) -> Readings:
         """Decode every record of a batch of JSON."""
@@ -53,10 +60,7 @@ class MappedJson:
         return draft.finish(batch.records, self._max_future)
 
     def _take(self, draft: Draft, number: int, record: Record) -> None:
-        try:
-            document = self._decode(record.value or b"")
-        except UNDECODABLE:
-            document = parse_document(record.value)  # takes NaN, to be rejected one by one, and says what is wrong
+        document = self._read(record.value)
         readings = list(self._map.readings(document))
         if not readings:
             raise Rejected("empty", "the list holds no readings")

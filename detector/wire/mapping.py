@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -37,6 +37,10 @@ class Mapping:
             channel: _place(source, inside=inside) for channel, source in _by_channel(fields.value, channels).items()
         }
         self.single = None if self.values else _place(_of_all(fields.value), inside=inside)
+
+    def part(self, name: str) -> Get:
+        """What finds a further part of a reading."""
+        return _getter(name, inside=bool(self._readings))
 
     def readings(self, document: object) -> Iterator[object]:
         """Every reading of a message, which may be a list of messages, each with a list of readings."""
@@ -158,17 +162,18 @@ def _follow(document: Any, steps: list[str], path: str) -> Any:
     return found
 
 
-def _template(template: str, *, inside: bool) -> Get:
-    """An id built of parts; absent where one of them is."""
-    names = parts_of(template)
-    gets = [_getter(name, inside=inside) for name in names]
-    texts = [piece.partition("}")[2] for piece in template.split("{")]
-    texts[0] = template.partition("{")[0]
+class Template:
+    """A text with parts in braces, such as `{site}/{machine}`; `names` are those of the parts."""
 
-    def get(reading: Any, message: Any) -> Any:
-        pieces = [texts[0]]
-        for name, one, text in zip(names, gets, texts[1:], strict=True):
-            value = one(reading, message)
+    def __init__(self, template: str) -> None:
+        self.names = parts_of(template)
+        self._first = template.partition("{")[0]
+        self._texts = [piece.partition("}")[2] for piece in template.split("{")[1:]]
+
+    def filled(self, values: Iterable[Any]) -> Any:
+        """The text with these values, one a part; `ABSENT` where one of them is. Raises Rejected."""
+        pieces = [self._first]
+        for name, value, text in zip(self.names, values, self._texts, strict=True):
             if value is ABSENT or value is None or value == "":
                 return ABSENT
             if type(value) not in (str, int):
@@ -179,4 +184,9 @@ def _template(template: str, *, inside: bool) -> Get:
             pieces.append(text)
         return "".join(pieces)
 
-    return get
+
+def _template(template: str, *, inside: bool) -> Get:
+    """An id built of parts; absent where one of them is."""
+    built = Template(template)
+    gets = [_getter(name, inside=inside) for name in built.names]
+    return lambda reading, message: built.filled([get(reading, message) for get in gets])

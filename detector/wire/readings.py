@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F64, I64, Bools, in_any_channel
 from detector.streams.base import Batch, Record
 from detector.streams.lines import MAX_LINE
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
@@ -32,11 +32,11 @@ Reason = Literal[
 ]
 FrameReason = Literal[
     "damaged",  # an image that ends early or cannot be decoded
-    "too_many_bytes",  # a frame above `frames.limits.bytes`
+    "too_many_bytes",  # a frame above `frames.limits.bytes`; a record that `detector rekey` cannot copy
     "too_many_pixels",  # a frame above `frames.limits.pixels`, known before it is decoded
     "shape_mismatch",  # raw pixels of another length than their shape and type say
 ]
-"""Of frames alone, which are rejected for most of the reasons above as well."""
+"""Of frames and copies alone, which are rejected for most of the reasons above as well."""
 REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 
 INTERNAL: Final = "the program could not deal with this record; its log has the traceback"
@@ -86,6 +86,8 @@ class Readings:
     """(n, channels), C-contiguous."""
     rejects: list[Reject]
     """At most one a record, in the order of the records."""
+    channels: I64 | None = None
+    """(r,) of a machine that has several channels, the one each run is of; -1: its tag is in no machine. None: all."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -107,6 +109,7 @@ class Readings:
             times=self.times[kept],
             values=self.values[kept],
             rejects=self.rejects,
+            channels=None if self.channels is None else self.channels[left],
         )
 
 
@@ -237,7 +240,7 @@ class Draft:
 
 def out_of_range(values: F64) -> Bools:
     """(n,) in which rows of values (n, channels) one is larger than `MAX_VALUE`; NaN is not."""
-    return np.asarray((np.abs(values) > MAX_VALUE).any(axis=1))
+    return in_any_channel(np.abs(values) > MAX_VALUE)
 
 
 def too_far_ahead(
@@ -253,12 +256,13 @@ def too_far_ahead(
     """
     if max_future is None:
         return None
-    stamps = [plausible(record.timestamp) for record in batch]
-    if all(stamp is None for stamp in stamps):
+    stamps = [record.timestamp for record in batch]
+    if stamps.count(None) == len(stamps):
         return None
     # What lies beyond LATEST limits nothing, so it may be cut there.
     limit = LATEST // _MILLISECOND
     known = np.array([limit if stamp is None else min(stamp, limit) for stamp in stamps], dtype=np.int64)
+    known[known < EARLIEST // _MILLISECOND] = limit  # see `plausible`
     return times > np.repeat((known * _MILLISECOND + min(max_future, LATEST))[records], counts)
 
 

@@ -16,6 +16,7 @@ from benchmarks.quality import images
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.workers import Workers
 from detector.config.load import TrainingConfig
+from detector.models.training.building import fit
 from tests.framemodels import textured_frames
 
 
@@ -59,6 +60,22 @@ def test_the_class_trained_on_scores_lowest(collection: Path, monkeypatch: pytes
     assert out.numbers["mean"] == result
     assert [gate.verdict for gate in out.gates[:1]] == ["not measured"]  # one class of ten
     assert "T-shirt" in str(out.tables[0])
+
+
+def test_the_textbook_preset_is_measured_and_not_judged(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "TrainingConfig", functools.partial(TrainingConfig, min_steps=1))
+    seen: list[Any] = []
+
+    def noted(material: Any, settings: TrainingConfig) -> Any:
+        seen.append(material.spec)
+        return fit(material, settings)
+
+    monkeypatch.setattr(images, "fit", noted)
+    here = cast(Workers, SimpleNamespace(run=lambda title, work, tasks: [work(*task) for task in tasks]))
+    out: Any = images.outcome(here, seed=0, limit=1, quick=False, textbook=True, directory=collection)
+    assert [spec.textbook for spec in seen] == [True]
+    assert out.gates == []
+    assert "preset textbook" in str(out.tables[0])
 
 
 def test_without_the_images_it_says_where_they_come_from(

@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from detector.config.load import Config, load_config
+from detector.incidents.groups import Groups
+from detector.service.people import incidents_group
 from detector.times import rfc3339
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
@@ -32,7 +34,8 @@ from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, ho
 from tests.chaos.load import PARTITIONS, SENSORS, Load, items
 from tests.chaos.members import Member
 from tests.chaos.model import make_bundle
-from tests.chaos.reference import Result, published, uninterrupted
+from tests.chaos.reference import Result, ends_of, published, told_of, uninterrupted
+from tests.chaos.told import wrong_incidents
 from tests.kafka.broker import Broker, UnavailableError
 from tests.tinycam import tiny_frame_bundle
 
@@ -40,6 +43,9 @@ SHORT_SECONDS = 75.0
 """Time for faults in the short form; start, end and comparison come on top."""
 CATCH_UP_SECONDS = 600.0
 _INPUT, _FRAMES, _ALERTS, _DEAD = "sensor-readings", "image-frames", "anomaly-alerts", "detector-dead-letters"
+_INCIDENTS = "anomaly-incidents"
+_LINES = ["unit-{line}?"]
+"""What makes a group of sensors for incidents: ten that stand side by side."""
 _INPUTS = {_INPUT: PARTITIONS, _FRAMES: CAMERA_PARTITIONS}
 _GROUP = "chaos"
 _OPEN_AFTER = (5, 5)
@@ -106,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
     with Broker(directory / "broker") as broker:
-        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1}).items():
+        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1, _INCIDENTS: 1}).items():
             broker.create_topic(topic, partitions)
         started = int(time.time()) - 30 * 86400
         path = _write_config(directory, broker, started)
@@ -123,11 +129,14 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             _write_config(directory, broker, started, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
 
         members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
-        place = Field(broker, members, member, dice(seed), change_settings, lambda: _forget(broker, config), hogs)
+        followers = [Member(f"incidents-{i + 1}", path, directory, command="incidents") for i in range(2)]
+        place = Field(
+            broker, members, member, dice(seed), change_settings, lambda: _forget(broker, config), hogs, followers
+        )
         load = Load(broker.address, _INPUT, args.rate, items(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
         try:
-            for one in place.members:
+            for one in (*place.members, *place.followers):
                 place.start(one)
             load.start()
             cameras.start()
@@ -136,7 +145,7 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             load.stop()
             problems = _finish(place, config, console)
         finally:
-            for one in place.members:
+            for one in (*place.members, *place.followers):
                 one.kill()
         console.print("comparing with a run without faults ...")
         return _judge(config, problems, directory) | {
@@ -207,6 +216,7 @@ def _write_config(directory: Path, broker: Broker, started: int, *overrides: dic
             window("camera-*", 900, 1000),
         ],
         "output": {"alerts": _ALERTS, "dead_letters": _DEAD},
+        "incidents": {"group_by": _LINES, "within": "1m", "update_every": "30s", "http": "127.0.0.1:0"},
         # A state that cannot be restored may not be passed over, and slices are written all the time.
         "state": {"snapshot_interval": "2s", "on_missing_state": "fail"},
         "http": {"listen": "127.0.0.1:0"},
@@ -244,7 +254,7 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
     console.print("catching up ...")
     problems = []
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while (left := _lag(place.broker, config)) != 0:
+    while (left := _lag(place.broker, config.streams.kafka.group_id)) != 0:
         if time.monotonic() > deadline:
             problems.append(f"the group did not catch up: {left} records left after {CATCH_UP_SECONDS:g} s")
             break
@@ -253,6 +263,9 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
     # Where the broker was away, the last commit may have failed; now it is there.
     hurried = [one for one in place.failed_stops if one.status == 1]
     for member in place.members:
+        place.stop(member)
+    problems += _until_told(place, config, deadline)
+    for member in place.followers:
         place.stop(member)
     problems += [
         f"{one.name} stopped with {one.status}: {one.last_line}" for one in place.failed_stops if one not in hurried
@@ -263,22 +276,44 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
         if one.status not in (0, 1, -9)
     ]
     # The transaction of a member that was killed last hides what comes after it until it times out.
-    while time.monotonic() < deadline and not all(_closed(place.broker, topic) for topic in (_ALERTS, _DEAD)):
+    while time.monotonic() < deadline and not all(_closed(place.broker, one) for one in (_ALERTS, _DEAD, _INCIDENTS)):
         place.pause(0.5, 0.5)
     return problems
 
 
-def _lag(broker: Broker, config: Config) -> int | None:
+def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
+    """Let `detector incidents` catch up with the alerts."""
+    # The transaction of a member that was killed last hides what comes after it until it times out.
+    while not _closed(place.broker, _ALERTS):
+        if time.monotonic() > deadline:
+            return ["a transaction of the alerts stays open"]
+        place.pause(0.5, 0.5)
+    ends = ends_of(config)  # a partition ends with the mark of a transaction, which nobody commits to have read
+    while any(_committed(place.broker, incidents_group(config), list(ends))[tp] < end for tp, end in ends.items()):
+        if time.monotonic() > deadline:
+            return ["`detector incidents` did not catch up with the alerts"]
+        place.pause(0.5, 0.5)
+        place.revive_some(place.followers)
+    return []
+
+
+def _lag(broker: Broker, group: str) -> int | None:
     """Records the group has not committed yet; None if the broker does not say."""
     partitions = [TopicPartition(topic, number) for topic, count in _INPUTS.items() for number in range(count)]
-    group = config.streams.kafka.group_id
     try:
         with broker.admin() as admin:
             ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-            committed = admin.list_group_offsets({group: partitions})[group]
+        committed = _committed(broker, group, partitions)
     except KafkaError:
         return None
-    return sum(int(ends[tp].offset) - max(0, int(committed[tp].offset) if tp in committed else 0) for tp in partitions)
+    return sum(int(ends[tp].offset) - committed[tp] for tp in partitions)
+
+
+def _committed(broker: Broker, group: str, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """How far the group is; 0 where it has committed nothing."""
+    with broker.admin() as admin:
+        committed = admin.list_group_offsets({group: partitions})[group]
+    return {tp: max(0, int(committed[tp].offset)) if tp in committed else 0 for tp in partitions}
 
 
 def _forget(broker: Broker, config: Config) -> bool:
@@ -308,6 +343,11 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     dead = compare_counts(expected.dead, actual.dead)
     problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
     problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
+    incidents = told_of(config)
+    wrong = wrong_incidents(actual.alerts, incidents, Groups(config.incidents.group_by).of)
+    problems += [f"incidents {what}: {count}" for what, count in wrong.items() if count]
+    if not incidents:
+        problems.append("there are no incidents: nothing was looked at")
     of_frames = sum(b'"kind":"frames"' in alert for alert in expected.alerts)
     if not 0 < of_frames < len(expected.alerts):
         problems.append("the run without faults lacks alerts of readings or of frames: nothing was compared")
@@ -315,6 +355,8 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
     muted = sum(b'"muted":true' in alert for alert in expected.alerts)
     if not (0 < silent < len(expected.alerts) and 0 < muted < len(expected.alerts)):
         problems.append(f"{silent} alerts are about silence and {muted} are muted: too little was compared")
+    if not expected.relearnt:
+        problems.append("no sensor has learnt its interval again")
     if problems:
         _write(directory, "expected", expected)
         _write(directory, "actual", actual)
@@ -324,7 +366,9 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "of frames": of_frames,
         "about silence": silent,
         "muted": muted,
+        "sensors that relearnt": len(expected.relearnt),
         "dead letters compared": len(expected.dead),
+        "messages about incidents": len(incidents),
         "problems": problems,
     }
 
@@ -352,7 +396,15 @@ def _table(outcome: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("faults", str(sum(outcome["faults"].values())))
     sent = "readings sent", "frames sent"
-    compared = "alerts compared", "of frames", "about silence", "muted", "dead letters compared"
+    compared = (
+        "alerts compared",
+        "of frames",
+        "about silence",
+        "muted",
+        "sensors that relearnt",
+        "dead letters compared",
+        "messages about incidents",
+    )
     for name in ("seconds", *sent, *compared, *_EVENTS, "seed"):
         table.add_row(name, str(outcome[name]))
     for name in _BROKER_SAYS:

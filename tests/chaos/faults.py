@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ class Field:
 
     `change_settings` writes other settings, told their number, into the configuration of all members. `forget_offsets`
     has the broker forget what the group has committed, if it would; in `busy` the processors have other things to do.
+    `followers` are the members of `detector incidents`: one works, the other stands by.
     `unexpected`: processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
     """
 
@@ -41,6 +42,7 @@ class Field:
     change_settings: Callable[[int], None]
     forget_offsets: Callable[[], bool] = lambda: True
     busy: Callable[[], AbstractContextManager[None]] = nullcontext
+    followers: list[Member] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
     unexpected: list[Ended] = field(default_factory=list)
     failed_stops: list[Ended] = field(default_factory=list)
@@ -61,7 +63,11 @@ class Field:
 
     def revive(self) -> None:
         """Whoever ended by itself is noted and started again."""
-        for member in self.members:
+        self.revive_some([*self.members, *self.followers])
+
+    def revive_some(self, members: Sequence[Member]) -> None:
+        """The same, of some."""
+        for member in members:
             if not member.running:
                 ended = member.ended()
                 if ended is not None:
@@ -218,6 +224,21 @@ def hog(place: Field) -> None:
         place.pause(1.0, 4.0)
 
 
+def kill_incidents(place: Field) -> None:
+    """SIGKILL of a member of `detector incidents`, and an immediate restart under the same name."""
+    member = place.rng.choice(place.followers)
+    member.kill()
+    place.start(member)
+
+
+def freeze_incidents(place: Field) -> None:
+    """SIGSTOP of one until the other has taken over, then SIGCONT: a zombie."""
+    member = place.rng.choice(place.followers)
+    member.pause()
+    place.pause(SESSION_SECONDS + 1, SESSION_SECONDS + 4)
+    member.resume()
+
+
 def kill_broker(place: Field) -> None:
     """SIGKILL of the broker."""
     place.broker.kill()
@@ -259,6 +280,8 @@ FAULTS: dict[str, Callable[[Field], None]] = {
     "reload": reload,
     "forget offsets": forget,
     "hog processors": hog,
+    "kill incidents": kill_incidents,
+    "freeze incidents": freeze_incidents,
     "kill broker": kill_broker,
     "freeze broker": freeze_broker,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kafka import TopicPartition
+
 from detector.config.load import Config
 from detector.engine.partition import PartitionPipeline
 from detector.service.pipelines import (
@@ -18,17 +20,21 @@ from detector.streams.kafka_reader import TopicReader
 
 
 class Result(NamedTuple):
-    """`alerts`: in the order of the topic. `dead`: (topic, partition, offset) of records in the dead letters."""
+    """`alerts`: in the order of the topic. `dead`: (topic, partition, offset) of records in the dead letters.
+
+    `relearnt`: sensors that learnt their interval again, where that is known.
+    """
 
     alerts: list[bytes]
     dead: list[tuple[str, int, int]]
+    relearnt: set[str]
 
 
 def uninterrupted(config: Config) -> Result:
     """Run both inputs from their beginning to their end, partition by partition."""
     readings = pipeline_factory(config, load_model(config), make_decoder(config, sensor=None, interval=None, live=True))
     frames = frame_pipeline_factory(config, load_frame_model(config))
-    result = Result([], [])
+    result = Result([], [], set())
     for topic, make in ((config.readings.input, readings), (config.frames.input, frames)):
         pipelines: dict[Partition, PartitionPipeline] = {}
         with TopicReader(config.streams.kafka, topic) as reader:
@@ -40,18 +46,35 @@ def uninterrupted(config: Config) -> Result:
                 for output in outputs:
                     result.alerts.extend(message.value for message in output.alerts)
                     result.dead.extend(_origin(message.headers) for message in output.dead_letters)
+                    result.relearnt.update(one.sensor_id for one in output.watch_changes if one.reason == "relearning")
     return result
 
 
 def published(config: Config) -> Result:
     """What a subscriber that reads committed records sees in the outputs."""
-    result = Result([], [])
+    result = Result([], [], set())
     kafka = config.streams.kafka
     with TopicReader(kafka, config.output.alerts) as reader:
         result.alerts.extend(record.value or b"" for batch in reader.read() for record in batch.records)
     with TopicReader(kafka, config.output.dead_letters) as reader:
         result.dead.extend(_origin(record.headers) for batch in reader.read() for record in batch.records)
     return result
+
+
+def told_of(config: Config) -> list[bytes]:
+    """What a subscriber that reads committed records sees of incidents."""
+    with TopicReader(config.streams.kafka, config.incidents.output) as reader:
+        return [record.value or b"" for batch in reader.read() for record in batch.records]
+
+
+def ends_of(config: Config) -> dict[TopicPartition, int]:
+    """The offset behind the last alert of each partition that has some."""
+    topic, ends = config.output.alerts, {}
+    with TopicReader(config.streams.kafka, topic) as reader:
+        for batch in reader.read():
+            for record in batch.records:
+                ends[TopicPartition(topic, batch.partition.number)] = record.offset + 1
+    return ends
 
 
 def _origin(headers: object) -> tuple[str, int, int]:

@@ -49,6 +49,8 @@ def test_the_load_has_everything_in_it() -> None:
     assert any(reading.get("value", 0) is None for reading in decoded)
     assert any("timestamps" in reading for reading in decoded)
     assert any(one == other for one, other in itertools.pairwise(sent))
+    hasty = {reading["sensor_id"] for reading in decoded if reading.get("timestamp", 0) % 1}
+    assert len(hasty) == load.SENSORS / 10, "some change their interval"
 
 
 def test_cameras_have_everything_in_them() -> None:
@@ -152,8 +154,9 @@ class Lamp:
 def place() -> Field:
     broker: Any = Lamp()
     members: list[Member] = [Puppet(f"member-{i}") for i in range(MEMBERS)]
-    place = Field(broker, members, Puppet, dice(4), lambda _: None, sleep=lambda _: None)
-    for member in members:
+    followers: list[Member] = [Puppet(f"incidents-{i}") for i in range(2)]
+    place = Field(broker, members, Puppet, dice(4), lambda _: None, followers=followers, sleep=lambda _: None)
+    for member in (*members, *followers):
         place.start(member)
     return place
 
@@ -162,7 +165,7 @@ def place() -> Field:
 def test_after_a_fault_everything_is_up_again(name: str, place: Field) -> None:
     for _ in range(20):
         FAULTS[name](place)
-        assert all(member.running for member in place.members[:MEMBERS])
+        assert all(member.running for member in (*place.members[:MEMBERS], *place.followers))
         assert MEMBERS <= len(place.members) <= MEMBERS + 1
         broker: Any = place.broker
         assert broker.on

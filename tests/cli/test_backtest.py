@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detector.cli.main import main
+from detector.cli.replaying import replay_progress
+from detector.streams.base import Batch, Partition, Record
 from detector.times import rfc3339
 from tests.tiny import FAULT, ROWS, SECOND, START, csv_lines, json_lines, tiny_bundle
 
@@ -272,3 +276,27 @@ def test_what_is_not_in_the_order_of_time_is_refused(kind: str, capsys: pytest.C
     line = refused(capsys, data="other.jsonl")
     assert "(other.jsonl). Sort the readings of each sensor by time, oldest first" in line
     assert ("run backwards in time" in line) or kind == "shuffled"
+
+
+def test_a_terminal_is_shown_how_far_a_replay_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the end is known or not; the batches are the same ones."""
+    batches = [Batch(Partition("sensor-readings", 0), [Record(i, None, b"")], i + 1) for i in range(8)]
+    for end in (8, None):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with replay_progress(batches, end) as shown:
+            assert list(shown) == batches
+        assert "replaying" in terminal.getvalue()
+        assert "8 records" in terminal.getvalue()
+        assert ("100%" in terminal.getvalue()) == (end is not None)
+
+
+def test_elsewhere_nothing_is_shown_of_a_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    with replay_progress([], 8) as shown:
+        assert list(shown) == []
+    assert capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -21,6 +21,8 @@ from detector.models.bundle.frame_bundles import open_frame_model, save_frame_pr
 from detector.models.bundle.spec import FrameSpec
 from detector.models.training.architectures import build
 from detector.models.training.onnx_export import to_onnx
+from detector.reports import alertpicture
+from detector.reports.joined import joined
 from tests.framemodels import frame_model, textured_frames
 from tests.models.conftest import NOON
 
@@ -111,6 +113,26 @@ def test_an_alert_is_named_by_its_beginning_and_a_message_by_its_sequence() -> N
     first, last = drawn("--alert", "24dd6"), drawn("--alert", "24dd6", "--sequence", "2")
     assert first.shape == last.shape
     assert (first != last).any()
+
+
+def test_without_a_sequence_the_rows_of_all_messages_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(windows: Any) -> Any:
+        found = joined(windows)
+        assert found is not None
+        seen.append(len(found.timestamps))
+        return found
+
+    monkeypatch.setattr(alertpicture, "joined", counted)
+    newer = {**window("value"), "timestamps": [1000 * (START + 100 + i) for i in range(15)]}
+    newer |= {name: newer[name][:15] for name in ("values", "expected", "errors", "imputed")}
+    closed = message(sequence=2, event="closed", close_reason="recovered", window=window("value"))
+    write(message(window=window("value")), message(sequence=1, event="updated", window=newer), closed)
+    whole, opening, updated = drawn("--alert", ID), *(drawn("--alert", ID, "--sequence", n) for n in ("0", "1"))
+    assert seen == [115, 100, 115]
+    assert (whole != opening).any()
+    assert (updated != opening).any()
 
 
 def test_the_errors_of_several_channels_are_named_whatever_they_are_called() -> None:

@@ -31,6 +31,8 @@ SECOND = 10**9
         (options.rate, "12.5/s", 12.5),
         (options.alarm_rate, "3/week", FalseAlarms(per_sensor=3, per="week")),
         (options.topic_offset, "image-frames:2:7", (Partition("image-frames", 2), 7)),
+        (options.topic, "plant.tags_1-a", "plant.tags_1-a"),
+        (options.key_template, "{site}/{tags.host}", "{site}/{tags.host}"),
     ],
 )
 def test_what_an_option_may_be(kind: Callable[[str], Any], text: str, value: Any) -> None:
@@ -60,6 +62,12 @@ def test_what_an_option_may_be(kind: Callable[[str], Any], text: str, value: Any
         (options.topic_offset, "sensor-readings:0:-1", "is no place in a topic"),
         (options.topic_offset, ":0:1", "is no place in a topic"),
         (options.topic_offset, "sensor-readings:0:\u0661", "is no place in a topic"),
+        (options.topic, "plant tags", "`plant tags` is no topic"),
+        (options.topic, "", "`` is no topic"),
+        (options.key_template, "machine", "`machine` is the same for all records"),
+        (options.key_template, "{machine", "`{machine` has a brace without its other one"),
+        (options.key_template, "{a..b}", "nothing stands between two dots"),
+        (options.key_template, "", "a name, a path such as tags.host"),
     ],
 )
 def test_what_an_option_cannot_be(kind: Callable[[str], Any], text: str, says: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 
 from detector import __version__
 from detector.config.load import load_config
-from tests.deploy.manifests import VERSION, Manifest, built, pod_specs, validate
+from tests.deploy.manifests import KUBERNETES, VERSION, Manifest, build, built, pod_specs, validate
 from tests.deploy.tools import DEPLOY, said, tool
 
 CHART = DEPLOY / "helm" / "detector"
@@ -86,9 +87,11 @@ def test_the_configuration_is_one_of_ours(example: str, tmp_path: Path) -> None:
 def test_a_changed_configuration_restarts_the_members() -> None:
     def checksum(*more: str) -> str:
         text = said(*helm("template", "detector", CHART, "--kube-version", VERSION, *more))
-        (members,) = [one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"]
-        found: str = members["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-        return found
+        (found,) = {
+            template["metadata"]["annotations"]["checksum/config"]
+            for template in pod_specs([one for one in yaml.safe_load_all(text) if one and one["kind"] == "StatefulSet"])
+        }
+        return str(found)
 
     assert checksum() == checksum("--set", "replicas=2")
     assert checksum() != checksum("--set", "config.log.level=debug")
@@ -103,6 +106,10 @@ def test_a_changed_configuration_restarts_the_members() -> None:
         ("models.storage=much", "at '/models/storage'"),
         ("config.streams.backend=directory", "at '/config/streams/backend'"),
         ("training.since=week", "at '/training/since'"),
+        ("notify.enabled=true", "needs somebody to tell: config.notify.targets"),
+        ("notify.secret=1", "at '/notify/secret': got number, want string"),
+        ("networkPolicy.targetPorts={https}", "at '/networkPolicy/targetPorts/0'"),
+        ("rekey.enabled=true", "needs rekey.key, rekey.from and rekey.to"),
         ("monitoring.enabled=perhaps", "at '/monitoring/enabled': got string, want boolean"),
     ],
 )
@@ -119,6 +126,53 @@ def test_a_scaler_does_not_go_with_fixed_members() -> None:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "does not go with config.streams.kafka.static_membership" in done.stderr
+
+
+def test_rekey_is_the_component(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes/overlays/minimal"
+    with (overlay / "kustomization.yaml").open("r+", encoding="utf-8") as file:
+        kustomization = yaml.safe_load(file)
+        kustomization["components"].append("../../components/rekey")
+        file.seek(0)
+        file.truncate()
+        yaml.safe_dump(kustomization, file)
+    values = [
+        "--set=rekey.enabled=true", "--set-literal=rekey.key={machine}", "--set=rekey.from=plant-tags",
+        "--set=rekey.to=sensor-readings",
+    ]  # fmt: skip
+    words = ("template", "detector", CHART, "--namespace", "detector", "--kube-version", VERSION)
+    text = said(*helm(*words, "--values", CHART / "examples/minimal.yaml", *values))
+    from_chart = comparable(tuple(one for one in yaml.safe_load_all(text) if one))
+    assert from_chart == comparable(build(overlay))
+
+
+def test_people_are_told_of_incidents_alone() -> None:
+    words = helm("template", "detector", CHART, "--kube-version", VERSION, "--values", CHART / "examples/fixed.yaml",
+                 "--set", "incidents.enabled=false")  # fmt: skip
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "notify.enabled needs incidents.enabled" in done.stderr
+
+
+def test_secrets_of_targets_are_mounted_where_notify_reads_them(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    target = {"name": "chat", "kind": "webhook", "url_file": "/run/secrets/notify/chat"}
+    notify = {"enabled": True, "secret": "detector-notify"}
+    values.write_text(yaml.safe_dump({"notify": notify, "config": {"notify": {"targets": [target]}}}), encoding="utf-8")
+    text = said(*helm("template", "detector", CHART, "--kube-version", VERSION, "--values", values))
+    mounting = {}
+    for one in yaml.safe_load_all(text):
+        if one and one["kind"] == "StatefulSet":
+            validate(one)
+            spec = one["spec"]["template"]["spec"]
+            secrets = {
+                volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume
+            }
+            for mount in spec["containers"][0]["volumeMounts"]:
+                if mount["name"] in secrets:
+                    mounting[one["metadata"]["name"], mount["mountPath"]] = secrets[mount["name"]]
+    assert mounting == {("detector-notify", "/run/secrets/notify"): "detector-notify"}
 
 
 def test_the_version_is_the_packages() -> None:

@@ -6,6 +6,7 @@ import copy
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -20,13 +21,35 @@ from detector.service.health import Health
 from detector.service.web.server import standard_routes
 from tests.deploy.commands import parses
 from tests.deploy.manifests import FOREIGN, KUBERNETES, Manifest, build, built, pod_specs, validate
+from tests.deploy.tools import DEPLOY
 
 OVERLAYS = ("overlays/minimal", "overlays/fixed", "overlays/autoscale")
 
 
-def one(overlay: str, kind: str) -> Manifest:
-    (found,) = [manifest for manifest in built(overlay) if manifest["kind"] == kind]
+FOLLOWERS = {
+    "overlays/minimal": ("incidents",),
+    "overlays/fixed": ("incidents", "notify"),
+    "overlays/autoscale": ("incidents", "notify"),
+}
+"""The small daemons beside the detector."""
+EVERY_DAEMON = [(overlay, "detector") for overlay in OVERLAYS] + [
+    (overlay, f"detector-{name}") for overlay, names in FOLLOWERS.items() for name in names
+]
+each_daemon = pytest.mark.parametrize(("overlay", "daemon"), EVERY_DAEMON)
+
+
+def one(overlay: str, kind: str, name: str = "detector") -> Manifest:
+    (found,) = [m for m in built(overlay) if m["kind"] == kind and m["metadata"]["name"] == name]
     return found
+
+
+def listens(config: Config, daemon: str) -> str:
+    """Where a daemon serves HTTP."""
+    return {
+        "detector": config.http.listen,
+        "detector-incidents": config.incidents.http,
+        "detector-notify": config.notify.http,
+    }[daemon]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -46,7 +69,9 @@ def test_a_field_that_a_custom_resource_lacks_would_be_noticed(overlay: str, kin
 
 def test_the_minimal_overlay_needs_no_custom_resource_and_no_shared_volume() -> None:
     assert not {manifest["kind"] for manifest in built("overlays/minimal")} & FOREIGN.keys()
-    assert one("overlays/minimal", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert one("overlays/minimal", "PersistentVolumeClaim", "detector-models")["spec"]["accessModes"] == [
+        "ReadWriteOnce"
+    ]
     assert one("overlays/minimal", "StatefulSet")["spec"]["replicas"] == 1
 
 
@@ -62,14 +87,14 @@ def test_a_model_is_trained_and_activated_by_a_person_alone(overlay: str) -> Non
         assert spec["suspend"] is True
         assert spec["concurrencyPolicy"] == "Forbid"
         volumes = {volume["name"]: volume for volume in spec["jobTemplate"]["spec"]["template"]["spec"]["volumes"]}
-        claim = one(overlay, "PersistentVolumeClaim")["metadata"]["name"]
+        claim = one(overlay, "PersistentVolumeClaim", "detector-models")["metadata"]["name"]
         assert volumes["models"]["persistentVolumeClaim"]["claimName"] == claim
     (trainer,) = jobs["detector-train"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert "--no-activate" in trainer["args"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_changed_configuration_restarts_the_daemon_and_nothing_else(overlay: str, tmp_path: Path) -> None:
+def test_a_changed_configuration_restarts_the_daemons_and_nothing_else(overlay: str, tmp_path: Path) -> None:
     """What differs may be changed in place: the name of the configuration, where pods ask for it."""
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     with (tmp_path / "kubernetes" / overlay / "config.yaml").open("a") as file:
@@ -84,6 +109,7 @@ def test_a_changed_configuration_restarts_the_daemon_and_nothing_else(overlay: s
     assert changed.keys() == {
         ("ConfigMap", new),
         ("StatefulSet", "detector"),
+        *(("StatefulSet", f"detector-{name}") for name in FOLLOWERS[overlay]),
         ("CronJob", "detector-train"),
         ("CronJob", "detector-activate"),
     }
@@ -118,59 +144,81 @@ def test_an_unknown_field_would_be_noticed() -> None:
         validate(manifest)
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_selectors_find_the_pods(overlay: str) -> None:
-    labels = one(overlay, "StatefulSet")["spec"]["template"]["metadata"]["labels"].items()
-    assert one(overlay, "StatefulSet")["spec"]["selector"]["matchLabels"].items() <= labels
-    assert one(overlay, "Service")["spec"]["selector"].items() <= labels
-    assert one(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels
-    assert one(overlay, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels
-    assert one(overlay, "StatefulSet")["spec"]["serviceName"] == one(overlay, "Service")["metadata"]["name"]
+@each_daemon
+def test_selectors_find_the_pods_of_one_daemon(overlay: str, daemon: str) -> None:
+    workload = one(overlay, "StatefulSet", daemon)
+    policy = one(overlay, "NetworkPolicy", daemon)
+    selectors = {
+        "pods": workload["spec"]["selector"]["matchLabels"],
+        "service": one(overlay, "Service", daemon)["spec"]["selector"],
+        "network": policy["spec"]["podSelector"]["matchLabels"],
+    }
+    if daemon == "detector":
+        selectors["disruption"] = one(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]
+    for what, selector in selectors.items():
+        for other in [manifest for manifest in built(overlay) if manifest["kind"] == "StatefulSet"]:
+            labels = other["spec"]["template"]["metadata"]["labels"]
+            found = selector.items() <= labels.items()
+            assert found == (other["metadata"]["name"] == daemon), (what, other["metadata"]["name"])
+    assert workload["spec"]["serviceName"] == daemon
     assert {manifest["metadata"].get("namespace", "detector") for manifest in built(overlay)} == {"detector"}
 
 
 @pytest.mark.parametrize("overlay", ["overlays/fixed", "overlays/autoscale"])
-def test_the_monitoring_finds_the_service(overlay: str) -> None:
-    service, monitor = one(overlay, "Service"), one(overlay, "ServiceMonitor")
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    ports = {port["name"] for port in service["spec"]["ports"]}
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint["port"] in ports
-    # Rules ask for the job, which is the name of the service.
-    assert service["metadata"]["name"] == "detector"
+def test_the_monitoring_finds_each_service_once(overlay: str) -> None:
+    jobs: dict[str, list[str]] = {}
+    for name in ("detector", "detector-people"):
+        monitor = one(overlay, "ServiceMonitor", name)["spec"]
+        (endpoint,) = monitor["endpoints"]
+        for service in [manifest for manifest in built(overlay) if manifest["kind"] == "Service"]:
+            labels, metadata = service["metadata"]["labels"], service["metadata"]
+            if monitor["selector"]["matchLabels"].items() <= labels.items():
+                assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+                job = labels[monitor["jobLabel"]] if "jobLabel" in monitor else metadata["name"]
+                jobs.setdefault(job, []).append(metadata["name"])
+    # Rules ask for these jobs, and other installations name them so.
+    assert jobs == {"detector": ["detector"], "detector-people": ["detector-incidents", "detector-notify"]}
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert {job["job_name"] for job in scraped} == jobs.keys()
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_ports_and_probes_are_those_of_the_daemon(overlay: str) -> None:
-    (container,) = one(overlay, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+@each_daemon
+def test_ports_and_probes_are_those_of_the_daemon(overlay: str, daemon: str) -> None:
+    (container,) = one(overlay, "StatefulSet", daemon)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
-    config = config_of(overlay)
-    assert port["containerPort"] == config.http.port
-    assert config.http.host == "0.0.0.0"  # noqa: S104 (the pod's own address; probes come from outside)
+    # The pod's own address: probes come from outside.
+    assert listens(config_of(overlay), daemon) == f"0.0.0.0:{port['containerPort']}"
     routes = standard_routes(CollectorRegistry(), Health())
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         asked = container[probe]["httpGet"]
         assert asked["port"] == port["name"]
         assert asked["path"] in routes
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz", "an outage of the broker restarts nobody"
-    (ingress,) = one(overlay, "NetworkPolicy")["spec"]["ingress"]
+    (ingress,) = one(overlay, "NetworkPolicy", daemon)["spec"]["ingress"]
     assert [rule["port"] for rule in ingress["ports"]] == [port["name"]]
-    (service_port,) = one(overlay, "Service")["spec"]["ports"]
-    assert service_port["targetPort"] == port["name"]
+    (service_port,) = one(overlay, "Service", daemon)["spec"]["ports"]
+    assert (service_port["port"], service_port["targetPort"]) == (port["containerPort"], port["name"])
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_names_can_be_resolved(overlay: str) -> None:
-    names, _ = one(overlay, "NetworkPolicy")["spec"]["egress"]
+@each_daemon
+def test_names_can_be_resolved(overlay: str, daemon: str) -> None:
+    names, *_ = one(overlay, "NetworkPolicy", daemon)["spec"]["egress"]
     assert names["to"] == [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]
     assert {port["port"] for port in names["ports"]} == {53}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_brokers_can_be_reached(overlay: str) -> None:
-    ports = [port["port"] for rule in one(overlay, "NetworkPolicy")["spec"]["egress"] for port in rule["ports"]]
-    for server in config_of(overlay).streams.kafka.bootstrap_servers:
+@each_daemon
+def test_brokers_and_targets_can_be_reached(overlay: str, daemon: str) -> None:
+    rules = one(overlay, "NetworkPolicy", daemon)["spec"]["egress"]
+    ports = [port["port"] for rule in rules for port in rule["ports"]]
+    config = config_of(overlay)
+    for server in config.streams.kafka.bootstrap_servers:
         assert int(server.rpartition(":")[2]) in ports
+    if daemon == "detector-notify":
+        assert config.notify.targets, "it would end with exit 2"
+        assert 443 in ports
+        for target in config.notify.targets:
+            assert urlsplit(target.read_url()).port in ports
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -182,7 +230,9 @@ def test_pods_find_their_files_and_may_do_nothing_else(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         assert mounts.keys() == {volume["name"] for volume in spec["volumes"]}
         paths = [Path(mount["mountPath"]) for mount in mounts.values()]
-        needed: list[Path | None] = [config.readings.model]
+        needed: list[Path | None] = []
+        if container["args"][0] in {"run", "train", "models"}:
+            needed.append(config.readings.model)
         if container["args"][0] != "models":
             needed += [config.streams.kafka.ssl_ca_file, config.streams.kafka.sasl_password_file]
         for path in filter(None, needed):
@@ -196,9 +246,9 @@ def test_pods_find_their_files_and_may_do_nothing_else(overlay: str) -> None:
         assert spec["automountServiceAccountToken"] is False
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_pod_has_time_to_stop_and_a_name_of_its_own(overlay: str) -> None:
-    spec = one(overlay, "StatefulSet")["spec"]["template"]["spec"]
+@each_daemon
+def test_a_pod_has_time_to_stop_and_a_name_of_its_own(overlay: str, daemon: str) -> None:
+    spec = one(overlay, "StatefulSet", daemon)["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] * 10**9 > config_of(overlay).shutdown_timeout
     environment = {entry["name"]: entry for entry in spec["containers"][0]["env"]}
     assert environment["DETECTOR_INSTANCE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
@@ -238,3 +288,21 @@ def config_of(overlay: str) -> Config:
     source = KUBERNETES / overlay / "config.yaml"
     assert source.read_text(encoding="utf-8") == data
     return load_config(source)
+
+
+def test_the_copy_under_other_keys_can_be_added(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "minimal"
+    kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))
+    kustomization["components"] = [*kustomization.get("components", []), "../../components/rekey"]
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    manifests = build(overlay)
+    for manifest in manifests:
+        validate(manifest)
+    names = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == "StatefulSet"}
+    pod = names["detector-rekey"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    parses(container["args"])
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "config"]
+    assert volume["configMap"]["name"] in {one["metadata"]["name"] for one in manifests if one["kind"] == "ConfigMap"}
+    assert names["detector"]["spec"]["selector"] != names["detector-rekey"]["spec"]["selector"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.site.__main__ import write
+from deploy.site.picture import picture
 from detector.cli.main import COMMANDS
 from tests.deploy.tools import DEPLOY, PROJECT
 
@@ -45,6 +46,24 @@ def test_what_the_program_says_is_there(tmp_path: Path) -> None:
     for name in COMMANDS:
         assert f"usage: detector {name}" in commands
     assert '"alert_id"' in (tmp_path / "pages" / "schemas.md").read_text(encoding="utf-8")
+
+
+def test_a_picture_of_a_report_has_the_colours_of_its_page_for_light_and_dark() -> None:
+    dark = "@media (prefers-color-scheme: dark) {\n  :root {\n --value: #fff;\n }\n}"
+    page = (
+        f'<style>\n:root {{ --value: #00f; }}\n{dark}</style><svg width="7pt"><path d="M 1.2345 2"/></svg><svg></svg>'
+    )
+    made = picture(page)
+    assert made.startswith('<svg width="7pt"><style>:root { --value: #00f; } @media (prefers-color-scheme: dark)')
+    assert made.endswith('<path d="M 1.2 2"/></svg>')
+    with pytest.raises(ValueError, match="no report"):
+        picture("<p>nothing</p>")
+
+
+def test_the_picture_of_the_first_page_loads_nothing_and_runs_nothing() -> None:
+    text = (PROJECT / "docs" / "report.svg").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"<script|<image|href=\"https?:|url\(https?:", text)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.tools import DEPLOY
+from tests.deploy.tools import DEPLOY, PROJECT
 
 
 def made(directory: Path, *, python: str = sys.executable, megabytes: int = 1) -> subprocess.CompletedProcess[str]:
@@ -69,3 +69,26 @@ def test_half_an_installation_is_mended(tmp_path: Path) -> None:
     pip = [str(tmp_path / "venv/bin/python"), "-m", "pip", "--version"]
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
     assert made(tmp_path / "venv", megabytes=10**9).returncode == 0, "what is there needs no room"
+
+
+@pytest.mark.slow
+def test_without_a_network_the_last_line_says_what_to_do(tmp_path: Path) -> None:
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_FIND_LINKS": str(tmp_path)}
+    done = subprocess.run(
+        ["make", "-C", str(PROJECT), "install-serve", f"SERVE={tmp_path / 'venv'}", f"PYTHON={sys.executable}"],
+        env=os.environ | nowhere, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2  # make's own
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert said[-1].startswith("detector: error: pip could not install everything")
+    assert said[-1].endswith("Run this again when that is mended.")
+
+
+def test_a_broker_without_java_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kafka.broker"],
+        cwd=PROJECT, env=os.environ | {"PATH": "/nonexistent"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert "install a Java runtime, 17 or newer" in done.stderr

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from detector.detection.kernel import build as build_module
 from detector.detection.kernel import choice
 from detector.detection.kernel.build import SOURCE, BuildError, build, compilers
-from detector.detection.kernel.cells import OPENED, Cells, rules_for
+from detector.detection.kernel.cells import OPENED, Cells, Rings, Rows, rules_for
 from detector.detection.kernel.choice import VARIABLE, Kernel, choose, chosen, trial
 from detector.detection.kernel.compiled import Compiled
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.sensor import load, store
-from detector.detection.threshold import first_reservoir
+from detector.detection.threshold import LONG_AGO, UNLEARNT, first_reservoir
 from detector.errors import UserError
 from tests.sensors import cells_for
 
@@ -93,6 +93,10 @@ class Story:
             for name, value in first_reservoir(peaks, int(rng.integers(60, 3000)), budget).items():
                 cells[name][at] = value
         cells["credit"] = rng.uniform(-4, 17, sensors)
+        kept, places = rng.random((sensors, UNLEARNT)) < 0.7, (sensors, UNLEARNT)
+        cells["unlearnt"] = np.where(kept, rng.uniform(0, 3, places).round(1), -INFINITY)
+        cells["unlearnt_age"] = np.where(kept, rng.integers(0, 6000, places), LONG_AGO)
+        cells["unlearnt_rows"] = rng.integers(0, 900, sensors)
         if self.channels and rng.random() < 0.3:
             cells["worst"][:, self.channels] = INFINITY
         return cells
@@ -148,7 +152,8 @@ def test_a_trial_has_everything_that_a_library_could_get_wrong(monkeypatch: pyte
             with pytest.raises(ZeroDivisionError):
                 trial(Interpreted())
     for place, name in (
-        ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("episodes", "end_episode"),
+        ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("threshold", "habit_of"),
+        ("episodes", "end_episode"),
         ("episodes", "open_episode"), ("episodes", "spend"), ("kernel.interpreted", "deviates"),
     ):  # fmt: skip
         with monkeypatch.context() as patched:
@@ -201,6 +206,50 @@ def _quiet(told: bytes) -> bytes:
 def test_it_does_not_matter_how_rows_are_cut(compiled: Compiled, step: int, seed: int) -> None:
     story = Story(seed, most_rows=400)
     assert story.run(compiled, step=step) == story.run(compiled)
+
+
+def a_stretch(seed: int) -> tuple[Cells, Rings, Rows]:
+    """Windows with their ends anywhere, and rows of some sensors, of which a random choice completes one."""
+    rng = np.random.default_rng(seed)
+    channels, sensors = int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    lengths = rng.choice([1, 3, 99, 101, 700], sensors)
+    end = np.cumsum(lengths)
+    count, size = int(end[-1]), float(rng.choice([1.0, 1e6, 1e150]))
+    rings = Rings(
+        values=rng.normal(0, size, (9, 100, channels)), times=rng.integers(0, 99, (9, 100)),
+        imputed=np.packbits(rng.random((9, 100)) < 0.2, axis=1), head=rng.integers(0, 100, 9).astype(np.uint8),
+        ridge=rng.normal(0, 0.3, (9, channels, 99)).astype(np.float32), bias=rng.normal(0, 1, (9, channels)),
+    )  # fmt: skip
+    source = np.flatnonzero(rng.random(count) < rng.choice([0.05, 0.9]))
+    rows = Rows(
+        slots=rng.permutation(9)[:sensors], begin=end - lengths, end=end, values=rng.normal(0, size, (count, channels)),
+        times=np.arange(count), imputed=rng.random(count) < 0.2, owner=np.searchsorted(end, source, side="right"),
+        source=source,
+    )  # fmt: skip
+    cells = cells_for(sensors, channels, 10, center=rng.normal(0, 1, (sensors, channels)))
+    cells["scale"] = rng.uniform(0.01, 2, (sensors, channels))
+    return cells, rings, rows
+
+
+def looked_at(kernel: Kernel, seed: int, step: int) -> list[bytes]:
+    """What a kernel makes of the windows of a stretch, `step` rows at a time, and of the windows themselves."""
+    cells, rings, rows = a_stretch(seed)
+    count, channels = len(rows.source), rows.values.shape[1]
+    inputs, raw = np.empty((count, 100, channels), dtype=np.float32), np.empty((2 * channels, count))
+    for begin in range(0, count, step):
+        part = slice(begin, min(begin + step, count))
+        kernel.windows(cells, rings, rows, part, inputs[part], raw)
+    rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
+    kernel.push(rings, rows)
+    return [array.tobytes() for array in (inputs, raw, rebuilt, *rings)]
+
+
+@STORIES
+@given(st.integers(0, 2**32 - 1))
+def test_windows_are_the_same_to_the_bit_however_rows_are_cut(compiled: Compiled, seed: int) -> None:
+    ours = looked_at(compiled, seed, 512)
+    assert ours == looked_at(Interpreted(), seed, 512)
+    assert ours == looked_at(compiled, seed, 7)
 
 
 def test_cells_come_back_from_plain_numbers_as_they_were() -> None:

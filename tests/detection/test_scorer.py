@@ -17,12 +17,14 @@ import pytest
 from detector.arrays import F32, F64
 from detector.config.load import ReadingsConfig
 from detector.config.rules import RuleBook
+from detector.detection.block import Block
 from detector.detection.episodes import Opening
 from detector.detection.scorer import Model, Scored, score_block
 from detector.detection.table import SensorTable
-from detector.detection.windows import Block, WindowRows
+from detector.detection.windows import WindowRows
 from tests import plant
 from tests.plant import SECOND, START
+from tests.reference_rules import Aside
 
 CONFIG = plant.readings_config(false_alarms=plant.per_readings(3000), warmup=2000)
 
@@ -77,7 +79,7 @@ def recipe() -> ModuleType:
 
 
 def take_pace(reference: ModuleType, budget: int) -> None:
-    """Let the recipe's threshold aim, cap and spend by the budget, as docs/detection.md has it."""
+    """Let the recipe's threshold aim, cap, spend and learn from episodes as docs/detection.md has it."""
     loose = min(budget / 10_000, 1.0)
     free, speed = 3 * loose**0.25, 0.07 * loose**-0.75
     at_most = 3 + 1 / 0.07
@@ -90,23 +92,37 @@ def take_pace(reference: ModuleType, budget: int) -> None:
         setattr(reference, "YOUNG_CAP", math.log(3 * budget / threshold.rows))  # noqa: B010
         return plain(threshold)
 
-    reference.Threshold.level = level
+    def before_row(threshold: Any) -> Any:
+        threshold.row = getattr(threshold, "row", 0) + 1
+        lift = 0.4 * max(-min(threshold.credit + 1 / budget, at_most), 0.0)
+        return advanced(threshold) - max(lift - math.log(2), 0.0)
+
+    def closed(threshold: Any, peak: float) -> None:
+        return_level, scale = threshold.level()
+        threshold.aside = getattr(threshold, "aside", None) or Aside(5.0 * budget)
+        tail = return_level + 1.5 * scale * min(threshold.rows / budget, 1.0)
+        for one in [peak] if peak <= tail else threshold.aside.add(threshold.row, peak):
+            threshold._insert(one)  # noqa: SLF001
+        threshold.credit = max(threshold.credit - 1.0, -4.0)
+
+    advanced = reference.Threshold.before_row
+    reference.Threshold.level, reference.Threshold.before_row, reference.Threshold.closed = level, before_row, closed
 
 
 def faulty() -> F64:
-    """Twelve thousand rows of a cycle with faults: shifts, spikes, noise. None lasts.
+    """Twelve thousand rows of a cycle with faults: shifts, spikes, noise. All are short.
 
     The plain recipe has nothing for long faults, so there it and the product part.
     """
     rng = np.random.default_rng(11)
     t = np.arange(12_000)
     x = 20 + 5 * np.sin(2 * np.pi * t / 61) + rng.normal(0, 0.4, len(t))
-    x[4000:4060] += 12
-    x[5500:5520] -= 20
-    x[7000:7003] += 60
-    x[8000:8080] += rng.normal(0, 4, 80)
-    x[9900:9950] = x[9900]
-    x[11_000:11_060] += 12
+    x[4000:4015] += 2
+    x[5500:5508] -= 2
+    x[7000:7003] += 4
+    x[8000:8020] += rng.normal(0, 1, 20)
+    x[9900:9915] -= 2
+    x[11_000:11_015] += 2
     return x[:, None]
 
 

@@ -44,6 +44,21 @@ def next_row(one: Sensor) -> float:
     return threshold.threshold(one)
 
 
+LIFTED = math.log(2)
+
+
+def rows(one: Sensor, count: int) -> None:
+    """So many rows of which nothing is a peak."""
+    for _ in range(count):
+        advance(one)
+
+
+def kept_aside(one: Sensor) -> list[float]:
+    """The peaks that are not learnt and may still be part of a habit."""
+    pairs = zip(one.unlearnt, one.unlearnt_age, strict=True)
+    return sorted(peak for peak, age in pairs if peak > -math.inf and age + one.unlearnt_rows <= one.horizon)
+
+
 # -- n of m ----------------------------------------------------------------------------------------------------------
 
 
@@ -140,9 +155,10 @@ def test_credit_rises_to_its_limit_and_falls_with_episodes_to_another() -> None:
     assert one.credit == -4
 
 
-def test_overspent_credit_lifts_the_threshold() -> None:
-    even, over = (next_row(sensor([0.0], rows=5000, credit=credit)) for credit in (0.0, -2.0))
-    assert over - even == pytest.approx(0.4 * (2 - 0.001))
+def test_overspent_credit_lifts_the_threshold_by_at_most_a_factor_of_two() -> None:
+    even, over, far_over = (next_row(sensor([0.0], rows=5000, credit=credit)) for credit in (0.0, -1.0, -4.0))
+    assert over - even == pytest.approx(0.4 * (1 - 0.001))
+    assert far_over - even == pytest.approx(math.log(2))
 
 
 def test_a_peak_is_counted_once_a_hundred_rows_pass_with_nothing_higher() -> None:
@@ -155,11 +171,87 @@ def test_a_peak_is_counted_once_a_hundred_rows_pass_with_nothing_higher() -> Non
     assert one.pending == -1.0
 
 
-def test_a_glitch_enters_only_a_little_above_the_return_level() -> None:
+def test_a_quiet_peak_enters_only_a_little_above_the_return_level() -> None:
+    one = sensor([-2.0, -2.1, -2.2], rows=3000, credit=-4.0)
+    limit = threshold.end_of_tail(one, 1.0)
+    for v in [-0.1] + [-1.5] * 100:
+        quiet_row(one, v)
+    assert one.peaks[0] == limit < -0.1
+
+
+@pytest.mark.parametrize("peak", [2.0, math.log(1e8)])
+def test_an_episode_far_above_the_tail_teaches_nothing(peak: float) -> None:
+    one, never = (sensor([-1.0, -1.1, -1.2], rows=3000) for _ in range(2))
+    for _ in range(7):
+        spend(one, peak)
+    assert next_row(one) == pytest.approx(next_row(never) + LIFTED)
+    assert one.peaks == never.peaks
+    assert one.peaks_seen == never.peaks_seen
+
+
+def test_an_episode_of_the_tail_is_learnt_as_it_is() -> None:
     one = sensor([-1.0, -1.1, -1.2], rows=3000)
-    before = next_row(one)
-    spend(one, math.log(1e8))
-    assert before < next_row(one) < before + 2
+    peak = threshold.end_of_tail(one, 1.0)
+    spend(one, peak)
+    assert one.peaks[:2] == [peak, -1.0 + 100 / 3000]
+    assert kept_aside(one) == []
+
+
+def test_until_a_budget_has_passed_hardly_any_episode_is_of_the_tail() -> None:
+    one = sensor([-1.0, -1.1, -1.2], rows=100, budget=1e4)
+    spend(one, threshold.end_of_tail(one, 0.01))
+    assert one.peaks_seen == 4
+    spend(one, threshold.end_of_tail(one, 0.02))
+    assert one.peaks_seen == 4
+
+
+def test_eight_alike_within_five_budgets_are_a_habit() -> None:
+    """Within a factor of 2; what is not like them stays aside."""
+    one = sensor([-1.0, -1.1, -1.2], rows=5000)
+    far = [2.0, 2.5, 4.0, 2.1, 2.2, 2.6, 2.05, 5.0, 2.69]
+    for peak in far:
+        spend(one, peak)
+        rows(one, 500)
+    assert one.peaks[0] < 0
+    spend(one, 2.3)
+    assert one.peaks == pytest.approx([2.69, 2.6, 2.5, 2.3, 2.2, 2.1, 2.05, 2.0])
+    assert kept_aside(one) == [4.0, 5.0]
+    assert one.peaks_seen == 3 + 8
+    assert next_row(one) > 2.0
+
+
+def test_what_lies_further_back_is_no_part_of_a_habit() -> None:
+    one = sensor([-1.0, -1.1, -1.2], rows=5000)
+    for _ in range(20):
+        spend(one, 2.0)
+        rows(one, 715)  # seven of them in 5 005 rows
+    assert max(one.peaks) < 0
+    assert one.peaks_seen == 3
+    spend(one, 2.0)
+    assert one.peaks_seen == 3
+    rows(one, 600)
+    spend(one, 2.0)
+    assert one.peaks_seen == 3 + 8
+
+
+def test_seven_alike_and_others_are_none_but_twelve_of_any_kind_are() -> None:
+    """They all reach the least of them. What is far above it counts as twice the least."""
+    one = sensor([-1.0, -1.1, -1.2], rows=5000)
+    for peak in [9.0, 5.0, 2.0, 7.0, 3.0, 4.0, 2.5, 6.0, 8.0, 10.0, 11.0]:
+        spend(one, peak)
+    assert one.peaks_seen == 3
+    spend(one, 12.0)
+    assert one.peaks == pytest.approx([2.0 + math.log(2)] * 8)
+    assert one.peaks_seen == 3 + 12
+    assert kept_aside(one) == []
+
+
+def test_the_oldest_gives_way_where_there_are_twelve_of_which_some_are_too_old() -> None:
+    one = sensor([-1.0, -1.1, -1.2], rows=5000)
+    for peak in range(2, 24):
+        spend(one, float(peak))
+        rows(one, 500)
+    assert kept_aside(one) == [float(peak) for peak in range(14, 24)]
 
 
 def test_beyond_its_horizon_the_reservoir_forgets() -> None:

@@ -1,10 +1,9 @@
-"""From readings to windows: order, lateness, duplicates, clock set-backs, gaps, and the layout of a block."""
+"""From readings to windows: order, lateness, duplicates, clock set-backs, gaps."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,8 @@ from hypothesis import strategies as st
 
 from detector.arrays import I64
 from detector.config.rules import ENDLESS
-from detector.detection.columns import flags_of
-from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
-from detector.detection.windows import LATE_LIMIT, Arrivals, Block, Tally, WindowRows, admit, bridge_gaps
+from detector.detection.windows import LATE_LIMIT, Arrivals, Tally, WindowRows, admit, bridge_gaps
 
 
 def gaps(max_gap: int | None, max_fill: int) -> tuple[I64, I64]:
@@ -258,78 +255,3 @@ def test_rows_of_several_sensors_are_filled_apart() -> None:
     assert out.values[:, 0].tolist() == [1, 2, 3, 15, 25]
     assert out.records.tolist() == [0, 0, 1, 2, 2]
     assert (out.first.tolist(), out.last.tolist()) == ([0, 3], [3, 5])
-
-
-# -- blocks ----------------------------------------------------------------------------------------------------------
-
-
-def block_of(channels: int, lengths: Sequence[int], imputed: Sequence[int] = ()) -> tuple[SensorTable, Block, Any]:
-    """A block over sensors with full windows; row i of sensor s is 1000 s + i, the rows before are negative."""
-    table = SensorTable(channels, 10)
-    past = np.arange(-WINDOW, 0)
-    for sensor in range(len(lengths)):
-        slot = table.add(f"s{sensor}")
-        table["times"][slot] = 1000 * sensor + past
-        table["values"][slot] = (1000 * sensor + past)[:, None] + np.arange(channels) / 4
-        table["filled"][slot] = WINDOW
-    last = np.cumsum(np.array(lengths, dtype=np.intp))
-    first = last - np.array(lengths, dtype=np.intp)
-    times = np.concatenate([1000 * sensor + np.arange(length) for sensor, length in enumerate(lengths)])
-    rows = WindowRows(
-        slots=np.arange(len(lengths)), first=first, last=last, times=times,
-        values=times[:, None] + np.arange(channels) / 4, records=np.arange(len(times)), elements=np.zeros_like(times),
-        restarts=np.zeros(len(times), dtype=bool), imputed=np.isin(np.arange(len(times)), imputed),
-    )  # fmt: skip
-    groups = np.arange(len(lengths))
-    return table, Block(table, rows, groups, first, last), rows
-
-
-@pytest.mark.parametrize("lengths", [[1], [3, 3], [2, 5, 1, 5], [150, 1]])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_every_row_has_the_window_that_it_completes(channels: int, lengths: list[int]) -> None:
-    _table, block, _ = block_of(channels, lengths)
-    assert block.first.tolist() == [0, *itertools.accumulate(lengths)]
-    everything = slice(0, len(block.sensor))
-    per_channel = [block.windows(block.values, channel, everything) for channel in range(channels)]
-    inputs = block.model_windows(per_channel)
-    assert inputs.dtype == np.float32
-    assert inputs.flags.c_contiguous
-    assert all(array.flags.c_contiguous for array in per_channel)
-    ticks = [tick for length in lengths for tick in range(length)]
-    for at, (sensor, tick) in enumerate(zip(block.sensor.tolist(), ticks, strict=True)):
-        window = 1000.0 * int(block.slots[sensor]) + np.arange(tick - WINDOW + 1, tick + 1)
-        for channel in range(channels):
-            assert per_channel[channel][at].tolist() == (window + channel / 4).tolist()
-            assert inputs[at, :, channel].tolist() == (window + channel / 4).tolist()
-        times, values, imputed = block.window_at(sensor, tick)
-        assert times.tolist() == window.tolist()
-        assert values[:, 0].tolist() == window.tolist()
-        assert not imputed.any()
-    part = slice(1, len(block.sensor), 1)
-    assert block.windows(block.values, 0, part).tolist() == per_channel[0][1:].tolist()
-
-
-def test_imputed_rows_fill_windows_and_complete_none() -> None:
-    _table, block, _rows = block_of(1, [4, 6], imputed=[1, 2, 4, 7, 8])
-    assert block.slots.tolist() == [0, 1]
-    assert block.ticks.tolist() == [2, 3]
-    assert block.times[block.sensor, block.newest].tolist() == [0, 3, 1001, 1002, 1005]
-    assert block.records.tolist() == [0, 3, 5, 6, 9]
-    times, _, imputed = block.window_at(1, 2)
-    assert times[-6:].tolist() == list(range(1000, 1006))
-    assert imputed[-6:].tolist() == [True, False, False, True, True, False]
-    assert block.window_at(1, -1)[0][-1] == 999
-
-
-@pytest.mark.parametrize("lengths", [[2, 2], [1, 7, 130]])
-def test_stored_windows_are_the_last_hundred_rows(lengths: list[int]) -> None:
-    table, block, rows = block_of(2, lengths, imputed=[0])
-    offsets = 5 + 7 * np.arange(len(rows.times))
-    block.store(table, offsets)
-    for sensor, length in enumerate(lengths):
-        expected = 1000 * sensor + np.arange(length - WINDOW, length)
-        assert table["times"][sensor].tolist() == expected.tolist()
-        assert table["values"][sensor, :, 1].tolist() == (expected + 0.25).tolist()
-        assert table["offset"][sensor] == offsets[rows.last[sensor] - 1]
-    assert flags_of(table["imputed"][0]).sum() == 1
-    assert table["filled"][: len(lengths)].tolist() == [WINDOW] * len(lengths)

@@ -169,6 +169,36 @@ def test_the_window_shows_what_came_and_what_was_expected_in_the_sensors_own_uni
     assert window.imputed == [i % 10 == 0 for i in range(WINDOW)]
 
 
+def test_an_update_has_the_rows_since_the_last_message_and_what_ends_an_episode_has_all() -> None:
+    writer, episode = writer_of(2), episode_of(2)
+
+    def at(newest: int) -> Moment:
+        return moment_of(2, times=START + np.arange(newest - WINDOW + 1, newest + 1) * SECOND)
+
+    messages = [
+        writer.opened("pump", episode, at(99), 1.0),
+        *(writer.updated("pump", episode, at(newest), 1.0) for newest in (114, 114, 400)),
+        writer.closed("pump", episode, at(401), 1.0, START, "recovered"),
+    ]
+    rows = []
+    for message in messages:
+        window = decode_alert(message.value).window
+        assert window is not None
+        for column in (window.values, window.expected, window.errors):
+            assert isinstance(column, dict)
+            assert {len(one) for one in column.values()} == {len(window.timestamps)} == {len(window.imputed)}
+        rows.append([(time - START // 10**6) // 1000 for time in window.timestamps])
+    assert rows == [
+        list(range(100)), list(range(100, 115)), [], list(range(301, 401)), list(range(302, 402)),
+    ]  # fmt: skip
+
+
+def test_an_episode_of_a_release_that_noted_no_rows_is_told_of_with_the_whole_window() -> None:
+    alert = decode_alert(writer_of().updated("pump", replaced(episode_of(), shown=None), moment_of(), 1.0).value)
+    assert alert.window is not None
+    assert len(alert.window.timestamps) == WINDOW
+
+
 def test_several_channels_are_told_by_name_with_their_part_of_what_is_unusual() -> None:
     values = moment_of(2).values + np.random.default_rng(3).normal(size=(WINDOW, 2)) * [8, 0.5]
     values[90:, 1] += 6

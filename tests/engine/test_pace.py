@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,35 @@ def test_a_restart_in_the_middle_changes_nothing() -> None:
         alerts += [alert.value for alert in second.process(tail).alerts]
         assert alerts == expected
         assert state_of(second, config) == state_of(whole, config)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("at", [150, 350, 420])
+def test_another_model_while_it_relearns(known: bool, at: int) -> None:
+    """One that knows the sensor knows it by its pace of before, so that it relearns again; else it goes on.
+
+    At 150 it has not begun, at 420 it has collected half of its warm-up.
+    """
+    config = readings_config(warmup=WARMUP, false_alarms=per_readings(300))
+    other = replace(MODEL, digest="sha256:other", profiles=MODEL.profiles if known else {})
+    some = readings("double", 700, fault=True)
+    records = records_of([[one] for one in some])
+    (head,), tail = batches_of(records[:at]), records[at:]
+    first = pipeline_of(config, MODEL)
+    told = [change.reason for change in first.process(head).watch_changes]
+    outcomes = []
+    for cuts in ((), range(at, len(records), 7)):
+        second = pipeline_of(config, other)
+        assert second.restore(first.snapshot())
+        outputs = [second.process(batch) for batch in batches_of(tail, cuts)]
+        alerts = [alert.value for output in outputs for alert in output.alerts]
+        reasons = [change.reason for output in outputs for change in output.watch_changes]
+        outcomes.append((alerts, reasons, state_of(second, config)))
+    assert outcomes[0] == outcomes[1]
+    alerts, reasons, _ = outcomes[0]
+    assert [*told, *reasons].count("relearning") == (2 if known and at > 300 else 1)
+    assert reasons[-1] is None
+    assert any(b'"opened"' in alert for alert in alerts)
 
 
 def test_a_sensor_that_changes_its_pace_again_and_again_has_no_interval_in_the_end() -> None:

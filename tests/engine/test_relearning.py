@@ -18,6 +18,7 @@ from detector.detection import scorer
 from detector.detection.profile import build_profile
 from detector.detection.scorer import Model
 from detector.detection.table import SensorTable
+from detector.detection.windows import window_of
 from detector.engine import readings as pipeline_module
 from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
@@ -137,7 +138,7 @@ def test_the_profile_is_that_of_the_next_readings_and_the_newest_model() -> None
     assert table["prediction"][slot].tolist() == carry.prediction.tolist()
     assert table["credit"][slot] == 0
     assert table["filled"][slot] == 100
-    assert table["values"][slot].tolist() == values[250:350].tolist()
+    assert window_of(table, slot)[1].tolist() == values[250:350].tolist()
 
 
 def test_a_warm_up_goes_on_under_another_model() -> None:

@@ -37,6 +37,28 @@ def without_claims(alerts: Sequence[Json]) -> list[Json]:
     return [{key: value for key, value in alert.items() if key not in CLAIMS} for alert in alerts]
 
 
+def since_last(alerts: Sequence[Json]) -> list[Json]:
+    """The alerts with the rows of `updated` that no message before showed, as releases from 0.9 on publish them."""
+    newest: dict[str, int] = {}
+    found = []
+    for alert in alerts:
+        window = alert.get("window")
+        if window:
+            last = newest.get(alert["alert_id"])
+            if alert["event"] == "updated" and last is not None:
+                new = sum(time > last for time in window["timestamps"])
+                alert = alert | {"window": {name: _tail(column, new) for name, column in window.items()}}
+            newest[alert["alert_id"]] = max(window["timestamps"], default=last or 0)
+        found.append(alert)
+    return found
+
+
+def _tail(column: Any, count: int) -> Any:
+    if isinstance(column, dict):
+        return {name: _tail(one, count) for name, one in column.items()}
+    return column[len(column) - count :]
+
+
 def expect_letters(expected: Sequence[Json], found: Sequence[Json]) -> None:
     """The same of dead letters."""
     if told := letters_differ(expected, found):

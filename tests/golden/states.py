@@ -34,9 +34,17 @@ RELEARNT: Final = "flow-04"
 """Its readings come in disorder, and with their gaps no window becomes complete: it relearns, as it once did not."""
 
 
+TAUGHT: Final = "flow-09"
+"""Its first episode taught that release a threshold of 0.431. Now it teaches nothing, and the threshold is 0.420."""
+
+
 def but_one(alerts: Sequence[Json]) -> list[Json]:
-    """The alerts without those of that sensor."""
-    return [alert for alert in alerts if alert["sensor_id"] != RELEARNT]
+    """The alerts without those of the sensor that relearns, and without the threshold of the one that was taught."""
+    return [
+        {key: value for key, value in alert.items() if (alert["sensor_id"], key) != (TAUGHT, "threshold")}
+        for alert in alerts
+        if alert["sensor_id"] != RELEARNT
+    ]
 
 
 def make_states(directory: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.golden.cases import ALERTS, CAMERAS, LETTERS, MACHINES, PLANT, Json
-from tests.golden.compare import alerts_differ, letters_differ
+from tests.golden.compare import alerts_differ, letters_differ, since_last
 
 RECORDED = {case.name: case.recorded(ALERTS) for case in (PLANT, MACHINES, CAMERAS)}
 
@@ -98,3 +98,14 @@ def test_of_a_dead_letter_the_message_may_change_and_the_reason_may_not() -> Non
     for key in ("reason", "offset", "value_base64", "elements"):
         assert letters_differ(letters, [{**letter, key: "other"} for letter in letters])
     assert letters_differ(letters, letters[::-1])
+
+
+def test_of_updates_the_rows_that_no_message_before_showed_are_left() -> None:
+    def message(event: str, *times: int) -> Json:
+        return {"alert_id": "a", "event": event, "window": {"timestamps": list(times), "values": {"x": list(times)}}}
+
+    told = [message("opened", 1, 2), message("updated", 2, 3, 4), message("updated", 3, 4), message("closed", 3, 4)]
+    cut = since_last(told)
+    assert [alert["window"]["timestamps"] for alert in cut] == [[1, 2], [3, 4], [], [3, 4]]
+    assert [alert["window"]["values"]["x"] for alert in cut] == [[1, 2], [3, 4], [], [3, 4]]
+    assert since_last(cut) == cut

@@ -51,16 +51,16 @@ def refusal(look: Callable[[], object]) -> str:
 
 def test_everything_is_right(plant: Plant) -> None:
     names, findings = zip(*found(plant), strict=True)
-    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "transactions", "rights")
+    assert names == ("credentials", "brokers", "topic", "topic", "topic", "topic", "rights", "transactions")
     assert findings[0] == "PLAINTEXT, accepted"
     assert plant.cluster.address in findings[1]
     assert findings[2:6] == (
         f"{plant.input}: 2 partitions", f"{plant.state}: 2 partitions",
         f"{plant.alerts}: 1 partitions", f"{plant.dead_letters}: 1 partitions",
     )  # fmt: skip
-    assert findings[6] == "the brokers have them"
-    assert plant.group in findings[7]
-    assert f"{plant.group}-one" in findings[7]
+    assert plant.group in findings[6]
+    assert f"{plant.group}-one" in findings[6]
+    assert findings[7] == "the brokers have them"
 
 
 def test_a_daemon_that_runs_is_not_disturbed(plant: Plant) -> None:
@@ -204,3 +204,30 @@ def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("detector: error: the broker has no topic no-such-topic (streams.kafka).")
     assert "OK  brokers" in captured.out, "what was right before is listed"
+
+
+def test_the_daemons_beside_it(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_bundle(tmp_path / "models")
+    told = plant.cluster.create_topic(plant.cluster.unique("incidents"))
+    target = "[{name: ops, kind: webhook, url: 'http://127.0.0.1:9/'}]"
+    options = [
+        *options_for(plant, tmp_path / "models"),
+        *("--set", f"incidents.input={plant.alerts}", "--set", f"incidents.output={told}"),
+        *("--set", f"notify.input={told}", "--set", f"notify.targets={target}"),
+    ]
+    words = ["check", "--connect", "--with", "incidents,notify", *options]
+    group = plant.group
+    for state in (f"{group}-incidents-state", f"{group}-notify-ops-state"):
+        assert main(words) == 2
+        captured = capsys.readouterr()
+        assert f"the broker has no topic {state}" in captured.err
+        plant.cluster.create_topic(state, 1, {"cleanup.policy": "compact"})
+    assert f"group {group}-incidents," in captured.out, "what is right of the first daemon"
+    assert main(words) == 0
+    rights = [line for line in capsys.readouterr().out.splitlines() if line.startswith("OK  rights")]
+    assert [
+        f"group {name}," in line
+        for name, line in zip((group, f"{group}-incidents", f"{group}-notify-ops"), rights, strict=True)
+    ] == [True] * 3
+    assert main(["check", "--with", "incidents", *options]) == 2
+    assert "--connect" in capsys.readouterr().err

@@ -212,7 +212,7 @@ def compare_with_kept(log: Log, tp: TopicPartition, restorer: Restorer, restored
     assert (again.position, again.skips) == (restored.position, restored.skips)
     assert (again.book.written, again.book.unwritten) == (restored.book.written, restored.book.unwritten)
     assert (again.book.origin, again.book.generation) == (restored.book.origin, restored.book.generation)
-    slices = [sorted(unpack_state(one.state or b"")[0]) for one in (again, restored)]
+    slices = [sorted(map(bytes, unpack_state(one.state or b"")[0])) for one in (again, restored)]
     assert slices[0] == slices[1]
 
 

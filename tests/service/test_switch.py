@@ -107,7 +107,7 @@ class Lagging(MemoryStreams):
             self._began = True
             renewed = rolling.renewed(PARTITION)
             if self._stored is None or renewed:
-                self._stored = log.index, log.committed, unpack_state(snapshot(PARTITION))[0]
+                self._stored = log.index, log.committed, [*map(bytes, unpack_state(snapshot(PARTITION))[0])]
             for key, value in journal:
                 self._journal[key] = value or b""
         return durable

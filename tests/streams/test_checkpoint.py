@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.errors import OperationError, UserError
-from detector.streams.base import Partition
+from detector.streams.base import Partition, pack_state, unpack_state
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.lines import Start
 
@@ -79,3 +80,13 @@ def test_a_failure_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytes
             file.save(Checkpoint())
     assert file.load() == SAMPLE
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 300, 70_000])
+def test_a_state_is_packed_piece_by_piece_as_it_would_be_whole(count: int) -> None:
+    slices, journal = [b"x" * (i % 300) for i in range(count)], {"a": b"entry", "b": b""}
+    packed = pack_state(slices, journal)
+    assert packed == msgspec.msgpack.encode({"slices": slices, "journal": journal})
+    assert packed == pack_state(iter(slices), journal, count=count)
+    found, entries = unpack_state(packed)
+    assert ([bytes(one) for one in found], entries) == (slices, journal)

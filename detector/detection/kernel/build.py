@@ -16,7 +16,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("recurrences.c")
 LIBRARY = Path(__file__).with_name("recurrences.so")
-FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra")
+FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra")
 """No fast-math and no contraction, nothing of the machine that builds: the same bits on every processor."""
 
 

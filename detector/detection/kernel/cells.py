@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detector.arrays import F32, F64, I64, U8, Bools
 
 Cells = NDArray[Any]
 """Records (n,) of the dtype that `columns.cells_of` makes."""
@@ -14,7 +16,7 @@ FIELDS: Final = (
     "worst_zz", "held_error", "count", "score", "budget", "horizon", "rows", "credit", "peaks",
     "forgotten", "pending", "peak", "close_level",
     "completions", "peaks_seen", "loud_time", "ended",
-    "quiet",
+    "quiet", "unlearnt_rows", "unlearnt_age", "unlearnt",
     "high", "cold", "kept_rows", "calm", "peaks_kept", "pending_age",
     "kept", "open", "muted", "hold",
 )  # fmt: skip
@@ -24,6 +26,36 @@ ARRAYS: Final = (
     "kept_mean", "kept_variance",
 )  # fmt: skip
 """What lies behind it and is as long as there are signals, channels or earlier scores."""
+
+
+class Rings(NamedTuple):
+    """The columns, by slot, of windows and of what is forecast from them (see columns.py): RINGS of recurrences.c."""
+
+    values: F64
+    times: I64
+    imputed: U8
+    head: U8
+    ridge: F32
+    bias: F64
+
+
+class Rows(NamedTuple):
+    """Rows of n sensors, one sensor after the other, in order of time.
+
+    `slots`, `begin`, `end` (n,): whose rows begin .. end - 1 are. `values` (R, C), `times` (R,) ns, `imputed` (R,): of
+    all rows; `imputed` were filled in. `owner`, `source` (N,): of each row that completes a window, ascending: its
+    sensor's place among the n, and its own among the R.
+    """
+
+    slots: NDArray[np.intp]
+    begin: I64
+    end: I64
+    values: F64
+    times: I64
+    imputed: Bools
+    owner: I64
+    source: I64
+
 
 Rules = NDArray[np.void]
 """Rules (n,) of the dtype `RULE`."""

@@ -10,12 +10,14 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
 from detector.detection.kernel.build import LIBRARY
-from detector.detection.kernel.cells import Cells, Rules, rules_for
+from detector.detection.kernel.cells import Cells, Rings, Rows, Rules, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
+from detector.detection.signals import WINDOW
+from detector.detection.threshold import UNLEARNT
 from detector.errors import UserError
 
 VARIABLE: Final = "DETECTOR_KERNEL"
@@ -31,6 +33,22 @@ class Kernel(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
+        """What some rows that complete windows, those of a `part` of `rows.source`, say by themselves.
+
+        Fills `inputs` (k, 100, C) with their windows, standardised, and their columns of `raw` (2 C, N): squared
+        prediction errors, then squared values. Changes nothing else.
+        """
+        ...
+
+    def rebuilt(self, inputs: F32, outputs: F32) -> F64:
+        """The reconstruction errors (k,) of windows (k, 100, C), of which the model made `outputs`."""
+        ...
+
+    def push(self, rings: Rings, rows: Rows) -> None:
+        """All rows go into their sensors' windows."""
+        ...
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         """Rows that complete no window yet move the level average; `squares` (C, N): of their standardised values."""
@@ -126,12 +144,38 @@ def trial(kernel: Kernel) -> bytes:
     cells["budget"], cells["horizon"], cells["rows"] = (400.0, 1e5), (450.0, 1e5), (100.0, 3000.0)
     cells["peaks"][:, :4] = -0.5, -0.7, -1.1, -1.9
     cells["peaks_kept"], cells["peaks_seen"], cells["worst_zz"], cells["count"] = 4, 9, 3.0, (900.0, 9000.0)
+    cells["unlearnt_age"] = 0
+    cells["unlearnt"][:, 1:] = np.linspace(0.0, 5.0, UNLEARNT - 1)  # with one more they are a habit
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
     rules = rules_for(sensors, np.array([(10, 10), (3, 5)]), np.array([12, 100]))
     rules["deviates"], rules["direction"], rules["absolute"] = (0, 1), (0.0, 1.0), 0.01
     inside = np.arange(sensors * rows) % 97 < 5
+    rings, kept = _trial_windows(rng, sensors, channels)
+    inputs, seen = np.empty((len(kept.source), WINDOW, channels), dtype=np.float32), np.empty((2 * channels, 7))
+    cells["center"], cells["scale"] = 0.3, (0.7, 1.9)
+    kernel.windows(cells, rings, kept, slice(0, 3), inputs[:3], seen)
+    kernel.windows(cells, rings, kept, slice(3, 7), inputs[3:], seen)
+    rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
+    kernel.push(rings, kept)
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
     told = kernel.judge(cells, rules, first, said[1], np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
-    return b"".join(array.tobytes() for array in (*said, errors, *told, cells))
+    return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings))
+
+
+def _trial_windows(rng: np.random.Generator, sensors: int, channels: int) -> tuple[Rings, Rows]:
+    """Windows with their ends anywhere, and rows: few of one sensor, more than a window of the other."""
+    rings = Rings(
+        values=rng.normal(0.0, 1.0, (sensors, WINDOW, channels)), times=np.arange(sensors * WINDOW).reshape(-1, WINDOW),
+        imputed=np.packbits(rng.random((sensors, WINDOW)) < 0.1, axis=1), head=np.array([0, 57], dtype=np.uint8),
+        ridge=rng.normal(0.0, 0.1, (sensors, channels, WINDOW - 1)).astype(np.float32),
+        bias=rng.normal(0.0, 0.1, (sensors, channels)),
+    )  # fmt: skip
+    count, source = 640, np.array([0, 4, 5, 30, 31, 160, 639])
+    rows = Rows(
+        slots=np.array([1, 0]), begin=np.array([0, 30]), end=np.array([30, count]),
+        values=rng.normal(0.0, 1.0, (count, channels)), times=np.arange(count), imputed=np.arange(count) % 31 == 3,
+        owner=(source >= 30).astype(np.int64), source=source,
+    )  # fmt: skip
+    return rings, rows

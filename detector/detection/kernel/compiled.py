@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, digest
-from detector.detection.kernel.cells import EVENT, Cells, Rules
+from detector.detection.kernel.cells import EVENT, Cells, Rings, Rows, Rules
+from detector.detection.signals import ROOT_WEIGHTS
 
 
 class UnusableError(Exception):
@@ -34,9 +36,34 @@ class Compiled:
             raise UnusableError(f"it cannot be loaded: {error}") from None
         if _digest_of(library) != digest():
             raise UnusableError("it was built from another source")
+        self._windows = _function(library.kernel_windows, 13)
+        self._rebuilt = _function(library.kernel_rebuilt, 7)
+        self._push = _function(library.kernel_push, 9)
         self._fill = _function(library.kernel_fill, 5)
         self._score = _function(library.kernel_score, 11)
         self._judge = _function(library.kernel_judge, 11)
+
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
+        shape, columns = _shape(cells), _columns(rings)
+        done = self._windows(
+            _at(shape), _at(cells), _at(columns), _at(rows.slots), _at(rows.begin), _at(rows.owner), _at(rows.source),
+            part.start, part.stop, _at(rows.values), _at(inputs), _at(raw), raw.shape[1],
+        )  # fmt: skip
+        if not done:
+            raise MemoryError
+
+    def rebuilt(self, inputs: F32, outputs: F32) -> F64:
+        rows, window, channels = inputs.shape
+        errors, weights = np.empty(rows), _weights(channels)
+        self._rebuilt(_at(inputs), _at(outputs), _at(weights), rows, window * channels, channels, _at(errors))
+        return errors
+
+    def push(self, rings: Rings, rows: Rows) -> None:
+        columns = _columns(rings)
+        self._push(
+            _at(columns), rows.values.shape[1], _at(rows.slots), _at(rows.begin), _at(rows.end), len(rows.slots),
+            _at(rows.values), _at(rows.times), _at(rows.imputed),
+        )  # fmt: skip
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         shape = _shape(cells)
@@ -97,11 +124,21 @@ def _shape(cells: Cells) -> I64:
     return np.array([cells.dtype["level"].shape[0], cells.dtype["recent"].shape[0], cells.dtype.itemsize])
 
 
+def _columns(rings: Rings) -> I64:
+    """Where each column lies, and how far apart its cells are."""
+    return np.array([(column.ctypes.data, column.strides[0]) for column in rings])
+
+
+@cache
+def _weights(channels: int) -> F32:
+    """Of the errors of a window's values, flat."""
+    return np.repeat(ROOT_WEIGHTS, channels)
+
+
 def _at(array: NDArray[Any] | None) -> int:
     """Where a C-contiguous array lies."""
     if array is None:
         return 0
     if not array.flags.c_contiguous:
         raise ValueError("the kernel takes contiguous arrays only")
-    where: int = array.__array_interface__["data"][0]
-    return where
+    return array.ctypes.data

@@ -7,12 +7,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F32, F64, I64, Bools
+from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
 from detector.detection.episodes import judge_row
-from detector.detection.kernel.cells import CLOSED, EVENT, OPENED, Cells, Rules
+from detector.detection.kernel.cells import CLOSED, EVENT, OPENED, Cells, Rings, Rows, Rules
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import load, store
+from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
 from detector.detection.threshold import begin, smallest_of_recent
 
 
@@ -20,6 +22,35 @@ class Interpreted:
     """See `kernel.Kernel`."""
 
     name: ClassVar = "interpreted"
+
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
+        owner, channels = rows.owner[part], rows.values.shape[1]
+        place = rows.source[part, None] + np.arange(1 - WINDOW, 1)
+        behind = place - rows.begin[owner, None]
+        slots = rows.slots[owner]
+        of_ring = rings.values[slots[:, None], (rings.head[slots, None] + behind) % WINDOW]
+        values = np.where(behind[..., None] < 0, of_ring, rows.values[np.maximum(place, 0)])
+        z = standardise(values, cells["center"][owner, None], cells["scale"][owner, None])
+        inputs[:] = z
+        forecast = np.zeros((len(owner), WINDOW))
+        for channel in range(channels):
+            one = np.ascontiguousarray(z[:, :, channel])
+            forecast[:, :-1] = rings.ridge[slots, channel]
+            raw[channel, part] = prediction_errors(one, forecast, rings.bias[slots, channel])
+            raw[channels + channel, part] = one[:, -1] * one[:, -1]
+
+    def rebuilt(self, inputs: F32, outputs: F32) -> F64:
+        return reconstruction_errors(inputs, outputs)
+
+    def push(self, rings: Rings, rows: Rows) -> None:
+        for slot, first, end in zip(rows.slots.tolist(), rows.begin.tolist(), rows.end.tolist(), strict=True):
+            newest = np.arange(max(first, end - WINDOW), end)
+            place = (int(rings.head[slot]) + newest - first) % WINDOW
+            rings.values[slot, place], rings.times[slot, place] = rows.values[newest], rows.times[newest]
+            flags = flags_of(rings.imputed[slot])
+            flags[place] = rows.imputed[newest]
+            rings.imputed[slot] = bits_of(flags)
+            rings.head[slot] = (int(rings.head[slot]) + end - first) % WINDOW
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         sensors, rows = load(cells), squares.T.tolist()

@@ -5,6 +5,7 @@
    operations in the same order:
 
        the sections below                      their twins
+       windows                                 detection/signals.py, detection/kernel/interpreted.py
        averages, adaptive scale, score         detection/scale.py
        after a long fault                      detection/faultmemory.py
        what counts by its deviation            detection/deviation.py
@@ -12,33 +13,41 @@
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
 
+   A row may lack a channel: NaN in its errors, squares and values. That channel's averages stay, and its signals neither
+   count nor are learnt.
+
    Built without contraction and without fast-math, so that every operation is rounded by itself, on every processor.
    Comparisons are written so that what is not a number goes the same way in both languages. */
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifndef KERNEL_DIGEST
 #define KERNEL_DIGEST ""
 #endif
 
-enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
+enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 100, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
+enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2 };
+enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
-static const double LEARNING_LIMIT = 5.0, TINY = 1e-6;
+static const double LEARNING_LIMIT = 5.0, TINY = 1e-6, Z_LIMIT = 1e4;
 static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
+static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
 typedef struct {
     double worst_zz, held_error, count, score, budget, horizon, rows, credit, peaks[RESERVOIR];
     double forgotten, pending, peak, close_level;
     int64_t completions, peaks_seen, loud_time, ended;
-    int32_t quiet;
+    int32_t quiet, unlearnt_rows, unlearnt_age[UNLEARNT];
+    float unlearnt[UNLEARNT];
     int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
     uint8_t kept, open, muted, hold;
 } cells;
@@ -54,6 +63,18 @@ typedef struct {
     int64_t at, row, kind, ended;
     double level;
 } event;
+
+/* Where the cells of a column lie, by slot, and how many bytes apart. */
+typedef struct {
+    char *at;
+    int64_t step;
+} column;
+
+/* The columns of windows and of what is forecast from them, as RINGS in cells.py. A window is a ring: `head` is where its
+   oldest row lies and the next one goes. */
+typedef struct {
+    column values, times, imputed, head, ridge, bias;
+} rings;
 
 /* How many channels and earlier scores a record has room for, and its size in bytes. */
 typedef struct {
@@ -92,6 +113,79 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     return s;
 }
 
+/* -- windows ------------------------------------------------------------------------------------------------------ */
+
+/* Rows of a sensor one behind the other, standardised: `z` by channel, `narrow` as the model takes them. */
+typedef struct {
+    double *z, *forecast;
+    float *narrow;
+    int64_t channels, end;
+} strip;
+
+static inline char *cell(column of, int64_t slot) { return of.at + slot * of.step; }
+
+/* The sum of LANES sums, always in this order. */
+static inline double summed(const double *lanes) {
+    double half[LANES / 2], quarter[LANES / 4];
+    for (int i = 0; i < LANES / 2; i++) half[i] = lanes[i] + lanes[i + LANES / 2];
+    for (int i = 0; i < LANES / 4; i++) quarter[i] = half[i] + half[i + LANES / 4];
+    return quarter[0] + quarter[1] + quarter[2] + quarter[3] + quarter[4];
+}
+
+/* Room for more rows; of those that are there no window needs more than the newest 99. */
+static void make_room(strip *of) {
+    if (of->end < ROOM) return;
+    int64_t kept = WINDOW - 1, from = of->end - kept;
+    for (int64_t c = 0; c < of->channels; c++) memmove(of->z + c * ROOM, of->z + c * ROOM + from, kept * sizeof(double));
+    memmove(of->narrow, of->narrow + from * of->channels, kept * of->channels * sizeof(float));
+    of->end = kept;
+}
+
+static void append(strip *of, const sensor *s, const double *values, int64_t count) {
+    for (int64_t done = 0, some; done < count; done += some) {
+        make_room(of);
+        some = count - done < ROOM - of->end ? count - done : ROOM - of->end;
+        for (int64_t c = 0; c < of->channels; c++) {
+            double *z = of->z + c * ROOM + of->end, center = s->center[c], scale = s->scale[c];
+            const double *from = values + done * of->channels + c;
+            float *narrow = of->narrow + of->end * of->channels + c;
+            for (int64_t i = 0; i < some; i++) z[i] = within((from[i * of->channels] - center) / scale, Z_LIMIT);
+            for (int64_t i = 0; i < some; i++) narrow[i * of->channels] = (float)z[i];
+        }
+        of->end += some;
+    }
+}
+
+/* The rows of a window from `back` rows before its newest end on, oldest first. */
+static void append_ring(strip *of, const sensor *s, const rings *from, int64_t slot, int64_t back) {
+    const double *values = (const double *)cell(from->values, slot);
+    int64_t begin = (*(uint8_t *)cell(from->head, slot) + WINDOW - back) % WINDOW;
+    int64_t straight = back < WINDOW - begin ? back : WINDOW - begin;
+    append(of, s, values + begin * of->channels, straight);
+    append(of, s, values, back - straight);
+}
+
+static void begin_strip(strip *of, const rings *from, int64_t slot) {
+    const float *ridge = (const float *)cell(from->ridge, slot);
+    of->end = 0;
+    for (int64_t c = 0; c < of->channels; c++) {
+        double *forecast = of->forecast + c * WINDOW;
+        for (int i = 0; i < WINDOW - 1; i++) forecast[i] = ridge[c * (WINDOW - 1) + i];
+        forecast[WINDOW - 1] = 0.0;
+    }
+}
+
+static double prediction_error(const double *window, const double *forecast, double bias) {
+    double lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = window[i] * forecast[i];
+    for (int from = LANES; from < WINDOW; from += LANES)
+        for (int i = 0; i < LANES; i++) lanes[i] += window[from + i] * forecast[from + i];
+    double error = summed(lanes);
+    error += bias;
+    error -= window[WINDOW - 1];
+    return error * error;
+}
+
 /* -- averages, adaptive scale, score ---------------------------------------------------------------------------- */
 
 static void move(double *average, double x, double begun, double rate) {
@@ -99,37 +193,45 @@ static void move(double *average, double x, double begun, double rate) {
     *average = now + rate * (x - now);
 }
 
+static inline int missing(double x) { return x != x; }
+
 static void fill(sensor *s, const double *squares, int64_t step) {
-    for (int i = 0; i < s->channels; i++) move(&s->level[i], squares[i * step], squares[i * step], LEVEL_RATE);
+    for (int i = 0; i < s->channels; i++) {
+        double x = squares[i * step];
+        if (!missing(x)) move(&s->level[i], x, x, LEVEL_RATE);
+    }
 }
 
 static void signals_of(sensor *s, const double *raw, int64_t step, double *error, double *signals) {
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
         double x = raw[i * step];
-        move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
-        signals[i] = s->prediction[i];
+        if (!missing(x)) move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
+        signals[i] = missing(x) ? NAN : s->prediction[i];
     }
     if (*error != *error) *error = s->c->held_error;
     s->c->held_error = signals[channels] = *error;
     s->c->completions += 1;
-    fill(s, raw + channels * step, step);
-    for (int i = 0; i < channels; i++) signals[channels + 1 + i] = s->level[i];
+    const double *squares = raw + channels * step;
+    fill(s, squares, step);
+    for (int i = 0; i < channels; i++) signals[channels + 1 + i] = missing(squares[i * step]) ? NAN : s->level[i];
 }
 
 static double deviation(const sensor *s, int i, double signal, double mean, double unit) {
-    return isinf(s->worst[i]) ? 0.0 : (signal - mean) / unit;
+    return isinf(s->worst[i]) && !missing(signal) ? 0.0 : (signal - mean) / unit;
 }
 
 static double on_frozen_scale(const sensor *s, const double *signals) {
-    double most = signals[0] / s->worst[0];
-    for (int i = 1; i < s->signals; i++) most = larger(signals[i] / s->worst[i], most);
+    double most = -INFINITY;
+    for (int i = 0; i < s->signals; i++)
+        if (!missing(signals[i])) most = larger(signals[i] / s->worst[i], most);
     return most;
 }
 
 static double on_adaptive_scale(const sensor *s, const double *zz) {
-    double most = zz[0];
-    for (int i = 1; i < s->signals; i++) most = larger(zz[i], most);
+    double most = -INFINITY;
+    for (int i = 0; i < s->signals; i++)
+        if (!missing(zz[i])) most = larger(zz[i], most);
     return larger(most / s->c->worst_zz, 0.0);
 }
 
@@ -144,6 +246,7 @@ static void learn(sensor *s, const double *zz, const double *unit) {
     s->c->count += 1.0;
     double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), keep = 1.0 - rate;
     for (int i = 0; i < s->signals; i++) {
+        if (missing(zz[i])) continue;
         double step = within(zz[i], LEARNING_LIMIT) * unit[i], gain = rate * step;
         s->mean[i] += gain;
         s->variance[i] = (s->variance[i] + gain * step) * keep;
@@ -197,6 +300,7 @@ static double score_row(sensor *s, const double *signals, int inside) {
 static int deviates(sensor *s, const double *values, int unlearnt) {
     double most = -1.0, off = 0.0, side = 0.0, usual = 0.0;
     for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i])) continue;
         double now = values[i] - s->usual[i], limit = LEARNING_LIMIT * s->scale[i];
         move(&s->lean[i], now, now, LEAN_RATE);
         if (!unlearnt) s->usual[i] += ADAPTIVE_RATE * within(now, limit);
@@ -266,11 +370,10 @@ static double return_level(const sensor *s) {
     return level;
 }
 
-static double capped(const sensor *s, double v) { return smaller(v, return_level(s) + PEAK_CAP * s->excess); }
+static double end_of_tail(const sensor *s, double known) { return return_level(s) + PEAK_CAP * s->excess * known; }
 
 static void insert_peak(sensor *s, double v) {
     cells *c = s->c;
-    v = capped(s, v);
     for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
     c->forgotten = 0.0;
     int at = RESERVOIR - 1;
@@ -283,8 +386,40 @@ static void insert_peak(sensor *s, double v) {
     refresh(s);
 }
 
+static double habit_of(const float *peaks) {
+    double habit = INFINITY, least = INFINITY;
+    for (int i = 0; i < UNLEARNT; i++) {
+        int alike = 0;
+        for (int j = 0; j < UNLEARNT; j++) alike += peaks[j] >= peaks[i] && peaks[j] <= peaks[i] + LN_2;
+        if (alike >= HABIT && peaks[i] > -INFINITY) habit = smaller(peaks[i], habit);
+        least = smaller(peaks[i], least);
+    }
+    return habit == INFINITY && least > -INFINITY ? least : habit;
+}
+
+static void leave_unlearnt(sensor *s, double v) {
+    cells *c = s->c;
+    int oldest = 0, kept = 0;
+    for (int i = 0; i < UNLEARNT; i++) {
+        c->unlearnt_age[i] += c->unlearnt_rows;
+        if (c->unlearnt_age[i] >= c->horizon || c->unlearnt_age[i] > LONG_AGO) c->unlearnt[i] = -INFINITY;
+        if (c->unlearnt[i] == -INFINITY) c->unlearnt_age[i] = LONG_AGO;
+        if (c->unlearnt_age[i] > c->unlearnt_age[oldest]) oldest = i;
+    }
+    c->unlearnt[oldest] = (float)v;
+    c->unlearnt_age[oldest] = c->unlearnt_rows = 0;
+    for (int i = 0; i < UNLEARNT; i++) kept += c->unlearnt[i] > -INFINITY;
+    double habit = habit_of(c->unlearnt);
+    for (int i = 0; i < UNLEARNT; i++)
+        if (c->unlearnt[i] >= habit && (kept == UNLEARNT || c->unlearnt[i] <= habit + LN_2)) {
+            insert_peak(s, smaller(c->unlearnt[i], habit + LN_2));
+            c->unlearnt[i] = -INFINITY;
+        }
+}
+
 static void advance(sensor *s) {
     cells *c = s->c;
+    if (c->unlearnt_rows < LONG_AGO) c->unlearnt_rows += 1;
     c->credit = smaller(c->credit + s->per_row, CREDIT_MAX);
     if (c->rows < c->horizon)
         c->rows += 1.0;
@@ -298,7 +433,7 @@ static double threshold(const sensor *s) {
     double level = return_level(s);
     if (c->rows < c->budget) level = smaller(level, log(YOUNG_CAP * c->budget / c->rows));
     double floor = -s->speed * larger(c->credit - s->free, 0.0);
-    return larger(level, floor) + LIFT * larger(-c->credit, 0.0);
+    return larger(level, floor) + smaller(LIFT * larger(-c->credit, 0.0), LN_2);
 }
 
 static void forget_pending(cells *c) {
@@ -314,13 +449,16 @@ static void quiet_row(sensor *s, double v) {
         c->pending_age = 0;
     }
     if (c->pending_age >= QUIET_ROWS) {
-        insert_peak(s, c->pending);
+        insert_peak(s, smaller(c->pending, end_of_tail(s, 1.0)));
         forget_pending(c);
     }
 }
 
 static void spend(sensor *s, double peak) {
-    insert_peak(s, peak);
+    if (peak > end_of_tail(s, smaller(s->c->rows * s->per_row, 1.0)))
+        leave_unlearnt(s, peak);
+    else
+        insert_peak(s, peak);
     s->c->credit = larger(s->c->credit - 1.0, CREDIT_MIN);
 }
 
@@ -377,6 +515,79 @@ static int judge_row(sensor *s, double v, int64_t time, int inside, double *limi
 /* -- passes over the rows of many sensors ------------------------------------------------------------------------ */
 
 const char *kernel_digest(void) { return KERNEL_DIGEST; }
+
+/* `slots`, `begin` (n): whose rows those from `begin` on are, in `values` (R, C). `owner`, `source` (N): of each row that
+   completes a window, its sensor, and where it lies in `values`. Of the rows from .. to - 1: `inputs` (to - from, 100, C)
+   their windows; columns of `raw` (2 C, N) squared prediction errors and squared values. Returns 0 without memory. */
+int64_t kernel_windows(const shape *of, char *records, const rings *ring, const int64_t *slots, const int64_t *begin,
+                       const int64_t *owner, const int64_t *source, int64_t from, int64_t to, const double *values,
+                       float *inputs, double *raw, int64_t count) {
+    int64_t channels = of->channels, at = -1, next = 0;
+    char *room = malloc(channels * (ROOM * (sizeof(double) + sizeof(float)) + WINDOW * sizeof(double)));
+    if (!room) return 0;
+    strip rows = {.z = (double *)room, .channels = channels};
+    rows.forecast = rows.z + channels * ROOM;
+    rows.narrow = (float *)(rows.forecast + channels * WINDOW);
+    sensor s = {0};
+    for (int64_t row = from; row < to; row++) {
+        if (owner[row] != at) {
+            at = owner[row];
+            s = take_up(of, records + at * of->size, NULL);
+            begin_strip(&rows, ring, slots[at]);
+            next = source[row] - (WINDOW - 1);
+            if (next < begin[at]) {
+                append_ring(&rows, &s, ring, slots[at], begin[at] - next);
+                next = begin[at];
+            }
+        }
+        append(&rows, &s, values + next * channels, source[row] + 1 - next);
+        next = source[row] + 1;
+        const double *bias = (const double *)cell(ring->bias, slots[at]);
+        for (int64_t c = 0; c < channels; c++) {
+            const double *window = rows.z + c * ROOM + rows.end - WINDOW;
+            raw[c * count + row] = prediction_error(window, rows.forecast + c * WINDOW, bias[c]);
+            raw[(channels + c) * count + row] = window[WINDOW - 1] * window[WINDOW - 1];
+        }
+        int64_t size = WINDOW * channels;
+        memcpy(inputs + (row - from) * size, rows.narrow + (rows.end - WINDOW) * channels, size * sizeof(float));
+    }
+    free(room);
+    return 1;
+}
+
+/* `inputs`, `outputs` (n, size); `weights` (size), a multiple of LANES. */
+void kernel_rebuilt(const float *inputs, const float *outputs, const float *weights, int64_t n, int64_t size,
+                    int64_t channels, double *errors) {
+    for (int64_t row = 0; row < n; row++, inputs += size, outputs += size) {
+        double lanes[LANES] = {0};
+        for (int64_t from = 0; from < size; from += LANES)
+            for (int i = 0; i < LANES; i++) {
+                double error = (inputs[from + i] - outputs[from + i]) * weights[from + i];
+                lanes[i] += error * error;
+            }
+        errors[row] = channels == 1 ? summed(lanes) : summed(lanes) / (double)channels;
+    }
+}
+
+/* Rows begin .. end - 1 of each sensor, of which `imputed` were filled in, go into the windows of its slot. */
+void kernel_push(const rings *ring, int64_t channels, const int64_t *slots, const int64_t *begin, const int64_t *end,
+                 int64_t n, const double *values, const int64_t *times, const uint8_t *imputed) {
+    for (int64_t at = 0; at < n; at++) {
+        double *old = (double *)cell(ring->values, slots[at]);
+        int64_t *moments = (int64_t *)cell(ring->times, slots[at]);
+        uint8_t *bits = (uint8_t *)cell(ring->imputed, slots[at]), *head = (uint8_t *)cell(ring->head, slots[at]);
+        int64_t row = end[at] - begin[at] > WINDOW ? end[at] - WINDOW : begin[at];
+        int64_t place = (*head + (row - begin[at])) % WINDOW;
+        for (; row < end[at]; row++) {
+            uint8_t bit = 0x80 >> (place & 7);
+            memcpy(old + place * channels, values + row * channels, channels * sizeof(double));
+            moments[place] = times[row];
+            bits[place >> 3] = imputed[row] ? bits[place >> 3] | bit : bits[place >> 3] & ~bit;
+            if (++place == WINDOW) place = 0;
+        }
+        *head = (uint8_t)place;
+    }
+}
 
 /* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
 void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first, const double *squares) {

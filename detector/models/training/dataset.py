@@ -9,12 +9,14 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64
+from detector.arrays import F64, I64, Bools
+from detector.detection.alignment import Alignment, align
 from detector.detection.columns import columns
+from detector.detection.signals import forward_filled
 from detector.detection.table import SensorTable
 from detector.detection.windows import BACKWARDS, Arrivals, admit
 from detector.streams.base import Batch
-from detector.wire.json_readings import ReadingDecoder
+from detector.wire.readings import Decoder
 
 Columns = tuple[I64, I64, F64]
 """Readings, or rows: number of the sensor (n,), time in ns (n,), values (n, C)."""
@@ -36,7 +38,8 @@ class Collected:
     `first_refusal` says why. `excluded`: readings of sensors that are not watched; `outside`: readings cut off by
     `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `sorted`: sensors
     whose readings ran backwards, and were sorted by time. `held`: readings held
-    back at the end for others that might be late; the daemon would make rows of them with the next ones.
+    back at the end for others that might be late; the daemon would make rows of them with the next ones. `patched`: of
+    machines, which values (L, C) stand for missing ones, where any does.
     """
 
     series: dict[str, tuple[I64, F64]] = field(default_factory=dict)
@@ -52,24 +55,35 @@ class Collected:
     resets: int = 0
     held: int = 0
     sorted: list[str] = field(default_factory=list)
+    patched: dict[str, Bools] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """How the readings of machines, one channel each, become rows of so many channels."""
+
+    channels: int
+    alignment: Alignment
 
 
 def collect(
     batches: Iterable[Batch],
-    decoder: ReadingDecoder,
+    decoder: Decoder,
     *,
     includes: Callable[[str], bool] = lambda _: True,
     rows: int | None = None,
     since: int | None = None,
     until: int | None = None,
     lateness: int = 0,
+    machines: Machines | None = None,
 ) -> Collected:
     """Decode a recording and keep what the daemon would make rows of.
 
     `until` (ns): only readings before it. `since` (ns): only readings at most so much older than the newest one left.
     `rows`: how many of these, from the first, of each sensor, as they came. The rest becomes rows as by
     `windows.admit` with `lateness` (ns). Where a sensor's clock was set back, its rows go on from the new time, and
-    those before it stay. Gaps are not filled. Raises what decoding raises.
+    those before it stay. Gaps are not filled. `machines`: what is decoded is one channel of each reading; `rows` counts
+    as many readings as that many rows have. Raises what decoding raises.
     """
     out = Collected()
     ids: list[str] = []
@@ -78,22 +92,27 @@ def collect(
     if since is not None and keep.any():
         keep &= times >= times[keep].max() - since
     if rows is not None:
+        rows *= 1 if machines is None else machines.channels
         wanted = np.flatnonzero(keep)
         order = wanted[np.argsort(numbers[wanted], kind="stable")]
         rank = np.arange(len(order)) - np.searchsorted(numbers[order], numbers[order])
         keep[order[rank >= rows]] = False
     out.outside = len(times) - int(keep.sum())
     kept = numbers[keep], times[keep], values[keep]
-    backwards = [number for number, times in _rows(kept, lateness, Collected())[1].items() if times >= BACKWARDS]
+    set_back = _rows(kept, lateness, Collected(), machines)[1]
+    backwards = [number for number, times in set_back.items() if times >= BACKWARDS]
     if backwards:
         out.sorted = [ids[number] for number in sorted(backwards)]
         kept = _sorted(kept, backwards)
-    (numbers, times, values), _ = _rows(kept, lateness, out)
+    (numbers, times, values), _ = _rows(kept, lateness, out, machines)
     bounds = np.searchsorted(numbers, np.arange(len(ids) + 1))
     for number, sensor_id in enumerate(ids):
         mine = slice(bounds[number], bounds[number + 1])
         if mine.start < mine.stop:
-            out.series[sensor_id] = times[mine], values[mine]
+            patched = np.isnan(values[mine])
+            out.series[sensor_id] = times[mine], forward_filled(values[mine]) if patched.any() else values[mine]
+            if patched.any():
+                out.patched[sensor_id] = patched
     return out
 
 
@@ -113,28 +132,36 @@ def _sorted(readings: Columns, some: Sequence[int]) -> Columns:
     return numbers[place], times[place], values[place]
 
 
-def _rows(readings: Columns, lateness: int, out: Collected) -> tuple[Columns, Counter[int]]:
+def _rows(
+    readings: Columns, lateness: int, out: Collected, machines: Machines | None = None
+) -> tuple[Columns, Counter[int]]:
     """The rows that the daemon makes of readings, by sensor; what becomes of the others is added to `out`.
 
-    Returns also how often the clock of each sensor was set back.
+    Values that stand for missing ones are NaN. Returns also how often the clock of each sensor was set back.
     """
     set_back: Counter[int] = Counter()
     numbers, times, values = readings
-    table = SensorTable(values.shape[1], last_scores=1, declared=_ORDER)
+    channels = values.shape[1] if machines is None else machines.channels
+    table = SensorTable(channels, last_scores=1, declared=_ORDER)
     for number in range(int(numbers.max(initial=-1)) + 1):
         table.add(str(number))
-    parts = [(numbers[:0], times[:0], values[:0])]
+    parts = [(numbers[:0], times[:0], np.empty((0, channels)))]
     for begin in range(0, len(times), PORTION):
         part = slice(begin, begin + PORTION)
         unknown = np.zeros(len(times[part]), dtype=np.int64)
-        rows, tally = admit(table, Arrivals(numbers[part], times[part], values[part], unknown, unknown), lateness)
-        parts.append((np.repeat(rows.slots, rows.last - rows.first), rows.times, rows.values))
+        arrivals = Arrivals(numbers[part], times[part], values[part], unknown, unknown)
+        if machines is not None:
+            arrivals.values, channel = values[part, :1], values[part, 1].astype(np.int64)
+            arrivals, _, duplicate = align(table, arrivals, channel, machines.alignment)
+            out.duplicate += duplicate
+        rows, tally = admit(table, arrivals, lateness)
+        parts.append((np.repeat(rows.slots, rows.last - rows.first), rows.times, rows.marked))
         out.missing += tally.missing
         out.late += tally.late
         out.duplicate += tally.duplicate
         out.resets += tally.resets
         set_back.update(tally.set_back)
-    out.held += sum(map(len, table.held.values()))
+    out.held += sum(map(len, table.held.values())) + sum(len(state.rows) for state in table.aligning.values())
     numbers, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(numbers, kind="stable")
     return (numbers[order], times[order], values[order]), set_back
@@ -149,7 +176,7 @@ def constant_sensors(collected: Collected) -> Iterator[tuple[str, int]]:
 
 def _columns(
     batches: Iterable[Batch],
-    decoder: ReadingDecoder,
+    decoder: Decoder,
     includes: Callable[[str], bool],
     ids: list[str],
     out: Collected,
@@ -174,9 +201,13 @@ def _columns(
         runs = np.array([known[sensor_id] for sensor_id in readings.ids], dtype=np.int64)
         numbers = np.repeat(runs, readings.counts)
         watched = numbers >= 0
+        values = readings.values
+        if readings.channels is not None:
+            channels = np.repeat(readings.channels, readings.counts)
+            values, watched = np.column_stack([values, channels]), watched & (channels >= 0)
         out.readings += len(numbers)
         out.excluded += len(numbers) - int(watched.sum())
-        parts.append((numbers[watched], readings.times[watched], readings.values[watched]))
+        parts.append((numbers[watched], readings.times[watched], values[watched]))
     if not parts:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 1))
     numbers, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))

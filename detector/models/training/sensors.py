@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.arrays import F32, F64, I64
+from detector.arrays import F32, F64, I64, Bools
 from detector.detection.prefix import NotYetError, examine, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Profile, build_profile, scale_of
 from detector.detection.signals import standardise
@@ -60,6 +60,7 @@ class Sensors:
 
     `stride` thins the autoencoder as it does live. `open_after` is the (n, m) of the sensors' alerts,
     `other_open_after` that of sensors where it differs. `refused` is told which sensor has no profile, and why.
+    `patched`: which values of sensors stand for missing ones.
     """
 
     series: Series
@@ -68,6 +69,7 @@ class Sensors:
     open_after: tuple[int, int]
     other_open_after: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: Callable[[str, str], None] = lambda _, __: None
+    patched: Mapping[str, Bools] = field(default_factory=dict)
 
     @property
     def times(self) -> Sequence[I64]:
@@ -105,6 +107,8 @@ class Sensors:
 
     def _profile(self, sensor_id: str, runtime: OnnxRuntime) -> Profile:
         times, values = self.series[sensor_id]
+        if (patched := self.patched.get(sensor_id)) is not None:
+            values = np.where(patched, np.nan, values)
         open_after = self.other_open_after.get(sensor_id, self.open_after)
         with np.errstate(over="ignore", invalid="ignore"):
             profile, _ = build_profile(

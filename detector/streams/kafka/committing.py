@@ -68,9 +68,12 @@ class Composition:
                 book.left_out(self._slices(one, topic, snapshot, count, planned))
             one.planned = now
         self.records += [
-            Outgoing(message.stream, None, message.key, None if message.null else message.value, list(message.headers))
+            Outgoing(
+                message.stream, None, message.key, None if message.null else message.value, list(message.headers),
+                message.timestamp,
+            )
             for message in messages
-        ]
+        ]  # fmt: skip
 
     def offsets(self, written: Sequence[int]) -> dict[TopicPartition, OffsetAndMetadata]:
         """The offsets to commit, told those of the records."""

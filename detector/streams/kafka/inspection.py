@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -35,23 +35,40 @@ def inspect(config: KafkaConfig, state_topics: Mapping[str, str], outputs: Seque
 
     Raises UserError at the first thing a daemon could not work with, OperationError if no broker answers.
     """
-    settings = connection_settings(config)
+    with _asking(config):
+        settings = connection_settings(config)
+        probe(config, settings)
+        yield "credentials", _credentials(config)
+        with admin_client(settings) as admin:
+            cluster = admin.describe_cluster()
+            places = ", ".join(f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"])
+            yield "brokers", f"{places}; cluster {cluster['cluster_id']}"
+        yield from inspect_group(config, state_topics, outputs)
+        yield "transactions", "the brokers have them"
+
+
+def inspect_group(
+    config: KafkaConfig, state_topics: Mapping[str, str], outputs: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """The part of `inspect` that concerns one group of daemons: its topics, and its rights. Raises as `inspect`."""
+    with _asking(config):
+        settings = connection_settings(config)
+        with admin_client(settings) as admin:
+            with closing(plain_consumer(settings)) as reader:
+                yield from _topics(admin, reader, config, state_topics, outputs)
+            _rights_to_topics(admin, state_topics, outputs)
+            _right_to_group(admin, config.group_id)
+            transactional_id = f"{config.group_id}-{instance_name(config)}"
+            _right_to_transactions(admin, transactional_id)
+            yield "rights", f"to the topics, the group {config.group_id}, the transactional id {transactional_id}"
+
+
+@contextmanager
+def _asking(config: KafkaConfig) -> Iterator[None]:
+    """Say what went wrong with the brokers in our own words."""
     try:
         with refused(config):
-            probe(config, settings)
-            yield "credentials", _credentials(config)
-            with admin_client(settings) as admin:
-                cluster = admin.describe_cluster()
-                places = ", ".join(f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"])
-                yield "brokers", f"{places}; cluster {cluster['cluster_id']}"
-                with closing(plain_consumer(settings)) as reader:
-                    yield from _topics(admin, reader, config, state_topics, outputs)
-                _rights_to_topics(admin, state_topics, outputs)
-                _right_to_group(admin, config.group_id)
-                transactional_id = f"{config.group_id}-{instance_name(config)}"
-                _right_to_transactions(admin, transactional_id)
-                yield "transactions", "the brokers have them"
-                yield "rights", f"to the topics, the group {config.group_id}, the transactional id {transactional_id}"
+            yield
     except DetectorError:
         raise
     except Exception as error:

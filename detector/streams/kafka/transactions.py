@@ -27,13 +27,14 @@ _log = logging.getLogger(__name__)
 
 
 class Outgoing(NamedTuple):
-    """One record to write. `partition` None: chosen by the key."""
+    """One record to write. `partition` None: chosen by the key; `timestamp` (ms) None: now."""
 
     topic: str
     partition: int | None
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    timestamp: int | None = None
 
 
 Offsets = Mapping[TopicPartition, OffsetAndMetadata]
@@ -118,8 +119,11 @@ class Transactions:
 
 def _send(producer: KafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
     return [
-        producer.send(record.topic, record.value, record.key, record.headers, record.partition) for record in records
-    ]
+        producer.send(
+            one.topic, one.value, one.key, one.headers, partition=one.partition, timestamp_ms=one.timestamp
+        )
+        for one in records
+    ]  # fmt: skip
 
 
 def _force_close(producer: KafkaProducer) -> None:

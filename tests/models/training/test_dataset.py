@@ -12,12 +12,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from detector.config.load import FieldsConfig
+from detector.config.load import AlignConfig, Config, FieldsConfig
+from detector.detection.alignment import alignment_of
 from detector.models.training import dataset
-from detector.models.training.dataset import Collected, collect, constant_sensors, in_order
+from detector.models.training.dataset import Collected, Machines, collect, constant_sensors, in_order
+from detector.service.pipelines import make_decoder
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.json_readings import ReadingDecoder
 from tests import plant
+from tests.engine.test_machines import config_of, pipeline_of, play, readings_of, records_of
 
 SECOND = 10**9
 START = 1_700_000_000
@@ -194,3 +197,28 @@ def test_of_readings_out_of_order_the_first_are_taken_as_they_came() -> None:
     messages = [reading(second, 1.0, sensor) for second in (0, 9, 1, 2) for sensor in "ab"]
     found = collected(messages, rows=3, lateness=3 * SECOND)
     assert (seconds(found), seconds(found, "b"), found.held, found.outside) == ([0, 1], [0, 1], 2, 2)
+
+
+def test_tags_of_machines_become_the_rows_that_the_daemon_learns_from() -> None:
+    config = config_of(machines=2, align=AlignConfig(within=SECOND // 2), window={"allowed_lateness": SECOND})
+    values = plant.healthy(np.random.default_rng(1), 300, 2)
+    gone = np.random.default_rng(2).random((300, 2)) < 0.1
+    records = records_of([*readings_of(values, gone=gone), *readings_of(values, 1)])
+    pipeline = pipeline_of(config.model_copy(update={"warmup": 1000}))
+    (output,) = play(pipeline, records)
+    warming = plant.table_of(pipeline, config).warming.values()
+    decoder = make_decoder(Config().model_copy(update={"readings": config}), sensor=None, interval=None, live=False)
+    machines = Machines(2, alignment_of(config))
+    for portion in (7, 100_000):
+        with mock.patch.object(dataset, "PORTION", portion):
+            found = collect(plant.batches_of(records), decoder, lateness=SECOND, machines=machines)
+        assert list(found.series) == ["m0", "m1"]
+        assert found.patched.keys() == {"m0"}
+        assert found.missing == output.tally.missing
+        for (name, (times, rows)), ours in zip(found.series.items(), warming, strict=True):
+            assert times.tolist() == ours.times.tolist()
+            patched = found.patched.get(name, np.zeros(rows.shape, dtype=bool))
+            np.testing.assert_array_equal(np.where(patched, np.nan, rows), ours.values)
+            assert np.isfinite(rows).all()
+    first = collect(plant.batches_of(records), decoder, rows=50, machines=machines)
+    assert len(first.series["m1"][0]) == 50
