@@ -178,7 +178,8 @@ def test_what_is_shaded_is_what_the_alert_says(
     ended = None if until is None else START + until * SECOND
     drawn = chart(dataclasses.replace(one, episode=dataclasses.replace(one.episode, until=ended)), ("value",))
     assert drawn is not None
-    assert (drawn.since, drawn.until) == tuple(pytest.approx(WIDTH * row / 99) for row in shaded)
+    assert drawn.since == pytest.approx(WIDTH * shaded[0] / 99)
+    assert drawn.until == pytest.approx(WIDTH * shaded[1] / 99)
 
 
 def test_a_camera_is_shown_by_its_heat_map(health: Health) -> None:
