@@ -94,8 +94,12 @@ def _change_point(squares: F64, last: int) -> Onset:
 
 
 def usual_errors(errors: F64, row: int) -> F64:
-    """The mean errors (C,) of the rows before a fault that began at `row`."""
-    return np.asarray(errors[: max(row, OLDER)].mean(axis=0) + _TINY)
+    """The mean errors (C,) of the rows before a fault that seems to have begun at `row`.
+
+    It may have begun earlier, in some channels: what counts is the least of these rows, or of the oldest ones.
+    """
+    oldest, before = errors[:OLDER].mean(axis=0), errors[: max(row, OLDER)].mean(axis=0)
+    return np.asarray(np.minimum(oldest, before) + _TINY)
 
 
 def shares(errors: F64, usual: F64, row: int) -> F64:

@@ -95,7 +95,9 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
             kind = again if again.name != "unusual" else kind
     parts = before.shares
     if float((window.errors[-NEWEST:].mean(axis=0) / usual).max()) > UNUSUAL:
-        parts = shares(window.errors, usual, int(np.searchsorted(window.times, onset))).tolist()
+        now = shares(window.errors, usual, int(np.searchsorted(window.times, onset)))
+        # The channel that an episode blames is the one of its first look, where the others were still as usual.
+        parts = now.tolist() if int(now.argmax()) == before.channel else parts
     return Finding(onset, gain, earliest, before.least, before.usual, parts, before.channel, kind)
 
 

@@ -18,14 +18,16 @@ from detector.detection.signals import WINDOW
 from detector.detection.table import Episode, SensorTable, Silence, Slots
 from detector.detection.threshold import advance, begin, threshold
 from detector.detection.windows import window_of
-from detector.wire.alerts import AlertReason, Severity
+from detector.engine.wording import in_words, silent_for
+from detector.wire.alerts import AlertReason, Severity, What
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeView:
     """An open episode. Times are ns; `threshold` as it stood at the opening, `peak` so far, in units of the score.
 
-    Of a silent one: how long it has been, in units of what is allowed.
+    Of a silent one: how long it has been, in units of what is allowed. `what`: as the alert says it, None of a camera;
+    `until`: the last row that was unusual by itself, None: not known.
     """
 
     alert_id: str
@@ -36,6 +38,8 @@ class EpisodeView:
     peak: float
     muted: bool = False
     reason: AlertReason = "anomaly"
+    what: What | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,22 @@ class Overview:
 
 
 def overview(
-    table: SensorTable, reconstruct: Reconstruct, sensor_ids: Iterable[str], count: int, *, now: int
+    table: SensorTable,
+    reconstruct: Reconstruct,
+    sensor_ids: Iterable[str],
+    count: int,
+    *,
+    now: int,
+    channels: Sequence[str],
 ) -> Overview:
     """The sensors named, and at most `count` of each of the others. `now`: the partition clock, ns."""
     named = [table.slots[sensor_id] for sensor_id in sensor_ids if sensor_id in table.slots]
-    return _overview(table, named, count, lambda slots: _windows(table, slots, reconstruct), now)
+    return _overview(table, named, count, lambda slots: _windows(table, slots, reconstruct), now, channels)
 
 
 def camera_overview(table: SensorTable, heatmap_of: Callable[[F32], str], count: int) -> Overview:
     """At most `count` cameras of each sort but those named; `heatmap_of` draws that of a frame (h, w)."""
-    return _overview(table, [], count, lambda slots: _pictures(table, slots, heatmap_of), NEVER)
+    return _overview(table, [], count, lambda slots: _pictures(table, slots, heatmap_of), NEVER, ())
 
 
 _Seen = Mapping[int, Mapping[str, Any]]
@@ -87,9 +97,14 @@ _Seen = Mapping[int, Mapping[str, Any]]
 
 
 def _overview(
-    table: SensorTable, named: Sequence[int], count: int, look: Callable[[Sequence[int]], _Seen], now: int
+    table: SensorTable,
+    named: Sequence[int],
+    count: int,
+    look: Callable[[Sequence[int]], _Seen],
+    now: int,
+    channels: Sequence[str],
 ) -> Overview:
-    worst, open_now = _worst(table, count), _episodes(table, now)[:count]
+    worst, open_now = _worst(table, count), _episodes(table, now, channels)[:count]
     slots = sorted({*named, *worst, *(slot for slot, _ in open_now)})
     thresholds, seen = _thresholds(table, slots), look(slots)
     views = {
@@ -97,7 +112,7 @@ def _overview(
             sensor_id=table.name(slot),
             score=float(table["score"][slot]) if table["live"][slot] else math.nan,
             threshold=thresholds.get(slot, math.nan),
-            episode=_anomaly(table, slot, table.episodes[slot]) if slot in table.episodes else None,
+            episode=_anomaly(table, slot, table.episodes[slot], channels) if slot in table.episodes else None,
             **seen[slot],
         )
         for slot in slots
@@ -117,9 +132,9 @@ def _worst(table: SensorTable, count: int) -> list[int]:
     return [int(slot) for slot in slots[np.lexsort((slots, -scores))]]
 
 
-def _episodes(table: SensorTable, now: int) -> list[tuple[int, EpisodeView]]:
+def _episodes(table: SensorTable, now: int, channels: Sequence[str]) -> list[tuple[int, EpisodeView]]:
     """The open episodes with the slots of their sensors, the worst first."""
-    found = [(slot, _anomaly(table, slot, episode)) for slot, episode in table.episodes.items()]
+    found = [(slot, _anomaly(table, slot, episode, channels)) for slot, episode in table.episodes.items()]
     found += [(slot, _silence(silence, now)) for slot, silence in table.silences.items()]
     return sorted(found, key=lambda item: (item[1].severity != "critical", -item[1].peak, item[0]))
 
@@ -180,7 +195,8 @@ def _expected(table: SensorTable, at: Slots, reconstruct: Reconstruct) -> dict[i
     return dict(zip(at.tolist(), rebuilt, strict=True))
 
 
-def _anomaly(table: SensorTable, slot: int, episode: Episode) -> EpisodeView:
+def _anomaly(table: SensorTable, slot: int, episode: Episode, channels: Sequence[str]) -> EpisodeView:
+    found = episode.finding
     return EpisodeView(
         alert_id=episode.alert_id,
         severity=episode.severity,
@@ -189,6 +205,8 @@ def _anomaly(table: SensorTable, slot: int, episode: Episode) -> EpisodeView:
         threshold=math.exp(episode.ln_threshold),
         peak=math.exp(float(table["peak"][slot])),
         muted=episode.muted,
+        what=None if found is None else in_words(found, episode, table["scale"][slot], table["center"][slot], channels),
+        until=episode.until,
     )
 
 
@@ -202,4 +220,5 @@ def _silence(silence: Silence, now: int) -> EpisodeView:
         peak=max(1.0, (now - silence.since) / silence.after),
         muted=silence.muted,
         reason="silent",
+        what=What("silent", silent_for(silence.started_at, now, ended=False)),
     )

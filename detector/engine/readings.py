@@ -120,7 +120,10 @@ class ReadingsPipeline(PartitionPipeline):
 
     def overview(self, sensor_ids: Sequence[str], count: int) -> Overview:
         """The sensors named, and the `count` worst, as they stand."""
-        return overview(self._table, self._model.reconstruct, sensor_ids, count, now=self._clock.now)
+        return overview(
+            self._table, self._model.reconstruct, sensor_ids, count,
+            now=self._clock.now, channels=self._config.channels,
+        )  # fmt: skip
 
     def _settle(self, *, switched: bool) -> None:
         take_rules(self._table, self._book.number)

@@ -38,7 +38,8 @@ class Label(msgspec.Struct, forbid_unknown_fields=True, rename={"word": "is"}):
 class EpisodeSpan:
     """One episode as its messages tell it: ns; `ended` None while it is open.
 
-    `judged_from`: the first of the rows that opened it, which may lie in a fault that is over; None: `started`.
+    `judged_from`: the first of the rows that opened it, which may lie in a fault that is over; None: `started`. `what`:
+    what seems to be wrong, in words.
     """
 
     sensor_id: str
@@ -52,6 +53,7 @@ class EpisodeSpan:
     muted: bool = False
     silent: bool = False
     judged_from: int | None = None
+    what: str = ""
 
     def meets(self, start: int, end: int) -> bool:
         """Whether it has to do with what was from `start` to `end`, ns: it is about that time, or was opened by it."""
@@ -99,6 +101,7 @@ class Episodes:
             muted=alert.muted,
             silent=alert.reason == "silent",
             judged_from=_judged_from(alert) if opened is None else opened.judged_from,
+            what="" if alert.what is None else alert.what.text,
         )
 
 

@@ -67,6 +67,8 @@ def test_an_episode_is_shown_as_its_alert_told_it(model: Model, records: list[Re
         alert, episode = opened[view.sensor_id], view.episode
         assert episode is not None
         assert episode.alert_id == alert.alert_id
+        assert episode.what is not None
+        assert episode.what.text
         assert episode.threshold == pytest.approx(alert.threshold, rel=1e-5)
         assert episode.peak >= alert.peak_score * (1 - 1e-5)
         assert view.times[-1] == START + (ROWS - 1) * SECOND

@@ -47,10 +47,11 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A sensor's window. `since`: where in it the episode begins, None: before it; times of its ends."""
+    """A sensor's window, and the times of its ends. `since`, `until`: where in it the fault lies; None: nowhere."""
 
     lines: tuple[Line, ...]
     since: float | None
+    until: float
     begin: str
     end: str
 
@@ -170,6 +171,7 @@ def _announcements(one: Sensor) -> dict[str, Any]:
             "threshold": episode.threshold,
             "peak_score": episode.peak,
             "muted": episode.muted,
+            "what": None if episode.what is None else {"kind": episode.what.kind, "text": episode.what.text},
         }
     return told
 
@@ -226,11 +228,13 @@ def chart(view: SensorView, channels: Sequence[str]) -> Chart | None:
                 highest=number(high),
             )
         )
-    since = None
-    if view.episode is not None and view.episode.started_at >= int(view.times[0]):
-        row = int((view.times < view.episode.started_at).sum())
-        since = WIDTH * row / (len(view.times) - 1)
-    return Chart(tuple(lines), since, _time(int(view.times[0])), _time(int(view.times[-1]))) if lines else None
+    since, until = None, float(WIDTH)
+    episode, last = view.episode, len(view.times) - 1
+    if episode is not None and episode.reason == "anomaly":
+        since = WIDTH * min(int((view.times < episode.started_at).sum()), last) / last
+        if episode.until is not None:
+            until = max(WIDTH * max(int((view.times <= episode.until).sum()) - 1, 0) / last, since)
+    return Chart(tuple(lines), since, until, _time(int(view.times[0])), _time(int(view.times[-1]))) if lines else None
 
 
 def points(values: F64 | Sequence[float], low: float, high: float, *, width: int = WIDTH, height: int = HEIGHT) -> str:

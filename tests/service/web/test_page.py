@@ -33,6 +33,7 @@ from detector.service.web.page import (
 from detector.service.web.server import HttpServer, standard_routes
 from detector.service.web.status import Board, ModelStatus, PartitionStatus, Sensor, Setup, Status, Unwatched
 from detector.streams.base import Partition
+from detector.wire.alerts import What
 from tests.deploy.tools import tool
 from tests.incidents.made import encoded
 
@@ -156,6 +157,31 @@ def test_nothing_of_a_stream_gets_out_of_its_place(health: Health) -> None:
     assert html.count("</title>") == 1
 
 
+def test_an_open_episode_says_what_it_seems_to_be(health: Health) -> None:
+    one = view("pump", opened=40)
+    assert one.episode is not None
+    said = dataclasses.replace(one.episode, what=What("level-shift", f"8.1 above its usual level {EVIL}"))
+    status = status_with(dataclasses.replace(one, episode=said))
+    html = render(status, health, [], NOW)
+    assert "8.1 above its usual level" in text_of(html)
+    assert "<img" not in html
+    (told,) = json.loads(as_json(status, health, []))["episodes"]
+    assert told["episode"]["what"]["kind"] == "level-shift"
+
+
+@pytest.mark.parametrize(("opened", "until", "shaded"), [(40, None, (40, 99)), (40, 60, (40, 60)), (-9, 20, (0, 20))])
+def test_what_is_shaded_is_what_the_alert_says(
+    opened: int, until: int | None, shaded: tuple[int, int], health: Health
+) -> None:
+    one = view("pump", opened=opened)
+    assert one.episode is not None
+    ended = None if until is None else START + until * SECOND
+    drawn = chart(dataclasses.replace(one, episode=dataclasses.replace(one.episode, until=ended)), ("value",))
+    assert drawn is not None
+    assert drawn.since == pytest.approx(WIDTH * shaded[0] / 99)
+    assert drawn.until == pytest.approx(WIDTH * shaded[1] / 99)
+
+
 def test_a_camera_is_shown_by_its_heat_map(health: Health) -> None:
     episode = EpisodeView("id", "critical", START, START, 1.25, 7.5)
     nothing = np.empty((0, 0))
@@ -195,7 +221,7 @@ def test_a_chart_has_the_window_from_end_to_end() -> None:
     assert [pairs[0][0], pairs[-1][0], len(pairs)] == [0.0, WIDTH, 100]
     assert all(0 < y < HEIGHT for _, y in pairs)
     assert drawn.since == pytest.approx(WIDTH)
-    assert chart(view("pump-7", opened=-5), ("value",)) == drawn._replace(since=None), "it began before the window"
+    assert chart(view("pump-7", opened=-5), ("value",)) == drawn._replace(since=0.0), "it began before the window"
     assert chart(view("new", rows=1), ("value",)) is None
     filling = chart(view("new", rows=30), ("value",))
     assert filling is not None
