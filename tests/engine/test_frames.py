@@ -30,6 +30,7 @@ from detector.engine.slices import provenance_of
 from detector.streams.base import Batch, Message, Record, pack_state
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
+from detector.wire.readings import Verdict
 from detector.wire.schemas import schema
 from tests.cameras import (
     PARTITION,
@@ -226,7 +227,7 @@ class Held(FrameDecoder):
         self._held = camera
         self.let = threading.Event()
 
-    def decode(self, record: Record) -> Frame | NoFrame:
+    def decode(self, record: Record) -> Frame | Verdict | NoFrame:
         if record.key == self._held:
             assert self.let.wait(60)
         return super().decode(record)
