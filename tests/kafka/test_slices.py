@@ -121,7 +121,7 @@ class Process:
             state_topics={INPUT: STATE}, outputs=["out"], clock=lambda: self.now,
         )  # fmt: skip
         link: Any = mock.Mock()
-        link.transactions = log
+        link.transactions, link.absent = log, frozenset()
         self.streams._link = link  # noqa: SLF001  what talks to a broker
         self.held: dict[int, Held] = {}
         self._renewed: set[int] = set()
