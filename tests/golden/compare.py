@@ -21,8 +21,9 @@ GREY: Final = 2
 """By how much a pixel of a heat map may differ, of 255."""
 OF_A_LETTER: Final = ("stream", "partition", "offset", "reason", "elements", "truncated", "key", "value_base64")
 """What must stay as it was of a dead letter; its message is for people."""
-CLAIMS: Final = frozenset(("started_at", "ended_at", "score", "p_value", "channels", "what", "region"))
-"""What an alert claims of a fault. Releases differ in it, and less is known of an episode that another one began."""
+CLAIMS: Final = frozenset(("started_at", "ended_at", "score", "p_value", "channels", "what", "region", "verdict"))
+"""What an alert claims of a fault, and what people say of it. Releases differ in it, and less is known of an episode that
+another one began."""
 _SHOWN: Final = 10
 
 
