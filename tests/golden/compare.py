@@ -22,8 +22,8 @@ GREY: Final = 2
 OF_A_LETTER: Final = ("stream", "partition", "offset", "reason", "elements", "truncated", "key", "value_base64")
 """What must stay as it was of a dead letter; its message is for people."""
 CLAIMS: Final = frozenset(("started_at", "ended_at", "score", "p_value", "channels", "what", "region", "verdict"))
-"""What an alert claims of a fault, and what people say of it. Releases differ in it, and less is known of an episode that
-another one began."""
+"""What an alert claims of a fault, and what people say of it. Releases differ in it, and less is known of an episode
+that another one began."""
 _SHOWN: Final = 10
 
 
