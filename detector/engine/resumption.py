@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import structs
 
 from detector.arrays import I64, Bools
 from detector.detection.table import Episode, SensorTable, Silence, Slots, WarmUp
@@ -44,14 +45,23 @@ def take_journal(table: SensorTable, journal: Mapping[str, bytes]) -> int:
 
 def _overrule(table: SensorTable, slot: int, episode: Episode | None) -> bool:
     """Put the episode in place of the one a sensor has; whether it was another."""
-    if table.episodes.get(slot) == episode:
+    known = table.episodes.get(slot)
+    if known == episode:
         return False
     if episode is None:
         table.set(slot, {"open": False, "muted": False, "excused": False})
         del table.episodes[slot]
     else:
         table.put_episode(slot, episode)
-    return True
+    return not _as_of_before(known, episode)
+
+
+def _as_of_before(known: Episode | None, written: Episode | None) -> bool:
+    """Whether the journal differs in nothing but what an older release did not write into it."""
+    if known is None or written is None:
+        return False
+    unwritten = [name for name in ("until", "finding", "shown") if getattr(written, name) is None]
+    return bool(unwritten) and structs.replace(known, **dict.fromkeys(unwritten)) == written
 
 
 def _overrule_silence(table: SensorTable, slot: int, silence: Silence | None) -> bool:

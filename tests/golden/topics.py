@@ -221,11 +221,14 @@ def write(cluster: Cluster, topic: str, partition: int, log: Log) -> None:
     """Write the records at their offsets into an empty partition. Raises RuntimeError where that is not possible."""
     plain = KafkaProducer(bootstrap_servers=cluster.address)
     marking = KafkaProducer(bootstrap_servers=cluster.address, transactional_id=f"{topic}-{partition}-thaw")
+    looker = KafkaConsumer(bootstrap_servers=cluster.address)
+    tp = TopicPartition(topic, partition)
     try:
         marking.init_transactions()
         runs = _runs(log.entries)
         first = runs[0][0].offset if runs else log.end
         _fill(marking, topic, partition, first)
+        _until_end(looker, tp, first)
         for number, run in enumerate(runs):
             after = run[-1].offset + 1
             gap = (runs[number + 1][0].offset if number + 1 < len(runs) else log.end) - after
@@ -236,9 +239,20 @@ def write(cluster: Cluster, topic: str, partition: int, log: Log) -> None:
             else:
                 _send(plain, topic, partition, run)
                 _fill(marking, topic, partition, gap)
+            _until_end(looker, tp, after + gap)
     finally:
         plain.close(5)
         marking.close(5)
+        looker.close()
+
+
+def _until_end(looker: KafkaConsumer, tp: TopicPartition, end: int) -> None:
+    """A transaction may be over for its producer before its mark has an offset."""
+    last_look = time.monotonic() + PATIENCE
+    while (found := looker.end_offsets([tp])[tp]) < end:
+        if time.monotonic() > last_look:
+            raise RuntimeError(f"{tp.topic} partition {tp.partition} ends at {found} in place of {end}")
+        time.sleep(0.02)
 
 
 def _runs(entries: Sequence[Entry]) -> list[list[Entry]]:

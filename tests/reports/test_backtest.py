@@ -86,7 +86,14 @@ def test_nothing_is_a_result_too() -> None:
         "muted",
         "silent",
     )
-    nothing: dict[str, Any] = {"readings": {}, "sensors_unwatched": {}, "unwatched": [], "from": None, "to": None}
+    nothing: dict[str, Any] = {
+        "verdicts": {"unknown": 0},
+        "readings": {},
+        "sensors_unwatched": {},
+        "unwatched": [],
+        "from": None,
+        "to": None,
+    }
     assert summary(result) == {**dict.fromkeys(counts, 0), **nothing}
     assert (result.first, result.last) == (None, None)
 
