@@ -293,7 +293,7 @@ class Scale:
             self._cold += 1
             if self._cold >= 50:
                 self._high = 0
-        if self._high > 100:
+        if self._high > 300:
             self._before, self._age, self._calm = (_short(self.mean), _short(self.variance)), 0, 0
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from detector.detection import scale
 from detector.detection.sensor import Sensor
 
-LEARNT_ROWS: Final = 100
+LEARNT_ROWS: Final = 300
 """A fault teaches this many rows for good."""
 COLD_ROWS: Final = 50
 """This many rows in a row with a score below 1 end the count of high ones."""

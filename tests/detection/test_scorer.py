@@ -110,19 +110,19 @@ def take_pace(reference: ModuleType, budget: int) -> None:
 
 
 def faulty() -> F64:
-    """Twelve thousand rows of a cycle with faults: shifts, spikes, noise. All are short.
+    """Twelve thousand rows of a cycle with faults: shifts, spikes, noise. None lasts.
 
     The plain recipe has nothing for long faults, so there it and the product part.
     """
     rng = np.random.default_rng(11)
     t = np.arange(12_000)
     x = 20 + 5 * np.sin(2 * np.pi * t / 61) + rng.normal(0, 0.4, len(t))
-    x[4000:4015] += 2
-    x[5500:5508] -= 2
-    x[7000:7003] += 4
-    x[8000:8020] += rng.normal(0, 1, 20)
-    x[9900:9915] -= 2
-    x[11_000:11_015] += 2
+    x[4000:4060] += 12
+    x[5500:5520] -= 20
+    x[7000:7003] += 60
+    x[8000:8080] += rng.normal(0, 4, 80)
+    x[9900:9950] = x[9900]
+    x[11_000:11_060] += 12
     return x[:, None]
 
 
