@@ -60,7 +60,7 @@ def _as_of_before(known: Episode | None, written: Episode | None) -> bool:
     """Whether the journal differs in nothing but what an older release did not write into it."""
     if known is None or written is None:
         return False
-    unwritten = [name for name in ("until", "finding", "shown") if getattr(written, name) is None]
+    unwritten = [name for name in ("until", "finding", "shown", "called") if getattr(written, name) is None]
     return bool(unwritten) and structs.replace(known, **dict.fromkeys(unwritten)) == written
 
 
