@@ -32,7 +32,9 @@ FAULTS, QUIET = 5, 3_000
 """Equal faults, and rows in good health before and after each."""
 SIZE, CAMERA_SIZE = 10.0, 30.0
 """Of a fault: deviations of a sensor, times the usual signal of a camera."""
-FAULT_ROWS: Final = 60
+FAULT_ROWS: Final = {"sensors": (60, 200), "cameras": (30, 200)}
+"""Short faults, and longer ones, which teach the adaptive scale, too: what that costs is shown, and no gate."""
+SHORT: Final = 60
 EVENTS, EVENT_SIZE = 50, 10.0
 EVENTS_A_BUDGET: Final = 4
 
@@ -42,7 +44,7 @@ Watched = Literal["sensor", "camera"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rows of the prefix, n of m, rows that close an episode, rows of a fault or event."""
+    """Rows of the prefix, n of m, rows that close an episode, rows of an event."""
 
     prefix: int
     open_after: tuple[int, int]
@@ -56,33 +58,33 @@ RULES: Final[dict[Watched, Rules]] = {
 }
 
 
-def sensors_found(budget: int, setup: Setup, key: str, seeds: int) -> list[list[bool]]:
+def sensors_found(budget: int, rows: int, seeds: int, setup: Setup, key: str) -> list[list[bool]]:
     """Of each sensor, which of its faults lay in an episode."""
     kinds = list(KINDS)
-    step = FAULT_ROWS + QUIET
+    step = rows + QUIET
     begins = [WARMUP + QUIET + i * step for i in range(FAULTS)]
     sensors = {}
     for i in range(seeds):
         values = sensor(kinds[i % len(kinds)], i // len(kinds), begins[-1] + step, SEED)
         for begin in begins:
-            values = shifted(values, begin, FAULT_ROWS, SIZE, WARMUP)
+            values = shifted(values, begin, rows, SIZE, WARMUP)
         sensors[f"{kinds[i % len(kinds)]} {i // len(kinds)}"] = values
     found = play_together(sensors, WARMUP, opened_model(setup.models, key), budget)
     spans = [[(episode.opened, episode.ended) for episode in episodes] for episodes in found.values()]
-    return [_found(one, begins, FAULT_ROWS) for one in spans]
+    return [_found(one, begins, rows) for one in spans]
 
 
-def cameras_found(budget: int, seeds: int) -> list[list[bool]]:
+def cameras_found(budget: int, rows: int, seeds: int) -> list[list[bool]]:
     """The same of cameras, whose frames in a fault have thirty times the signal."""
     rules = RULES["camera"]
-    step = rules.rows + QUIET
+    step = rows + QUIET
     begins = [QUIET + i * step for i in range(FAULTS)]
     found = []
     for seed in range(seeds):
         signal = _healthy(seed, rules.prefix + begins[-1] + step)
         for begin in begins:
-            signal[rules.prefix + begin :][: rules.rows] *= CAMERA_SIZE
-        found.append(_found(judged(signal, rules, budget), begins, rules.rows))
+            signal[rules.prefix + begin :][:rows] *= CAMERA_SIZE
+        found.append(_found(judged(signal, rules, budget), begins, rows))
     return found
 
 
@@ -106,9 +108,9 @@ def judged(signal: F64, rules: Rules, budget: int) -> list[tuple[int, int]]:
     first, nothing, kernel = np.array([0, len(live)]), np.empty((0, len(live))), choose().kernel
     asked = rules_for(1, rules.open_after, rules.close_after)
     _, eligible = kernel.score(records, asked, first, nothing, live, nothing.T, None)
-    events = kernel.judge(records, asked, first, eligible, np.arange(len(live)), None)[2].tolist()
-    opened = [row for _, row, kind, _, _ in events if kind == OPENED]
-    ended = [ended for _, _, kind, ended, _ in events if kind == CLOSED]
+    events = kernel.judge(records, asked, first, eligible, np.arange(len(live)), None)[2]
+    opened = events["row"][events["kind"] == OPENED].tolist()
+    ended = events["ended"][events["kind"] == CLOSED].tolist()
     return list(itertools.zip_longest(opened, ended, fillvalue=len(live) - 1))
 
 
@@ -129,23 +131,25 @@ def outcome(workers: Workers, setup: Setup, key: str, *, quick: bool) -> Outcome
     seeds, asked = (15, BUDGETS[:3]) if quick else (SEEDS, BUDGETS)
     result = Outcome("hearing")
     lines = []
-    found: dict[str, list[list[list[bool]]]] = {
-        "sensors": workers.run("equal faults", sensors_found, [(b, setup, key, seeds) for b in asked]),
-        "cameras": workers.run("equal faults", cameras_found, [(b, seeds) for b in asked]),
-    }
-    for name, of in found.items():
-        for b, faults in zip(asked, of, strict=True):
-            shares = np.mean(faults, axis=0).tolist()
-            lines.append((name, f"1 in {b}", *map(percent, shares)))
-            result.numbers[f"{name} {b}"] = shares
-            result.gates.append(Gate.at_least(f"hearing 1 in {b}, {name}: fifth fault found", shares[-1], 0.95, 1.0))
-    title = (
-        f"Equal faults, {FAULT_ROWS} rows of {SIZE:g} deviations (cameras: 30 of {CAMERA_SIZE:g} x the signal), found"
-    )
+    runs = [(name, rows, b) for name in FAULT_ROWS for rows in FAULT_ROWS[name] for b in asked]
+    tasks = [(b, rows, seeds, setup, key) for name, rows, b in runs if name == "sensors"]
+    found = workers.run("equal faults, sensors", sensors_found, tasks)
+    cameras = [(b, rows, seeds) for name, rows, b in runs if name == "cameras"]
+    found += workers.run("equal faults, cameras", cameras_found, cameras)
+    for (name, rows, b), faults in zip(runs, found, strict=True):
+        shares = np.mean(faults, axis=0).tolist()
+        lines.append((f"{name}, {rows} rows", f"1 in {b}", *map(percent, shares)))
+        result.numbers[f"{name}, {rows} rows, {b}"] = shares
+        if rows <= SHORT:
+            gate = f"hearing 1 in {b}, {name}, {rows} rows: fifth fault found"
+            result.gates.append(Gate.at_least(gate, shares[-1], 0.95, 1.0))
+    title = f"Equal faults of {SIZE:g} deviations (cameras: {CAMERA_SIZE:g} times the usual signal), found"
     columns = ("", "budget", *(f"fault {i + 1}" for i in range(FAULTS)))
     result.tables.append(Table(f"{title} ({seeds} of each)", columns, lines))
-    tasks = [(watched, b, seed) for watched in RULES for b in reversed(asked) for seed in range(seeds)]
-    alarms = dict(zip(tasks, workers.run("habits", habit, tasks), strict=True))
+    habits: list[tuple[Watched, int, int]] = [
+        (watched, b, seed) for watched in RULES for b in reversed(asked) for seed in range(seeds)
+    ]
+    alarms = dict(zip(habits, workers.run("habits", habit, habits), strict=True))
     lines = []
     for watched in RULES:
         for b in asked:
