@@ -30,14 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--connect", action="store_true", help="also brokers, credentials, topics and rights, where Kafka is used"
     )
-    parser.add_argument(
-        "--with",
-        dest="companions",
-        type=options.companions,
-        metavar="incidents,notify",
-        default=(),
-        help="with --connect: also what these daemons need of the brokers",
-    )
+    options.add_companions(parser, "with --connect: also what these daemons need of the brokers")
     parser.add_argument(
         "--sensor", type=options.sensor_id, metavar="ID", help="say also which settings apply to this sensor"
     )

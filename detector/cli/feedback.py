@@ -153,7 +153,7 @@ def _user() -> str | None:
 
 
 def _text(most: int) -> Callable[[str], str]:
-    """A text of at most so many characters."""
+    """A text of 1 to `most` characters."""
 
     def text(given: str) -> str:
         if not 0 < len(given) <= most:

@@ -122,6 +122,11 @@ def encoding(text: str) -> str:
     raise ArgumentTypeError(f"`{text}` is no encoding of lines; give utf-8, latin-1, cp1252 or the like")
 
 
+def add_companions(parser: argparse.ArgumentParser, what: str) -> None:
+    """Let daemons beside `run` be named; `what` is the help."""
+    parser.add_argument("--with", dest="companions", type=companions, metavar="incidents,notify", default=(), help=what)
+
+
 def add_csv_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be said of a CSV file beside what is recognised of it."""
     parser.add_argument(

@@ -45,14 +45,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_csv_options(parser)
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")
-    parser.add_argument(
-        "--with",
-        dest="companions",
-        type=options.companions,
-        metavar="incidents,notify",
-        default=(),
-        help="run these daemons in the same process, on files",
-    )
+    options.add_companions(parser, "run these daemons in the same process, on files")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--plain", action="store_true", help="lines of the log only, also on a terminal")
     shown.add_argument("--live", action="store_true", help="the live view on the terminal, wherever the log goes")

@@ -97,7 +97,7 @@ def reconstruction_errors(windows: F32, expected: F32, patched: Bools | None = N
 def unforeseen(patched: Bools) -> Bools:
     """Of which channels (n, C) of windows (n, 100, C) the newest value has no forecast that says anything.
 
-    It is patched itself, or so many values in a row are that the forecast would go by them: `LONG_PATCH`.
+    It is patched itself, or the window holds `LONG_PATCH` patched values in a row.
     """
     runs = patched[:, : WINDOW - LONG_PATCH + 1].copy()
     for back in range(1, LONG_PATCH):

@@ -123,7 +123,7 @@ class Watch:
             self._changed(slot, before)
 
     def lacks(self, slots: Slots, absent: I64) -> None:
-        """Rows of machines came, and before each a channel was missed for so many (N,)."""
+        """Rows of machines came, with the number of rows (N,) for which a channel had been missing before each."""
         counts = self._table["nulls"]
         if not absent.any() and not counts[slots].any():
             return

@@ -407,7 +407,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._watch.restarted(slot, filled)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
-        """Run rows, so many at a time; a sensor's block ends before a restart."""
+        """Run rows in blocks of bounded size; a sensor's block ends before a restart."""
         rows = self._not_failed(rows)
         position = rows.first.copy()
         restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)

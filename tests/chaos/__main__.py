@@ -297,7 +297,12 @@ def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
             return ["a transaction of the alerts stays open"]
         place.pause(0.5, 0.5)
     ends = ends_of(config)  # a partition ends with the mark of a transaction, which nobody commits to have read
-    while any(_committed(place.broker, incidents_group(config), list(ends))[tp] < end for tp, end in ends.items()):
+
+    def behind() -> bool:
+        committed = _committed(place.broker, incidents_group(config), list(ends))
+        return any(committed[tp] < end for tp, end in ends.items())
+
+    while behind():
         if time.monotonic() > deadline:
             return ["`detector incidents` did not catch up with the alerts"]
         place.pause(0.5, 0.5)

@@ -60,7 +60,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """How the readings of machines, one channel each, become rows of so many channels."""
+    """How the readings of machines, one channel each, become rows with all channels of the machine."""
 
     channels: int
     alignment: Alignment
