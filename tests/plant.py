@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -28,9 +28,10 @@ from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
 from detector.engine import alertwriter as alerts_module
+from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import unpack_slices
-from detector.streams.base import Batch, Message, Partition, Record, unpack_state
+from detector.streams.base import Batch, Message, Partition, Record, pack_state, unpack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, encode_alert
 from detector.wire.json_readings import ReadingDecoder
@@ -196,6 +197,28 @@ def batches_of(records: Sequence[Record], cuts: Sequence[int] = ()) -> Iterator[
 def play(pipeline: ReadingsPipeline, records: Sequence[Record], cuts: Sequence[int] = ()) -> list[Message]:
     """What the pipeline publishes of the records."""
     return [alert for batch in batches_of(records, cuts) for alert in pipeline.process(batch).alerts]
+
+
+def of_different_ages(
+    make: Callable[[], ReadingsPipeline], batches: Sequence[Batch], sensors: int, renewed: Callable[[], bool]
+) -> tuple[ReadingsPipeline, ReadingsPipeline]:
+    """A pipeline after the batches, and one with its state as of then, in slices of `sensors` each.
+
+    After each batch a slice is stored again if it is `renewed`: what lies between has to be run again.
+    """
+    with mock.patch.object(snapshots, "SLICE_SENSORS", sensors):
+        whole = make()
+        slices: dict[int, bytes] = {}
+        journal: dict[str, bytes] = {}
+        for batch in batches:
+            whole.process(batch)
+            keep_journal(journal, whole)
+            for number in range(whole.slices()):
+                if number not in slices or renewed():
+                    slices[number] = whole.pack_slice(number)
+        pipeline = make()
+        pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
+    return whole, pipeline
 
 
 def keep_journal(journal: dict[str, bytes], pipeline: ReadingsPipeline) -> None:

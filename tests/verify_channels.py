@@ -51,16 +51,7 @@ def verify_channels(that: That, detector: Callable[..., list[str]], directory: P
     expected = {f"m-{number}": channel for number, (_, channel, _) in FAULTS.items()}
     that("faults of one channel, and of the relation alone, are found and named", found == expected, str(found))
 
-    growing, alerts = directory / "growing.jsonl", directory / "alerts.jsonl"
-    growing.touch()
-    command = detector("run", "--input", growing, "--output", alerts, "--log-format", "json", *sets)
-    killed = kill_again_and_again(command, growing, text, kills, random.Random(seed))  # noqa: S311 - the same moments
-    last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
-    that(f"killed {kills} times with SIGKILL, it goes on to the end", killed == kills and not last.returncode,
-         f"{killed} times, then status {last.returncode}")  # fmt: skip
-    got, wanted = alerts.read_bytes(), (directory / "whole.jsonl").read_bytes()
-    that("the alerts are those of the uninterrupted run, byte for byte", got == wanted,
-         f"{len(got)} bytes of {len(wanted)}, {len(got.splitlines())} alerts")  # fmt: skip
+    alerts = verify_killed(that, detector, directory, text, sets, kills=kills, seed=seed)
     told, all_rows = (series(path) for path in (alerts, directory / "whole.jsonl"))
     rows = sum(map(len, told.values()))
     that("every scored row is published once, and is what it was", told == all_rows and rows > 0,
@@ -99,6 +90,30 @@ def blamed(alerts: Path) -> dict[str, str]:
             if span.start <= row < span.stop:
                 found.setdefault(alert["sensor_id"], max(alert["channels"], key=alert["channels"].__getitem__))
     return found
+
+
+def verify_killed(
+    that: That,
+    detector: Callable[..., list[str]],
+    directory: Path,
+    text: bytes,
+    sets: Sequence[str],
+    *,
+    kills: int,
+    seed: int,
+) -> Path:
+    """A run over readings that grow, killed again and again, publishes what lies in `whole.jsonl`; its alerts."""
+    growing, alerts = directory / "growing.jsonl", directory / "alerts.jsonl"
+    growing.touch()
+    command = detector("run", "--input", growing, "--output", alerts, "--log-format", "json", *sets)
+    killed = kill_again_and_again(command, growing, text, kills, random.Random(seed))  # noqa: S311 - the same moments
+    last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
+    that(f"killed {kills} times with SIGKILL, it goes on to the end", killed == kills and not last.returncode,
+         f"{killed} times, then status {last.returncode}")  # fmt: skip
+    got, wanted = alerts.read_bytes(), (directory / "whole.jsonl").read_bytes()
+    that("the alerts are those of the uninterrupted run, byte for byte", got == wanted,
+         f"{len(got)} bytes of {len(wanted)}, {len(got.splitlines())} alerts")  # fmt: skip
+    return alerts
 
 
 def kill_again_and_again(command: Sequence[str], source: Path, text: bytes, kills: int, rng: random.Random) -> int:

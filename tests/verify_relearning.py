@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from detector.times import parse_time
-from tests.verify_channels import That, kill_again_and_again
+from tests.verify_channels import That, verify_killed
 
 SEED: Final = 6
 ROWS, STEADY, FAULT, WARMUP = 1400, 500, 1300, 300
@@ -59,16 +58,7 @@ def verify_relearning(
     }
     that("a fault after that is told of all", found == set(faults), ", ".join(sorted(found)))
 
-    growing, told = directory / "growing.jsonl", directory / "alerts.jsonl"
-    growing.touch()
-    command = detector("run", "--input", growing, "--output", told, "--log-format", "json", *sets)
-    killed = kill_again_and_again(command, growing, text, kills, random.Random(seed))  # noqa: S311 - the same moments
-    last = subprocess.run([*command, "--until-end"], capture_output=True, text=True, check=False)
-    that(f"killed {kills} times with SIGKILL, it goes on to the end", killed == kills and not last.returncode,
-         f"{killed} times, then status {last.returncode}")  # fmt: skip
-    got, wanted = told.read_bytes(), (directory / "whole.jsonl").read_bytes()
-    that("the alerts are those of the uninterrupted run, byte for byte", got == wanted,
-         f"{len(got)} bytes of {len(wanted)}, {len(got.splitlines())} alerts")  # fmt: skip
+    verify_killed(that, detector, directory, text, sets, kills=kills, seed=seed)
 
 
 def times() -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -17,11 +18,10 @@ from detector.arrays import F64
 from detector.config.load import AlignConfig, Config, MachineConfig, ReadingsConfig
 from detector.detection.kernel.choice import choose
 from detector.detection.kernel.interpreted import Interpreted
-from detector.engine import slices as snapshots
 from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
 from detector.service.pipelines import make_decoder
-from detector.streams.base import Message, Record, pack_state
+from detector.streams.base import Message, Record
 from detector.wire.alerts import decode_alert
 from tests import plant
 from tests.plant import NAMES, SECOND, START
@@ -153,18 +153,9 @@ def test_nor_does_state_of_different_ages(stream: tuple[ReadingsConfig, list[Rec
     config, records = stream
     batches = list(plant.batches_of(records, cuts_of(data, records)))
     stop = data.draw(st.integers(0, len(batches) - 1))
-    with mock.patch.object(snapshots, "SLICE_SENSORS", 1):
-        whole = pipeline_of(config)
-        slices: dict[int, bytes] = {}
-        journal: dict[str, bytes] = {}
-        for batch in batches[: stop + 1]:
-            whole.process(batch)
-            plant.keep_journal(journal, whole)
-            for number in range(whole.slices()):
-                if number not in slices or data.draw(st.booleans()):
-                    slices[number] = whole.pack_slice(number)
-        pipeline = pipeline_of(config)
-        pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
+    whole, pipeline = plant.of_different_ages(
+        partial(pipeline_of, config), batches[: stop + 1], 1, lambda: data.draw(st.booleans())
+    )
     again = [record for record in records if pipeline.position <= record.offset < whole.position]
     assert alerts_of(play(pipeline, again, cuts_of(data, again))) == []
     assert pipeline.mismatches == 0

@@ -23,9 +23,8 @@ from detector.detection import scorer
 from detector.detection.profile import Profile
 from detector.detection.scorer import Model
 from detector.engine import readings as pipeline_module
-from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
-from detector.streams.base import Record, pack_state
+from detector.streams.base import Record
 from tests import plant
 from tests.plant import SECOND, START
 from tests.reference import Reference
@@ -506,18 +505,9 @@ def test_nor_does_one_with_state_of_different_ages(scenario: Scenario, data: st.
     records = plant.records_of(grouped(scenario, arrivals(scenario)))
     batches = list(plant.batches_of(records, random_cuts(scenario, len(records))))
     stop = data.draw(st.integers(0, len(batches) - 1))
-    with mock.patch.object(snapshots, "SLICE_SENSORS", 2):
-        whole = scenario.pipeline()
-        slices: dict[int, bytes] = {}
-        journal: dict[str, bytes] = {}
-        for batch in batches[: stop + 1]:
-            whole.process(batch)
-            plant.keep_journal(journal, whole)
-            for number in range(whole.slices()):
-                if number not in slices or data.draw(st.booleans()):
-                    slices[number] = whole.pack_slice(number)
-        pipeline = scenario.pipeline()
-        pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
+    whole, pipeline = plant.of_different_ages(
+        scenario.pipeline, batches[: stop + 1], 2, lambda: data.draw(st.booleans())
+    )
 
     again = [record for record in records if pipeline.position <= record.offset < whole.position]
     assert plant.play(pipeline, again, random_cuts(scenario, len(records))) == []

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,10 +15,9 @@ from hypothesis import strategies as st
 
 from detector.arrays import F64
 from detector.detection.closed import REMEMBERED
-from detector.engine import slices as snapshots
 from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
-from detector.streams.base import Batch, Record, pack_state
+from detector.streams.base import Batch, Record
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.readings import Verdict, Word
 from detector.wire.verdicts import WORDS, decode_acknowledgement, encode_verdict
@@ -285,18 +283,9 @@ def test_nor_do_restarts_with_state_of_different_ages(scenario: Scenario, seed: 
     records = with_verdicts(scenario, seed)
     batches = list(plant.batches_of(records, random_cuts(scenario, len(records))))
     stop = data.draw(st.integers(0, len(batches) - 1))
-    with mock.patch.object(snapshots, "SLICE_SENSORS", 2):
-        whole = scenario.pipeline()
-        slices: dict[int, bytes] = {}
-        journal: dict[str, bytes] = {}
-        for batch in batches[: stop + 1]:
-            whole.process(batch)
-            plant.keep_journal(journal, whole)
-            for number in range(whole.slices()):
-                if number not in slices or data.draw(st.booleans()):
-                    slices[number] = whole.pack_slice(number)
-        pipeline = scenario.pipeline()
-        pipeline.restore(pack_state(list(slices.values()), journal), live_from=whole.position)
+    whole, pipeline = plant.of_different_ages(
+        scenario.pipeline, batches[: stop + 1], 2, lambda: data.draw(st.booleans())
+    )
     again = [record for record in records if pipeline.position <= record.offset < whole.position]
     assert everything(pipeline, again, random_cuts(scenario, len(records))) == []
     assert (pipeline.restoring, pipeline.mismatches) == (False, 0)
