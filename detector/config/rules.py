@@ -86,6 +86,7 @@ class RuleBook:
         self.absolute = np.array([one.min_deviation.absolute for one in alerts])
         self.relative = np.array([one.min_deviation.relative for one in alerts])
         self.need_deviation = (self.direction != 0) | (self.absolute > 0) | (self.relative > 0)
+        self._alike = self.watches_all and not self._patterns
         self._watches = lru_cache(REMEMBERED)(lambda sensor_id: self.number(sensor_id) != UNWATCHED)
 
     def __iter__(self) -> Iterator[Rules]:
@@ -96,6 +97,8 @@ class RuleBook:
 
     def number(self, sensor_id: str) -> int:
         """Which rules apply to a sensor; `UNWATCHED` if it is excluded or not enabled."""
+        if self._alike:
+            return 0
         if not self._selection.includes(sensor_id):
             return UNWATCHED
         number = self.override(sensor_id)
