@@ -359,9 +359,8 @@ class Sensor:
             weights = profile.ridge[channel].tolist()
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
-        if self.prediction is None and len(errors) > 1:
-            self.prediction = self.scale.mean[: len(errors)]
-        self.prediction = errors if self.prediction is None else _towards(self.prediction, errors, SPAN_50)
+        begun = self.scale.mean[: len(errors)] if self.prediction is None else self.prediction
+        self.prediction = _towards(begun, errors, SPAN_50)
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1

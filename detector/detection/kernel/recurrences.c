@@ -217,7 +217,7 @@ static void signals_of(sensor *s, const double *raw, int64_t step, double *error
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
         double x = raw[i * step];
-        if (!missing(x)) move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
+        if (!missing(x)) move(&s->prediction[i], x, s->mean[i], PREDICTION_RATE);
         signals[i] = missing(x) ? NAN : s->prediction[i];
     }
     if (*error != *error) *error = s->c->held_error;
