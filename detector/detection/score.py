@@ -53,5 +53,4 @@ def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:
         zz = deviations(s, signals, s.mean, units)
     if not (high and inside):
         learn(s, zz, units)
-    s.score = u
     return u
