@@ -104,6 +104,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),
+        # equal values: the first of the newest ones, how many; of the profile: how many may be, and what is equal
+        Column("still_value", "f8", (channels,), math.nan, added=True),
+        Column("still_rows", "f4", (channels,), 0.0, added=True),
+        Column("still_limit", "f4", (channels,), math.inf, added=True),
+        Column("resolution", "f4", (channels,), 0.0, added=True),
         # the adaptive scale as it was before a long fault (see faultmemory.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
@@ -146,6 +151,7 @@ CHANNEL_COLUMNS = frozenset(
         "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
         "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+        "still_value", "still_rows", "still_limit", "resolution",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
 )  # fmt: skip
@@ -217,6 +223,8 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "usual": profile.center,
         "open_after": profile.open_after,
         "sentinels": profile.sentinels,
+        "still_limit": profile.still_limit,
+        "resolution": profile.resolution,
         "worst_zz_of_others": profile.worst_zz_of_others,
         **calibration_cells(profile, budget),
     }
@@ -226,6 +234,8 @@ FORGOTTEN: Final[Mapping[str, Any]] = {
     "prediction": math.nan,
     "level": math.nan,
     "lean": math.nan,
+    "still_value": math.nan,
+    "still_rows": 0,
     "held_error": math.nan,
     "completions": 0,
     "recent": math.nan,

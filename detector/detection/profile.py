@@ -32,6 +32,7 @@ from detector.detection.signals import (
     standardise,
     unforeseen,
 )
+from detector.detection.stillness import limits_of
 from detector.detection.threshold import QUIET_ROWS, nth_largest_log
 
 Reconstruct = Callable[[F32], F32]
@@ -83,6 +84,7 @@ class Profile(Calibration):
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
+    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
     """
 
     center: F64
@@ -92,6 +94,8 @@ class Profile(Calibration):
     worst_zz_of_others: float
     open_after: tuple[int, int]
     sentinels: F64
+    still_limit: F64
+    resolution: F64
 
 
 P = TypeVar("P", bound=Calibration)
@@ -213,9 +217,11 @@ def build_profile(
     signals[channels + 1 :][lacks[WINDOW - 1 :][clean][1:].T] = np.nan
 
     calibration, u, zz = calibrate(times, signals, open_after)
+    still_limit, resolution = limits_of(values, ~lacks)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
         worst_zz_of_others=max(1.0, float(np.nanmax(np.delete(zz, channels, axis=0)))), sentinels=prefix.sentinels,
+        still_limit=still_limit, resolution=resolution,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
@@ -368,6 +374,7 @@ def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
     "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
+    "still_limit", "resolution",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")
@@ -418,4 +425,6 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
     arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
+    arrays.setdefault("still_limit", np.full_like(arrays["center"], np.inf))
+    arrays.setdefault("resolution", np.zeros_like(arrays["center"]))
     return unpack_profiles(Profile, arrays)

@@ -68,9 +68,13 @@ class Sensor:
     scale: list[float]
     usual: list[float]
     lean: list[float]
+    still_value: list[float]
     recent: list[float]
     kept_mean: list[float]
     kept_variance: list[float]
+    still_rows: list[float]
+    still_limit: list[float]
+    resolution: list[float]
     n: int
     m: int
     close_after: int

@@ -22,8 +22,9 @@ FIELDS: Final = (
 )  # fmt: skip
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (
-    "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean", "recent",
-    "kept_mean", "kept_variance",
+    "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean",
+    "still_value", "recent",
+    "kept_mean", "kept_variance", "still_rows", "still_limit", "resolution",
 )  # fmt: skip
 """What lies behind it and is as long as there are signals, channels or earlier scores."""
 
