@@ -107,6 +107,7 @@ class _Case:
     first: int
     rows: int
     amount: float
+    sided: bool
     healthy: Healthy
     rng: np.random.Generator
 
@@ -139,8 +140,10 @@ class _Case:
         """Rows of a fault whose size is its length."""
         return max(1, round(self.rows * self.amount))
 
-    def side(self) -> float:
-        return float(self.rng.choice((-1.0, 1.0)))
+    def added(self) -> float:
+        """What is added, in the unit of the values: upwards or downwards, unless that was chosen."""
+        side = 1.0 if self.sided else float(self.rng.choice((-1.0, 1.0)))
+        return side * self.amount * self.spread
 
     def need_period(self) -> int:
         if self.period is None:
@@ -149,7 +152,7 @@ class _Case:
 
     def other(self) -> int:
         """Another channel."""
-        channels = self.values.shape[1]
+        channels: int = self.values.shape[1]
         if channels < 2:
             raise MeaninglessError("it has one channel")
         return (self.channel + 1 + int(self.rng.integers(channels - 1))) % channels
@@ -170,10 +173,11 @@ def put(
     """Put a fault of a size 1, 2 or 3 into one channel of healthy values (n, C) from row `first` on, for `rows` rows.
 
     `amount` goes before the size: spreads that are added (`offset`, `spike`; of `drift` those at its end; a negative
-    amount goes down), a factor (`gain`, `frequency`), units of the noise that are added (`noise up`) or the share that
-    is left of it (`noise down`), spreads above the median (`clipping`) or a spread's share as a step (`quantisation`),
-    the share of a period (`delay`), cycles (`missing cycle`), the share of the foreign in what is read (`relation
-    broken`, `swapped channels`), of a night or a day (`night run`, `day off`), of `rows` (the others).
+    amount goes down, while a size goes either way), a factor (`gain`, `frequency`), units of the noise that are added
+    (`noise up`) or the share that is left of it (`noise down`), spreads above the median (`clipping`), spreads in a
+    step (`quantisation`), the share of a period (`delay`), cycles (`missing cycle`), the share of what is foreign in
+    what is read (`relation broken`, `swapped channels`), of a night or a day (`night run`, `day off`), of `rows` (the
+    others).
 
     Raises MeaninglessError where the fault has no meaning for the sensor, changes nothing, or does not fit before the
     end of the values; KeyError for an unknown fault.
@@ -184,8 +188,9 @@ def put(
     [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 0.0]
     """
     make = _MAKERS[fault]
+    sided = amount is not None
     amount = SIZES[fault][size - 1] if amount is None else amount
-    case = _Case(values.copy(), values, channel, first, rows, amount, healthy, rng)
+    case = _Case(values.copy(), values, channel, first, rows, amount, sided, healthy, rng)
     begin, stop = make(case)
     if not 0 <= begin < stop <= len(values):
         raise MeaninglessError("its rows end before the fault does")
@@ -205,12 +210,12 @@ def _stuck(case: _Case) -> tuple[int, int]:
 
 
 def _offset(case: _Case) -> tuple[int, int]:
-    case.own[case.span] += _signed(case) * case.spread
+    case.own[case.span] += case.added()
     return case.first, case.first + case.rows
 
 
 def _drift(case: _Case) -> tuple[int, int]:
-    case.own[case.span] += _signed(case) * case.spread * _ramp(case)
+    case.own[case.span] += case.added() * _ramp(case)
     return case.first, case.first + case.rows
 
 
@@ -221,7 +226,7 @@ def _gain(case: _Case) -> tuple[int, int]:
 
 def _spike(case: _Case) -> tuple[int, int]:
     rows = min(case.rows, int(case.rng.integers(1, _SPIKE_ROWS + 1)))
-    case.own[case.first : case.first + rows] += _signed(case) * case.spread
+    case.own[case.first : case.first + rows] += case.added()
     return case.first, case.first + rows
 
 
@@ -388,11 +393,6 @@ _MAKERS: Final[dict[str, Callable[[_Case], tuple[int, int]]]] = {
 
 
 # -- what a sensor is like -------------------------------------------------------------------------------------------
-
-
-def _signed(case: _Case) -> float:
-    """The amount, upwards or downwards; who gives a negative one has chosen."""
-    return case.amount if case.amount < 0 else case.side() * case.amount
 
 
 def _ramp(case: _Case) -> F64:
