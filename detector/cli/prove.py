@@ -16,11 +16,13 @@ from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.config.load import Config
-    from detector.detection.scorer import Model
+    from detector.detection.scorer import Model, ScoreBlock
+    from detector.engine.readings import ReadingsPipeline
     from detector.reports.provetext import Proof
     from detector.reports.proving import Proved
     from detector.reports.sampled import Sampled
     from detector.reports.trials import MakePipeline
+    from detector.wire.readings import Decoder
 
 SENSORS: Final = 20
 PAGE: Final = "prove.html"
@@ -165,8 +167,22 @@ def _pipelines(config: Config, model: Model) -> MakePipeline:
     from detector.service.pipelines import pipeline_factory
     from detector.streams.base import Partition
 
-    partition = Partition(config.readings.input, 0)
-    return lambda decoder, score: pipeline_factory(config, model, decoder, score=score)(partition)
+    partition, unheard = Partition(config.readings.input, 0), _without_silence(config)
+
+    def make(decoder: Decoder, score: ScoreBlock, *, silence: bool) -> ReadingsPipeline:
+        return pipeline_factory(config if silence else unheard, model, decoder, score=score)(partition)
+
+    return make
+
+
+def _without_silence(config: Config) -> Config:
+    off: dict[str, Any] = {"silence_after": None}
+    overrides = tuple(
+        one.model_copy(update=off) if "silence_after" in one.model_fields_set else one
+        for one in config.readings.overrides
+    )
+    readings = config.readings.model_copy(update={**off, "overrides": overrides})
+    return config.model_copy(update={"readings": readings})
 
 
 def _write(directory: Path, args: argparse.Namespace, proof: Proof, model: Model) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from detector import __version__
 from detector.reports.page import About, environment
 from detector.reports.plots import SHOWN_CHANNELS, Picture, draw
-from detector.reports.provetext import Proof, after, headline, in_order, named, remarks, size
+from detector.reports.provetext import Proof, after, headline, in_order, named, remarks, size, times
 from detector.reports.proving import Example, Kind, Proved, Told
 from detector.reports.scoreboard import Label
 from detector.reports.text import counted
@@ -23,8 +23,8 @@ _CALLED: Final[dict[Kind, str]] = {"step": "A step", "drift": "A drift", "stuck"
 class _Line:
     name: str
     blind: str | None
-    step: tuple[str, str]
-    drift: tuple[str, str]
+    step: tuple[str, str, str]
+    drift: tuple[str, str, str]
     stuck: str
     dropout: str
 
@@ -63,10 +63,14 @@ def page(proof: Proof, about: About) -> str:
 
 
 def _line(line: Proved, proof: Proof) -> _Line:
+    silent = size(line, "dropout")
     return _Line(
-        named(line, proof), line.blind, (size(line, "step"), after(line, "step")),
-        (size(line, "drift"), after(line, "drift")), size(line, "stuck"), size(line, "dropout"),
-    )  # fmt: skip
+        named(line, proof), line.blind, _three(line, "step"), _three(line, "drift"), size(line, "stuck"), silent
+    )
+
+
+def _three(line: Proved, kind: Kind) -> tuple[str, str, str]:
+    return size(line, kind), times(line, kind), after(line, kind)
 
 
 def _card(line: Proved, proof: Proof, about: About) -> _Card:
@@ -75,8 +79,8 @@ def _card(line: Proved, proof: Proof, about: About) -> _Card:
     for kind, called in _CALLED.items():
         found = line.found.get(kind)
         if isinstance(found, Told) and found.example is not None:
-            told = "" if found.spreads is None else f" of {size(line, kind)}"
-            title = f"{called}{told}: told after {counted(found.rows, 'reading')}"
+            told = "" if found.spreads is None else f" of {size(line, kind)}{' an hour' * (kind == 'drift')}"
+            title = f"{called}{told}: told after {counted(found.example.rows, 'reading')}"
             shown.append(_Shown(title, _drawn(line, found.example, about)))
     return _Card(named(line, proof), shown)
 

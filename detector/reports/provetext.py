@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from detector.engine.wording import number
@@ -16,9 +17,14 @@ SHOWN: Final = 100
 """Lines of the table; of the others the number is told."""
 UNTOLD: Final[dict[Untold, str]] = {
     "too small": "not told",
-    "no meaning": "is normal here",
-    "off": "silence_after is null",
-    "alone": "no other sensor",
+    "no meaning": "normal",
+    "off": "off",
+    "alone": "alone",
+}
+_NOTES: Final[dict[Untold, str]] = {
+    "no meaning": "normal: a value that stays where it is changes nothing here.",
+    "off": "off: readings.silence_after is null, so that nobody is told of silence.",
+    "alone": "alone: silence is told where others are heard, and the recording has one sensor.",
 }
 HOUR: Final = 3600 * 10**9
 
@@ -65,16 +71,22 @@ def size(line: Proved, kind: Kind) -> str:
     if not isinstance(found, Told):
         return UNTOLD[found]
     if found.spreads is None:
-        return f"{duration(found.time)} ({counted(found.rows, 'reading')})"
+        return duration(found.time)
     if kind == "drift":
-        return f"{number(per_hour(line, found))} an hour ({found.spreads:g} x in 1,000)"
-    return f"{number(found.spreads * line.spread)} ({found.spreads:g} x)"
+        return number(per_hour(line, found))
+    return number(found.spreads * line.spread)
+
+
+def times(line: Proved, kind: Kind) -> str:
+    """A step or a drift in units of the sensor's usual spread; of a drift, in 1 000 readings."""
+    found = line.found.get(kind)
+    return f"{found.spreads:g}" if isinstance(found, Told) and found.spreads is not None else ""
 
 
 def after(line: Proved, kind: Kind) -> str:
     """After how long a step or a drift is told."""
     found = line.found.get(kind)
-    return f"{duration(found.time)} ({found.rows:,})" if isinstance(found, Told) else ""
+    return duration(found.time) if isinstance(found, Told) else ""
 
 
 def per_hour(line: Proved, found: Told) -> float:
@@ -87,17 +99,18 @@ def per_hour(line: Proved, found: Told) -> float:
 def table_of(proof: Proof) -> Table:
     """A line a sensor, or a channel where there are several; those that are as good as unwatched come last."""
     title = f"The smallest fault that would be told ({headline(proof)})"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("sensor")
-    for column in ("step", "after", "drift", "after", "stuck for", "silent for"):
-        table.add_column(column, justify="right")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("sensor", overflow="fold")
+    for column in ("step", "x usual", "told in", "drift/h", "told in", "stuck", "silent"):
+        table.add_column(column, justify="right", no_wrap=True)
     ordered = in_order(proof)
     for line in ordered[:SHOWN]:
-        cells = (size(line, "step"), after(line, "step"), size(line, "drift"), after(line, "drift"))
+        cells = (size(line, "step"), times(line, "step"), after(line, "step"), size(line, "drift"))
         style = "bold red" if line.blind is not None else None
-        table.add_row(named(line, proof), *cells, size(line, "stuck"), size(line, "dropout"), style=style)
+        ends = (after(line, "drift"), size(line, "stuck"), size(line, "dropout"))
+        table.add_row(named(line, proof), *cells, *ends, style=style)
     if len(ordered) > SHOWN:
-        table.add_row(f"and {len(ordered) - SHOWN} more", *("" for _ in range(6)))
+        table.add_row(f"and {len(ordered) - SHOWN} more", *("" for _ in range(7)))
     return table
 
 
@@ -120,8 +133,9 @@ def remarks(proof: Proof) -> list[str]:
         told = [*told[:SHOWN], f"and {len(told) - SHOWN} more."]
     told.append(
         f"Told means: in 4 of 5 quiet places of the recording, within {proof.within:,} readings. "
-        "x: times the sensor's usual spread; in brackets behind a time: readings."
+        "x usual: in units of the sensor's usual spread."
     )
+    told += [line for why, line in _NOTES.items() if any(why in one.found.values() for one in proof.lines)]
     if short := [line for line in proof.lines if line.places and (line.within < proof.within or line.places < 5)]:
         least = min(short, key=lambda line: (line.places, line.within))
         told.append(

@@ -24,16 +24,16 @@ from detector.reports.curves import Curve, Curves
 from detector.reports.sampled import Recorded
 from detector.reports.scoreboard import EpisodeSpan, episodes_of
 from detector.reports.text import counted
-from detector.reports.trials import Copy, Followed, MakePipeline, follow, run_on, with_values
+from detector.reports.trials import Copy, Followed, MakePipeline, follow, opening, run_on, with_values
 from detector.simulation.faults import Healthy, MeaninglessError, put
 from detector.times import parse_time
 from detector.wire.alerts import Alert
 
 Kind = Literal["step", "drift", "stuck", "dropout"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-STEPS: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+STEPS: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Sizes of steps, in units of the sensor's usual spread."""
-DRIFTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+DRIFTS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Usual spreads in 1 000 readings."""
 PLACES: Final = 5
 """Where in the recording each fault is tried."""
@@ -52,9 +52,13 @@ null; silence is relative to other sensors, and there is none."""
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One trial as a picture: the readings around a fault, and what was made of them. Times in ns."""
+    """One trial as a picture: the readings around a fault, and what was made of them. Times in ns.
+
+    `rows`: after how many readings it was told.
+    """
 
     curve: Curve
+    rows: int
     fault: tuple[int, int]
     episodes: tuple[EpisodeSpan, ...]
 
@@ -143,7 +147,7 @@ _WHY: Final[dict[Reason, str]] = {
     "gaps": "gaps keep its window from becoming complete",
     "interval": "its readings come further apart than its gaps may be",
     "profile": "its readings make no profile yet",
-    "threshold": "its threshold is beyond anything that could be told",
+    "threshold": "its threshold is so high that hardly anything is told",
     "relearning": "it learns a new interval",
     "capped": "there is no place for it",
     "failed": "it was set aside",
@@ -154,7 +158,9 @@ _WHY: Final[dict[Reason, str]] = {
 def _blind(followed: Followed, copies: Sequence[Copy], found: dict[Kind, Told | Untold], rules: Rules) -> str | None:
     """Why a sensor is as good as unwatched; None: it is not."""
     if followed.unwatched is not None:
-        return f"{_WHY[followed.unwatched]} ({followed.unwatched})"
+        high = followed.unwatched == "threshold" and followed.threshold is not None
+        level = f": {followed.threshold:.3g} times the worst of training" if high else ""
+        return f"{_WHY[followed.unwatched]}{level} ({followed.unwatched})"
     if not followed.copies:
         return f"too short: it was watched for none of {len(followed.recorded):,} readings until the last ones"
     if not copies:
@@ -210,7 +216,7 @@ class _Bench:
         if high == len(ladder):
             return "too small"
         rows, time = self._delay(best, statistics.median_low)
-        example = self._example(kind, ladder[high], *best[0]) if examples else None
+        example = self._example(kind, ladder[high], *best[-1]) if examples else None
         return Told(ladder[high], rows, time, example)
 
     def _lasting(self, kind: Kind, *, examples: bool) -> Told | Untold:
@@ -222,7 +228,7 @@ class _Bench:
         if len(told) < self._needed:
             return "too small"
         rows, time = self._delay(told, lambda found: sorted(found)[self._needed - 1])
-        return Told(None, rows, time, self._example(kind, 0.0, *told[0]) if examples else None)
+        return Told(None, rows, time, self._example(kind, 0.0, *told[-1]) if examples else None)
 
     def dropout(self) -> Told | Untold:
         """For how long nothing has to come."""
@@ -233,8 +239,8 @@ class _Bench:
         recorded, found = self.followed.recorded, list[tuple[int, int]]()
         for copy in self.copies:
             unsent = self._unsent(copy.row)
-            alerts = run_on(self.make, copy, recorded, copy.row + self.within, unsent=unsent, other=self.other)
-            alert = _first(alerts, silent=True)
+            stop = copy.row + self.within
+            alert = opening(self.make, copy, recorded, stop, unsent=unsent, other=self.other)
             if alert is not None:
                 at = parse_time(alert.detected_at)
                 row = int(np.searchsorted(recorded.times, at, side="right"))
@@ -256,7 +262,7 @@ class _Bench:
         for number, copy in enumerate(self.copies):
             changed = self._changed(kind, size, copy)
             if changed is not None:
-                alert = _first(run_on(self.make, copy, changed, copy.row + self.within), silent=False)
+                alert = opening(self.make, copy, changed, copy.row + self.within)
                 if alert is not None:
                     out.append((copy, alert))
             if len(out) + len(self.copies) - number - 1 < self._needed:
@@ -312,7 +318,7 @@ class _Bench:
         if curve is None:
             return None
         spans = [span for span in episodes_of(alerts) if span.detected >= times[copy.row]]
-        return Example(curve, (int(times[copy.row]), int(times[stop - 1])), tuple(spans))
+        return Example(curve, at - copy.row, (int(times[copy.row]), int(times[stop - 1])), tuple(spans))
 
 
 def _since(curves: Curves, time: int) -> Callable[[ScoredRows], None]:
@@ -330,15 +336,3 @@ def _since(curves: Curves, time: int) -> Callable[[ScoredRows], None]:
         )  # fmt: skip
 
     return listen
-
-
-def _first(alerts: Sequence[Alert], *, silent: bool) -> Alert | None:
-    """The first episode that calls a person."""
-    return next(
-        (
-            alert
-            for alert in alerts
-            if alert.event == "opened" and not alert.muted and (alert.reason == "silent") == silent
-        ),
-        None,
-    )
