@@ -149,6 +149,11 @@ class PartitionState(ABC):
         """Everything a later process needs to carry on from `position`."""
         return joined(self.pieces())
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """How large that is, but for what few sensors have."""
+        return self._table.stored_bytes
+
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The same piece by piece. Nothing may be processed before the last one."""
         self._packed_at = dict.fromkeys(range(self.slices()), self.position)

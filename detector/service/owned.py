@@ -71,6 +71,9 @@ class PackedStates:
     def pieces(self, partition: Partition) -> Iterator[bytes | memoryview]:
         pipeline = self._owned[partition].pipeline
         pipeline.journal()
+        # A copy of this process may take the pieces, which then are not counted in this one.
+        self._owned[partition].packed(_WHOLE, pipeline.snapshot_bytes)
+        self.tell()
         return self._counted(partition, pipeline.pieces())
 
     def _counted(self, partition: Partition, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
