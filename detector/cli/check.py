@@ -199,8 +199,8 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
     check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
     yield "profiles", f"{counted(len(profiles), 'sensor')} known from training"
     sensors |= profiles
-    open_runtime(bundle, readings.runtime)
-    yield "runtime", f"{readings.runtime} opens the model"
+    runtime = open_runtime(bundle, readings.runtime)
+    yield "runtime", f"{readings.runtime} opens the model, {runtime.name} runs it"
 
 
 def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]]:
