@@ -33,8 +33,8 @@ LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
 
 
-MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0}
-"""What releases did that had no such setting, by section and key."""
+MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0, ("", "silence_after"): None}
+"""What releases did that had no such setting, by section, or none, and key."""
 
 
 class Provenance(NamedTuple):
@@ -101,7 +101,7 @@ def as_meant(settings: bytes) -> bytes:
     """Stored settings, where a key that an older release did not store has the value of what that release did."""
     stored = msgspec.json.decode(settings)
     for (section, key), meant in MEANT_BEFORE.items():
-        if isinstance(part := stored.get(section), dict):
+        if isinstance(part := stored.get(section) if section else stored, dict):
             part.setdefault(key, meant)
     return msgspec.json.encode(stored)
 
