@@ -23,6 +23,7 @@ from detector.detection.finding import LOOK, Window, first_look, next_look, unti
 from detector.detection.prefix import NotYetError
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
+from detector.detection.stillness import Run
 from detector.engine import patience
 from detector.wire.alerts import alert_id
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
@@ -71,6 +72,7 @@ class Sensor:
         self.budget = Budget(profile, budget_of(self.alerts, profile.median_interval))
         self.scale = Scale(profile)
         self.usual = profile.center.tolist()
+        self.ways = list(zip(profile.drift_mean.tolist(), profile.drift_variance.tolist(), strict=True))
 
     def take_model(self, profile: Profile | None) -> None:
         """The model is another one from now on; `profile` is what it knows of the sensor."""
@@ -91,6 +93,7 @@ class Sensor:
         self.level: list[float] | None = None
         self.lean: list[float] | None = None
         self.equal: list[list[float]] = []
+        self.moves = {name: [0.0] * len(self.owner.config.channels) for name in ("quick", "slow")}
         self.reconstruction = math.nan
         self.completed = 0
         self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
@@ -371,6 +374,7 @@ class Sensor:
     def _carry(self, carry: Carry) -> None:
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
         self.reconstruction, self.completed = carry.held_error, carry.completions
+        self.moves = {"quick": carry.drift_quick.tolist(), "slow": carry.drift_slow.tolist()}
         self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
 
     def _missing_before(self, time: int) -> int | None:
@@ -420,7 +424,7 @@ class Sensor:
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
 
-        alarm = self.score = max(u, self._stuck())
+        alarm = self.score = max(u, self._stuck(), self._drift(maintained=maintained))
         self.ruled = alarm > u
 
         after = self.alerts.open_after
@@ -443,6 +447,31 @@ class Sensor:
         for run, limit in zip(self.equal, self.profile.still_limit.tolist(), strict=True):
             worst = max(worst, (len(run) / limit) ** 2)
         return min(worst, 20.0) if worst >= 1 else 0.0
+
+    def _drift(self, *, maintained: bool) -> float:
+        """The most that a channel has moved away by, in units of its limits, from 1 on; at most 20."""
+        profile, worst = self.profile, 0.0
+        assert profile is not None
+        for i, z in enumerate(self._scaled(self.window[-1])):
+            worst = max(worst, self._drift_of(i, min(max(z, -5.0), 5.0), profile, maintained=maintained))
+        return min(worst, 20.0) if worst >= 1 else 0.0
+
+    def _drift_of(self, i: int, z: float, profile: Profile, *, maintained: bool) -> float:
+        for name, rate in (("quick", 2 / 201), ("slow", 2 / 1001)):
+            self.moves[name][i] += max(rate, 1 / self.completed) * (z - self.moves[name][i])
+        if self.completed < 500 or math.isinf(profile.drift_worst[i]):
+            return 0.0
+        quick, slow = self.moves["quick"][i], self.moves["slow"][i]
+        way = min(abs(quick - slow), abs(quick)) ** 2 if (quick - slow) * quick > 0 else 0.0
+        mean, variance = self.ways[i]
+        unit = math.sqrt(variance) + 1e-6
+        away = (way - mean) / unit
+        worst, worst_zz = (float(np.float32(limit[i])) for limit in (profile.drift_worst, profile.drift_worst_zz))
+        worth = min(way / worst, away / worst_zz)
+        if not (maintained and worth >= 1):
+            rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -2.0), 2.0) * unit
+            self.ways[i] = (mean + rate * step, (1 - rate) * (variance + rate * step * step))
+        return worth
 
     def _limited(self) -> bool:
         alerts = self.alerts
@@ -539,14 +568,15 @@ class Sensor:
         times = np.array([row.time for row in self.window])
         return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64), self.profile.bias)
 
-    def _standing(self) -> tuple[int, int] | None:
-        """The channel that stands still, and since which row, if that opens an episode."""
+    def _standing(self) -> Run | None:
+        """The channel that stands still for longest, if it or a drift opens an episode."""
         if not self.ruled:
             return None
         assert self.profile is not None
         lengths = [min(len(run), ROWS) for run in self.equal]
         channel = int(np.argmax(np.array(lengths) / self.profile.still_limit))
-        return channel, ROWS - lengths[channel]
+        plausible = min(float(self.profile.still_limit[channel]), ROWS)
+        return Run(channel, ROWS - lengths[channel], lengths[channel] >= plausible)
 
     def _look(self, episode: Episode) -> None:
         window = self._seen()

@@ -398,7 +398,7 @@ def long_story(seed: int) -> tuple[ReadingsConfig, Model, list[list[Reading]]]:
     readings = [reading for _, reading in coming]
     stride = 1 + 2 * (seed % 2)
     config = plant.readings_config(
-        warmup=400, false_alarms=plant.per_readings(500), update_every=90 * SECOND, window={"stride": stride}
+        warmup=550, false_alarms=plant.per_readings(500), update_every=90 * SECOND, window={"stride": stride}
     )
     return config, plant.model_of(stride=stride), [readings[i : i + 3] for i in range(0, len(readings), 3)]
 

@@ -150,6 +150,7 @@ def trial(kernel: Kernel) -> bytes:
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
     cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
+    cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
     rules = rules_for(sensors, np.array([(10, 10), (3, 5)]), np.array([12, 100]))
     rules["deviates"], rules["direction"], rules["absolute"] = (0, 1), (0.0, 1.0), 0.01
     inside = np.arange(sensors * rows) % 97 < 5
