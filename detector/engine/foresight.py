@@ -7,17 +7,18 @@ difference between pieces of twenty rows and whole batches.
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from detector.arrays import I64
+from detector.arrays import I64, U8, Bools
 from detector.config.rules import ENDLESS
 from detector.detection.table import SensorTable, Slots
-from detector.engine.patience import Patience, packets_of
+from detector.engine.patience import Patience, messages_of
 from detector.wire.readings import Readings
 
-MOST_RUNS: Final = 4096
+MOST_RUNS: Final = 8192
 """Runs of readings that are looked at together."""
 LARGE: Final = 2000
 """Pieces of so many readings are worth a cut."""
@@ -51,67 +52,66 @@ class Upcoming(NamedTuple):
         first, last = np.searchsorted(self.readings.records, (record, self.end)).tolist()
         if not table.silences and self._of_one(table, self.readings.ids[first:last]):
             return int(self.clocks[self.end - 1])  # whoever is alone is not missed
-        runs = slice(first, min(last, first + min(MOST_RUNS, self.warmup * max(len(table), 1))))
+        runs = slice(first, min(last, first + MOST_RUNS))
         ids, counts, owners = self.readings.ids[runs], self.readings.counts[runs], self.readings.records[runs]
-        begin = int(self.readings.counts[:first].sum())
-        times = self.readings.times[begin : begin + int(counts.sum())]
-        slots, quiet = _slots_of(table, ids), ENDLESS
-        if (slots < 0).any():  # the first reading of a sensor
-            known = slots >= 0
-            quiet = int(self.clocks[owners[~known][0]]) + patience.shortest
-            times = times[np.repeat(known, counts)]
-            slots, counts, owners = slots[known], counts[known], owners[known]
-        due = np.full(len(table.ids), ENDLESS)
+        slots = _slots_of(table, ids)
+        begins = self.readings.counts[:first].sum() + np.cumsum(counts) - counts
+        slots, packets, records, counts = messages_of(slots, owners, *self._covered(begins, counts), counts)
+        clocks = self.clocks[records]
+        again = slots[1:] == slots[:-1]
+        firsts = np.append(True, ~again)
+        due = np.full(max(len(table.ids), int(slots[-1]) + 1), ENDLESS)
         due[waiting] = deadlines
-        if len(slots):
-            quiet = min(quiet, self._surprise(table, patience, slots, counts, self.clocks[owners]))
-            slots, records, packets = packets_of(np.repeat(slots, counts), np.repeat(owners, counts), times)
-            clocks = self.clocks[records]
-            begins = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
-            at = due[slots[begins]]
-            due[slots[begins]] = np.where(at < clocks[begins], at, ENDLESS)
-            lengths = patience.at_least(slots, packets)
-            silent = np.where(lengths == ENDLESS, ENDLESS, clocks + np.where(lengths == ENDLESS, 0, lengths))
-            heard_again = np.append(slots[1:] == slots[:-1], False)
-            in_time = heard_again & (silent >= np.append(clocks[1:], 0))
-            quiet = min(quiet, int(silent[~in_time].min(initial=ENDLESS)))
-        return min(quiet, int(due.min(initial=ENDLESS)))
+        at = due[slots[firsts]]
+        due[slots[firsts]] = np.where(at < clocks[firsts], at, ENDLESS)
+        lengths = self._lengths(table, patience, slots, packets, _so_far(firsts, counts))
+        silent = np.where(lengths == ENDLESS, ENDLESS, clocks + np.where(lengths == ENDLESS, 0, lengths))
+        in_time = np.append(again & (silent[:-1] >= clocks[1:]), False)
+        return min(int(silent[~in_time].min(initial=ENDLESS)), int(due.min()))
+
+    def _lengths(self, table: SensorTable, patience: Patience, slots: Slots, packets: U8, so_far: I64) -> I64:
+        """For how long sensors may be silent after these messages (n,) at least, which bring the so-manyeth reading."""
+        left = np.zeros(max(len(table.ids), int(slots[-1]) + 1), dtype=np.int64)
+        left[: len(table.ids)] = self.warmup  # whoever learns its interval again takes so many
+        for slot, warming in table.warming.items():
+            left[slot] = max(self.warmup, int(table["wanted"][slot])) - warming.count
+        for slot, held in table.held.items():
+            left[slot] -= len(held)
+        for slot, aligning in table.aligning.items():
+            left[slot] -= len(aligning.rows)
+        left[list(table.relearning)] = 0
+        known = slots < len(table.ids)
+        lengths = np.full(len(slots), patience.shortest)
+        lengths[known] = patience.at_least(slots[known], packets[known])
+        new = ~known
+        new[known] = patience.is_own(slots[known])
+        return np.where(new & (so_far >= left[slots]), patience.shortest, lengths)
+
+    def _covered(self, begins: I64, counts: I64) -> tuple[I64, I64]:
+        """The earliest and the latest time of each run of readings."""
+        times = self.readings.times
+        if (counts == 1).all():
+            return times[begins], times[begins]
+        edges = np.append(np.column_stack([begins, begins + counts]).ravel(), len(times))
+        whole = np.append(times, times[-1])
+        return np.minimum.reduceat(whole, edges)[:-1:2], np.maximum.reduceat(whole, edges)[:-1:2]
 
     def _of_one(self, table: SensorTable, ids: list[str]) -> bool:
         """Whether there is only one sensor, by what is known and by what comes."""
         return len(table) <= 1 and len({*table.slots, *ids}) == 1
 
-    def _surprise(self, table: SensorTable, patience: Patience, slots: Slots, counts: I64, clocks: I64) -> int:
-        """A clock up to which nobody becomes silent by a length that it comes to in these runs (n,)."""
-        distinct, own = np.unique(slots, return_inverse=True)
-        settled = ~patience.is_own(distinct)
-        left = np.array(
-            [
-                ENDLESS if sure else self._left(table, slot)
-                for slot, sure in zip(distinct.tolist(), settled, strict=True)
-            ]
-        )
-        order = np.argsort(own, kind="stable")
-        so_far = np.cumsum(counts[order])
-        starts = np.flatnonzero(np.append(True, own[order][1:] != own[order][:-1]))
-        before = np.repeat(so_far[starts] - counts[order][starts], np.diff(np.append(starts, len(own))))
-        late = order[so_far - before >= left[own[order]]]
-        return int(clocks[late.min()]) + patience.shortest if len(late) else ENDLESS
-
-    def _left(self, table: SensorTable, slot: int) -> int:
-        """So many readings of a sensor bring it no new profile."""
-        if slot in table.relearning:
-            return 0
-        held = len(table.held.get(slot, ()))
-        if slot in table.aligning:
-            held += len(table.aligning[slot].rows)
-        warming = table.warming.get(slot)
-        if warming is None:
-            return self.warmup - held
-        return max(self.warmup, int(table["wanted"][slot])) - warming.count - held
-
 
 def _slots_of(table: SensorTable, ids: list[str]) -> Slots:
-    """The slots of sensors; -1: it is not known yet."""
-    slots = {sensor_id: table.slots.get(sensor_id, -1) for sensor_id in set(ids)}
+    """The slots of sensors; those that are not known yet have other numbers, behind all slots."""
+    names = set(ids)
+    unknown = itertools.count(len(table.ids))
+    slots = {name: table.slots[name] if name in table.slots else next(unknown) for name in names}
     return np.fromiter(map(slots.__getitem__, ids), dtype=np.intp, count=len(ids))
+
+
+def _so_far(firsts: Bools, counts: I64) -> I64:
+    """The sum of the counts (n,) up to each place, since the last of the `firsts`."""
+    total = np.cumsum(counts)
+    before = (total - counts)[firsts]
+    found: I64 = total - np.repeat(before, np.diff(np.append(np.flatnonzero(firsts), len(counts))))
+    return found

@@ -130,7 +130,9 @@ class Patience:
             if packets[arrivals.slots].any():
                 packets[arrivals.slots] = 0
             return
-        slots, _, rungs = packets_of(arrivals.slots, arrivals.records, arrivals.times)
+        first = np.flatnonzero(np.append(True, (_steps(arrivals.slots) | _steps(arrivals.records))))
+        covered = np.minimum.reduceat(arrivals.times, first), np.maximum.reduceat(arrivals.times, first)
+        slots, rungs, *_ = messages_of(arrivals.slots[first], arrivals.records[first], *covered, np.ones_like(first))
         packets[slots] = rungs  # of several messages of a sensor the last one counts
 
     # -- lengths ---------------------------------------------------------------------------------------------------
@@ -168,16 +170,27 @@ def pause_of(lengths: I64) -> I64:
     return lengths - lengths // 8
 
 
-def packets_of(slots: Slots, records: I64, times: I64) -> tuple[Slots, I64, U8]:
-    """What each message says of each of its sensors, in the order of sensors, then records: slot, record, and rung.
+def messages_of(slots: Slots, records: I64, earliest: I64, latest: I64, counts: I64) -> tuple[Slots, U8, I64, I64]:
+    """What each message says of each of its sensors, in the order of sensors, then records.
 
-    The rung is that of twice what its readings (N,) of that sensor cover; 0: nothing.
+    From runs (n,) of readings of one sensor in one record, in the order of records: the times that each covers, and how
+    many readings it has. Returns sensors; rungs, of twice what the message covers of that sensor, 0: nothing; records;
+    and counts.
     """
-    first = np.flatnonzero(np.append(True, (slots[1:] != slots[:-1]) | (records[1:] != records[:-1])))
-    order = np.lexsort((records[first], slots[first]))
-    slots, records = slots[first][order], records[first][order]
-    earliest, latest = np.minimum.reduceat(times, first)[order], np.maximum.reduceat(times, first)[order]
-    runs = np.flatnonzero(np.append(True, (slots[1:] != slots[:-1]) | (records[1:] != records[:-1])))
-    covered = np.maximum.reduceat(latest, runs) - np.minimum.reduceat(earliest, runs)
-    rungs = np.searchsorted(LADDER // 2, covered, side="left")
-    return slots[runs], records[runs], np.minimum(rungs, len(LADDER) - 1).astype(np.uint8)
+    order = np.argsort(slots.astype(np.uint16) if slots.max() < 1 << 16 else slots, kind="stable")
+    slots, records, earliest, latest, counts = (one[order] for one in (slots, records, earliest, latest, counts))
+    begins = np.flatnonzero(np.append(True, _steps(slots) | _steps(records)))
+    if len(begins) < len(slots):
+        earliest, latest = np.minimum.reduceat(earliest, begins), np.maximum.reduceat(latest, begins)
+        slots, records, counts = slots[begins], records[begins], np.add.reduceat(counts, begins)
+    covered = latest - earliest
+    rungs = np.zeros(len(slots), dtype=np.uint8)
+    if covered.any():
+        rungs[:] = np.minimum(np.searchsorted(LADDER // 2, covered, side="left"), len(LADDER) - 1)
+    return slots, rungs, records, counts
+
+
+def _steps(numbers: I64 | Slots) -> Bools:
+    """Where an array changes from one place to the next."""
+    found: Bools = numbers[1:] != numbers[:-1]
+    return found
