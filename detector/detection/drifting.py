@@ -54,7 +54,11 @@ class Drift(NamedTuple):
 
 
 def drift_of(z: F64, there: Bools) -> Drift:
-    """By the standardised values (C, L) of a prefix, of which those that are `there` (C, L) count."""
+    """By the standardised values (C, L) of a prefix, of which those that are `there` (C, L) count.
+
+    There is no limit where they are few, and for a channel that has one value at half of its rows: a switch, or one
+    that says something now and then, does not drift.
+    """
     return Drift(*np.array([_of_channel(column[kept]) for column, kept in zip(z, there, strict=True)]).T.copy())
 
 
@@ -66,7 +70,7 @@ def _of_channel(z: F64) -> tuple[float, float, float, float, float, float]:
         slow += max(SLOW_RATE, 1 / row) * (value - slow)
         squares.append(way_of(quick, slow) ** 2)
     ways = np.array(squares[_BEGIN:])
-    if len(z) < SETTLED or ways.max() <= TINY:
+    if len(z) < SETTLED or ways.max() <= TINY or 2 * np.unique(z, return_counts=True)[1].max() >= len(z):
         return math.inf, 1.0, 0.0, 1.0, quick, slow
     mean, variance = float(ways.mean()), float(ways.var())
     zz = float(ways.max() - mean) / (math.sqrt(variance) + TINY)
