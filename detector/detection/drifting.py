@@ -94,24 +94,25 @@ def drift(s: Sensor, values: Sequence[float], inside: bool) -> float:
     NaN is the value of a channel that the row lacks: it counts for nothing. In a maintenance window (`inside`) a way
     that is too far is not learnt.
     """
-    most, row = 0.0, 1.0 / s.completions
+    settled = s.completions >= SETTLED
+    most, row, rate = 0.0, 0.0 if settled else 1.0 / s.completions, larger(ADAPTIVE_RATE, 1.0 / s.count)
     for i, value in enumerate(values):
         if value != value or s.drift_worst[i] == math.inf:
             continue
         z = within((value - s.center[i]) / s.scale[i], FARTHEST)
         s.drift_quick[i] += larger(QUICK_RATE, row) * (z - s.drift_quick[i])
         s.drift_slow[i] += larger(SLOW_RATE, row) * (z - s.drift_slow[i])
-        if s.completions < SETTLED:
+        if not settled:
             continue
         way = way_of(s.drift_quick[i], s.drift_slow[i])
-        unit = math.sqrt(s.drift_variance[i]) + TINY
-        zz = (way * way - s.drift_mean[i]) / unit
-        worth = smaller(way * way / s.drift_worst[i], zz / s.drift_worst_zz[i])
+        square, worth = way * way, 0.0
+        off, unit = square - s.drift_mean[i], math.sqrt(s.drift_variance[i]) + TINY
+        if square >= s.drift_worst[i]:
+            worth = smaller(square / s.drift_worst[i], off / unit / s.drift_worst_zz[i])
         if worth >= 1.0:
             most = larger(smaller(worth, MOST), most)
         if not (inside and worth >= 1.0):
-            rate = larger(ADAPTIVE_RATE, 1.0 / s.count)
-            step = within(zz, LEARNING) * unit
+            step = within(off, LEARNING * unit)
             gain = rate * step
             s.drift_mean[i] += gain
             s.drift_variance[i] = (s.drift_variance[i] + gain * step) * (1.0 - rate)
