@@ -54,7 +54,11 @@ class Drift(NamedTuple):
 
 
 def drift_of(z: F64, there: Bools) -> Drift:
-    """By the standardised values (C, L) of a prefix, of which those that are `there` (C, L) count."""
+    """By the standardised values (C, L) of a prefix, of which those that are `there` (C, L) count.
+
+    There is no limit where they are few, and for a channel that has one value at half of its rows: a switch, or one
+    that says something now and then, does not drift.
+    """
     return Drift(*np.array([_of_channel(column[kept]) for column, kept in zip(z, there, strict=True)]).T.copy())
 
 
@@ -66,7 +70,7 @@ def _of_channel(z: F64) -> tuple[float, float, float, float, float, float]:
         slow += max(SLOW_RATE, 1 / row) * (value - slow)
         squares.append(way_of(quick, slow) ** 2)
     ways = np.array(squares[_BEGIN:])
-    if len(z) < SETTLED or ways.max() <= TINY:
+    if len(z) < SETTLED or ways.max() <= TINY or 2 * np.unique(z, return_counts=True)[1].max() >= len(z):
         return math.inf, 1.0, 0.0, 1.0, quick, slow
     mean, variance = float(ways.mean()), float(ways.var())
     zz = float(ways.max() - mean) / (math.sqrt(variance) + TINY)
@@ -90,24 +94,25 @@ def drift(s: Sensor, values: Sequence[float], inside: bool) -> float:
     NaN is the value of a channel that the row lacks: it counts for nothing. In a maintenance window (`inside`) a way
     that is too far is not learnt.
     """
-    most, row = 0.0, 1.0 / s.completions
+    settled = s.completions >= SETTLED
+    most, row, rate = 0.0, 0.0 if settled else 1.0 / s.completions, larger(ADAPTIVE_RATE, 1.0 / s.count)
     for i, value in enumerate(values):
         if value != value or s.drift_worst[i] == math.inf:
             continue
         z = within((value - s.center[i]) / s.scale[i], FARTHEST)
         s.drift_quick[i] += larger(QUICK_RATE, row) * (z - s.drift_quick[i])
         s.drift_slow[i] += larger(SLOW_RATE, row) * (z - s.drift_slow[i])
-        if s.completions < SETTLED:
+        if not settled:
             continue
         way = way_of(s.drift_quick[i], s.drift_slow[i])
-        unit = math.sqrt(s.drift_variance[i]) + TINY
-        zz = (way * way - s.drift_mean[i]) / unit
-        worth = smaller(way * way / s.drift_worst[i], zz / s.drift_worst_zz[i])
+        square, worth = way * way, 0.0
+        off, unit = square - s.drift_mean[i], math.sqrt(s.drift_variance[i]) + TINY
+        if square >= s.drift_worst[i]:
+            worth = smaller(square / s.drift_worst[i], off / unit / s.drift_worst_zz[i])
         if worth >= 1.0:
             most = larger(smaller(worth, MOST), most)
         if not (inside and worth >= 1.0):
-            rate = larger(ADAPTIVE_RATE, 1.0 / s.count)
-            step = within(zz, LEARNING) * unit
+            step = within(off, LEARNING * unit)
             gain = rate * step
             s.drift_mean[i] += gain
             s.drift_variance[i] = (s.drift_variance[i] + gain * step) * (1.0 - rate)

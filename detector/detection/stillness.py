@@ -94,8 +94,8 @@ def still(s: Sensor, values: Sequence[float]) -> float:
             s.still_value[i], s.still_rows[i] = value, 1.0
         elif s.still_rows[i] < LONG:
             s.still_rows[i] += 1.0
-        limits = s.still_rows[i] / s.still_limit[i]
-        if limits >= 1.0:
+        if s.still_rows[i] >= s.still_limit[i]:
+            limits = s.still_rows[i] / s.still_limit[i]
             most = larger(smaller(limits * limits, MOST), most)
     return most
 

@@ -72,8 +72,7 @@ class Compiled:
         values: F64,
         inside: Bools | None,
     ) -> tuple[F64, F64, F64]:
-        u, alarm, eligible = np.empty((3, len(errors)))
-        shape = _shape(cells)
+        u, alarm, eligible, shape = np.empty(n := len(errors)), np.empty(n), np.empty(n), _shape(cells)
         self._score(
             _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(raw), _at(errors), _at(values), _at(inside),
             _at(u), _at(alarm), _at(eligible),

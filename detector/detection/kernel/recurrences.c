@@ -348,8 +348,10 @@ static double still(sensor *s, const double *values) {
             s->still_value[i] = values[i], s->still_rows[i] = 1.0f;
         else if (s->still_rows[i] < LONG_STILL)
             s->still_rows[i] += 1.0f;
-        double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
-        if (limits >= 1.0) most = larger(smaller(limits * limits, MOST_RULED), most);
+        if (s->still_rows[i] >= s->still_limit[i]) {
+            double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
+            most = larger(smaller(limits * limits, MOST_RULED), most);
+        }
     }
     return most;
 }
@@ -362,19 +364,20 @@ static double way_of(double quick, double slow) {
 }
 
 static double drift(sensor *s, const double *values, int inside) {
-    double most = 0.0, row = 1.0 / (double)s->c->completions;
+    int settled = s->c->completions >= SETTLED;
+    double most = 0.0, row = settled ? 0.0 : 1.0 / (double)s->c->completions, rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count);
     for (int i = 0; i < s->channels; i++) {
         if (missing(values[i]) || s->drift_worst[i] == INFINITY) continue;
         double z = within((values[i] - s->center[i]) / s->scale[i], FARTHEST);
         s->drift_quick[i] += larger(QUICK_RATE, row) * (z - s->drift_quick[i]);
         s->drift_slow[i] += larger(SLOW_RATE, row) * (z - s->drift_slow[i]);
-        if (s->c->completions < SETTLED) continue;
-        double way = way_of(s->drift_quick[i], s->drift_slow[i]);
-        double unit = sqrt(s->drift_variance[i]) + TINY, zz = (way * way - s->drift_mean[i]) / unit;
-        double worth = smaller(way * way / s->drift_worst[i], zz / s->drift_worst_zz[i]);
+        if (!settled) continue;
+        double way = way_of(s->drift_quick[i], s->drift_slow[i]), square = way * way, worth = 0.0;
+        double off = square - s->drift_mean[i], unit = sqrt(s->drift_variance[i]) + TINY;
+        if (square >= s->drift_worst[i]) worth = smaller(square / s->drift_worst[i], off / unit / s->drift_worst_zz[i]);
         if (worth >= 1.0) most = larger(smaller(worth, MOST_RULED), most);
         if (inside && worth >= 1.0) continue;
-        double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), step = within(zz, LEARNING) * unit, gain = rate * step;
+        double step = within(off, LEARNING * unit), gain = rate * step;
         s->drift_mean[i] += gain;
         s->drift_variance[i] = (s->drift_variance[i] + gain * step) * (1.0 - rate);
     }
