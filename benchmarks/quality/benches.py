@@ -1,4 +1,4 @@
-"""The nine benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, claims, faults, hearing, images, several
+from benchmarks.quality import budget, catalogue, claims, faults, hearing, images, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -360,6 +360,12 @@ def what_alerts_claim(job: Job) -> Outcome:
     return claims.outcome(job.workers, job.setup, quick=job.quick)
 
 
+def catalogue_of_faults(job: Job) -> Outcome:
+    """Eighteen faults in three sizes, on made-up sensors and on real normal stretches, beside rivals."""
+    sources = {group: job.sources((group,)) for group in catalogue.GROUPS}
+    return catalogue.outcome(job.workers, job.setup, sources, quick=job.quick)
+
+
 BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "overlap": overlap,
     "ranking": ranking,
@@ -369,5 +375,6 @@ BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "hearing": equal_faults,
     "channels": several_channels,
     "alerts": what_alerts_claim,
+    "catalogue": catalogue_of_faults,
     "images": one_class,
 }
