@@ -352,6 +352,7 @@ def outcome(workers: Workers, setup: Setup, sources: dict[str, list[Source]], *,
     names, notes = installed()
     if quick:
         names = [name for name in names if name not in SLOW]
+        notes = [f"quick: {' and '.join(sorted(SLOW))} are left out"]
     count, continued = (QUICK_NUMBERS, QUICK_CONTINUED) if quick else (NUMBERS, CONTINUED)
     made = (kinds.KINDS, (kinds.MACHINE,))
     keys = workers.run("models", made_up_model, [(group, min(count, 2), setup) for group in made])

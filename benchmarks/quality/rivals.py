@@ -121,7 +121,7 @@ RIVALS: Final[dict[str, Fit]] = {
 }
 SEVERAL_CHANNELS: Final = frozenset({"row PCA"})
 """Rivals that have nothing to say of one channel."""
-SLOW: Final = frozenset({"RRCF"})
+SLOW: Final = frozenset({"HalfSpaceTrees", "RRCF"})
 """Rivals that take one sensor of each kind alone."""
 _PACKAGES: Final = {"HalfSpaceTrees": "river", "RRCF": "rrcf"}
 
