@@ -364,9 +364,8 @@ def outcome(workers: Workers, setup: Setup, sources: dict[str, list[Source]], *,
     _by_group(result, "made-up sensors", examined)
     _ablate(result, workers, setup, sensors, continued, examined)
     _real(result, workers, setup, sources, names, quick=quick)
-    for trial_size in (3,):
-        found = _of(t for one in examined for t in one.trials if t.size == trial_size)
-        result.gates.append(Gate.at_least("catalogue: large faults found", found.hits / max(found.trials, 1), 0.5, 0.8))
+    large = _of(t for one in examined for t in one.trials if t.size == SIZES[-1])
+    result.gates.append(Gate.at_least("catalogue: large faults found", large.hits / max(large.trials, 1), 0.5, 0.8))
     result.notes += notes
     return result
 
