@@ -73,11 +73,12 @@ def subject() -> Subject:
     return Subject("cycle", "cycle 0", plant.healthy(np.random.default_rng(4), 2_200), 500)
 
 
-def test_every_fault_is_tried_in_its_sizes_and_large_ones_are_found_in_time() -> None:
+def test_every_fault_is_tried_in_its_sizes_and_large_ones_are_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = ("offset", "stuck", "dropout", "frequency", "delay", "night run", "swapped channels")
+    monkeypatch.setattr(catalogue, "FAULTS", some)
     examined = examine(subject(), (1, 3), plant.model_of(), ["4 sigma", "row PCA"])
     tried = {(trial.fault, trial.size) for trial in examined.trials}
-    assert {"offset", "stuck", "drift", "dropout", "frequency", "missing cycle"} <= {fault for fault, _ in tried}
-    assert not {"delay", "night run", "swapped channels"} & {fault for fault, _ in tried}
+    assert {fault for fault, _ in tried} == set(some[:4])  # the others have no meaning for it
     assert len(tried) == len(examined.trials)
     found = {(trial.fault, trial.size): trial for trial in examined.trials}
     large = found["offset", 3]
