@@ -68,7 +68,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[int], slice]]]] = {
     "prediction": ("worst", lambda channels: slice(0, channels)),
     "level": ("worst", lambda channels: slice(channels + 1, None)),
     "stuck": ("still_limit", lambda _: slice(None)),
-    "drift": ("drift_limit", lambda _: slice(None)),
+    "drift": ("drift_worst", lambda _: slice(None)),
 }
 """Signals and rules that may be left out: the cells that hold what is the worst of training, and which of them, by the
 number of channels. Where that is infinite a signal or a rule is mute."""
