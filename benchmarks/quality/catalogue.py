@@ -355,7 +355,8 @@ def outcome(workers: Workers, setup: Setup, sources: dict[str, list[Source]], *,
         notes = [f"quick: {' and '.join(sorted(SLOW))} are left out"]
     count, continued = (QUICK_NUMBERS, QUICK_CONTINUED) if quick else (NUMBERS, CONTINUED)
     made = (kinds.KINDS, (kinds.MACHINE,))
-    keys = workers.run("models", made_up_model, [(group, min(count, 2), setup) for group in made])
+    # The others are sensors that the model has never seen.
+    keys = workers.run("models", made_up_model, [(group, 1, setup) for group in made])
     sensors = [(kind, n, key) for group, key in zip(made, keys, strict=True) for kind in group for n in range(count)]
     result = Outcome("catalogue")
     tasks = [(kind, n, continued, SIZES, setup, key, names, None) for kind, n, key in sensors]
