@@ -111,13 +111,13 @@ def prove(
 ) -> Iterator[Proved]:
     """Try every channel of one sensor. `other`: the id of another one, against which this one may be silent."""
     followed = follow(make, recorded)
-    interval = int(np.median(np.diff(recorded.times))) if len(recorded) > 1 else 0
     rows, copies = _placed(followed, within)
     dropout: Told | Untold | None = None
     for number, channel in enumerate(channels):
         at, column = recorded.of_channel(number)
         if not len(at):
             continue
+        interval = int(np.median(np.diff(recorded.times[at]))) if len(at) > 1 else 0
         healthy = Healthy.of(recorded.values[at, column][:, None])
         bench = _Bench(make, followed, copies, rows, rules, number, healthy, other)
         found: dict[Kind, Told | Untold] = {}

@@ -82,13 +82,16 @@ class Followed:
         return all(last < row - CALM or first >= row + rows for first, last in self.episodes)
 
 
-def follow(make: MakePipeline, recorded: Recorded, copies: int = COPIES) -> Followed:
-    """Run a sensor's recording from its beginning to its end."""
+def follow(make: MakePipeline, recorded: Recorded, copies: int = COPIES, at: Sequence[int] | None = None) -> Followed:
+    """Run a sensor's recording from its beginning to its end. `at`: the rows at which the state is copied, ascending;
+    None: `copies` of them, spread out.
+    """
     laid = _Laid()
     pipeline = make(laid, score_block, silence=False)
     pipeline.begin(0)
     rows = len(recorded)
-    cuts = sorted({round(rows * number / (copies + 1)) for number in range(1, copies + 1)} - {0})
+    spread = {round(rows * number / (copies + 1)) for number in range(1, copies + 1)} - {0}
+    cuts = sorted(spread) if at is None else list(at)
     taken: list[Copy] = []
     alerts: list[Alert] = []
     for begin, end in zip([0, *cuts], [*cuts, rows], strict=True):
