@@ -467,7 +467,7 @@ class Sensor:
         unit = math.sqrt(variance) + 1e-6
         away = (way - mean) / unit
         worst, worst_zz = (float(np.float32(limit[i])) for limit in (profile.drift_worst, profile.drift_worst_zz))
-        worth = min(way / worst, away / worst_zz)
+        worth: float = min(way / worst, away / worst_zz)
         if not (maintained and worth >= 1):
             rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -2.0), 2.0) * unit
             self.ways[i] = (mean + rate * step, (1 - rate) * (variance + rate * step * step))

@@ -53,7 +53,7 @@ def ramp(rows: int, size: float) -> F64:
 
 def standardised(kind: str, rows: int, seed: int) -> F64:
     values = sensor(kind, 0, WARMUP + rows, seed)
-    return (values - values[:WARMUP].mean()) / values[:WARMUP].std()
+    return np.asarray((values - values[:WARMUP].mean()) / values[:WARMUP].std())
 
 
 # -- the rule --------------------------------------------------------------------------------------------------------
