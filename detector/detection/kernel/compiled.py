@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
-from detector.detection.kernel.build import LIBRARY, digest
+from detector.detection.kernel.build import LIBRARY, SOURCE, digest
 from detector.detection.kernel.cells import EVENT, Cells, Rings, Rows, Rules
 from detector.detection.signals import ROOT_WEIGHTS
 
@@ -28,19 +28,12 @@ class Compiled:
     def __init__(self, path: Path = LIBRARY) -> None:
         """Load a library. Raises UnusableError."""
         self.path = path
-        if not path.exists():
-            raise UnusableError("it has not been built")
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise UnusableError(f"it cannot be loaded: {error}") from None
-        if _digest_of(library) != digest():
-            raise UnusableError("it was built from another source")
+        library = opened(path, SOURCE)
         self._windows = _function(library.kernel_windows, 13)
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
         self._fill = _function(library.kernel_fill, 5)
-        self._score = _function(library.kernel_score, 11)
+        self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
 
     def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
@@ -78,13 +71,13 @@ class Compiled:
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64]:
-        u, eligible, shape = np.empty(len(errors)), np.empty(len(errors)), _shape(cells)
+    ) -> tuple[F64, F64, F64]:
+        u, alarm, eligible, shape = np.empty(n := len(errors)), np.empty(n), np.empty(n), _shape(cells)
         self._score(
             _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(raw), _at(errors), _at(values), _at(inside),
-            _at(u), _at(eligible),
+            _at(u), _at(alarm), _at(eligible),
         )  # fmt: skip
-        return u, eligible
+        return u, alarm, eligible
 
     def judge(
         self,
@@ -102,6 +95,19 @@ class Compiled:
             _at(v), _at(limits), _at(events),
         )  # fmt: skip
         return v, limits, events[:count]
+
+
+def opened(path: Path, source: Path) -> ctypes.CDLL:
+    """The library at `path`, which was built from `source`. Raises UnusableError."""
+    if not path.exists():
+        raise UnusableError("it has not been built")
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise UnusableError(f"it cannot be loaded: {error}") from None
+    if _digest_of(library) != digest(source):
+        raise UnusableError("it was built from another source")
+    return library
 
 
 def _digest_of(library: ctypes.CDLL) -> str:
