@@ -52,7 +52,7 @@ AFTER: Final = 100
 ROOM: Final = 1_600
 """Rows left behind a fault's beginning, for those that wait for a night or take several cycles."""
 PLACES: Final = 3
-NUMBERS, QUICK_NUMBERS = 2, 1
+NUMBERS, QUICK_NUMBERS = 4, 1
 """Sensors of each kind."""
 REAL, QUICK_REAL = 4, 1
 """Series of each real data set."""

@@ -94,9 +94,9 @@ def test_without_its_signals_nothing_of_the_values_is_found(monkeypatch: pytest.
     assert {"reconstruction", "prediction", "level"} <= set(catalogue.parts()) <= set(PARTS)
     assert all((PARTS[name][0] in there) == (name in catalogue.parts()) for name in PARTS)
     monkeypatch.setitem(PARTS, "every signal", ("worst", lambda _: slice(None)))
-    monkeypatch.setattr(catalogue, "FAULTS", ("offset", "noise up"))
+    monkeypatch.setattr(catalogue, "FAULTS", ("gain", "noise up"))  # which no rule is about
     without = examine(subject(), (3,), plant.model_of(), [], "every signal").trials
-    assert {trial.fault: trial.delay for trial in without} == {"offset": None, "noise up": None}
+    assert {trial.fault: trial.delay for trial in without} == {"gain": None, "noise up": None}
     whole = examine(subject(), (3,), plant.model_of(), []).trials
     assert all(trial.delay is not None for trial in whole)
 
