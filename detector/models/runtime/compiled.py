@@ -29,8 +29,8 @@ RTOL, ATOL = 2e-4, 2e-5
 _OPERATORS: Final = ("Transpose", "LSTM", "Expand", "LSTM", "Squeeze", "MatMul", "Add")
 _ENDS: Final = (("Transpose",), ("Sigmoid", "Transpose"), ("Tanh", "Transpose"))
 """What comes after those, in the order of lstm.c's activations."""
-_SIGMOID = _STATE = np.float32(0.5)
-"""lstm.c makes a sigmoid of the tanh of half its argument, and holds states doubled; both are in the weights."""
+_SIGMOID: Final = np.float32(0.5)
+"""What lstm.c wants the arguments of sigmoids to be multiplied with: it is in the weights."""
 
 
 class Layer(NamedTuple):
@@ -112,14 +112,14 @@ class Lstm:
         sizes = units, padded, width
         of_values = _SIGMOID if weights.activation == 1 else np.float32(1)
         first, second = weights.first, weights.second
-        read = np.concatenate([first.inputs, first.states * _STATE], axis=1)
+        read = np.concatenate([first.inputs, first.states], axis=1)
         # The fields of lstm.c's Model: numbers, and arrays, of which it gets the addresses.
         self._fields: list[int | F32] = [
             units, padded, channels, rows, weights.activation,
             *_laid(read, *sizes), _gates(_bias(first), padded),
-            *_laid(second.inputs * _STATE, *sizes), _gates(_bias(second), padded),
-            *_laid(second.states * _STATE, *sizes), 0,
-            np.ascontiguousarray(weights.values.T) * (_STATE * of_values), weights.values_bias * of_values,
+            *_laid(second.inputs, *sizes), _gates(_bias(second), padded),
+            *_laid(second.states, *sizes), 0,
+            np.ascontiguousarray(weights.values.T) * of_values, weights.values_bias * of_values,
         ]  # fmt: skip
         self._model = np.array([part if isinstance(part, int) else part.ctypes.data for part in self._fields])
 

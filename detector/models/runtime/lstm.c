@@ -24,9 +24,8 @@ typedef struct {
    given at every row; `second` adds what that layer reads of its own state, and has no bias. `values` (channels, units)
    and `values_bias` make a row of each of its states. `padded`: units, with zeros up to a multiple of PAIR x lanes.
 
-   Powers of 2 that would have to be multiplied with are in the weights, which changes no bit: sigmoid(x) is
-   (1 + tanh(x / 2)) / 2, so the sums of the gates input, forget and output come halved, and those of values that a
-   sigmoid follows; a state is held doubled, so weights of states are halved. */
+   sigmoid(x) is 1 / (1 + e^-x), tanh(x) is (1 - e^-2x) / (1 + e^-2x). For both to be made of e^-2x, what goes into a
+   sigmoid comes halved: the sums of the gates input, forget and output, by their weights, which changes no bit. */
 typedef struct {
     int64_t units, padded, channels, rows, activation;
     Layer first, code, second;
@@ -37,14 +36,14 @@ enum { LINEAR, SIGMOID, TANH };
 
 #define PAIR 2 /* vectors of units that `one` has in hand: enough sums to keep a processor busy */
 
-/* tanh(x) is x P(x^2) / Q(x^2), whose highest coefficient is 1, within 4e-8 up to LIMIT, where it is 1 - 2e-7: the best
-   quotient of these degrees. */
-#define LIMIT 8.0f
-static const float P[] = {1182924.0f, 158963.562f, 4216.12158f, 25.7560253f, 0.0178168789f};
-static const float Q[] = {1182924.0f, 553271.438f, 30916.9062f, 402.096405f};
+/* e^-2x within 4e-9 of itself, for |x| up to ln(2) / 4. */
+static const float DECAY[] = {1.0f, -2.0f, 1.99999976f, -1.33332169f, 0.666694224f, -0.26779893f, 0.0884134322f};
+#define LIMIT 20.0f       /* beyond it sigmoid and tanh are what they are there */
+#define WHOLE 12582912.0f /* added to a number, it leaves its whole part in the lowest bits */
 
-/* For each kind of vectors: BLOCK vectors of windows are dealt with together, such that the sums of a unit's gates fill
-   the registers. From WORTH windows on that is quicker than one by one. */
+/* For each kind of vectors: SCALE(x, n) is x times 2 to what stands in the lowest bits of n. BLOCK vectors of windows
+   are dealt with together, so that the sums of a unit's gates fill the registers; from WORTH windows on that is quicker
+   than one by one. */
 #if defined(__x86_64__)
 
 #include <cpuid.h>
@@ -60,6 +59,8 @@ static const float Q[] = {1182924.0f, 553271.438f, 30916.9062f, 402.096405f};
 #define FMA _mm256_fmadd_ps
 #define MIN _mm256_min_ps
 #define MAX _mm256_max_ps
+#define SCALE(x, n) \
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(n), 23)))
 #define LOAD _mm256_loadu_ps
 #define STORE _mm256_storeu_ps
 #include "lstm_lanes.h"
@@ -74,6 +75,8 @@ static const float Q[] = {1182924.0f, 553271.438f, 30916.9062f, 402.096405f};
 #define FMA _mm512_fmadd_ps
 #define MIN _mm512_min_ps
 #define MAX _mm512_max_ps
+#define SCALE(x, n) \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(n), 23)))
 #define LOAD _mm512_loadu_ps
 #define STORE _mm512_storeu_ps
 #include "lstm_lanes.h"
@@ -92,6 +95,8 @@ static const float Q[] = {1182924.0f, 553271.438f, 30916.9062f, 402.096405f};
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #define MIN vminq_f32
 #define MAX vmaxq_f32
+#define SCALE(x, n) \
+    vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vreinterpretq_s32_f32(n), 23)))
 #define LOAD vld1q_f32
 #define STORE vst1q_f32
 #include "lstm_lanes.h"

@@ -1,32 +1,29 @@
 /* lstm.c for vectors of one width: included once for each. An array of vectors is one of floats, (.., LANES). */
 
-typedef struct {
-    V p, q;
-} NAME(Fraction);
-
-static inline TARGET NAME(Fraction) NAME(tanh)(V x) {
-    x = MAX(SPLAT(-LIMIT), MIN(SPLAT(LIMIT), x)); /* in this order what is no number stays none */
-    V square = x * x, p = SPLAT(P[4]), q = square + SPLAT(Q[3]);
-    for (int i = 3; i >= 0; i--) p = FMA(p, square, SPLAT(P[i]));
-    for (int i = 2; i >= 0; i--) q = FMA(q, square, SPLAT(Q[i]));
-    return (NAME(Fraction)){p * x, q};
+/* exp(-2 x) = 2^n exp(-2 (x + n ln(2) / 2)), n a whole number. What is no number stays none. */
+static inline TARGET V NAME(decay)(V x) {
+    x = MAX(SPLAT(-LIMIT), MIN(SPLAT(LIMIT), x));
+    V shifted = FMA(x, SPLAT(-2.88539008f), SPLAT(WHOLE)), n = shifted - SPLAT(WHOLE);
+    V rest = FMA(n, SPLAT(0.346573591f), x), sum = SPLAT(DECAY[6]);
+    for (int i = 5; i >= 0; i--) sum = FMA(sum, rest, SPLAT(DECAY[i]));
+    return SCALE(sum, shifted);
 }
 
-/* One unit of one row: from the sums of its gates to its state, doubled; its memory is replaced. The fractions
-   get a common denominator, because divisions take longest. */
+/* One unit of one row: from the sums of its gates, and its memory, which is replaced, to its state. Fractions that are
+   multiplied are divided once. */
 static inline TARGET V NAME(cell)(V input, V forget, V candidate, V output, float *memory) {
-    NAME(Fraction) i = NAME(tanh)(input), f = NAME(tanh)(forget), n = NAME(tanh)(candidate), o = NAME(tanh)(output);
-    V both = i.q * n.q, added = (i.q + i.p) * n.p * f.q;
-    V now = FMA((f.q + f.p) * LOAD(memory), both, added) / ((f.q + f.q) * both);
-    NAME(Fraction) t = NAME(tanh)(now);
+    V one = SPLAT(1.0f);
+    V i = NAME(decay)(input), f = NAME(decay)(forget), n = NAME(decay)(candidate), o = NAME(decay)(output);
+    V now = FMA(one / (one + f), LOAD(memory), (one - n) / ((one + i) * (one + n)));
+    V t = NAME(decay)(now);
     STORE(memory, now);
-    return (o.q + o.p) * t.p / (o.q * t.q);
+    return (one - t) / ((one + o) * (one + t));
 }
 
 static inline TARGET V NAME(activated)(V x, int64_t activation) {
     if (activation == LINEAR) return x;
-    NAME(Fraction) t = NAME(tanh)(x);
-    return activation == TANH ? t.p / t.q : (t.q + t.p) / (t.q + t.q);
+    V one = SPLAT(1.0f), e = NAME(decay)(x);
+    return activation == TANH ? (one - e) / (one + e) : one / (one + e);
 }
 
 /* -- many windows, one a lane: arrays are (.., BLOCK, LANES) ---------------------------------------------------- */
@@ -186,5 +183,6 @@ static TARGET int64_t NAME(rebuild)(const Model *model, int64_t n, const float *
 #undef FMA
 #undef MIN
 #undef MAX
+#undef SCALE
 #undef LOAD
 #undef STORE
