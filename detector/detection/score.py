@@ -11,6 +11,7 @@ from detector.detection.faultmemory import remember
 from detector.detection.scale import deviations, learn, on_adaptive_scale, on_frozen_scale, units_of
 from detector.detection.sensor import Sensor, moved, smaller
 from detector.detection.signals import LEVEL_RATE, PREDICTION_RATE
+from detector.detection.views import together, views_of
 
 
 def fill(s: Sensor, squares: Sequence[float]) -> None:
@@ -20,22 +21,34 @@ def fill(s: Sensor, squares: Sequence[float]) -> None:
             s.level[i] = moved(s.level[i], x, x, LEVEL_RATE)
 
 
-def signals_of(s: Sensor, errors: Sequence[float], squares: Sequence[float], error: float) -> list[float]:
-    """The K signals of a row of C prediction `errors`, `squares` of values, and a reconstruction `error`.
+def signals_of(
+    s: Sensor, errors: Sequence[float], squares: Sequence[float], error: float, values: Sequence[float]
+) -> list[float]:
+    """The K signals of a row of C prediction `errors`, `squares` of `values`, and a reconstruction `error`.
 
     The last of these is NaN where a stride leaves the row out: then the one before is held. Of a channel that the row
     lacks the others are NaN: its averages stay, and its signals are NaN.
     """
-    alone = s.channels == 1
+    machine = together(s)
     for i, x in enumerate(errors):
-        # With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
         if x == x:
-            s.prediction[i] = moved(s.prediction[i], x, x if alone else s.mean[i], PREDICTION_RATE)
+            s.prediction[i] = moved(s.prediction[i], x, _begun(s, i, x, machine=machine), PREDICTION_RATE)
     if error == error:
         s.held_error = error
     s.completions += 1
     fill(s, squares)
-    return [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
+    signals = [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
+    return views_of(s, signals, values) if machine else signals
+
+
+def _begun(s: Sensor, channel: int, error: float, *, machine: bool) -> float:
+    """Where the average of a channel's prediction errors begins; `error`: the first of them.
+
+    With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
+    """
+    if machine:
+        return s.typical[channel] or error
+    return error if s.channels == 1 else s.mean[channel]
 
 
 def _of(raw: Sequence[float], averages: Sequence[float]) -> list[float]:
@@ -52,7 +65,7 @@ def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:
     if (high or s.high or s.kept) and remember(s, high, signals):
         units = units_of(s.variance)
         zz = deviations(s, signals, s.mean, units)
-    if not (high and inside):
+    if not (high and (inside or (not s.kept and together(s)))):
         learn(s, zz, units)
     s.score = u
     return u

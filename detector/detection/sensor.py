@@ -69,6 +69,9 @@ class Sensor:
     usual: list[float]
     lean: list[float]
     recent: list[float]
+    relation: list[float]
+    typical: list[float]
+    components: list[list[float]]
     kept_mean: list[float]
     kept_variance: list[float]
     n: int

@@ -23,7 +23,7 @@ FIELDS: Final = (
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (
     "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean", "recent",
-    "kept_mean", "kept_variance",
+    "relation", "kept_mean", "kept_variance", "typical", "components",
 )  # fmt: skip
 """What lies behind it and is as long as there are signals, channels or earlier scores."""
 

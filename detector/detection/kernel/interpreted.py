@@ -80,11 +80,12 @@ class Interpreted:
             counting: list[float] = []
             for row in rows:
                 here = within is not None and within[row]
-                signals = signals_of(s, predictions[row], squares[row], held[row])
+                own = values[row].tolist()
+                signals = signals_of(s, predictions[row], squares[row], held[row], own)
                 held[row] = s.held_error
                 one = score_row(s, signals, here)
                 scores.append(one)
-                if s.deviates and not deviates(s, values[row].tolist(), here and one >= 1.0):
+                if s.deviates and not deviates(s, own, here and one >= 1.0):
                     one = 0.0
                 counting.append(one)
             u[rows.start : rows.stop], eligible[rows.start : rows.stop] = scores, counting
