@@ -19,7 +19,6 @@ from benchmarks.quality.results import Gate, Outcome, Table, number
 from benchmarks.quality.scoring import Counts, overlap_counts, vus_pr
 from benchmarks.quality.workers import Workers
 from detector.arrays import F64
-from detector.detection.profile import scale_of
 from detector.detection.signals import ewma_path
 
 GROUPS: Final = ("SMD", "ASD")
@@ -27,8 +26,9 @@ BUDGETS: Final = (1_000, 3_000, 10_000)
 VUS_WINDOW: Final = 100
 PRODUCT: Final = "detector"
 SPAN: Final = 50
-Z_LIMIT, VARIANCE = 1_000.0, 0.9
-"""Of the rivals: limit of standardised values, and the share of their variance that components explain."""
+Z_LIMIT, VARIANCE, FLAT = 1_000.0, 0.9, 1e-9
+"""Of the rivals: limit of standardised values, the share of their variance that components explain, and the deviation
+under which a channel counts as constant and keeps its unit."""
 LEAST_F1: Final = {("SMD", 1_000): (0.40, 0.45), ("ASD", 1_000): (0.36, 0.40), ("SMD", 10_000): (0.34, None),
                    ("ASD", 10_000): (0.222, None)}  # fmt: skip
 AIM: Final = {"SMD": 0.50, "ASD": 0.47}
@@ -88,8 +88,10 @@ def _delays(intervals: Sequence[Interval], spans: Sequence[Interval], opened: Se
 
 def rivals(values: F64, train_rows: int) -> dict[str, F64]:
     """Scores of rows (L, C), each (L,): the squared residual of a row's principal components, and averages."""
-    center, scale = scale_of(values[:train_rows], "standard")
-    z = np.clip((values - center) / scale, -Z_LIMIT, Z_LIMIT)
+    prefix = values[:train_rows]
+    deviations = prefix.std(axis=0)
+    z = (values - prefix.mean(axis=0)) / np.where(deviations > FLAT, deviations, 1.0)
+    z = np.clip(z, -Z_LIMIT, Z_LIMIT)
     variances, vectors = np.linalg.eigh(z[:train_rows].T @ z[:train_rows])
     explained = np.cumsum(variances[::-1]) / variances.sum()
     components = vectors[:, ::-1][:, : int(np.searchsorted(explained, VARIANCE)) + 1]

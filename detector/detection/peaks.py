@@ -47,11 +47,14 @@ def declustered(first: I64, last: I64, v: F64, begin: int, rows: int) -> list[fl
 
 
 def usual_worst(signal: F64) -> float:
-    """The worst of a machine's signal (R,) on a prefix, NaN: a row has none; half of the highest at least.
+    """The worst of a machine's signal (R,) on a prefix, half of the highest at least. NaN: a row, or all, have none.
 
     With many channels a long prefix hardly ever is without a fault of one of them, and one is not to be the measure.
     """
-    v = np.where(np.isnan(signal), -np.inf, signal)
+    there = ~np.isnan(signal)
+    if not there.any():
+        return np.nan
+    v = np.where(there, signal, signal[there].min())
     peaks = sorted(declustered(*standing_maxima(v), 0, len(v)), reverse=True)
     place = min(MOST_PEAKS, 1 + len(v) // PEAK_ROWS, len(peaks))
     return max(peaks[place - 1], peaks[0] / 2)

@@ -302,7 +302,7 @@ def calibrate(
         worst, mean, variance = signals.max(axis=1) + TINY, signals.mean(axis=1), signals.var(axis=1)
     if machine:
         usual = np.array([usual_worst(signal) for signal in signals]) + TINY
-        worst = np.where(np.isfinite(usual), usual, worst)
+        worst = np.where(np.isnan(usual), worst, usual)
     zz, _ = deviation(signals, mean[:, None], variance[:, None])
     worst_zz = max(1.0, usual_worst(np.fmax.reduce(zz, axis=0))) if machine else worst_deviation(zz)
     u = combine(signals, zz, worst[:, None], worst_zz)
