@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from detector.wire.readings import Decoder
 
 
+_JUDGING: Final = ("run", "backtest", "tune")
+"""Commands that have a model."""
 SORT: Final = "Sort the readings of each sensor by time, oldest first"
 
 
@@ -147,7 +149,16 @@ def widened(config: Config, args: argparse.Namespace, place: str | None) -> Conf
         break
     if not found:
         raise UserError("no CSV file with rows is here", where=place, todo="Name one, or leave --wide out")
-    return config.model_copy(update={"readings": config.readings.model_copy(update={"channels": found[0]})})
+    channels = _modelled(found[0], config.readings.model) if args.command in _JUDGING else found[0]
+    return config.model_copy(update={"readings": config.readings.model_copy(update={"channels": channels})})
+
+
+def _modelled(columns: tuple[str, ...], directory: Path) -> tuple[str, ...]:
+    """The channels of the active model, if all of them are columns: a file to judge may have more, such as labels."""
+    from detector.models.bundle.bundles import load_bundle
+
+    known = load_bundle(directory).channels
+    return known if set(known) <= set(columns) else columns
 
 
 def refuse_poor(result: BacktestResult, place: str) -> None:
