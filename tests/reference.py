@@ -54,6 +54,7 @@ class Sensor:
         self.ended: float = -math.inf
         self.score: float | None = None
         self.judged: float | None = None
+        self.ruled = False
         self.window: deque[Row] = deque(maxlen=ROWS)
         self._empty()
         if profile is not None:
@@ -84,6 +85,7 @@ class Sensor:
         self.level: list[float] | None = None
         self.relation: float | None = None
         self.lean: list[float] | None = None
+        self.equal: list[list[float]] = []
         self.reconstruction = math.nan
         self.completed = 0
         self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
@@ -363,9 +365,9 @@ class Sensor:
             weights = profile.ridge[channel].tolist()
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
-        if self.prediction is None and len(errors) > 1:
-            self.prediction = profile.typical[: len(errors)].tolist()
-        self.prediction = errors if self.prediction is None else _towards(self.prediction, errors, SPAN_50)
+        usual = profile.typical if len(errors) > 1 else self.scale.mean
+        begun = list(usual[: len(errors)]) if self.prediction is None else self.prediction
+        self.prediction = _towards(begun, errors, SPAN_50)
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1
@@ -374,12 +376,15 @@ class Sensor:
             signals = self._views(np.array(window[-1]))
         worst = profile.worst.tolist()
         frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted)
-        self.score = u = min(frozen, self.scale.adaptive(signals))
+        u = min(frozen, self.scale.adaptive(signals))
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
 
+        alarm = self.score = max(u, self._stuck())
+        self.ruled = alarm > u
+
         after = self.alerts.open_after
-        eligible = u if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
+        eligible = alarm if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
         if not self.recent:
             self.recent.extend([eligible] * (after.of - 1))
         self.recent.append(eligible)
@@ -400,6 +405,18 @@ class Sensor:
         reconstruction = 1.0 if self.scale.is_mute else self.reconstruction / typical[channels]
         place = (reconstruction + float(level.mean()) + self.relation / typical[-1]) / 3
         return [float((np.array(self.prediction) / typical[:channels]).mean()), place]
+
+    def _stuck(self) -> float:
+        """The square of how many of its limits a channel has been standing still for, from 1 on; at most 20."""
+        assert self.profile is not None
+        row, worst = self.window[-1].values, 0.0
+        runs = self.equal or [[] for _ in row]
+        resolution = self.profile.resolution.tolist()
+        near = [not run or abs(value - run[0]) <= r for run, value, r in zip(runs, row, resolution, strict=True)]
+        self.equal = [[*run, value] if on else [value] for run, value, on in zip(runs, row, near, strict=True)]
+        for run, limit in zip(self.equal, self.profile.still_limit.tolist(), strict=True):
+            worst = max(worst, (len(run) / limit) ** 2)
+        return min(worst, 20.0) if worst >= 1 else 0.0
 
     def _limited(self) -> bool:
         alerts = self.alerts
@@ -473,7 +490,7 @@ class Sensor:
         detected = self.window[-1].time
         self.episode = Episode(
             name=alert_id("readings", "anomaly", self.name, detected),
-            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n),
+            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n, self._standing()),
             until=detected,
             detected_at=detected,
             ln_threshold=ln_threshold,
@@ -495,6 +512,15 @@ class Sensor:
         expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
         times = np.array([row.time for row in self.window])
         return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64), self.profile.bias)
+
+    def _standing(self) -> tuple[int, int] | None:
+        """The channel that stands still, and since which row, if that opens an episode."""
+        if not self.ruled:
+            return None
+        assert self.profile is not None
+        lengths = [min(len(run), ROWS) for run in self.equal]
+        channel = int(np.argmax(np.array(lengths) / self.profile.still_limit))
+        return channel, ROWS - lengths[channel]
 
     def _look(self, episode: Episode) -> None:
         window = self._seen()

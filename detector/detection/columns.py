@@ -109,6 +109,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),
+        # equal values: the first of the newest ones, how many; of the profile: how many may be, and what is equal
+        Column("still_value", "f8", (channels,), math.nan, added=True),
+        Column("still_rows", "f4", (channels,), 0.0, added=True),
+        Column("still_limit", "f4", (channels,), math.inf, added=True),
+        Column("resolution", "f4", (channels,), 0.0, added=True),
         # the adaptive scale as it was before a long fault (see faultmemory.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
@@ -151,7 +156,8 @@ CHANNEL_COLUMNS = frozenset(
         "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
         "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
-        "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck", "typical", "components", "relation",
+        "still_value", "still_rows", "still_limit", "resolution", "typical", "components", "relation",
+        "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
 )  # fmt: skip
 """What is only known of a sensor with windows of values; cameras have none of it."""
@@ -223,6 +229,8 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "usual": profile.center,
         "open_after": profile.open_after,
         "sentinels": profile.sentinels,
+        "still_limit": profile.still_limit,
+        "resolution": profile.resolution,
         "worst_zz_of_others": profile.worst_zz_of_others,
         "typical": profile.typical,
         "components": profile.components,
@@ -240,6 +248,8 @@ FORGOTTEN: Final[Mapping[str, Any]] = {
     "level": math.nan,
     "relation": math.nan,
     "lean": math.nan,
+    "still_value": math.nan,
+    "still_rows": 0,
     "held_error": math.nan,
     "completions": 0,
     "recent": math.nan,

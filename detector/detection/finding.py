@@ -61,16 +61,20 @@ class Finding(msgspec.Struct, frozen=True):
     kind: Kind
 
 
-def first_look(window: Window, earliest: int, least: int) -> Finding:
+def first_look(window: Window, earliest: int, least: int, stuck: tuple[int, int] | None = None) -> Finding:
     """What the window says whose newest row opened an episode: the n-th too bad of m, `least` = n.
 
-    The fault began after `earliest`, ns.
+    The fault began after `earliest`, ns. `stuck`: the rule of `stillness` opened it, by this channel, since this row.
     """
     found = find_onset(window.z, max(len(window.z) - least, OLDER))
     usual = usual_errors(window.errors, found.row)
     parts = shares(window.errors, usual, found.row)
     channel = int(parts.argmax())
     kind = _kind(window, channel, found.row)
+    if stuck is not None:
+        parts = parts if stuck[0] == channel else np.eye(len(parts))[stuck[0]]
+        channel, row = stuck
+        kind = Kind("stuck", row=row, level=float(window.z[row, channel]))
     row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
     onset = _since(window.times, row, earliest)
     return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)

@@ -33,6 +33,7 @@ from detector.detection.signals import (
     standardise,
     unforeseen,
 )
+from detector.detection.stillness import limits_of
 from detector.detection.threshold import nth_largest_log
 from detector.detection.views import (
     COMPONENTS,
@@ -92,9 +93,10 @@ class Profile(Calibration):
 
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
-    scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer. Of several
-    channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are empty.
-    Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
+    scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
+    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal. Of
+    several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they
+    are empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
     """
 
     center: F64
@@ -104,6 +106,8 @@ class Profile(Calibration):
     worst_zz_of_others: float
     open_after: tuple[int, int]
     sentinels: F64
+    still_limit: F64
+    resolution: F64
     typical: F32
     components: F32
 
@@ -237,10 +241,12 @@ def build_profile(
         typical = typical_of(values, signals, of_rows)
         signals = views(signals, of_rows, typical)
     calibration, u, zz = calibrate(times, signals, open_after, machine=bool(several(channels)))
+    still_limit, resolution = limits_of(values, ~lacks)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
         worst_zz_of_others=calibration.worst_zz if several(channels) else worst_deviation(np.delete(zz, 1, axis=0)),
-        sentinels=prefix.sentinels, typical=typical, components=components,
+        sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, typical=typical,
+        components=components,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
@@ -379,8 +385,8 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched:
 
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
-    "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels", "typical",
-    "components",
+    "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
+    "still_limit", "resolution", "typical", "components",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")
@@ -433,6 +439,8 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
     arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
+    arrays.setdefault("still_limit", np.full_like(arrays["center"], np.inf))
+    arrays.setdefault("resolution", np.zeros_like(arrays["center"]))
     sensors, channels = len(arrays["center"]), arrays["center"].shape[-1]
     arrays.setdefault("typical", np.full((sensors, typical_count(channels)), np.nan, dtype=np.float32))
     arrays.setdefault("components", np.zeros((sensors, COMPONENTS, several(channels)), dtype=np.float32))

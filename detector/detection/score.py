@@ -31,24 +31,16 @@ def signals_of(
     """
     machine = together(s)
     for i, x in enumerate(errors):
+        # One of the first errors, alone, may be an alarm: an average begins at its running mean, or what is usual.
         if x == x:
-            s.prediction[i] = moved(s.prediction[i], x, _begun(s, i, x, machine=machine), PREDICTION_RATE)
+            begun = (s.typical[i] or x) if machine else s.mean[i]
+            s.prediction[i] = moved(s.prediction[i], x, begun, PREDICTION_RATE)
     if error == error:
         s.held_error = error
     s.completions += 1
     fill(s, squares)
     signals = [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
     return views_of(s, signals, values) if machine else signals
-
-
-def _begun(s: Sensor, channel: int, error: float, *, machine: bool) -> float:
-    """Where the average of a channel's prediction errors begins; `error`: the first of them.
-
-    With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
-    """
-    if machine:
-        return s.typical[channel] or error
-    return error if s.channels == 1 else s.mean[channel]
 
 
 def _of(raw: Sequence[float], averages: Sequence[float]) -> list[float]:
@@ -67,5 +59,4 @@ def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:
         zz = deviations(s, signals, s.mean, units)
     if not (high and (inside or (not s.kept and together(s)))):
         learn(s, zz, units)
-    s.score = u
     return u

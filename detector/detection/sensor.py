@@ -68,12 +68,16 @@ class Sensor:
     scale: list[float]
     usual: list[float]
     lean: list[float]
+    still_value: list[float]
     recent: list[float]
     relation: list[float]
     typical: list[float]
     components: list[list[float]]
     kept_mean: list[float]
     kept_variance: list[float]
+    still_rows: list[float]
+    still_limit: list[float]
+    resolution: list[float]
     n: int
     m: int
     close_after: int

@@ -46,6 +46,9 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("variance", ids, (profile.variance for profile in all_of_them), k, least=0.0)
     _check("count", ids, (profile.count for profile in all_of_them), (), least=_POSITIVE)
     _check("sentinels", ids, (np.nan_to_num(profile.sentinels) for profile in all_of_them), (channels, SENTINELS))
+    limits = (np.where(np.isinf(profile.still_limit), 1.0, profile.still_limit) for profile in all_of_them)
+    _check("still_limit", ids, limits, c, least=1.0)
+    _check("resolution", ids, (profile.resolution for profile in all_of_them), c, least=0.0)
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
     _check_peaks(ids, all_of_them)
 

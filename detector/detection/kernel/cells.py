@@ -22,8 +22,9 @@ FIELDS: Final = (
 )  # fmt: skip
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (
-    "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean", "recent",
-    "relation", "kept_mean", "kept_variance", "typical", "components",
+    "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean",
+    "still_value", "recent", "relation",
+    "kept_mean", "kept_variance", "still_rows", "still_limit", "resolution", "typical", "components",
 )  # fmt: skip
 """What lies behind it and is as long as there are signals, channels or earlier scores."""
 

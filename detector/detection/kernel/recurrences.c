@@ -10,6 +10,7 @@
        averages, adaptive scale, score         detection/scale.py, detection/score.py
        after a long fault                      detection/faultmemory.py
        what counts by its deviation            detection/deviation.py
+       a value that sticks                     detection/stillness.py
        n of m, the threshold                   detection/threshold.py
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
@@ -42,6 +43,8 @@ static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
+static const double MOST_STILL = 20.0;
+static const float LONG_STILL = 1e7f;
 static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
@@ -93,8 +96,8 @@ typedef struct {
 /* A sensor while its rows are dealt with: its cells, its arrays, and what follows from them and lasts some rows. */
 typedef struct {
     cells *c;
-    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent, *relation;
-    float *kept_mean, *kept_variance, *typical, *components;
+    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *still_value, *recent, *relation;
+    float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *typical, *components;
     const rule *rule;
     int channels, signals, earlier, places, together;
     double per_row, free, speed, base, excess, weight, ratio, forget;
@@ -120,11 +123,15 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.scale = s.center + channels;
     s.usual = s.scale + channels;
     s.lean = s.usual + channels;
-    s.recent = s.lean + channels;
+    s.still_value = s.lean + channels;
+    s.recent = s.still_value + channels;
     s.relation = s.recent + s.earlier;
     s.kept_mean = (float *)(s.relation + (channels > 1));
     s.kept_variance = s.kept_mean + signals;
-    s.typical = s.kept_variance + signals;
+    s.still_rows = s.kept_variance + signals;
+    s.still_limit = s.still_rows + channels;
+    s.resolution = s.still_limit + channels;
+    s.typical = s.resolution + channels;
     s.components = s.typical + (channels > 1 ? 2 * channels + 2 : 0);
     s.places = signals;
     s.together = channels > 1 && s.typical[0] == s.typical[0];
@@ -283,7 +290,7 @@ static void views_of(sensor *s, const double *values, double *signals) {
 
 static double begun(const sensor *s, int i, double error) {
     if (s->together) return s->typical[i] != 0.0f ? (double)s->typical[i] : error;
-    return s->channels > 1 ? s->mean[i] : error;
+    return s->mean[i];
 }
 
 static void signals_of(sensor *s, const double *raw, int64_t step, double *error, const double *values,
@@ -378,7 +385,6 @@ static double score_row(sensor *s, const double *signals, int inside) {
     int high = u >= 1.0;
     if ((high || s->c->high || s->c->kept) && remember(s, high, signals)) compare(s, signals, zz, unit);
     if (!(high && (inside || (s->together && !s->c->kept)))) learn(s, zz, unit);
-    s->c->score = u;
     return u;
 }
 
@@ -396,6 +402,22 @@ static int deviates(sensor *s, const double *values, int unlearnt) {
     }
     const rule *r = s->rule;
     return off >= r->absolute && off >= r->relative * usual && (r->direction == 0.0 || r->direction * side > 0.0);
+}
+
+/* -- a value that sticks ------------------------------------------------------------------------------------------ */
+
+static double still(sensor *s, const double *values) {
+    double most = 0.0;
+    for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i])) continue;
+        if (!(fabs(values[i] - s->still_value[i]) <= s->resolution[i]))
+            s->still_value[i] = values[i], s->still_rows[i] = 1.0f;
+        else if (s->still_rows[i] < LONG_STILL)
+            s->still_rows[i] += 1.0f;
+        double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
+        if (limits >= 1.0) most = larger(smaller(limits * limits, MOST_STILL), most);
+    }
+    return most;
 }
 
 /* -- n of m, the threshold --------------------------------------------------------------------------------------- */
@@ -709,15 +731,18 @@ void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first
 }
 
 void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
-                  double *errors, const double *values, const uint8_t *inside, double *u, double *eligible) {
+                  double *errors, const double *values, const uint8_t *inside, double *u, double *alarm,
+                  double *eligible) {
     double signals[2 * of->channels + 1];
     for (int64_t at = 0; at < n; at++) {
         sensor s = take_up(of, records + at * of->size, rules + at);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             int here = inside && inside[row];
-            signals_of(&s, raw + row, first[n], errors + row, values + row * s.channels, signals);
-            eligible[row] = u[row] = score_row(&s, signals, here);
-            if (s.rule->deviates && !deviates(&s, values + row * s.channels, here && u[row] >= 1.0)) eligible[row] = 0.0;
+            const double *newest = values + row * s.channels;
+            signals_of(&s, raw + row, first[n], errors + row, newest, signals);
+            u[row] = score_row(&s, signals, here);
+            s.c->score = eligible[row] = alarm[row] = larger(u[row], still(&s, newest));
+            if (s.rule->deviates && !deviates(&s, newest, here && u[row] >= 1.0)) eligible[row] = 0.0;
         }
     }
 }

@@ -40,6 +40,8 @@ def test_what_was_built_of_readings_is_accepted(channels: int) -> None:
         ({"worst_zz": 0.0}, "`worst_zz` of a is beyond"),
         ({"worst_zz_of_others": np.nan}, "`worst_zz_of_others` of a is beyond"),
         ({"count": -1.0}, "`count` of a is beyond"),
+        ({"still_limit": np.array([20.0, np.nan])}, "`still_limit` of a is beyond"),
+        ({"resolution": np.array([0.0, -1.0])}, "`resolution` of a is beyond"),
         ({"open_after": (10,)}, "`open_after` has the shape"),
         ({"scored_rows": 7}, "the peaks of a are not in order"),
         ({"peak_last": np.array([], int), "peak_first": np.array([], int), "peak_v": np.array([])}, "a has no peaks"),
