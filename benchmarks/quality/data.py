@@ -16,6 +16,7 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def _tsb(data: Path) -> list[Source]:
     return [Source("TSB-AD-U", name[1], name[2], (path,), int(name[3])) for name, path in named if name]
 
 
-_FINDERS = {
+_FINDERS: Mapping[str, Callable[[Path], list[Source]]] = {
     "NAB": _nab,
     "SMAP": lambda data: _in_two_parts(data / "smap_msl" / "SMAP", "SMAP"),
     "MSL": lambda data: _in_two_parts(data / "smap_msl" / "MSL", "MSL"),

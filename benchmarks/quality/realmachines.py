@@ -32,7 +32,7 @@ under which a channel counts as constant and keeps its unit."""
 LEAST_F1: Final = {("SMD", 1_000): (0.40, 0.45), ("ASD", 1_000): (0.36, 0.40), ("SMD", 10_000): (0.34, None),
                    ("ASD", 10_000): (0.222, None)}  # fmt: skip
 AIM: Final = {"SMD": 0.50, "ASD": 0.47}
-RATIO: Final = (0.5, 1.5)
+MOST_FALSE: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def outcome(workers: Workers, setup: Setup, sources: Sequence[Source]) -> Outcom
     for place, budget in enumerate(BUDGETS):
         counts, allowed, _ = _together([one.alerts[place] for one in found])
         ratio = counts.fp / allowed if allowed >= REAL_LEAST else None
-        result.gates.append(Gate(f"machines-real: 1 in {budget}: false / allowed", ratio, RATIO, None))
+        result.gates.append(Gate.at_most(f"machines-real: 1 in {budget}: false / allowed", ratio, MOST_FALSE, 1.0))
     result.numbers |= {"ranking": means, "machines": {one.name: one.ranking for one in found}}
     return result
 

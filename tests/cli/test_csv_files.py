@@ -48,6 +48,16 @@ def _told(line: bytes) -> dict[str, object]:
     return {key: value for key, value in alert.items() if key != "source"}
 
 
+def test_a_file_to_judge_may_have_more_columns_than_the_model_has_channels(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{i % 7}.5,{int(i > 300)}\n" for i in range(400))
+    Path("labelled.csv").write_text(f"value,label\n{rows}")
+    assert main(["backtest", "--data", "labelled.csv", "--wide", "channels", "--interval", "1m", *OPTIONS]) == 0
+    assert "readings: 400 accepted" in capsys.readouterr().out
+    Path("other.csv").write_text(f"flow,label\n{rows}")
+    assert main(["backtest", "--data", "other.csv", "--wide", "channels", "--interval", "1m", *OPTIONS]) == 2
+    assert "this configuration makes (100, 2)" in capsys.readouterr().err
+
+
 def test_wide_channels_are_trained_on_and_watched(capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f"{1_795_341_600 + i};{i % 7},5;{i % 11},25;x\n" for i in range(400))
     Path("machine.csv").write_text(f"Time;flow;heat;note\n{rows}")
