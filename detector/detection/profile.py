@@ -38,6 +38,7 @@ from detector.detection.threshold import nth_largest_log
 from detector.detection.views import (
     COMPONENTS,
     components_of,
+    final_error,
     relation_errors,
     several,
     typical_count,
@@ -240,6 +241,7 @@ def build_profile(
         of_rows = np.where(np.isnan(distance), np.nan, relation)[1:]
         typical = typical_of(values, signals, of_rows)
         signals = views(signals, of_rows, typical)
+        typical[:channels] *= final_error(min(int(clean.sum()), RIDGE_WINDOWS), WINDOW - 1)
     calibration, u, zz = calibrate(times, signals, open_after, machine=bool(several(channels)))
     still_limit, resolution = limits_of(values, ~lacks)
     profile = Profile(

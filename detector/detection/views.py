@@ -73,6 +73,17 @@ def typical_of(values: F64, signals: F64, relation: F64) -> F32:
     return typical
 
 
+def final_error(rows: int, coefficients: int) -> float:
+    """How much larger the errors of a linear forecast are on rows that it was not fitted to: Akaike's final error.
+
+    An average over many channels hardly varies, so this shows. Of few rows it is kept finite.
+
+    >>> final_error(901, 99)
+    1.2468827930174564
+    """
+    return (rows + coefficients) / max(rows - coefficients, rows / 10)
+
+
 def components_of(z: F64) -> F32:
     """The first principal components of rows z (C, n): (4, C), rows of zeros where fewer are used."""
     found = np.zeros((COMPONENTS, len(z)), dtype=np.float32)
