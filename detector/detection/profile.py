@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.drifting import drift_of
 from detector.detection.peaks import declustered, standing_maxima, usual_worst
 from detector.detection.prefix import SENTINELS, complete_windows, examine, taken_as_it_is, wild_rows
 from detector.detection.signals import (
@@ -95,9 +96,10 @@ class Profile(Calibration):
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
-    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal. Of
-    several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they
-    are empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
+    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
+    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`. Of
+    several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are
+    empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
     """
 
     center: F64
@@ -109,6 +111,10 @@ class Profile(Calibration):
     sentinels: F64
     still_limit: F64
     resolution: F64
+    drift_worst: F64
+    drift_worst_zz: F64
+    drift_mean: F64
+    drift_variance: F64
     typical: F32
     components: F32
 
@@ -123,12 +129,15 @@ class Carry:
 
     `prediction`, `level` (C,), `relation` (1,), of one channel (0,): moving averages. `recent_u` (99,): the newest
     scores, oldest first; where there were not this many the first one stands for the missing. `held_error`: the newest
-    reconstruction error; `completions`: window-completing rows so far, the phase of the stride.
+    reconstruction error; `completions`: window-completing rows so far, the phase of the stride. `drift_quick`,
+    `drift_slow` (C,): see `drifting`.
     """
 
     prediction: F64
     level: F64
     relation: F64
+    drift_quick: F64
+    drift_slow: F64
     recent_u: F64
     held_error: float
     completions: int
@@ -244,16 +253,20 @@ def build_profile(
         typical[:channels] *= final_error(min(int(clean.sum()), RIDGE_WINDOWS), WINDOW - 1)
     calibration, u, zz = calibrate(times, signals, open_after, machine=bool(several(channels)))
     still_limit, resolution = limits_of(values, ~lacks)
+    moves = drift_of(z, ~(wild[:, None] | lacks).T)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
         worst_zz_of_others=calibration.worst_zz if several(channels) else worst_deviation(np.delete(zz, 1, axis=0)),
-        sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, typical=typical,
+        sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, drift_worst=moves.worst,
+        drift_worst_zz=moves.worst_zz, drift_mean=moves.mean, drift_variance=moves.variance, typical=typical,
         components=components,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
         relation=relation[-1:],
+        drift_quick=moves.quick,
+        drift_slow=moves.slow,
         recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
         held_error=float(errors[-1]),
         completions=len(clean),
@@ -388,9 +401,15 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched:
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
     "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
-    "still_limit", "resolution", "typical", "components",
+    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance", "typical",
+    "components",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
+_WITHOUT_RULES: Final = {
+    "still_limit": np.inf, "resolution": 0.0,
+    "drift_worst": np.inf, "drift_worst_zz": 1.0, "drift_mean": 0.0, "drift_variance": 1.0,
+}  # fmt: skip
+"""What a bundle of before says to the rules of evidence."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")
 _IDS: Final = {Profile: "sensor_id", Calibration: "camera_id"}
 
@@ -441,8 +460,8 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
     arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
-    arrays.setdefault("still_limit", np.full_like(arrays["center"], np.inf))
-    arrays.setdefault("resolution", np.zeros_like(arrays["center"]))
+    for name, nothing in _WITHOUT_RULES.items():
+        arrays.setdefault(name, np.full_like(arrays["center"], nothing))
     sensors, channels = len(arrays["center"]), arrays["center"].shape[-1]
     arrays.setdefault("typical", np.full((sensors, typical_count(channels)), np.nan, dtype=np.float32))
     arrays.setdefault("components", np.zeros((sensors, COMPONENTS, several(channels)), dtype=np.float32))

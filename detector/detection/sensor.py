@@ -69,6 +69,10 @@ class Sensor:
     usual: list[float]
     lean: list[float]
     still_value: list[float]
+    drift_quick: list[float]
+    drift_slow: list[float]
+    drift_mean: list[float]
+    drift_variance: list[float]
     recent: list[float]
     relation: list[float]
     typical: list[float]
@@ -78,6 +82,8 @@ class Sensor:
     still_rows: list[float]
     still_limit: list[float]
     resolution: list[float]
+    drift_worst: list[float]
+    drift_worst_zz: list[float]
     n: int
     m: int
     close_after: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -94,19 +94,28 @@ def still(s: Sensor, values: Sequence[float]) -> float:
             s.still_value[i], s.still_rows[i] = value, 1.0
         elif s.still_rows[i] < LONG:
             s.still_rows[i] += 1.0
-        limits = s.still_rows[i] / s.still_limit[i]
-        if limits >= 1.0:
+        if s.still_rows[i] >= s.still_limit[i]:
+            limits = s.still_rows[i] / s.still_limit[i]
             most = larger(smaller(limits * limits, MOST), most)
     return most
 
 
-def newest_run(values: F64, limits: F64, resolution: F64) -> tuple[int, int]:
-    """Which channel of the rows (n, C) has not moved for the most of its limits (C,), and since which row.
+class Run(NamedTuple):
+    """A channel that has not moved since a row; `sticks`: for longer than is plausible, as far as its rows say."""
 
-    >>> newest_run(np.array([[1.0, 3.0], [2.0, 4.0], [2.0, 4.0], [2.0, 5.0]]), np.array([20.0, 20.0]), np.zeros(2))
-    (0, 1)
+    channel: int
+    row: int
+    sticks: bool
+
+
+def newest_run(values: F64, limits: F64, resolution: F64) -> Run:
+    """The channel of the rows (n, C) that has not moved for the most of its limits (C,).
+
+    >>> newest_run(np.array([[1.0, 3.0], [2.0, 4.0], [2.0, 4.0], [2.0, 5.0]]), np.array([3.0, 3.0]), np.zeros(2))
+    Run(channel=0, row=1, sticks=True)
     """
     moves = np.abs(values - values[-1]) > resolution
     since = np.where(moves.any(axis=0), len(values) - moves[::-1].argmax(axis=0), 0)
-    channel = int(((len(values) - since) / limits).argmax())
-    return channel, int(since[channel])
+    rows = len(values) - since
+    channel = int((rows / limits).argmax())
+    return Run(channel, int(since[channel]), bool(rows[channel] >= min(limits[channel], len(values))))

@@ -49,6 +49,11 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     limits = (np.where(np.isinf(profile.still_limit), 1.0, profile.still_limit) for profile in all_of_them)
     _check("still_limit", ids, limits, c, least=1.0)
     _check("resolution", ids, (profile.resolution for profile in all_of_them), c, least=0.0)
+    limits = (np.where(np.isinf(profile.drift_worst), 1.0, profile.drift_worst) for profile in all_of_them)
+    _check("drift_worst", ids, limits, c, least=_POSITIVE)
+    _check("drift_worst_zz", ids, (profile.drift_worst_zz for profile in all_of_them), c, least=_POSITIVE)
+    _check("drift_mean", ids, (profile.drift_mean for profile in all_of_them), c)
+    _check("drift_variance", ids, (profile.drift_variance for profile in all_of_them), c, least=0.0)
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
     _check_peaks(ids, all_of_them)
 

@@ -313,8 +313,8 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
-        stuck = newest_run(moment.values, moment.still_limit, moment.resolution) if opening.ruled else None
-        found = first_look(self._window(moment), opening.ended, least, stuck)
+        run = newest_run(moment.values, moment.still_limit, moment.resolution) if opening.ruled else None
+        found = first_look(self._window(moment), opening.ended, least, run)
         return found.onset, found
 
     def look(self, episode: Episode, moment: Moment) -> bool:

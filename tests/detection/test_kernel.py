@@ -91,7 +91,9 @@ class Story:
             mean=rng.uniform(0.1, 0.5, (sensors, signals)), variance=rng.uniform(0.01, 0.1, (sensors, signals)),
             count=rng.integers(60, 9000, sensors), worst_zz=rng.uniform(1, 8, sensors), usual=50.0,
             still_limit=rng.choice([20.0, 33.3, INFINITY], (sensors, self.channels)),
-            resolution=rng.choice([0.0, 1e-6]),
+            resolution=rng.choice([0.0, 1e-6]), completions=rng.choice([0, 450, 9000], sensors),
+            drift_worst=rng.choice([1e-3, 0.1, INFINITY], (sensors, self.channels)), center=50.0,
+            drift_variance=rng.uniform(1e-4, 0.1, (sensors, self.channels)),
         )  # fmt: skip
         for at in range(sensors):
             budget = float(rng.choice([300.0, 1000.0, 5e4, 1e6, INFINITY]))
@@ -114,7 +116,7 @@ class Story:
         machines = np.flatnonzero(rng.random(len(cells)) < 0.7)
         cells["center"], cells["scale"] = 50.0, rng.uniform(0.5, 2.0)
         for at in machines.tolist():
-            typical = rng.uniform(0.05, 0.4, cells["typical"].shape[1])
+            typical = rng.uniform(0.05, 0.4, (cells["typical"].shape[1],))
             typical[: self.channels] *= rng.random(self.channels) < 0.8
             typical[self.channels] = INFINITY if rng.random() < 0.3 else 0.2
             cells["typical"][at] = typical
@@ -134,7 +136,19 @@ class Story:
         for array in (self.raw, self.errors, self.values):
             at = rng.random(array.shape) < rng.choice([0.001, 0.02])
             array[at] = rng.choice(EXTREMES, int(at.sum()))
-        for name in ("mean", "variance", "credit", "forgotten", "pending", "rows", "recent", "peaks"):
+        for name in (
+            "mean",
+            "variance",
+            "drift_mean",
+            "drift_variance",
+            "drift_quick",
+            "credit",
+            "forgotten",
+            "pending",
+            "rows",
+            "recent",
+            "peaks",
+        ):
             column = self.cells[name]
             at = rng.random(column.shape) < 0.1
             column[at] = rng.choice(EXTREMES, int(at.sum()))
@@ -179,7 +193,7 @@ def test_a_trial_has_everything_that_a_library_could_get_wrong(monkeypatch: pyte
         ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("threshold", "habit_of"),
         ("episodes", "end_episode"),
         ("episodes", "open_episode"), ("episodes", "spend"), ("kernel.interpreted", "deviates"),
-        ("kernel.interpreted", "still"),
+        ("kernel.interpreted", "still"), ("kernel.interpreted", "drift"),
     ):  # fmt: skip
         with monkeypatch.context() as patched:
             patched.setattr(f"detector.detection.{place}.{name}", _broken)

@@ -126,7 +126,8 @@ def test_the_newest_run_is_that_of_the_rows(values: list[int]) -> None:
     since = len(values) - 1
     while since and values[since - 1] == values[-1]:
         since -= 1
-    assert newest_run(rows, np.array([20.0]), np.array([0.0])) == (0, since)
+    sticks = len(values) - since >= min(20, len(values))
+    assert newest_run(rows, np.array([20.0]), np.array([0.0])) == (0, since, sticks)
 
 
 # -- what is told ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,10 +39,17 @@ def rows_of(count: int, seed: int = 0) -> F64:
     return np.ascontiguousarray(values)
 
 
-def machine(**cells: object) -> Sensor:
+def machine(**cells: Any) -> Sensor:
     components = np.zeros((COMPONENTS, 3))
     components[0] = LOADED
-    known = {"typical": np.ones(8), "components": components, "mean": 1.0, "worst": 2.0, "scale": 1.0, "center": 0.0}
+    known: dict[str, Any] = {
+        "typical": np.ones(8),
+        "components": components,
+        "mean": 1.0,
+        "worst": 2.0,
+        "scale": 1.0,
+        "center": 0.0,
+    }
     return sensor_of(3, **(known | cells))
 
 

@@ -38,9 +38,13 @@ BEGAN: Final = frozenset(
 """The averages of their first windows, or of those after a gap, began at one error in that release; now at its mean."""
 
 
+DRIFTED: Final = "vibration-08"
+"""Its fault is a slow move, too, of which that release's state knows nothing: now its peak is higher."""
+
+
 def as_ever(alerts: Sequence[Json]) -> list[Json]:
-    """The alerts without those of the sensor that relearns, and of those whose windows began otherwise."""
-    return [alert for alert in alerts if alert["sensor_id"] not in {RELEARNT, *BEGAN}]
+    """The alerts without those of the sensor that relearns, those of windows that began otherwise, and a slow move."""
+    return [alert for alert in alerts if alert["sensor_id"] not in {RELEARNT, DRIFTED, *BEGAN}]
 
 
 def make_states(directory: Path) -> None:

@@ -151,6 +151,7 @@ def trial(kernel: Kernel) -> bytes:
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
     cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
+    cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
     cells["typical"][2] = 0.5, 0.0, 0.6, 0.4, 0.3, 1.2
     cells["components"][2, 0] = 0.6, 0.8
     rules = rules_for(sensors, np.array([(10, 10), (3, 5), (3, 5)]), np.array([12, 100, 12]))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
+from detector.detection.drifting import drift
 from detector.detection.episodes import judge_row
 from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Rings, Rows, Rules
 from detector.detection.score import fill, score_row, signals_of
@@ -86,7 +87,7 @@ class Interpreted:
                 signals = signals_of(s, predictions[row], squares[row], held[row], newest)
                 held[row] = s.held_error
                 one = score_row(s, signals, here)
-                s.score = larger(one, still(s, newest))
+                s.score = larger(one, larger(still(s, newest), drift(s, newest, here)))
                 counts = not s.deviates or deviates(s, newest, here and one >= 1.0)
                 scores.append(one)
                 alarms.append(s.score)

@@ -11,6 +11,7 @@
        after a long fault                      detection/faultmemory.py
        what counts by its deviation            detection/deviation.py
        a value that sticks                     detection/stillness.py
+       a level that moves away slowly          detection/drifting.py
        n of m, the threshold                   detection/threshold.py
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
@@ -34,6 +35,7 @@ enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_
 enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
 enum { REMEMBERED = 4 };
+enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 enum { VIEWS = 2, COMPONENTS = 4, ROUNDS = 8 };
 
@@ -43,7 +45,8 @@ static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
-static const double MOST_STILL = 20.0;
+static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0;
+static const double MOST_RULED = 20.0;
 static const float LONG_STILL = 1e7f;
 static const double LN_2 = 0.6931471805599453;
 
@@ -96,8 +99,10 @@ typedef struct {
 /* A sensor while its rows are dealt with: its cells, its arrays, and what follows from them and lasts some rows. */
 typedef struct {
     cells *c;
-    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *still_value, *recent, *relation;
-    float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *typical, *components;
+    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent, *relation;
+    double *still_value, *drift_quick, *drift_slow, *drift_mean, *drift_variance;
+    float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *drift_worst, *drift_worst_zz;
+    float *typical, *components;
     const rule *rule;
     int channels, signals, earlier, places, together;
     double per_row, free, speed, base, excess, weight, ratio, forget;
@@ -124,14 +129,20 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.usual = s.scale + channels;
     s.lean = s.usual + channels;
     s.still_value = s.lean + channels;
-    s.recent = s.still_value + channels;
+    s.drift_quick = s.still_value + channels;
+    s.drift_slow = s.drift_quick + channels;
+    s.drift_mean = s.drift_slow + channels;
+    s.drift_variance = s.drift_mean + channels;
+    s.recent = s.drift_variance + channels;
     s.relation = s.recent + s.earlier;
     s.kept_mean = (float *)(s.relation + (channels > 1));
     s.kept_variance = s.kept_mean + signals;
     s.still_rows = s.kept_variance + signals;
     s.still_limit = s.still_rows + channels;
     s.resolution = s.still_limit + channels;
-    s.typical = s.resolution + channels;
+    s.drift_worst = s.resolution + channels;
+    s.drift_worst_zz = s.drift_worst + channels;
+    s.typical = s.drift_worst_zz + channels;
     s.components = s.typical + (channels > 1 ? 2 * channels + 2 : 0);
     s.places = signals;
     s.together = channels > 1 && s.typical[0] == s.typical[0];
@@ -414,8 +425,38 @@ static double still(sensor *s, const double *values) {
             s->still_value[i] = values[i], s->still_rows[i] = 1.0f;
         else if (s->still_rows[i] < LONG_STILL)
             s->still_rows[i] += 1.0f;
-        double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
-        if (limits >= 1.0) most = larger(smaller(limits * limits, MOST_STILL), most);
+        if (s->still_rows[i] >= s->still_limit[i]) {
+            double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
+            most = larger(smaller(limits * limits, MOST_RULED), most);
+        }
+    }
+    return most;
+}
+
+/* -- a level that moves away slowly ------------------------------------------------------------------------------ */
+
+static double way_of(double quick, double slow) {
+    double apart = quick - slow;
+    return apart * quick > 0.0 ? smaller(fabs(apart), fabs(quick)) : 0.0;
+}
+
+static double drift(sensor *s, const double *values, int inside) {
+    int settled = s->c->completions >= SETTLED;
+    double most = 0.0, row = settled ? 0.0 : 1.0 / (double)s->c->completions, rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count);
+    for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i]) || s->drift_worst[i] == INFINITY) continue;
+        double z = within((values[i] - s->center[i]) / s->scale[i], FARTHEST);
+        s->drift_quick[i] += larger(QUICK_RATE, row) * (z - s->drift_quick[i]);
+        s->drift_slow[i] += larger(SLOW_RATE, row) * (z - s->drift_slow[i]);
+        if (!settled) continue;
+        double way = way_of(s->drift_quick[i], s->drift_slow[i]), square = way * way, worth = 0.0;
+        double off = square - s->drift_mean[i], unit = sqrt(s->drift_variance[i]) + TINY;
+        if (square >= s->drift_worst[i]) worth = smaller(square / s->drift_worst[i], off / unit / s->drift_worst_zz[i]);
+        if (worth >= 1.0) most = larger(smaller(worth, MOST_RULED), most);
+        if (inside && worth >= 1.0) continue;
+        double step = within(off, LEARNING * unit), gain = rate * step;
+        s->drift_mean[i] += gain;
+        s->drift_variance[i] = (s->drift_variance[i] + gain * step) * (1.0 - rate);
     }
     return most;
 }
@@ -741,7 +782,7 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
             const double *newest = values + row * s.channels;
             signals_of(&s, raw + row, first[n], errors + row, newest, signals);
             u[row] = score_row(&s, signals, here);
-            s.c->score = eligible[row] = alarm[row] = larger(u[row], still(&s, newest));
+            s.c->score = eligible[row] = alarm[row] = larger(u[row], larger(still(&s, newest), drift(&s, newest, here)));
             if (s.rule->deviates && !deviates(&s, newest, here && u[row] >= 1.0)) eligible[row] = 0.0;
         }
     }

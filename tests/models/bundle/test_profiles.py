@@ -42,6 +42,8 @@ def test_what_was_built_of_readings_is_accepted(channels: int) -> None:
         ({"count": -1.0}, "`count` of a is beyond"),
         ({"still_limit": np.array([20.0, np.nan])}, "`still_limit` of a is beyond"),
         ({"resolution": np.array([0.0, -1.0])}, "`resolution` of a is beyond"),
+        ({"drift_worst": np.array([1.0, 0.0])}, "`drift_worst` of a is beyond"),
+        ({"drift_variance": np.array([1.0, -1.0])}, "`drift_variance` of a is beyond"),
         ({"open_after": (10,)}, "`open_after` has the shape"),
         ({"scored_rows": 7}, "the peaks of a are not in order"),
         ({"peak_last": np.array([], int), "peak_first": np.array([], int), "peak_v": np.array([])}, "a has no peaks"),
