@@ -417,7 +417,7 @@ class Sensor:
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
         usual = profile.typical if len(errors) > 1 else self.scale.mean
-        begun = list(usual[: len(errors)]) if self.prediction is None else self.prediction
+        begun = [float(one) for one in usual[: len(errors)]] if self.prediction is None else self.prediction
         self.prediction = _towards(begun, errors, SPAN_50)
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
