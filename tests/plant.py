@@ -27,6 +27,7 @@ from detector.detection.profile import Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
+from detector.detection.views import VIEWS
 from detector.engine import alertwriter as alerts_module
 from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
@@ -259,13 +260,16 @@ def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, An
 def numbers_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, dict[str, list[float]]]:
     """What the reference calls the numbers of its sensors."""
     table, book = table_of(pipeline, config), RuleBook(config)
-    names = ["score", "prediction", "level", "held_error", "recent", "mean", "variance", "count", "filled", "pending"]
+    names = ["score", "prediction", "level", "relation", "held_error", "recent", "mean", "variance", "count"]
+    names += ["filled", "pending"]
     found: dict[str, dict[str, list[float]]] = {}
     for sensor, slot in table.slots.items():
         found[sensor] = {}
         limited = book.of(sensor).alerts.false_alarms is not None
         for name in [*names, *(["credit", "rows", "peaks"] if limited else [])] if table["live"][slot] else ():
             cells = np.atleast_1d(table[name][slot]).astype(float)
+            if name in ("mean", "variance") and table.channels > 1:
+                cells = cells[:VIEWS]
             if name == "peaks":
                 cells = cells - table["forgotten"][slot]
             if name == "recent":  # as wide as the largest m; what a smaller one leaves out does not count

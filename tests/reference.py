@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from detector.arrays import F64
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
@@ -91,6 +92,7 @@ class Sensor:
     def _forget(self) -> None:
         self.prediction: list[float] | None = None
         self.level: list[float] | None = None
+        self.relation: float | None = None
         self.lean: list[float] | None = None
         self.equal: list[list[float]] = []
         self.moves = {name: [0.0] * len(self.owner.config.channels) for name in ("quick", "slow")}
@@ -108,6 +110,7 @@ class Sensor:
             "score": [] if self.score is None else [self.score],
             "prediction": self.prediction or [],
             "level": self.level or [],
+            "relation": [] if self.relation is None else [self.relation],
             "held_error": [self.reconstruction] if scored else [],
             "recent": list(self.recent)[max(len(self.recent) - self.alerts.open_after.of + 1, 0) :],
             "mean": self.scale.mean,
@@ -373,6 +376,7 @@ class Sensor:
 
     def _carry(self, carry: Carry) -> None:
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
+        self.relation = carry.relation[0] if len(carry.relation) else None
         self.reconstruction, self.completed = carry.held_error, carry.completions
         self.moves = {"quick": carry.drift_quick.tolist(), "slow": carry.drift_slow.tolist()}
         self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
@@ -412,12 +416,15 @@ class Sensor:
             weights = profile.ridge[channel].tolist()
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
-        begun = self.scale.mean[: len(errors)] if self.prediction is None else self.prediction
+        usual = profile.typical if len(errors) > 1 else self.scale.mean
+        begun = [float(one) for one in usual[: len(errors)]] if self.prediction is None else self.prediction
         self.prediction = _towards(begun, errors, SPAN_50)
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1
         signals = [*self.prediction, self.reconstruction, *self.level]
+        if len(errors) > 1:
+            signals = self._views(np.array(window[-1]))
         worst = profile.worst.tolist()
         frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted)
         u = min(frozen, self.scale.adaptive(signals))
@@ -435,6 +442,20 @@ class Sensor:
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
         self.judged = v
         self._follow(v, self.budget.next_row(), maintained)
+
+    def _views(self, z: F64) -> list[float]:
+        """Prediction and place of a machine's newest row z (C,)."""
+        assert self.profile is not None
+        assert self.prediction is not None
+        assert self.level is not None
+        typical, components = self.profile.typical.astype(float), self.profile.components.astype(float)
+        channels = len(z)
+        error = float(((z - (components @ z) @ components) ** 2).mean())
+        (self.relation,) = _towards([float(typical[-1]) if self.relation is None else self.relation], [error], SPAN_50)
+        level = np.array(self.level) / typical[channels + 1 : -1]
+        reconstruction = 1.0 if self.scale.is_mute else self.reconstruction / typical[channels]
+        place = (reconstruction + float(level.mean()) + self.relation / typical[-1]) / 3
+        return [float((np.array(self.prediction) / typical[:channels]).mean()), place]
 
     def _stuck(self) -> float:
         """The square of how many of its limits a channel has been standing still for, from 1 on; at most 20."""

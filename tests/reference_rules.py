@@ -246,14 +246,19 @@ class Scale:
         self.mean, self.variance = profile.mean.tolist(), profile.variance.tolist()
         self.count = profile.count
         self._worst_zz = profile.worst_zz
+        self._machine = len(profile.center) > 1
         self.muted: int | None = None
         """The signal that does not count, if any does not."""
+        self.is_mute = False
+        """Whether the reconstruction does not count."""
         self._before: tuple[list[float], list[float]] | None = None
         self._high = self._cold = self._calm = self._age = 0
 
     def mute(self, profile: Profile) -> None:
-        """The reconstruction, which comes after the predictions, does not count from now on."""
-        self.muted, self._worst_zz = len(profile.center), profile.worst_zz_of_others
+        """The reconstruction does not count from now on: of one channel it is the second signal."""
+        self.is_mute = True
+        if not self._machine:
+            self.muted, self._worst_zz = 1, profile.worst_zz_of_others
 
     def adaptive(self, signals: list[float]) -> float:
         """The score on this scale."""
@@ -262,13 +267,14 @@ class Scale:
     def learn(self, signals: list[float], u: float, *, maintained: bool) -> None:
         """Let mean and variance learn a row whose score is u; of a high one in a maintenance window nothing."""
         self._look_back(u, signals)
-        if maintained and u >= 1:
+        if u >= 1 and (maintained or (self._machine and self._before is None)):
             return
         self.count += 1
         rate = max(SPAN_8000, 1 / self.count)
         for i, signal in enumerate(signals):
             unit = math.sqrt(self.variance[i]) + 1e-6
-            step = 0.0 if i == self.muted else min(max((signal - self.mean[i]) / unit, -5.0), 5.0) * unit
+            most = 4.0 if self._machine else 5.0
+            step = 0.0 if i == self.muted else min(max((signal - self.mean[i]) / unit, -most), most) * unit
             self.mean[i] += rate * step
             self.variance[i] = (1 - rate) * (self.variance[i] + rate * step * step)
 

@@ -26,7 +26,7 @@ from benchmarks.quality.workers import Workers
 from detector.config.load import TrainingConfig
 from detector.errors import UserError
 
-NEEDS_DATA = {"overlap", "ranking", "nab"}
+NEEDS_DATA = {"overlap", "ranking", "nab", "machines-real"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

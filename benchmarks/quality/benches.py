@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, catalogue, claims, faults, hearing, images, several
+from benchmarks.quality import budget, catalogue, claims, faults, hearing, images, realmachines, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -367,6 +367,11 @@ def several_channels(job: Job) -> Outcome:
     return several.outcome(job.workers, job.setup, quick=job.quick)
 
 
+def real_machines(job: Job) -> Outcome:
+    """Machines of 38 and 19 channels."""
+    return realmachines.outcome(job.workers, job.setup, longest_first(job.sources(realmachines.GROUPS)))
+
+
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
@@ -396,6 +401,7 @@ BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "faults": second_faults,
     "hearing": equal_faults,
     "channels": several_channels,
+    "machines-real": real_machines,
     "alerts": what_alerts_claim,
     "catalogue": catalogue_of_faults,
     "images": one_class,

@@ -5,6 +5,7 @@ Layout:
 - `smap_msl/<spacecraft>/<channel>.train.csv.gz` and `.test.csv.gz`
 - `ucr/<number>_UCR_Anomaly_<name>_<trainEnd>_<start>_<end>.csv.gz`
 - `tsb_ad_u/<index>_<source>_*_tr_<trainEnd>_1st_*.csv.gz`
+- `multichannel/<machine>.train.csv.gz` and `.test.csv.gz`, of many channels: `machine-*` is SMD, `omi-*` is ASD
 - `published/`, results of others
 """
 
@@ -15,6 +16,7 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +31,8 @@ Interval = tuple[int, int]
 VARIABLE = "DETECTOR_DATASETS"
 DEFAULT = Path("../shared/datasets")
 SOURCES = (
-    "github.com/numenta/NAB, github.com/khundman/telemanom, wu.renjie.im (UCR Anomaly Archive), thedatum.org (TSB-AD)"
+    "github.com/numenta/NAB, github.com/khundman/telemanom, wu.renjie.im (UCR Anomaly Archive), thedatum.org (TSB-AD), "
+    "github.com/NetManAIOps/OmniAnomaly (SMD), github.com/zhhlee/InterFusion (ASD)"
 )
 NAB_CATEGORIES = ("artificialWithAnomaly", "realAdExchange", "realAWSCloudwatch", "realTraffic", "realTweets")
 """The categories that the published overlap counts cover."""
@@ -38,7 +41,7 @@ PROBATION_SHARE, PROBATION_LIMIT = 0.15, 750
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a series lies. `name` is how published results call it; `group`: NAB, SMAP, MSL, UCR or TSB-AD-U."""
+    """Where a series lies. `name`: as published results have it; `group`: NAB, SMAP, MSL, UCR, TSB-AD-U, SMD or ASD."""
 
     group: str
     name: str
@@ -50,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series: values (L,), the number of training rows, and where its labels say something is wrong."""
+    """One series: values (L,), of a machine (L, C), the number of training rows, and where labels say it is wrong."""
 
     source: Source
     values: F64
@@ -69,7 +72,7 @@ class Series:
 def find_data(given: str | None) -> Path:
     """The data directory: the one given, else $DETECTOR_DATASETS, else beside the project. Raises UserError."""
     path = Path(given or os.environ.get(VARIABLE) or DEFAULT)
-    if not any((path / folder).is_dir() for folder in ("nab", "smap_msl", "ucr", "tsb_ad_u")):
+    if not any((path / folder).is_dir() for folder in ("nab", "smap_msl", "ucr", "tsb_ad_u", "multichannel")):
         raise UserError(
             "there are no labelled series here", where=str(path),
             todo=f"Give their directory with --data or ${VARIABLE}; their public sources are {SOURCES}",
@@ -105,18 +108,21 @@ def runs(marked: Bools) -> tuple[Interval, ...]:
 
 
 def _columns(path: Path) -> tuple[F64, F64 | None]:
-    """The `value` and the `label` column of a CSV file."""
+    """The values and the `label` column of a CSV file: the column `value`, or all that are no label of a machine."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
             header = stream.readline().strip().lower().split(",")
-            used = [header.index("data" if "data" in header else "value")]
-            if "label" in header:
-                used.append(header.index("label"))
-            table = np.loadtxt(stream, delimiter=",", usecols=used, ndmin=2)
+            single = next((name for name in ("data", "value") if name in header), None)
+            names = [single] if single else [name for name in header if re.fullmatch(r"c\d+", name)]
+            if not names:
+                raise ValueError("neither `value` nor `c00`, `c01`, ...")
+            used = [*names, "label"] if "label" in header else names
+            table = np.loadtxt(stream, delimiter=",", usecols=[header.index(name) for name in used], ndmin=2)
     except (OSError, ValueError) as error:
         what = f"this is no series: {error}"
         raise UserError(what, where=str(path), todo="Expected a CSV file with a column `value`") from None
-    return np.ascontiguousarray(table[:, 0]), table[:, 1] if len(used) == 2 else None
+    values = table[:, 0] if single else table[:, : len(names)]
+    return np.ascontiguousarray(values), table[:, -1] if len(used) > len(names) else None
 
 
 def _nab(data: Path) -> list[Source]:
@@ -130,13 +136,13 @@ def _nab(data: Path) -> list[Source]:
     return sources
 
 
-def _spacecraft(data: Path, name: str) -> list[Source]:
+def _in_two_parts(directory: Path, group: str, pattern: str = "*") -> list[Source]:
     sources = []
-    for train in (data / "smap_msl" / name).glob("*.train.csv.gz"):
-        channel = train.name.removesuffix(".train.csv.gz")
-        test = train.with_name(f"{channel}.test.csv.gz")
+    for train in directory.glob(f"{pattern}.train.csv.gz"):
+        name = train.name.removesuffix(".train.csv.gz")
+        test = train.with_name(f"{name}.test.csv.gz")
         if test.is_file():
-            sources.append(Source(name, channel, name, (train, test), None))
+            sources.append(Source(group, name, group, (train, test), None))
     return sources
 
 
@@ -152,10 +158,12 @@ def _tsb(data: Path) -> list[Source]:
     return [Source("TSB-AD-U", name[1], name[2], (path,), int(name[3])) for name, path in named if name]
 
 
-_FINDERS = {
+_FINDERS: Mapping[str, Callable[[Path], list[Source]]] = {
     "NAB": _nab,
-    "SMAP": lambda data: _spacecraft(data, "SMAP"),
-    "MSL": lambda data: _spacecraft(data, "MSL"),
+    "SMAP": lambda data: _in_two_parts(data / "smap_msl" / "SMAP", "SMAP"),
+    "MSL": lambda data: _in_two_parts(data / "smap_msl" / "MSL", "MSL"),
     "UCR": _ucr,
     "TSB-AD-U": _tsb,
+    "SMD": lambda data: _in_two_parts(data / "multichannel", "SMD", "machine-*"),
+    "ASD": lambda data: _in_two_parts(data / "multichannel", "ASD", "omi-*"),
 }

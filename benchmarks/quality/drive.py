@@ -63,10 +63,13 @@ def settings(warmup: int, budget: int | None, channels: tuple[str, ...] = ("valu
 
 
 def play(values: F64, train_rows: int, model: Model, budget: int | None) -> Played:
-    """One sensor's series (L,) from row 0. Values that are not finite are not sent, and take no row of the pipeline."""
-    rows = np.flatnonzero(np.isfinite(values))
+    """One sensor's series (L,) or (L, C) from row 0.
+
+    Rows with a value that is not finite are not sent, and take no row of the pipeline.
+    """
+    rows = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     warmup = max(int(np.searchsorted(rows, train_rows)), MIN_ROWS)
-    alerts, scored = _run({"s": values[rows]}, settings(warmup, budget), model)
+    alerts, scored = _run({"s": values[rows]}, settings(warmup, budget, channel_names(values)), model)
     scores = np.zeros(len(values))
     scores[rows[len(rows) - len(scored) :]] = scored
     episodes = tuple(_in_rows(span, rows) for span in episodes_of(alerts))

@@ -279,7 +279,11 @@ def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Seq
     short = [f"{name} ({rows})" for name, rows in lengths.items() if name not in usable]
     if short:
         _warn(f"left out, with fewer than {MIN_ROWS} usable readings: {_some(short)}")
-    flat = [f"{name}: all {rows} values are equal" for name, rows in constant_sensors(collected) if name in usable]
+    flat = [
+        f"{name}: all {rows} values{_of(flat, channels)} are equal"
+        for name, rows, flat in constant_sensors(collected)
+        if name in usable
+    ]
     if flat:
         _warn(f"{_some(flat)}; any other value will look like an anomaly")
     if collected.sorted:
@@ -440,6 +444,11 @@ def _first_refusal(collected: Collected | CollectedFrames) -> str:
 def _some(items: list[str]) -> str:
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
     return ", ".join(items[:_LISTED]) + more
+
+
+def _of(chosen: list[int], channels: Sequence[str]) -> str:
+    """Which of several channels."""
+    return f" of {_some([channels[one] for one in chosen])}" if len(channels) > 1 else ""
 
 
 def _warn(line: str) -> None:

@@ -9,12 +9,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from detector.arrays import U8, Bools
+from detector.arrays import F64, U8, Bools
 from detector.detection.kernel.cells import ARRAYS, FIELDS
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
 from detector.detection.signals import WINDOW, signal_count
 from detector.detection.threshold import HORIZON, LONG_AGO, RESERVOIR, UNLEARNT, first_reservoir
+from detector.detection.views import COMPONENTS, several, typical_count
 
 NEVER = np.iinfo(np.int64).min
 """A timestamp before all others."""
@@ -41,7 +42,7 @@ class Column(msgspec.Struct, frozen=True):
 
 def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
     """The declaration, for C channels and n-of-m over `last_scores` = m rows."""
-    signals = signal_count(channels)
+    signals, machine = signal_count(channels), several(channels)
     return (
         # the window: raw values as they came, a ring: at `head` is the oldest row; `filled` of its rows are valid
         Column("values", "f8", (WINDOW, channels), 0.0),
@@ -84,6 +85,9 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("bias", "f8", (channels,), 0.0),
         Column("median", "i8", (), 0),
         Column("regular", "?", (), False),
+        # of several channels what is usual for each, and their principal components (see views.py); NaN: of before
+        Column("typical", "f4", (typical_count(channels),), math.nan, added=True),
+        Column("components", "f4", (COMPONENTS, machine), 0.0, added=True),
         Column("worst", "f8", (signals,), 1.0),
         Column("worst_zz", "f8", (), 1.0),
         Column("worst_zz_of_others", "f8", (), math.nan, added=True),
@@ -98,6 +102,7 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # moving averages (NaN: not started), stride, adaptive scale, last scores (NaN: none)
         Column("prediction", "f8", (channels,), math.nan),
         Column("level", "f8", (channels,), math.nan),
+        Column("relation", "f8", (min(machine, 1),), math.nan, added=True),
         Column("held_error", "f8", (), math.nan),
         Column("completions", "i8", (), 0),
         Column("mean", "f8", (signals,), 0.0),
@@ -163,7 +168,7 @@ CHANNEL_COLUMNS = frozenset(
         "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
         "completions",
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard", "patience", "needed", "packet",
-        "still_value", "still_rows", "still_limit", "resolution",
+        "still_value", "still_rows", "still_limit", "resolution", "typical", "components", "relation",
         "drift_quick", "drift_slow", "drift_mean", "drift_variance", "drift_worst", "drift_worst_zz",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
@@ -228,7 +233,8 @@ def calibration_cells(calibration: Calibration, budget: float) -> dict[str, Any]
 
 def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
     """The same of a sensor's profile."""
-    return {
+    cells = calibration_cells(profile, budget)
+    return cells | {
         "center": profile.center,
         "scale": profile.scale,
         "ridge": profile.ridge,
@@ -243,13 +249,21 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "drift_worst": profile.drift_worst,
         "drift_worst_zz": profile.drift_worst_zz,
         "worst_zz_of_others": profile.worst_zz_of_others,
-        **calibration_cells(profile, budget),
+        "typical": profile.typical,
+        "components": profile.components,
+        **{name: _widened(cells[name], signal_count(len(profile.center))) for name in ("worst", "mean", "variance")},
     }
+
+
+def _widened(of_signals: F64, width: int) -> F64:
+    """With ones behind: a machine has fewer signals than there are places for those of each of its channels."""
+    return np.concatenate([of_signals, np.ones(width - len(of_signals))])
 
 
 FORGOTTEN: Final[Mapping[str, Any]] = {
     "prediction": math.nan,
     "level": math.nan,
+    "relation": math.nan,
     "lean": math.nan,
     "still_value": math.nan,
     "still_rows": 0,

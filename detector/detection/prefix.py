@@ -99,13 +99,18 @@ def has_sentinel(values: F64, sentinels: F64) -> Bools:
 
 
 def wild_rows(values: F64) -> Bools:
-    """Which rows of (L, C) are far from the others in some channel; none where that is a habit of the sensor."""
+    """Which rows of (L, C) are far from the others in some channel; none where that is a habit of the sensor.
+
+    Of several channels some are likely to have the habit. Far values of a channel in three places, or more, are one.
+    """
     wild = np.zeros(len(values), dtype=bool)
     if len(values) < WINDOW:
         return wild
     with np.errstate(over="ignore", invalid="ignore"):
         for column in values.T:
-            wild |= _far(column, *_middle(column))
+            far = _far(column, *_middle(column))
+            if values.shape[1] == 1 or _places(far) < REPEATED:
+                wild |= far
     return wild if not wild.any() or complete_windows(wild).mean() >= FEWEST_WINDOWS else np.zeros_like(wild)
 
 
@@ -138,7 +143,7 @@ def _sentinels(values: F64) -> F64:
     found = np.full((values.shape[1], SENTINELS), np.nan)
     for channel, column in enumerate(values.T):
         for place in range(SENTINELS):
-            value = _sentinel(column) if len(column) else None
+            value = _sentinel(column, alone=len(found) == 1) if len(column) else None
             if value is None:
                 break
             found[channel, place] = value
@@ -146,16 +151,27 @@ def _sentinels(values: F64) -> F64:
     return found
 
 
-def _sentinel(column: F64) -> float | None:
-    """The lowest or the highest value, if it is one."""
+def _sentinel(column: F64, *, alone: bool) -> float | None:
+    """The lowest or the highest value, if it is one; `alone`: there is no other channel."""
     for value in _extremes(column):
         equal = column == value
         rest = column[~equal]
-        if int(equal.sum()) >= REPEATED and _is_far(value, rest):
+        if int(equal.sum()) >= REPEATED and _is_far(value, rest) and (alone or not _ends_a_tail(value, column)):
             large = abs(value) >= OTHER_MAGNITUDE * float(np.quantile(np.abs(rest), 0.99))
             if equal.mean() <= FEW or (large and 2 * _runs(equal) > equal.sum()):
                 return value
     return None
+
+
+def _ends_a_tail(value: float, column: F64) -> bool:
+    """Whether more values than there may be sentinels lie half as far from the median as this one, on its side.
+
+    A processor that is idle but for rare full loads has such values: 100 % of it is no sentinel. It would take its row
+    from all channels of a machine.
+    """
+    middle = float(np.median(column))
+    beyond = column[(column - middle) / (value - middle) >= 0.5]
+    return len(np.unique(beyond)) > SENTINELS
 
 
 def _later_regime(column: F64) -> int:
@@ -180,6 +196,11 @@ def _extremes(column: F64) -> list[float]:
 
 def _is_far(value: float, rest: F64) -> bool:
     return bool(_far(np.array([value]), *_middle(rest))[0])
+
+
+def _places(chosen: Bools) -> int:
+    """How often some of the rows are chosen, with a window or more between."""
+    return int((np.diff(np.flatnonzero(chosen), prepend=-WINDOW) >= WINDOW).sum())
 
 
 def _runs(chosen: Bools) -> int:

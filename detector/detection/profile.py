@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.drifting import drift_of
+from detector.detection.peaks import declustered, standing_maxima, usual_worst
 from detector.detection.prefix import SENTINELS, complete_windows, examine, taken_as_it_is, wild_rows
 from detector.detection.signals import (
     LEVEL_RATE,
@@ -34,7 +35,17 @@ from detector.detection.signals import (
     unforeseen,
 )
 from detector.detection.stillness import limits_of
-from detector.detection.threshold import QUIET_ROWS, nth_largest_log
+from detector.detection.threshold import nth_largest_log
+from detector.detection.views import (
+    COMPONENTS,
+    components_of,
+    final_error,
+    relation_errors,
+    several,
+    typical_count,
+    typical_of,
+    views,
+)
 
 Reconstruct = Callable[[F32], F32]
 """An autoencoder: float32 windows (n, 100, C) in, the same shape out, each row's bits independent of the others."""
@@ -80,13 +91,15 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Profile(Calibration):
-    """Everything frozen about a sensor with C channels and K = 2 C + 1 signals.
+    """Everything frozen about a sensor with C channels: of one K = 3 signals, of several the K = 2 of views.py.
 
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
     `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
-    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`.
+    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`. Of
+    several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are
+    empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
     """
 
     center: F64
@@ -102,6 +115,8 @@ class Profile(Calibration):
     drift_worst_zz: F64
     drift_mean: F64
     drift_variance: F64
+    typical: F32
+    components: F32
 
 
 P = TypeVar("P", bound=Calibration)
@@ -112,14 +127,15 @@ P = TypeVar("P", bound=Calibration)
 class Carry:
     """The moving state at the end of the prefix, for a sensor that carries on from its warm-up.
 
-    `prediction`, `level` (C,): moving averages; `recent_u` (99,): the newest scores, oldest first, where there were not
-    this many the first one stands for the missing; `held_error`: the newest
+    `prediction`, `level` (C,), `relation` (1,), of one channel (0,): moving averages. `recent_u` (99,): the newest
+    scores, oldest first; where there were not this many the first one stands for the missing. `held_error`: the newest
     reconstruction error; `completions`: window-completing rows so far, the phase of the stride. `drift_quick`,
     `drift_slow` (C,): see `drifting`.
     """
 
     prediction: F64
     level: F64
+    relation: F64
     drift_quick: F64
     drift_slow: F64
     recent_u: F64
@@ -225,18 +241,30 @@ def build_profile(
     signals[:channels][blind[clean][1:].T] = np.nan
     signals[channels + 1 :][lacks[WINDOW - 1 :][clean][1:].T] = np.nan
 
-    calibration, u, zz = calibrate(times, signals, open_after)
+    typical, components = np.empty(0, dtype=np.float32), np.empty((COMPONENTS, 0), dtype=np.float32)
+    relation = np.empty(0)
+    if several(channels):
+        components = components_of(z[:, ~wild & ~lacks.any(axis=1)])
+        distance = relation_errors(z[:, WINDOW - 1 :][:, clean], components, lacks[WINDOW - 1 :][clean].T)
+        relation = _held_path(distance, np.isnan(distance), PREDICTION_RATE)
+        of_rows = np.where(np.isnan(distance), np.nan, relation)[1:]
+        typical = typical_of(values, signals, of_rows)
+        signals = views(signals, of_rows, typical)
+        typical[:channels] *= final_error(min(int(clean.sum()), RIDGE_WINDOWS), WINDOW - 1)
+    calibration, u, zz = calibrate(times, signals, open_after, machine=bool(several(channels)))
     still_limit, resolution = limits_of(values, ~lacks)
     moves = drift_of(z, ~(wild[:, None] | lacks).T)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
-        worst_zz_of_others=max(1.0, float(np.nanmax(np.delete(zz, channels, axis=0)))), sentinels=prefix.sentinels,
-        still_limit=still_limit, resolution=resolution, drift_worst=moves.worst, drift_worst_zz=moves.worst_zz,
-        drift_mean=moves.mean, drift_variance=moves.variance,
+        worst_zz_of_others=calibration.worst_zz if several(channels) else worst_deviation(np.delete(zz, 1, axis=0)),
+        sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, drift_worst=moves.worst,
+        drift_worst_zz=moves.worst_zz, drift_mean=moves.mean, drift_variance=moves.variance, typical=typical,
+        components=components,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
+        relation=relation[-1:],
         drift_quick=moves.quick,
         drift_slow=moves.slow,
         recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
@@ -281,18 +309,23 @@ def _check_length(rows: int, what: str) -> None:
         raise ValueError(f"a profile needs at least {MIN_ROWS} {what}, these are {rows}")
 
 
-def calibrate(times: I64, signals: F64, open_after: tuple[int, int]) -> tuple[Calibration, F64, F64]:
+def calibrate(
+    times: I64, signals: F64, open_after: tuple[int, int], *, machine: bool = False
+) -> tuple[Calibration, F64, F64]:
     """Calibrate by the signals (K, R) of a prefix's scored rows, NaN: it has none; `times` (L,) ns: of all its rows.
 
-    Peaks are peaks of the n-th largest of the last m scores, `open_after` = (n, m). Returns also the rows' scores (R,)
-    and deviations (K, R).
+    Peaks are peaks of the n-th largest of the last m scores, `open_after` = (n, m). The worst of a `machine` is
+    `usual_worst`. Returns also the rows' scores (R,) and deviations (K, R).
     """
     if np.isnan(signals).any():
         worst, mean, variance = _of_those_there(signals)
     else:
         worst, mean, variance = signals.max(axis=1) + TINY, signals.mean(axis=1), signals.var(axis=1)
+    if machine:
+        usual = np.array([usual_worst(signal) for signal in signals]) + TINY
+        worst = np.where(np.isnan(usual), worst, usual)
     zz, _ = deviation(signals, mean[:, None], variance[:, None])
-    worst_zz = max(1.0, float(np.nanmax(zz)))
+    worst_zz = max(1.0, usual_worst(np.fmax.reduce(zz, axis=0))) if machine else worst_deviation(zz)
     u = combine(signals, zz, worst[:, None], worst_zz)
     n, m = open_after
     v = nth_largest_log(np.concatenate([np.full(m - 1, u[0]), u])[:, None], n, m)[:, 0]
@@ -303,6 +336,11 @@ def calibrate(times: I64, signals: F64, open_after: tuple[int, int]) -> tuple[Ca
         count=float(len(u)), scored_rows=len(u), peak_first=first, peak_last=last, peak_v=peak_v,
     )  # fmt: skip
     return calibration, u, zz
+
+
+def worst_deviation(zz: F64) -> float:
+    """The largest of the deviations (K, R) on a prefix, at least 1."""
+    return max(1.0, float(np.nanmax(zz)))
 
 
 def _of_those_there(signals: F64) -> tuple[F64, F64, F64]:
@@ -316,18 +354,9 @@ def _of_those_there(signals: F64) -> tuple[F64, F64, F64]:
 
 
 def peaks_of_suffix(profile: Calibration, rows: int) -> list[float]:
-    """Declustered ln peaks of the prefix's last `rows` scored rows, oldest first, the pending one included.
-
-    A running maximum ends once 100 rows pass with nothing higher, so each is the first *standing* row at or after the
-    end of the one before; those rows are what the profile keeps.
-    """
-    peaks = []
-    row = profile.scored_rows - rows
-    while row < profile.scored_rows:
-        run = int(np.searchsorted(profile.peak_last, row))
-        peaks.append(float(profile.peak_v[run]))
-        row = max(int(profile.peak_first[run]), row) + QUIET_ROWS + 1
-    return peaks
+    """Declustered ln peaks of the prefix's last `rows` scored rows, oldest first, the pending one included."""
+    end = profile.scored_rows
+    return declustered(profile.peak_first, profile.peak_last, profile.peak_v, end - rows, end)
 
 
 def _forecast(z: F64, clean: Bools) -> tuple[F64, float]:
@@ -369,25 +398,11 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched:
     return np.repeat(np.concatenate(parts), stride)[: len(windows)]
 
 
-def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
-    """Runs (first row, last row, value) of rows that no later one within 100 rows exceeds; equal neighbours merged.
-
-    >>> standing_maxima(np.array([1.0, 3.0, 2.0]))
-    (array([1, 2]), array([1, 2]), array([3., 2.]))
-    """
-    ahead = np.concatenate([v[1:], np.full(QUIET_ROWS, -np.inf)])
-    standing = np.flatnonzero(sliding_window_view(ahead, QUIET_ROWS).max(axis=1) <= v)
-    new_run = np.ones(len(standing), dtype=bool)
-    new_run[1:] = (np.diff(standing) > 1) | (np.diff(v[standing]) != 0)
-    starts = np.flatnonzero(new_run)
-    ends = np.append(starts[1:], len(standing)) - 1
-    return standing[starts], standing[ends], v[standing[starts]]
-
-
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
     "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
-    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance",
+    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance", "typical",
+    "components",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
 _WITHOUT_RULES: Final = {
@@ -433,6 +448,8 @@ def save_profiles(path: Path, profiles: Mapping[str, Profile]) -> None:
     arrays = pack_profiles(Profile, profiles)
     if np.isnan(arrays["sentinels"]).all():  # then the file is what it was before there were any
         del arrays["sentinels"]
+    if not arrays["typical"].size:
+        del arrays["typical"], arrays["components"]
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
@@ -445,4 +462,7 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
     for name, nothing in _WITHOUT_RULES.items():
         arrays.setdefault(name, np.full_like(arrays["center"], nothing))
+    sensors, channels = len(arrays["center"]), arrays["center"].shape[-1]
+    arrays.setdefault("typical", np.full((sensors, typical_count(channels)), np.nan, dtype=np.float32))
+    arrays.setdefault("components", np.zeros((sensors, COMPONENTS, several(channels)), dtype=np.float32))
     return unpack_profiles(Profile, arrays)

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 
 from detector.detection.sensor import Sensor, larger, within
-from detector.detection.signals import ADAPTIVE_RATE, LEARNING_LIMIT, TINY
+from detector.detection.signals import ADAPTIVE_RATE, LEARNING_LIMIT, MACHINE_LIMIT, TINY
+from detector.detection.views import together
 
 
 def on_frozen_scale(s: Sensor, signals: Sequence[float]) -> float:
@@ -50,16 +51,17 @@ def learn(s: Sensor, zz: Sequence[float], units: Sequence[float]) -> None:
     """Let the running mean and variance learn a row.
 
     Exponential forgetting at 2/8001 a row, faster (1/count) while the sensor is young; the deviation counts no more
-    than `LEARNING_LIMIT` units.
+    than `LEARNING_LIMIT` units, of a machine `MACHINE_LIMIT`.
     """
     s.count += 1.0
     rate = larger(ADAPTIVE_RATE, 1.0 / s.count)
     keep = 1.0 - rate
     mean, variance = s.mean, s.variance
+    limit = MACHINE_LIMIT if together(s) else LEARNING_LIMIT
     for i, one in enumerate(zz):
         if one != one:
             continue
-        step = within(one, LEARNING_LIMIT) * units[i]
+        step = within(one, limit) * units[i]
         gain = rate * step
         mean[i] += gain
         variance[i] = (variance[i] + gain * step) * keep

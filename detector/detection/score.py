@@ -11,6 +11,7 @@ from detector.detection.faultmemory import remember
 from detector.detection.scale import deviations, learn, on_adaptive_scale, on_frozen_scale, units_of
 from detector.detection.sensor import Sensor, moved, smaller
 from detector.detection.signals import LEVEL_RATE, PREDICTION_RATE
+from detector.detection.views import together, views_of
 
 
 def fill(s: Sensor, squares: Sequence[float]) -> None:
@@ -20,21 +21,26 @@ def fill(s: Sensor, squares: Sequence[float]) -> None:
             s.level[i] = moved(s.level[i], x, x, LEVEL_RATE)
 
 
-def signals_of(s: Sensor, errors: Sequence[float], squares: Sequence[float], error: float) -> list[float]:
-    """The K signals of a row of C prediction `errors`, `squares` of values, and a reconstruction `error`.
+def signals_of(
+    s: Sensor, errors: Sequence[float], squares: Sequence[float], error: float, values: Sequence[float]
+) -> list[float]:
+    """The K signals of a row of C prediction `errors`, `squares` of `values`, and a reconstruction `error`.
 
     The last of these is NaN where a stride leaves the row out: then the one before is held. Of a channel that the row
     lacks the others are NaN: its averages stay, and its signals are NaN.
     """
+    machine = together(s)
     for i, x in enumerate(errors):
-        # One of the first errors, alone, may be an alarm: an average begins at its running mean.
+        # One of the first errors, alone, may be an alarm: an average begins at its running mean, or what is usual.
         if x == x:
-            s.prediction[i] = moved(s.prediction[i], x, s.mean[i], PREDICTION_RATE)
+            begun = (s.typical[i] or x) if machine else s.mean[i]
+            s.prediction[i] = moved(s.prediction[i], x, begun, PREDICTION_RATE)
     if error == error:
         s.held_error = error
     s.completions += 1
     fill(s, squares)
-    return [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
+    signals = [*_of(errors, s.prediction), s.held_error, *_of(squares, s.level)]
+    return views_of(s, signals, values) if machine else signals
 
 
 def _of(raw: Sequence[float], averages: Sequence[float]) -> list[float]:
@@ -51,6 +57,6 @@ def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:
     if (high or s.high or s.kept) and remember(s, high, signals):
         units = units_of(s.variance)
         zz = deviations(s, signals, s.mean, units)
-    if not (high and inside):
+    if not (high and (inside or (not s.kept and together(s)))):
         learn(s, zz, units)
     return u

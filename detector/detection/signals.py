@@ -36,6 +36,8 @@ ROOT_WEIGHTS: F32 = np.sqrt(NEWEST_FIRST).astype(np.float32)
 ADAPTIVE_RATE = 2 / (8000 + 1)
 LEARNING_LIMIT = 5.0
 """The running mean and variance learn from deviations limited to this many standard deviations."""
+MACHINE_LIMIT = 4.0
+"""The same of a machine, which so learns less of a fault."""
 TINY = 1e-6
 
 

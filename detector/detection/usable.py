@@ -11,6 +11,7 @@ from detector.arrays import Bools
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile
 from detector.detection.signals import WINDOW, signal_count
+from detector.detection.views import COMPONENTS, VIEWS, several, typical_count
 
 _POSITIVE: Final = float(np.finfo(np.float64).tiny)
 
@@ -23,7 +24,17 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     if not profiles:
         return
     ids, all_of_them = list(profiles), list(profiles.values())
-    c, k = (channels,), (signal_count(channels),)
+    c, machine = (channels,), several(channels)
+    _check(
+        "typical",
+        ids,
+        (np.nan_to_num(profile.typical) for profile in all_of_them),
+        (typical_count(channels),),
+        least=0.0,
+    )
+    _check("components", ids, (profile.components for profile in all_of_them), (COMPONENTS, machine))
+    together = bool(machine) and not np.isnan(all_of_them[0].typical).any()
+    k = (VIEWS if together else signal_count(channels),)
     _check("center", ids, (profile.center for profile in all_of_them), c)
     _check("scale", ids, (profile.scale for profile in all_of_them), c, least=_POSITIVE)
     _check("ridge", ids, (profile.ridge for profile in all_of_them), (channels, WINDOW - 1))

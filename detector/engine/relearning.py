@@ -19,6 +19,7 @@ from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.views import several
 from detector.detection.windows import WindowRows, window_of
 from detector.engine.alertwriter import BACK_DATE
 
@@ -28,7 +29,10 @@ def keep_profile(table: SensorTable, slot: int) -> None:
 
     One that is mute already goes on collecting: its profile will be made with the newest model in any case.
     """
-    table["worst"][slot, table.channels] = np.inf
+    if several(table.channels) and not np.isnan(table["typical"][slot]).any():
+        table["typical"][slot, table.channels] = np.inf  # see views.py
+    else:
+        table["worst"][slot, table.channels] = np.inf
     if np.isfinite(others := table["worst_zz_of_others"][slot]):  # state of before has none
         table["worst_zz"][slot] = others
     table.relearning.setdefault(slot, WarmUp(table.channels))
@@ -98,6 +102,7 @@ def moving_cells(carry: Carry, last_scores: int) -> dict[str, Any]:
     return {
         "prediction": carry.prediction,
         "level": carry.level,
+        "relation": carry.relation,
         "drift_quick": carry.drift_quick,
         "drift_slow": carry.drift_slow,
         "recent": carry.recent_u[len(carry.recent_u) - (last_scores - 1) :],

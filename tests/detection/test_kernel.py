@@ -107,7 +107,25 @@ class Story:
         cells["unlearnt_rows"] = rng.integers(0, 900, sensors)
         if self.channels and rng.random() < 0.3:
             cells["worst"][:, self.channels] = INFINITY
+        if self.channels > 1:
+            self._look_at_channels_together(rng, cells)
         return cells
+
+    def _look_at_channels_together(self, rng: np.random.Generator, cells: Cells) -> None:
+        """Of some sensors, of which some are mute; some rows lack channels."""
+        machines = np.flatnonzero(rng.random(len(cells)) < 0.7)
+        cells["center"], cells["scale"] = 50.0, rng.uniform(0.5, 2.0)
+        for at in machines.tolist():
+            typical = rng.uniform(0.05, 0.4, (cells["typical"].shape[1],))
+            typical[: self.channels] *= rng.random(self.channels) < 0.8
+            typical[self.channels] = INFINITY if rng.random() < 0.3 else 0.2
+            cells["typical"][at] = typical
+            cells["components"][at] = rng.normal(0, 0.4, cells["components"].shape[1:])
+            cells["worst"][at, :2] = rng.uniform(0.5, 3, 2)
+        lacks = rng.random(self.values.shape) < rng.choice([0.0, 0.1])
+        self.values[lacks] = NAN
+        self.raw[: self.channels][lacks.T] = NAN
+        self.raw[self.channels :][lacks.T] = NAN
 
     @staticmethod
     def _open_after(rng: np.random.Generator, sensors: int, last_scores: int) -> Any:

@@ -70,20 +70,37 @@ def plain_signals(profile: Profile, values: F64, stride: int = 1) -> F64:
     return np.array(rows[1:])
 
 
+def plain_views(profile: Profile, values: F64, signals: F64) -> F64:
+    """Prediction and place of the same rows, from the signals of the channels."""
+    channels = values.shape[1]
+    z = ((values - profile.center) / profile.scale)[WINDOW - 1 :]
+    components = profile.components.astype(float)
+    distance = ((z - (z @ components.T) @ components) ** 2).mean(axis=1)
+    relation = [distance[0]]
+    for one in distance[1:].tolist():
+        relation.append(relation[-1] + 2 / 51 * (one - relation[-1]))
+    everything = np.column_stack([signals, relation[1:]])
+    shares = everything / (everything.mean(axis=0) + 1e-6)
+    place = (shares[:, channels] + shares[:, channels + 1 : -1].mean(axis=1) + shares[:, -1]) / 3
+    return np.stack([shares[:, :channels].mean(axis=1), place], axis=1)
+
+
 @pytest.mark.parametrize(("channels", "stride"), [(1, 1), (1, 3), (2, 1)])
 def test_a_profile_is_what_the_prefix_says(channels: int, stride: int) -> None:
     values = healthy(400, channels)
     profile, carry = build_profile(TIMES[:400], values, plant.reconstructor(channels), stride=stride)
-    signals = plain_signals(profile, values, stride)
+    of_channels = signals = plain_signals(profile, values, stride)
+    if channels > 1:
+        signals = plain_views(profile, values, of_channels)
     assert profile.scored_rows == profile.count == len(signals) == 300
     np.testing.assert_allclose(profile.worst, signals.max(axis=0) + 1e-6, rtol=1e-5)
     np.testing.assert_allclose(profile.mean, signals.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(profile.variance, signals.var(axis=0), rtol=1e-4)
     zz = (signals - profile.mean) / (np.sqrt(profile.variance) + 1e-6)
     assert profile.worst_zz == pytest.approx(max(1.0, float(zz.max())), rel=1e-4)
-    np.testing.assert_allclose(carry.prediction, signals[-1, :channels], rtol=1e-5)
-    np.testing.assert_allclose(carry.level, signals[-1, channels + 1 :], rtol=1e-5)
-    assert carry.held_error == pytest.approx(signals[-1, channels], rel=1e-5)
+    np.testing.assert_allclose(carry.prediction, of_channels[-1, :channels], rtol=1e-5)
+    np.testing.assert_allclose(carry.level, of_channels[-1, channels + 1 :], rtol=1e-5)
+    assert carry.held_error == pytest.approx(of_channels[-1, channels], rel=1e-5)
     assert carry.completions == 301
 
 

@@ -131,7 +131,7 @@ def test_a_limited_budget_is_counted_when_a_sensor_gets_its_profile_and_not_at_a
 def test_several_channels_are_judged_together() -> None:
     values = healthy(1500, channels=3)
     values[1000:1100, 1] += 20
-    config = plant.readings_config(channels=3, warmup=600)
+    config = plant.readings_config(channels=3, warmup=600, false_alarms=plant.per_readings(5000))
     alerts = alerts_of(config, plant.model_of(channels=3), plant.readings_of("a", values))
     opened = next(alert for alert in alerts if row_of(alert.detected_at) >= 1000)
     assert opened.channels.keys() == {"value", "pressure", "speed"}

@@ -126,14 +126,14 @@ def trial(kernel: Kernel) -> bytes:
 
     It is the test vector that a library has to pass before it is used.
     """
-    rows, channels, sensors = 460, 2, 2
+    rows, channels, sensors = 460, 2, 3
     first = np.arange(sensors + 1) * rows
     rng = np.random.Generator(np.random.PCG64(0))
     raw = rng.random((2 * channels, sensors * rows)) ** 4
     errors = rng.random(sensors * rows) ** 4
     values = rng.normal(0.0, 1.0, (sensors * rows, channels))
-    values[60:130, 0], values[rows + 60 :: 9, 1] = 1.0 + 1e-7 * np.arange(70), np.nan
-    for begin in (0, rows):
+    values[60:130, 0], values[rows + 60 : 2 * rows : 9, 1] = 1.0 + 1e-7 * np.arange(70), np.nan
+    for begin in first[:-1].tolist():
         raw[:, begin + 30 : begin + 365] += 9.0
         errors[begin + 20 : begin + 25] += 1e3
         errors[begin + 30 : begin + 365 : 2] = np.nan
@@ -142,19 +142,22 @@ def trial(kernel: Kernel) -> bytes:
     for column in columns(channels, 10):
         if column.name in (cells.dtype.names or ()):
             cells[column.name] = column.empty
-    cells["budget"], cells["horizon"], cells["rows"] = (400.0, 1e5), (450.0, 1e5), (100.0, 3000.0)
+    values[1100:1110, 1] = np.nan
+    cells["budget"], cells["horizon"], cells["rows"] = (400.0, 1e5, 400.0), (450.0, 1e5, 450.0), (100.0, 3000.0, 100.0)
     cells["peaks"][:, :4] = -0.5, -0.7, -1.1, -1.9
-    cells["peaks_kept"], cells["peaks_seen"], cells["worst_zz"], cells["count"] = 4, 9, 3.0, (900.0, 9000.0)
+    cells["peaks_kept"], cells["peaks_seen"], cells["worst_zz"], cells["count"] = 4, 9, 3.0, (900.0, 9000.0, 900.0)
     cells["unlearnt_age"] = 0
     cells["unlearnt"][:, 1:] = np.linspace(0.0, 5.0, UNLEARNT - 1)  # with one more they are a habit
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
     cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
     cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
-    rules = rules_for(sensors, np.array([(10, 10), (3, 5)]), np.array([12, 100]))
-    rules["deviates"], rules["direction"], rules["absolute"] = (0, 1), (0.0, 1.0), 0.01
+    cells["typical"][2] = 0.5, 0.0, 0.6, 0.4, 0.3, 1.2
+    cells["components"][2, 0] = 0.6, 0.8
+    rules = rules_for(sensors, np.array([(10, 10), (3, 5), (3, 5)]), np.array([12, 100, 12]))
+    rules["deviates"], rules["direction"], rules["absolute"] = (0, 1, 0), (0.0, 1.0, 0.0), 0.01
     inside = np.arange(sensors * rows) % 97 < 5
-    rings, kept = _trial_windows(rng, sensors, channels)
+    rings, kept = _trial_windows(rng, 2, channels)
     inputs, seen = np.empty((len(kept.source), WINDOW, channels), dtype=np.float32), np.empty((2 * channels, 7))
     cells["center"], cells["scale"] = 0.3, (0.7, 1.9)
     kernel.windows(cells, rings, kept, slice(0, 3), inputs[:3], seen)

@@ -83,9 +83,9 @@ class Interpreted:
             counting: list[float] = []
             for row in rows:
                 here = within is not None and within[row]
-                signals = signals_of(s, predictions[row], squares[row], held[row])
-                held[row] = s.held_error
                 newest = values[row].tolist()
+                signals = signals_of(s, predictions[row], squares[row], held[row], newest)
+                held[row] = s.held_error
                 one = score_row(s, signals, here)
                 s.score = larger(one, larger(still(s, newest), drift(s, newest, here)))
                 counts = not s.deviates or deviates(s, newest, here and one >= 1.0)

@@ -6,7 +6,8 @@
 
        the sections below                      their twins
        windows                                 detection/signals.py, detection/kernel/interpreted.py
-       averages, adaptive scale, score         detection/scale.py
+       several channels together               detection/views.py
+       averages, adaptive scale, score         detection/scale.py, detection/score.py
        after a long fault                      detection/faultmemory.py
        what counts by its deviation            detection/deviation.py
        a value that sticks                     detection/stillness.py
@@ -36,9 +37,10 @@ enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
 enum { REMEMBERED = 4 };
 enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
+enum { VIEWS = 2, COMPONENTS = 4, ROUNDS = 8 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
-static const double LEARNING_LIMIT = 5.0, TINY = 1e-6, Z_LIMIT = 1e4;
+static const double LEARNING_LIMIT = 5.0, MACHINE_LIMIT = 4.0, TINY = 1e-6, Z_LIMIT = 1e4;
 static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
@@ -97,11 +99,12 @@ typedef struct {
 /* A sensor while its rows are dealt with: its cells, its arrays, and what follows from them and lasts some rows. */
 typedef struct {
     cells *c;
-    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent;
+    double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent, *relation;
     double *still_value, *drift_quick, *drift_slow, *drift_mean, *drift_variance;
     float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *drift_worst, *drift_worst_zz;
+    float *typical, *components;
     const rule *rule;
-    int channels, signals, earlier;
+    int channels, signals, earlier, places, together;
     double per_row, free, speed, base, excess, weight, ratio, forget;
     lesson lesson;
 } sensor;
@@ -131,13 +134,19 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.drift_mean = s.drift_slow + channels;
     s.drift_variance = s.drift_mean + channels;
     s.recent = s.drift_variance + channels;
-    s.kept_mean = (float *)(s.recent + s.earlier);
+    s.relation = s.recent + s.earlier;
+    s.kept_mean = (float *)(s.relation + (channels > 1));
     s.kept_variance = s.kept_mean + signals;
     s.still_rows = s.kept_variance + signals;
     s.still_limit = s.still_rows + channels;
     s.resolution = s.still_limit + channels;
     s.drift_worst = s.resolution + channels;
     s.drift_worst_zz = s.drift_worst + channels;
+    s.typical = s.drift_worst_zz + channels;
+    s.components = s.typical + (channels > 1 ? 2 * channels + 2 : 0);
+    s.places = signals;
+    s.together = channels > 1 && s.typical[0] == s.typical[0];
+    if (s.together) s.signals = VIEWS;
     return s;
 }
 
@@ -230,11 +239,77 @@ static void fill(sensor *s, const double *squares, int64_t step) {
     }
 }
 
-static void signals_of(sensor *s, const double *raw, int64_t step, double *error, double *signals) {
+/* -- several channels together ----------------------------------------------------------------------------------- */
+
+static double share(const double *signals, const float *typical, int channels) {
+    double total = 0.0;
+    int count = 0;
+    for (int i = 0; i < channels; i++)
+        if (typical[i] > 0.0f && !missing(signals[i])) total += signals[i] / (double)typical[i], count++;
+    return count ? total / (double)count : NAN;
+}
+
+static double of_components(const sensor *s, const double *parts, int i) {
+    double rebuilt = 0.0;
+    for (int k = 0; k < COMPONENTS; k++) rebuilt += (double)s->components[k * s->channels + i] * parts[k];
+    return rebuilt;
+}
+
+static double relation_error(const sensor *s, const double *values) {
+    int channels = s->channels, count = 0;
+    double z[channels], parts[COMPONENTS], total = 0.0;
+    for (int i = 0; i < channels; i++) {
+        z[i] = missing(values[i]) ? 0.0 : within((values[i] - s->center[i]) / s->scale[i], Z_LIMIT);
+        count += !missing(values[i]);
+    }
+    for (int k = 0; k < COMPONENTS; k++) {
+        parts[k] = 0.0;
+        for (int i = 0; i < channels; i++) parts[k] += (double)s->components[k * channels + i] * z[i];
+    }
+    for (int round = 0; round < ROUNDS && count < channels; round++)
+        for (int i = 0; i < channels; i++) {
+            if (!missing(values[i])) continue;
+            double step = of_components(s, parts, i) - z[i];
+            z[i] += step;
+            for (int k = 0; k < COMPONENTS; k++) parts[k] += (double)s->components[k * channels + i] * step;
+        }
+    for (int i = 0; i < channels; i++) {
+        if (missing(values[i])) continue;
+        double error = z[i] - of_components(s, parts, i);
+        total += error * error;
+    }
+    return count ? total / (double)count : NAN;
+}
+
+/* In place of the signals of the channels come the views. */
+static void views_of(sensor *s, const double *values, double *signals) {
+    static const float alike[] = {1.0f, 1.0f, 1.0f};
+    int channels = s->channels;
+    const float *typical = s->typical;
+    double error = relation_error(s, values), usual = (double)typical[2 * channels + 1];
+    if (!missing(error)) move(s->relation, error, usual, PREDICTION_RATE);
+    double parts[] = {
+        isinf(typical[channels]) ? 1.0 : signals[channels] / (double)typical[channels],
+        share(signals + channels + 1, typical + channels + 1, channels),
+        missing(error) ? error : *s->relation / usual,
+    };
+    signals[0] = share(signals, typical, channels);
+    signals[1] = share(parts, alike, 3);
+}
+
+/* -- one row's signals, its score -------------------------------------------------------------------------------- */
+
+static double begun(const sensor *s, int i, double error) {
+    if (s->together) return s->typical[i] != 0.0f ? (double)s->typical[i] : error;
+    return s->mean[i];
+}
+
+static void signals_of(sensor *s, const double *raw, int64_t step, double *error, const double *values,
+                       double *signals) {
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
         double x = raw[i * step];
-        if (!missing(x)) move(&s->prediction[i], x, s->mean[i], PREDICTION_RATE);
+        if (!missing(x)) move(&s->prediction[i], x, begun(s, i, x), PREDICTION_RATE);
         signals[i] = missing(x) ? NAN : s->prediction[i];
     }
     if (*error != *error) *error = s->c->held_error;
@@ -243,6 +318,7 @@ static void signals_of(sensor *s, const double *raw, int64_t step, double *error
     const double *squares = raw + channels * step;
     fill(s, squares, step);
     for (int i = 0; i < channels; i++) signals[channels + 1 + i] = missing(squares[i * step]) ? NAN : s->level[i];
+    if (s->together) views_of(s, values, signals);
 }
 
 static double deviation(const sensor *s, int i, double signal, double mean, double unit) {
@@ -273,9 +349,10 @@ static void compare(const sensor *s, const double *signals, double *zz, double *
 static void learn(sensor *s, const double *zz, const double *unit) {
     s->c->count += 1.0;
     double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), keep = 1.0 - rate;
+    double limit = s->together ? MACHINE_LIMIT : LEARNING_LIMIT;
     for (int i = 0; i < s->signals; i++) {
         if (missing(zz[i])) continue;
-        double step = within(zz[i], LEARNING_LIMIT) * unit[i], gain = rate * step;
+        double step = within(zz[i], limit) * unit[i], gain = rate * step;
         s->mean[i] += gain;
         s->variance[i] = (s->variance[i] + gain * step) * keep;
     }
@@ -292,7 +369,7 @@ static int watch(sensor *s, const double *signals) {
     c->kept_rows += 1;
     int back = c->calm >= CALM_ROWS;
     if (back)
-        for (int i = 0; i < s->signals; i++) s->mean[i] = s->kept_mean[i], s->variance[i] = s->kept_variance[i];
+        for (int i = 0; i < s->places; i++) s->mean[i] = s->kept_mean[i], s->variance[i] = s->kept_variance[i];
     if (back || c->kept_rows >= PATIENCE) c->kept = 0;
     return back;
 }
@@ -305,7 +382,7 @@ static int remember(sensor *s, int high, const double *signals) {
     if (c->cold >= COLD_ROWS) c->high = c->cold = 0;
     int back = held && watch(s, signals);
     if (c->high > LEARNT_ROWS) {
-        for (int i = 0; i < s->signals; i++) s->kept_mean[i] = (float)s->mean[i], s->kept_variance[i] = (float)s->variance[i];
+        for (int i = 0; i < s->places; i++) s->kept_mean[i] = (float)s->mean[i], s->kept_variance[i] = (float)s->variance[i];
         c->kept = 1;
         c->high = c->cold = c->kept_rows = c->calm = 0;
     }
@@ -318,7 +395,7 @@ static double score_row(sensor *s, const double *signals, int inside) {
     double u = smaller(on_frozen_scale(s, signals), on_adaptive_scale(s, zz));
     int high = u >= 1.0;
     if ((high || s->c->high || s->c->kept) && remember(s, high, signals)) compare(s, signals, zz, unit);
-    if (!(high && inside)) learn(s, zz, unit);
+    if (!(high && (inside || (s->together && !s->c->kept)))) learn(s, zz, unit);
     return u;
 }
 
@@ -702,8 +779,8 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
         sensor s = take_up(of, records + at * of->size, rules + at);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             int here = inside && inside[row];
-            signals_of(&s, raw + row, first[n], errors + row, signals);
             const double *newest = values + row * s.channels;
+            signals_of(&s, raw + row, first[n], errors + row, newest, signals);
             u[row] = score_row(&s, signals, here);
             s.c->score = eligible[row] = alarm[row] = larger(u[row], larger(still(&s, newest), drift(&s, newest, here)));
             if (s.rule->deviates && !deviates(&s, newest, here && u[row] >= 1.0)) eligible[row] = 0.0;

@@ -167,11 +167,11 @@ def _rows(
     return (numbers[order], times[order], values[order]), set_back
 
 
-def constant_sensors(collected: Collected) -> Iterator[tuple[str, int]]:
-    """Sensors with a channel whose values are all equal, with their number of rows."""
+def constant_sensors(collected: Collected) -> Iterator[tuple[str, int, list[int]]]:
+    """Sensors with channels whose values are all equal: their number of rows, and those channels by number."""
     for sensor_id, (times, values) in collected.series.items():
-        if (values == values[0]).all(axis=0).any():
-            yield sensor_id, len(times)
+        if (flat := np.flatnonzero((values == values[0]).all(axis=0))).size:
+            yield sensor_id, len(times), flat.tolist()
 
 
 def _columns(

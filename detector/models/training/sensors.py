@@ -128,8 +128,8 @@ def nothing_left() -> UserError:
 
 def _numbers(profiles: Mapping[str, Profile], spec: ModelSpec) -> dict[str, Any]:
     """The profiles in numbers: medians over the sensors."""
-    signals = [*(f"prediction {channel}" for channel in spec.channels), "reconstruction"]
-    signals += [f"level {channel}" for channel in spec.channels]
+    (channel, *others) = spec.channels
+    signals = ("prediction", "place") if others else (f"prediction {channel}", "reconstruction", f"level {channel}")
     worst = np.median([profile.worst for profile in profiles.values()], axis=0)
     return {
         "sensors": len(profiles),

@@ -136,7 +136,7 @@ def test_a_sensor_without_a_single_value_is_none() -> None:
 
 def test_constant_sensors_are_found() -> None:
     messages = [reading(second, value, sensor) for second in range(5) for sensor, value in (("a", 7), ("b", second))]
-    assert list(constant_sensors(collected(messages))) == [("a", 5)]
+    assert list(constant_sensors(collected(messages))) == [("a", 5, [0])]
 
 
 # -- the rows of `run` ---------------------------------------------------------------------------------------------
