@@ -39,8 +39,8 @@ STREAM: Final = "sensor-readings"
 ALERTS: Final = "anomaly-alerts"
 VERDICTS: Final = "anomaly-verdicts"
 FAULTS: Final = 32
-FOUND_AT_LEAST: Final = 20
-FALSE_AT_MOST: Final = 2
+FOUND_AT_LEAST: Final = 30
+FALSE_AT_MOST: Final = 1
 JUDGED: Final = 50
 """Rows before an episode opens in which the fault may lie that opened it."""
 EARLY: Final = 0.15
