@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,12 +23,19 @@ from detector.detection.finding import LOOK, Window, first_look, next_look, unti
 from detector.detection.prefix import NotYetError
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
+from detector.detection.stillness import Run
+from detector.engine import patience
 from detector.wire.alerts import alert_id
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
 
 ROWS = 100
 DAY = 86_400 * 10**9
 SPAN_50, SPAN_40 = 2 / 51, 2 / 41
+
+
+def rung_above(least: int) -> int:
+    """The first rung of the ladder that is at least so high."""
+    return int(next(rung for rung in patience.LADDER if rung >= least))
 
 
 class Sensor:
@@ -47,12 +54,14 @@ class Sensor:
         self.episode: Episode | None = None
         self.silence: Silence | None = None
         self.silent_no_more = False
+        self.doubled = self.needed = self.packet = 0
         self.clock = 0
         self.offset = -1
         self.hold = False
         self.ended: float = -math.inf
         self.score: float | None = None
         self.judged: float | None = None
+        self.ruled = False
         self.window: deque[Row] = deque(maxlen=ROWS)
         self._empty()
         if profile is not None:
@@ -63,6 +72,7 @@ class Sensor:
         self.budget = Budget(profile, budget_of(self.alerts, profile.median_interval))
         self.scale = Scale(profile)
         self.usual = profile.center.tolist()
+        self.ways = list(zip(profile.drift_mean.tolist(), profile.drift_variance.tolist(), strict=True))
 
     def take_model(self, profile: Profile | None) -> None:
         """The model is another one from now on; `profile` is what it knows of the sensor."""
@@ -82,6 +92,8 @@ class Sensor:
         self.prediction: list[float] | None = None
         self.level: list[float] | None = None
         self.lean: list[float] | None = None
+        self.equal: list[list[float]] = []
+        self.moves = {name: [0.0] * len(self.owner.config.channels) for name in ("quick", "slow")}
         self.reconstruction = math.nan
         self.completed = 0
         self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
@@ -116,11 +128,12 @@ class Sensor:
         if idle is not None:
             median = self.profile.median_interval if self.profile else 0
             yield self.clock + max(idle, 200 * median), self.name, 9, self, "evicted"
-        after = self.owner.silence_after(self.name)
+        after = self._may_be_silent()
         if self.silence:
             yield from self._silent_timers(self.silence)
         elif after is not None and not self.silent_no_more:
-            yield max(self.clock, self.owner.resumed.get(after, 0)) + after, self.name, 2, self, "silent"
+            resumed = self.owner.resumed.get(self._pause(after), 0)
+            yield max(self.clock, resumed) + after, self.name, 2, self, "silent"
         if self.episode:
             yield self.episode.close_at, self.name, 1, self, "max_duration"
             yield self.episode.update_at, self.name, 0, self, "update"
@@ -144,6 +157,7 @@ class Sensor:
 
     def postpone(self, by: int) -> None:
         self.clock += by
+        self.needed += by
         if self.silence:
             self.silence.since += by
             self.silence.update_at += by
@@ -156,7 +170,7 @@ class Sensor:
 
     def fall_silent(self, deadline: int, offset: int) -> None:
         """It was not heard for as long as it may be."""
-        after = self.owner.silence_after(self.name)
+        after = self._may_be_silent()
         assert after is not None
         self.silence = Silence(
             name=alert_id("readings", "silent", self.name, deadline),
@@ -181,10 +195,47 @@ class Sensor:
 
     def heard(self, offset: int) -> None:
         """A reading of it has come."""
-        assert self.owner.clock is not None
-        self.clock = self.owner.clock
+        now = self.owner.clock
+        assert now is not None
+        if self.silence and not self.silence.muted:
+            self._learn_patience(now - self.silence.since)
+        if self._doubled() and now - self.clock > self._own_length() / 2:
+            self.needed = now
+        self.clock = now
         self.silent_no_more = False
         self.end_silence("recovered", self.clock, offset)
+
+    def covered(self, times: Sequence[int]) -> None:
+        """A message of it had readings at these times."""
+        self.packet = 2 * (max(times) - min(times))
+
+    def _may_be_silent(self) -> int | None:
+        """How long; None: for ever."""
+        after = self.owner.silence_after(self.name)
+        if after != "auto":
+            return after
+        if self.profile is None or not self.profile.regular:
+            return None
+        return max(self._own_length(), rung_above(self.packet))
+
+    def _pause(self, after: int) -> int:
+        return after - after // 8 if self.owner.silence_after(self.name) == "auto" else after
+
+    def _own_length(self) -> int:
+        median = self.profile.median_interval if self.profile else 0
+        return rung_above(patience.INTERVALS * median) << self._doubled()
+
+    def _doubled(self) -> int:
+        return self.doubled if self.clock - self.needed <= patience.HABIT else 0
+
+    def _learn_patience(self, silent: int) -> None:
+        if self.owner.silence_after(self.name) != "auto" or self.profile is None:
+            return
+        doubled = self._doubled() + 1
+        if doubled > 1:
+            while rung_above(patience.INTERVALS * self.profile.median_interval) << doubled <= silent:
+                doubled += 1
+        self.doubled, self.needed = doubled, self.owner.clock or 0
 
     def end_silence(self, reason: str, time: int, offset: int) -> None:
         """Close the silent episode, if there is one."""
@@ -221,6 +272,7 @@ class Sensor:
             self.close("gap", hold=False)
             self._empty()
             self.profile, self.learning = None, None
+            self.doubled = 0
             self.relearnt, self.restarts, self.unfit = min(self.relearnt + 1, 3), 0, 0
             self._warm_up(Row(time, values, False), offset)
             return
@@ -322,6 +374,7 @@ class Sensor:
     def _carry(self, carry: Carry) -> None:
         self.prediction, self.level = carry.prediction.tolist(), carry.level.tolist()
         self.reconstruction, self.completed = carry.held_error, carry.completions
+        self.moves = {"quick": carry.drift_quick.tolist(), "slow": carry.drift_slow.tolist()}
         self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
 
     def _missing_before(self, time: int) -> int | None:
@@ -359,27 +412,66 @@ class Sensor:
             weights = profile.ridge[channel].tolist()
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
-        if self.prediction is None and len(errors) > 1:
-            self.prediction = self.scale.mean[: len(errors)]
-        self.prediction = errors if self.prediction is None else _towards(self.prediction, errors, SPAN_50)
+        begun = self.scale.mean[: len(errors)] if self.prediction is None else self.prediction
+        self.prediction = _towards(begun, errors, SPAN_50)
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1
         signals = [*self.prediction, self.reconstruction, *self.level]
         worst = profile.worst.tolist()
         frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted)
-        self.score = u = min(frozen, self.scale.adaptive(signals))
+        u = min(frozen, self.scale.adaptive(signals))
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
 
+        alarm = self.score = max(u, self._stuck(), self._drift(maintained=maintained))
+        self.ruled = alarm > u
+
         after = self.alerts.open_after
-        eligible = u if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
+        eligible = alarm if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
         if not self.recent:
             self.recent.extend([eligible] * (after.of - 1))
         self.recent.append(eligible)
         v = max(math.log(max(sorted(self.recent, reverse=True)[after.n - 1], 1e-9)), -2.5)
         self.judged = v
         self._follow(v, self.budget.next_row(), maintained)
+
+    def _stuck(self) -> float:
+        """The square of how many of its limits a channel has been standing still for, from 1 on; at most 20."""
+        assert self.profile is not None
+        row, worst = self.window[-1].values, 0.0
+        runs = self.equal or [[] for _ in row]
+        resolution = self.profile.resolution.tolist()
+        near = [not run or abs(value - run[0]) <= r for run, value, r in zip(runs, row, resolution, strict=True)]
+        self.equal = [[*run, value] if on else [value] for run, value, on in zip(runs, row, near, strict=True)]
+        for run, limit in zip(self.equal, self.profile.still_limit.tolist(), strict=True):
+            worst = max(worst, (len(run) / limit) ** 2)
+        return min(worst, 20.0) if worst >= 1 else 0.0
+
+    def _drift(self, *, maintained: bool) -> float:
+        """The most that a channel has moved away by, in units of its limits, from 1 on; at most 20."""
+        profile, worst = self.profile, 0.0
+        assert profile is not None
+        for i, z in enumerate(self._scaled(self.window[-1])):
+            worst = max(worst, self._drift_of(i, min(max(z, -5.0), 5.0), profile, maintained=maintained))
+        return min(worst, 20.0) if worst >= 1 else 0.0
+
+    def _drift_of(self, i: int, z: float, profile: Profile, *, maintained: bool) -> float:
+        for name, rate in (("quick", 2 / 201), ("slow", 2 / 1001)):
+            self.moves[name][i] += max(rate, 1 / self.completed) * (z - self.moves[name][i])
+        if self.completed < 500 or math.isinf(profile.drift_worst[i]):
+            return 0.0
+        quick, slow = self.moves["quick"][i], self.moves["slow"][i]
+        way = min(abs(quick - slow), abs(quick)) ** 2 if (quick - slow) * quick > 0 else 0.0
+        mean, variance = self.ways[i]
+        unit = math.sqrt(variance) + 1e-6
+        away = (way - mean) / unit
+        worst, worst_zz = (float(np.float32(limit[i])) for limit in (profile.drift_worst, profile.drift_worst_zz))
+        worth = min(way / worst, away / worst_zz)
+        if not (maintained and worth >= 1):
+            rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -2.0), 2.0) * unit
+            self.ways[i] = (mean + rate * step, (1 - rate) * (variance + rate * step * step))
+        return worth
 
     def _limited(self) -> bool:
         alerts = self.alerts
@@ -453,7 +545,7 @@ class Sensor:
         detected = self.window[-1].time
         self.episode = Episode(
             name=alert_id("readings", "anomaly", self.name, detected),
-            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n),
+            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n, self._standing()),
             until=detected,
             detected_at=detected,
             ln_threshold=ln_threshold,
@@ -475,6 +567,16 @@ class Sensor:
         expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
         times = np.array([row.time for row in self.window])
         return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64), self.profile.bias)
+
+    def _standing(self) -> Run | None:
+        """The channel that stands still for longest, if it or a drift opens an episode."""
+        if not self.ruled:
+            return None
+        assert self.profile is not None
+        lengths = [min(len(run), ROWS) for run in self.equal]
+        channel = int(np.argmax(np.array(lengths) / self.profile.still_limit))
+        plausible = min(float(self.profile.still_limit[channel]), ROWS)
+        return Run(channel, ROWS - lengths[channel], lengths[channel] >= plausible)
 
     def _look(self, episode: Episode) -> None:
         window = self._seen()
@@ -575,12 +677,12 @@ class Reference:
         before = self.clock
         jump = sum(self._advance(reading.sensor, reading.time) for reading in readings)
         if jump < 0:
-            self.resumed = {length: at + jump for length, at in self.resumed.items()}
+            self.resumed = {pause: at + jump for pause, at in self.resumed.items()}
         for sensor in self.sensors.values():
             sensor.postpone(jump)
         if before is not None and self.clock is not None:
-            lengths = [self.config.silence_after, *(one.silence_after for one in self.config.overrides)]
-            self.resumed |= {length: self.clock for length in lengths if length and self.clock - before > length}
+            step = self.clock - before
+            self.resumed |= {pause: self.clock for pause in self._pauses() if step > pause}
         self._fire(offset)
         for reading in readings:
             if reading.sensor not in self.sensors:
@@ -592,6 +694,13 @@ class Reference:
             if len(values) == len(reading.values):
                 for row in sensor.order.take(reading.time, values):
                     sensor.row(*row, offset)
+        for name in {reading.sensor for reading in readings}:
+            self.sensors[name].covered([reading.time for reading in readings if reading.sensor == name])
+
+    def _pauses(self) -> set[int]:
+        lengths = {self.config.silence_after, *(one.silence_after for one in self.config.overrides)}
+        ladder = [one - one // 8 for one in patience.LADDER.tolist()] if "auto" in lengths else []
+        return {*ladder, *(length for length in lengths if isinstance(length, int))}
 
     def maintained(self, sensor: str, time: int) -> bool:
         """Whether the sensor is worked on at that time."""
@@ -601,7 +710,7 @@ class Reference:
         """When the windows end in which the sensor is worked on at that time."""
         return [one.end for one in self.maintenance if fnmatchcase(sensor, one.match) and one.start <= time < one.end]
 
-    def silence_after(self, sensor: str) -> int | None:
+    def silence_after(self, sensor: str) -> int | Literal["auto"] | None:
         """How long the sensor may be silent; None: for ever."""
         override = self._override_of(sensor)
         if override is not None and "silence_after" in override.model_fields_set:

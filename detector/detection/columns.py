@@ -60,6 +60,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("offset", "i8", (), -1, early=True),
         # a silent episode ended, and nothing was heard since (see silence.py)
         Column("unheard", "?", (), False, added=True, early=True),
+        # how often the length that it may be silent for was doubled, the partition clock when it last needed that,
+        # and the rung of twice what its last message covers (see patience.py)
+        Column("patience", "u1", (), 0, added=True, early=True),
+        Column("needed", "i8", (), 0, added=True, early=True),
+        Column("packet", "u1", (), 0, added=True, early=True),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER, early=True),
         # why it is not watched, and readings without a value one after the other (see watch.py)
@@ -104,6 +109,18 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         # where the sensor usually lies, for those whose deviations are asked for (see deviation.py)
         Column("usual", "f8", (channels,), 0.0),
         Column("lean", "f8", (channels,), math.nan),
+        # equal values: the first of the newest ones, how many; of the profile: how many may be, and what is equal
+        Column("still_value", "f8", (channels,), math.nan, added=True),
+        Column("still_rows", "f4", (channels,), 0.0, added=True),
+        Column("still_limit", "f4", (channels,), math.inf, added=True),
+        Column("resolution", "f4", (channels,), 0.0, added=True),
+        # slow moves: two averages, the running mean and variance of what is between them, and their limits
+        Column("drift_quick", "f8", (channels,), 0.0, added=True),
+        Column("drift_slow", "f8", (channels,), 0.0, added=True),
+        Column("drift_mean", "f8", (channels,), 0.0, added=True),
+        Column("drift_variance", "f8", (channels,), 1.0, added=True),
+        Column("drift_worst", "f4", (channels,), math.inf, added=True),
+        Column("drift_worst_zz", "f4", (channels,), 1.0, added=True),
         # the adaptive scale as it was before a long fault (see faultmemory.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
@@ -145,7 +162,9 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
         "completions",
-        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard", "patience", "needed", "packet",
+        "still_value", "still_rows", "still_limit", "resolution",
+        "drift_quick", "drift_slow", "drift_mean", "drift_variance", "drift_worst", "drift_worst_zz",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
 )  # fmt: skip
@@ -217,6 +236,12 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "usual": profile.center,
         "open_after": profile.open_after,
         "sentinels": profile.sentinels,
+        "still_limit": profile.still_limit,
+        "resolution": profile.resolution,
+        "drift_mean": profile.drift_mean,
+        "drift_variance": profile.drift_variance,
+        "drift_worst": profile.drift_worst,
+        "drift_worst_zz": profile.drift_worst_zz,
         "worst_zz_of_others": profile.worst_zz_of_others,
         **calibration_cells(profile, budget),
     }
@@ -226,6 +251,10 @@ FORGOTTEN: Final[Mapping[str, Any]] = {
     "prediction": math.nan,
     "level": math.nan,
     "lean": math.nan,
+    "still_value": math.nan,
+    "still_rows": 0,
+    "drift_quick": 0.0,
+    "drift_slow": 0.0,
     "held_error": math.nan,
     "completions": 0,
     "recent": math.nan,

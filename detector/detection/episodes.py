@@ -22,12 +22,16 @@ from detector.detection.threshold import NOTHING, Lesson, advance, begin, forget
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Sensor `at` opened an episode on its row `tick`. `ended`: when its last episode ended, ns."""
+    """Sensor `at` opened an episode on its row `tick`. `ended`: when its last episode ended, ns.
+
+    `ruled`: a rule of evidence said more of that row than the score did.
+    """
 
     at: int
     tick: int
     ln_threshold: float
     ended: int
+    ruled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

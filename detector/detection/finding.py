@@ -8,6 +8,7 @@ them are of the fault. Then it stands.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from detector.detection.evidence import (
     usual_errors,
 )
 from detector.detection.faultkind import Kind, kind_of
+from detector.detection.stillness import Run
 from detector.detection.usual import usual_level
 
 LOOK: Final = 20
@@ -61,16 +63,21 @@ class Finding(msgspec.Struct, frozen=True):
     kind: Kind
 
 
-def first_look(window: Window, earliest: int, least: int) -> Finding:
+def first_look(window: Window, earliest: int, least: int, run: Run | None = None) -> Finding:
     """What the window says whose newest row opened an episode: the n-th too bad of m, `least` = n.
 
-    The fault began after `earliest`, ns.
+    The fault began after `earliest`, ns. `run`: a rule of evidence opened it; where this is no run that sticks, that of
+    slow moves.
     """
     found = find_onset(window.z, max(len(window.z) - least, OLDER))
     usual = usual_errors(window.errors, found.row)
     parts = shares(window.errors, usual, found.row)
     channel = int(parts.argmax())
-    kind = _kind(window, channel, found.row)
+    if run is None:
+        kind = _kind(window, channel, found.row)
+    else:
+        kind, channel = _ruled(window, run)
+        parts = parts if int(parts.argmax()) == channel else np.eye(len(parts))[channel]
     row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
     onset = _since(window.times, row, earliest)
     return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)
@@ -88,11 +95,13 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
             onset, gain = _since(window.times, better.row, earliest), better.gain
         row = int(np.searchsorted(window.times, onset))
         # What one channel usually does is in its profile; how several go together is seen in the rows before alone.
-        if kind.name != "stuck" and (row >= OLDER or len(usual) == 1 or kind.name == "unusual"):
+        if kind.row is None and (row >= OLDER or len(usual) == 1 or kind.name == "unusual"):
             again = _kind(window, before.channel, row)
             if again.row is not None:
                 onset, gain = _since(window.times, again.row, earliest), math.inf
             kind = again if again.name != "unusual" else kind
+    if kind.name == "drift" and kind.row is not None:
+        kind = replace(kind, size=max(kind.size, _off(window, before.channel), key=abs))
     parts = before.shares
     if float((window.errors[-NEWEST:].mean(axis=0) / usual).max()) > UNUSUAL:
         now = shares(window.errors, usual, int(np.searchsorted(window.times, onset)))
@@ -105,9 +114,25 @@ def until(found: Finding, window: Window) -> int | None:
     """The time of the last row of the window, ns, that is unusual by itself; None where it has none."""
     if found.kind.name == "stuck":
         row = last_of_run(window.z[:, found.channel])
+    elif found.kind.name == "drift" and found.kind.row is not None:
+        size = found.kind.size
+        row = len(window.z) - 1 if 2 * _off(window, found.channel) * size >= size * size else None
     else:
         row = last_unusual(window.errors, np.array(found.usual))
     return None if row is None else max(int(window.times[row]), found.onset)
+
+
+def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
+    """What a rule of evidence has found, and in which channel. A drift began before the window."""
+    if run.sticks:
+        return Kind("stuck", row=run.row, level=float(window.z[run.row, run.channel])), run.channel
+    channel = int(np.abs(window.z.mean(axis=0)).argmax())
+    return Kind("drift", row=0, size=_off(window, channel)), channel
+
+
+def _off(window: Window, channel: int) -> float:
+    """How far from the usual level of a channel its window lies."""
+    return float(window.z[:, channel].mean()) - usual_level(window.ridge[channel], float(window.bias[channel]))
 
 
 def _kind(window: Window, channel: int, row: int) -> Kind:

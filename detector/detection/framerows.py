@@ -79,5 +79,5 @@ def score_frame_block(table: SensorTable, block: FrameBlock, open_after: tuple[i
     rules = rules_for(len(block.slots), open_after, close_after)
     nothing = np.empty((0, len(block.signal)))
     kernel = choose().kernel
-    u, eligible = kernel.score(records, rules, block.first, nothing, block.signal, nothing.T, block.inside)
-    return judge_block(table, block, u, block.signal, records, rules, eligible=eligible)
+    scores = kernel.score(records, rules, block.first, nothing, block.signal, nothing.T, block.inside)
+    return judge_block(table, block, scores, block.signal, records, rules)

@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.drifting import drift_of
 from detector.detection.prefix import SENTINELS, complete_windows, examine, taken_as_it_is, wild_rows
 from detector.detection.signals import (
     LEVEL_RATE,
@@ -32,6 +33,7 @@ from detector.detection.signals import (
     standardise,
     unforeseen,
 )
+from detector.detection.stillness import limits_of
 from detector.detection.threshold import QUIET_ROWS, nth_largest_log
 
 Reconstruct = Callable[[F32], F32]
@@ -83,6 +85,8 @@ class Profile(Calibration):
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
+    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
+    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`.
     """
 
     center: F64
@@ -92,6 +96,12 @@ class Profile(Calibration):
     worst_zz_of_others: float
     open_after: tuple[int, int]
     sentinels: F64
+    still_limit: F64
+    resolution: F64
+    drift_worst: F64
+    drift_worst_zz: F64
+    drift_mean: F64
+    drift_variance: F64
 
 
 P = TypeVar("P", bound=Calibration)
@@ -104,11 +114,14 @@ class Carry:
 
     `prediction`, `level` (C,): moving averages; `recent_u` (99,): the newest scores, oldest first, where there were not
     this many the first one stands for the missing; `held_error`: the newest
-    reconstruction error; `completions`: window-completing rows so far, the phase of the stride.
+    reconstruction error; `completions`: window-completing rows so far, the phase of the stride. `drift_quick`,
+    `drift_slow` (C,): see `drifting`.
     """
 
     prediction: F64
     level: F64
+    drift_quick: F64
+    drift_slow: F64
     recent_u: F64
     held_error: float
     completions: int
@@ -213,13 +226,19 @@ def build_profile(
     signals[channels + 1 :][lacks[WINDOW - 1 :][clean][1:].T] = np.nan
 
     calibration, u, zz = calibrate(times, signals, open_after)
+    still_limit, resolution = limits_of(values, ~lacks)
+    moves = drift_of(z, ~(wild[:, None] | lacks).T)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
         worst_zz_of_others=max(1.0, float(np.nanmax(np.delete(zz, channels, axis=0)))), sentinels=prefix.sentinels,
+        still_limit=still_limit, resolution=resolution, drift_worst=moves.worst, drift_worst_zz=moves.worst_zz,
+        drift_mean=moves.mean, drift_variance=moves.variance,
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
         level=level[:, -1],
+        drift_quick=moves.quick,
+        drift_slow=moves.slow,
         recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
         held_error=float(errors[-1]),
         completions=len(clean),
@@ -368,8 +387,14 @@ def standing_maxima(v: F64) -> tuple[I64, I64, F64]:
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
     "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
+    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
+_WITHOUT_RULES: Final = {
+    "still_limit": np.inf, "resolution": 0.0,
+    "drift_worst": np.inf, "drift_worst_zz": 1.0, "drift_mean": 0.0, "drift_variance": 1.0,
+}  # fmt: skip
+"""What a bundle of before says to the rules of evidence."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")
 _IDS: Final = {Profile: "sensor_id", Calibration: "camera_id"}
 
@@ -418,4 +443,6 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     # Bundles of before lack it; with the maximum over all signals a mute sensor is a little less sensitive.
     arrays.setdefault("worst_zz_of_others", arrays["worst_zz"])
     arrays.setdefault("sentinels", np.full((*arrays["center"].shape, SENTINELS), np.nan))
+    for name, nothing in _WITHOUT_RULES.items():
+        arrays.setdefault(name, np.full_like(arrays["center"], nothing))
     return unpack_profiles(Profile, arrays)

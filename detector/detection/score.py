@@ -26,11 +26,10 @@ def signals_of(s: Sensor, errors: Sequence[float], squares: Sequence[float], err
     The last of these is NaN where a stride leaves the row out: then the one before is held. Of a channel that the row
     lacks the others are NaN: its averages stay, and its signals are NaN.
     """
-    alone = s.channels == 1
     for i, x in enumerate(errors):
-        # With each channel it grows likelier that one of the first errors, alone, is an alarm: see docs/detection.md.
+        # One of the first errors, alone, may be an alarm: an average begins at its running mean.
         if x == x:
-            s.prediction[i] = moved(s.prediction[i], x, x if alone else s.mean[i], PREDICTION_RATE)
+            s.prediction[i] = moved(s.prediction[i], x, s.mean[i], PREDICTION_RATE)
     if error == error:
         s.held_error = error
     s.completions += 1
@@ -54,5 +53,4 @@ def score_row(s: Sensor, signals: Sequence[float], inside: bool) -> float:
         zz = deviations(s, signals, s.mean, units)
     if not (high and inside):
         learn(s, zz, units)
-    s.score = u
     return u

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from detector.arrays import F64
+from detector.arrays import F64, Bools
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.block import Block, Span, rings_of, starts_of
@@ -44,8 +44,9 @@ class Model:
 class Scored:
     """What the N rows of a block came to.
 
-    `u`: scores; `eligible`: what of them counts towards n of m; `v`, `limits`: ln of the n-th largest of those, and of
-    the threshold; `errors`: of the reconstruction, held between strides. All (N,).
+    `u`: scores; `alarm`: those of alerts, which rules of evidence raise; `eligible`: what of these counts towards n of
+    m; `v`, `limits`: ln of the n-th largest of those, and of the threshold; `errors`: of the reconstruction, held
+    between strides. All (N,).
     `earlier_peak` (n,): as it stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
     the row out. `records`: the state after the block, for `SensorTable.put_records`. `learnings`: peaks that were taken
@@ -53,6 +54,7 @@ class Scored:
     """
 
     u: F64
+    alarm: F64
     eligible: F64
     v: F64
     limits: F64
@@ -79,40 +81,45 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     """
     records, rules = records_of(table, block), rules_of(table, block, book)
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
-    u, eligible = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
+    scores = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
     expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
-    return judge_block(table, block, u, errors, records, rules, eligible=eligible, expected=expected)
+    return judge_block(table, block, scores, errors, records, rules, expected=expected)
 
 
 def judge_block(
     table: SensorTable,
     block: Span,
-    u: F64,
+    scores: tuple[F64, F64, F64],
     errors: F64,
     records: Cells,
     rules: Rules,
     *,
-    eligible: F64,
     expected: F64 | None = None,
 ) -> Scored:
-    """What follows from the scores u (N,) of a block: thresholds, openings, closings. Changes `records` alone.
+    """What follows from the scores of a block: thresholds, openings, closings. Changes `records` alone.
 
-    `eligible` (N,): what of the scores counts.
+    `scores`: u, those of alerts, and what of these counts, each (N,).
     """
+    u, alarm, eligible = scores
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
     learnt = events["kind"] == LEARNT
-    transitions = [_transition(block, *event) for event in events[~learnt].tolist()]
+    ruled = alarm > u
+    transitions = [_transition(block, ruled, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
     # A peak matters beyond the reservoir only where there may be others to take back.
     remembering = np.isin(block.slots, list(table.last_episodes))
     remembering[events["at"][events["kind"] == CLOSED]] = True
     learnings = [_learning(block, *event) for event in events[learnt & remembering[events["at"]]].tolist()]
-    return Scored(u, eligible, v, limits, errors, transitions, earlier_peak, records, expected, learnings)
+    return Scored(u, alarm, eligible, v, limits, errors, transitions, earlier_peak, records, expected, learnings)
 
 
-def _transition(block: Span, at: int, row: int, kind: int, ended: int, level: float, *lesson: Any) -> Opening | Closing:
+def _transition(
+    block: Span, ruled: Bools, at: int, row: int, kind: int, ended: int, level: float, *lesson: Any
+) -> Opening | Closing:
     tick = row - int(block.first[at])
-    return Opening(at, tick, level, ended) if kind == OPENED else Closing(at, tick, ended, level, _lesson(lesson))
+    if kind == OPENED:
+        return Opening(at, tick, level, ended, bool(ruled[row]))
+    return Closing(at, tick, ended, level, _lesson(lesson))
 
 
 def _lesson(parts: Sequence[Any]) -> Lesson:

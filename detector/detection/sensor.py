@@ -68,9 +68,19 @@ class Sensor:
     scale: list[float]
     usual: list[float]
     lean: list[float]
+    still_value: list[float]
+    drift_quick: list[float]
+    drift_slow: list[float]
+    drift_mean: list[float]
+    drift_variance: list[float]
     recent: list[float]
     kept_mean: list[float]
     kept_variance: list[float]
+    still_rows: list[float]
+    still_limit: list[float]
+    resolution: list[float]
+    drift_worst: list[float]
+    drift_worst_zz: list[float]
     n: int
     m: int
     close_after: int

@@ -23,6 +23,7 @@ from detector.detection.finding import LOOK, Finding, Window, first_look, next_l
 from detector.detection.framerows import FrameBlock
 from detector.detection.framesignal import FrameModel, examine, heat_bytes, region_of
 from detector.detection.scorer import Model
+from detector.detection.stillness import newest_run
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.detection.tail import chance
 from detector.detection.windows import window_of
@@ -82,7 +83,8 @@ class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
     `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
-    missing ones, None: none does. `seen` is the writer's, which fills it when it is needed.
+    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`. `seen` is the writer's, which
+    fills it when it is needed.
     """
 
     times: I64
@@ -92,6 +94,8 @@ class Moment:
     scale: F64
     ridge: F32
     bias: F64
+    still_limit: F64
+    resolution: F64
     budget: float
     score: float
     offset: int
@@ -303,12 +307,14 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
     ) -> Moment:
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
-            bias=table["bias"][slot], budget=float(table["budget"][slot]), score=score, offset=offset,
+            bias=table["bias"][slot], still_limit=table["still_limit"][slot], resolution=table["resolution"][slot],
+            budget=float(table["budget"][slot]), score=score, offset=offset,
             patched=patched,
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
-        found = first_look(self._window(moment), opening.ended, least)
+        run = newest_run(moment.values, moment.still_limit, moment.resolution) if opening.ruled else None
+        found = first_look(self._window(moment), opening.ended, least, run)
         return found.onset, found
 
     def look(self, episode: Episode, moment: Moment) -> bool:

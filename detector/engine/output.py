@@ -161,7 +161,7 @@ def scored_rows_of(table: SensorTable, block: Block, scored: Scored) -> ScoredRo
         times=block.times,
         values=block.values,
         expected=np.full_like(block.values, np.nan) if scored.expected is None else scored.expected,
-        scores=scored.u,
+        scores=scored.alarm,
         judged=np.exp(scored.v),
         thresholds=np.exp(scored.limits),
     )

@@ -98,6 +98,8 @@ def moving_cells(carry: Carry, last_scores: int) -> dict[str, Any]:
     return {
         "prediction": carry.prediction,
         "level": carry.level,
+        "drift_quick": carry.drift_quick,
+        "drift_slow": carry.drift_slow,
         "recent": carry.recent_u[len(carry.recent_u) - (last_scores - 1) :],
         "held_error": carry.held_error,
         "completions": carry.completions,

@@ -30,9 +30,9 @@ class RecordedScores:
     def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
         scored = score_block(table, block, model, book)
-        pairs, first_rows = np.stack([scored.u, scored.eligible]), block.first.tolist()
+        told, first_rows = np.stack([scored.u, scored.alarm, scored.eligible]), block.first.tolist()
         for slot, first, end in zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False):
-            self._scores.setdefault(table.name(slot), []).append(pairs[:, first:end])
+            self._scores.setdefault(table.name(slot), []).append(told[:, first:end])
         return scored
 
     def reuse(self) -> ScoreBlock:
@@ -42,7 +42,7 @@ class RecordedScores:
         return reuse
 
     def of(self, sensor_id: str) -> F64:
-        """All scores of a sensor in this batch, and what of them counts (2, rows)."""
+        """All scores of a sensor in this batch, those of alerts, and what of these counts (3, rows)."""
         if sensor_id not in self._joined:
             self._joined[sensor_id] = np.concatenate(self._scores[sensor_id], axis=1)
         return self._joined[sensor_id]
@@ -67,9 +67,9 @@ class _Reuse:
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
-        u, eligible = np.concatenate(parts, axis=1)
+        u, alarm, eligible = np.concatenate(parts, axis=1)
         records, there = records_of(table, block), block.ticks > 0
-        records["score"][there] = u[block.first[1:][there] - 1]
+        records["score"][there] = alarm[block.first[1:][there] - 1]
         records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
         unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
-        return judge_block(table, block, u, unknown, records, rules, eligible=eligible)
+        return judge_block(table, block, (u, alarm, eligible), unknown, records, rules)

@@ -70,6 +70,10 @@ class Story:
             held[self.first[:-1]] = False
             self.errors[held] = NAN
         self.values = 50 + rng.normal(0, 1, (rows, self.channels))
+        for channel in range(self.channels):
+            stuck = int(rng.integers(rows))
+            self.values[stuck : stuck + int(rng.integers(200)), channel] = 50 + rng.choice([0.0, 1e-9])
+        self.values[rng.random(self.values.shape) < rng.choice([0.0, 0.01])] = NAN
         self.times = 5 + 10 * np.arange(rows)
         self.inside = np.repeat(rng.random(rows // 50 + 1) < 0.3, 50)[:rows].copy() if rng.random() < 0.5 else None
         self.cells = self._cells(rng, sensors, last_scores)
@@ -86,6 +90,10 @@ class Story:
             sensors, self.channels, last_scores, worst=rng.uniform(0.5, 3, (sensors, signals)),
             mean=rng.uniform(0.1, 0.5, (sensors, signals)), variance=rng.uniform(0.01, 0.1, (sensors, signals)),
             count=rng.integers(60, 9000, sensors), worst_zz=rng.uniform(1, 8, sensors), usual=50.0,
+            still_limit=rng.choice([20.0, 33.3, INFINITY], (sensors, self.channels)),
+            resolution=rng.choice([0.0, 1e-6]), completions=rng.choice([0, 450, 9000], sensors),
+            drift_worst=rng.choice([1e-3, 0.1, INFINITY], (sensors, self.channels)), center=50.0,
+            drift_variance=rng.uniform(1e-4, 0.1, (sensors, self.channels)),
         )  # fmt: skip
         for at in range(sensors):
             budget = float(rng.choice([300.0, 1000.0, 5e4, 1e6, INFINITY]))
@@ -110,7 +118,19 @@ class Story:
         for array in (self.raw, self.errors, self.values):
             at = rng.random(array.shape) < rng.choice([0.001, 0.02])
             array[at] = rng.choice(EXTREMES, int(at.sum()))
-        for name in ("mean", "variance", "credit", "forgotten", "pending", "rows", "recent", "peaks"):
+        for name in (
+            "mean",
+            "variance",
+            "drift_mean",
+            "drift_variance",
+            "drift_quick",
+            "credit",
+            "forgotten",
+            "pending",
+            "rows",
+            "recent",
+            "peaks",
+        ):
             column = self.cells[name]
             at = rng.random(column.shape) < 0.1
             column[at] = rng.choice(EXTREMES, int(at.sum()))
@@ -129,17 +149,17 @@ class Story:
             records, errors = cells[at], self.errors[rows]
             inside = None if self.inside is None else self.inside[rows]
             raw = np.ascontiguousarray(self.raw[:, rows])
-            u, eligible = kernel.score(records, self.rules[at], first, raw, errors, self.values[rows], inside)
-            judged = kernel.judge(records, self.rules[at], first, eligible, self.times[rows], inside)
+            scores = kernel.score(records, self.rules[at], first, raw, errors, self.values[rows], inside)
+            judged = kernel.judge(records, self.rules[at], first, scores[2], self.times[rows], inside)
             cells[at] = records
             for place, sensor in enumerate(at.tolist()):
                 part = slice(first[place], first[place + 1])
-                told[sensor].append([column[part] for column in (u, eligible, errors, *judged[:2])])
+                told[sensor].append([column[part] for column in (*scores, errors, *judged[:2])])
             for place, row, *event in judged[2].tolist():
                 happened[at[place]].append((int(self.times[rows[row]]), *event))
         kernel.fill(cells, self.first, np.ascontiguousarray(self.raw[self.channels :]))
         found = {name: cells[name].tobytes() for name in cells.dtype.names or ()}
-        for number, name in enumerate(("u", "eligible", "errors", "v", "limits")):
+        for number, name in enumerate(("u", "alarm", "eligible", "errors", "v", "limits")):
             found[name] = b"".join(part[number].tobytes() for parts in told for part in parts)
         return found | {"events": repr(happened).encode()}
 
@@ -155,6 +175,7 @@ def test_a_trial_has_everything_that_a_library_could_get_wrong(monkeypatch: pyte
         ("faultmemory", "watch"), ("faultmemory", "rounded"), ("threshold", "insert_peak"), ("threshold", "habit_of"),
         ("episodes", "end_episode"),
         ("episodes", "open_episode"), ("episodes", "spend"), ("kernel.interpreted", "deviates"),
+        ("kernel.interpreted", "still"), ("kernel.interpreted", "drift"),
     ):  # fmt: skip
         with monkeypatch.context() as patched:
             patched.setattr(f"detector.detection.{place}.{name}", _broken)
@@ -167,13 +188,15 @@ def _broken(*_: object) -> float:
 
 
 def test_a_story_has_episodes_and_long_faults() -> None:
-    kinds, kept = set(), 0
+    kinds, kept, ruled = set(), 0, 0
     for seed in range(12):
         found = Story(seed).run(Interpreted())
         kinds |= {kind for kind in (1, 2, 3) if f", {kind}, " in found["events"].decode()}
         kept += any(found["kept_rows"])
+        ruled += found["alarm"] != found["u"]
     assert kinds == {1, 2, 3}
     assert kept
+    assert ruled
 
 
 @STORIES

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from detector.detection import signals
+from detector.detection.score import signals_of
 from detector.detection.signals import WINDOW
 from tests import plant
+from tests.sensors import sensor_of
 
 SIZES = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33)
 MOST = max(SIZES)
@@ -90,6 +92,14 @@ def test_channels_count_equally_in_the_reconstruction_error() -> None:
 
 def test_an_average_starts_at_its_first_element() -> None:
     assert signals.ewma_path(np.array([4.0, 8.0, 0.0]), 0.5).tolist() == [4, 6, 3]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_wild_error_in_a_first_window_is_no_alarm_by_itself(channels: int) -> None:
+    """The average of a sensor that begins is its running mean, of which the first error is a 25th part."""
+    sensor = sensor_of(channels, mean=np.full(2 * channels + 1, 2.0))
+    found = signals_of(sensor, [53.0] * channels, [1.0] * channels, 0.5)
+    assert found[:channels] == pytest.approx([4.0] * channels)
 
 
 def test_the_score_is_the_smaller_of_both_scales_and_never_negative() -> None:

@@ -47,6 +47,8 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
             scale=np.full(channels, 2.0),
             ridge=np.zeros((channels, WINDOW - 1), dtype=np.float32),
             bias=np.zeros(channels),
+            still_limit=np.full(channels, 20.0),
+            resolution=np.zeros(channels),
             budget=math.inf,
             score=4.25,
             offset=77,

@@ -243,7 +243,7 @@ def test_a_restart_changes_nothing_for_an_episode_that_is_open_while_its_sensor_
     values[150:210] += 30
     readings = plant.readings_of("a", values)
     pipeline = plant.pipeline_of(config, model_with(0, {"a": healthy(700)}))
-    (opened,) = fed(pipeline, readings[:200])
+    opened, _critical = fed(pipeline, readings[:200])
 
     def taken_up(stored: bytes) -> ReadingsPipeline:
         successor = plant.pipeline_of(other, model_with(0))

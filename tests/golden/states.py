@@ -32,19 +32,19 @@ QUIET_SECONDS: Final = 3.0
 
 RELEARNT: Final = "flow-04"
 """Its readings come in disorder, and with their gaps no window becomes complete: it relearns, as it once did not."""
+BEGAN: Final = frozenset(
+    ("count-05", "count-10", "flow-09", "pressure-02", "temperature-01", "temperature-06", "vibration-03")
+)
+"""The averages of their first windows, or of those after a gap, began at one error in that release; now at its mean."""
 
 
-TAUGHT: Final = "flow-09"
-"""Its first episode taught that release a threshold of 0.431. Now it teaches nothing, and the threshold is 0.420."""
+DRIFTED: Final = "vibration-08"
+"""Its fault is a slow move, too, of which that release's state knows nothing: now its peak is higher."""
 
 
-def but_one(alerts: Sequence[Json]) -> list[Json]:
-    """The alerts without those of the sensor that relearns, and without the threshold of the one that was taught."""
-    return [
-        {key: value for key, value in alert.items() if (alert["sensor_id"], key) != (TAUGHT, "threshold")}
-        for alert in alerts
-        if alert["sensor_id"] != RELEARNT
-    ]
+def as_ever(alerts: Sequence[Json]) -> list[Json]:
+    """The alerts without those of the sensor that relearns, those of windows that began otherwise, and a slow move."""
+    return [alert for alert in alerts if alert["sensor_id"] not in {RELEARNT, DRIFTED, *BEGAN}]
 
 
 def make_states(directory: Path) -> None:

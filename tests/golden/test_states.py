@@ -16,7 +16,7 @@ import pytest
 
 from tests.golden.cases import ALERTS, CAMERAS, LETTERS, PLANT, Case, Json, parsed, run, untar
 from tests.golden.compare import expect_alerts, expect_letters, since_last, without_claims
-from tests.golden.states import DIRECTORY_KINDS, but_one
+from tests.golden.states import DIRECTORY_KINDS, as_ever
 from tests.golden.topics import KINDS, frozen_of
 
 BOTH = pytest.mark.parametrize("case", [PLANT, CAMERAS], ids=[PLANT.name, CAMERAS.name])
@@ -34,7 +34,7 @@ def left_behind(case: Case, kind: str, place: Path) -> Path:
 def test_a_directory_is_taken_up(case: Case, kind: str, tmp_path: Path) -> None:
     place = left_behind(case, kind, tmp_path / "place")
     run(place, "run", "--until-end")
-    expected, found = (but_one(alerts) for alerts in (case.recorded(ALERTS), parsed((place / ALERTS).read_bytes())))
+    expected, found = (as_ever(alerts) for alerts in (case.recorded(ALERTS), parsed((place / ALERTS).read_bytes())))
     expect_alerts(without_claims(since_last(expected)), since_last(found))
     expect_letters(case.recorded(LETTERS), parsed((place / LETTERS).read_bytes()))
 

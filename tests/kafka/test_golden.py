@@ -9,7 +9,7 @@ import pytest
 
 from tests.golden.cases import CAMERAS, PLANT, Case, run
 from tests.golden.compare import expect_alerts, expect_letters, since_last, without_claims
-from tests.golden.states import but_one
+from tests.golden.states import as_ever
 from tests.golden.topics import (
     KINDS,
     WHOLE_ALERTS,
@@ -44,7 +44,7 @@ def finish(topics: GoldenTopics, place: Path) -> str:
     """Run to the end of the input, compare all that the group has published, and return the log."""
     log = run(topics.case.lay_without_input(place), "run", *topics.options, "--until-end")
     alerts, letters = topics.published()
-    expect_alerts(without_claims(since_last(but_one(topics.case.recorded(WHOLE_ALERTS)))), since_last(but_one(alerts)))
+    expect_alerts(without_claims(since_last(as_ever(topics.case.recorded(WHOLE_ALERTS)))), since_last(as_ever(alerts)))
     expect_letters(topics.case.recorded(WHOLE_LETTERS), letters)
     return log
 

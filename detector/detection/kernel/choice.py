@@ -63,8 +63,8 @@ class Kernel(Protocol):
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64]:
-        """The scores of rows (N,), and what of them counts towards an alert (N,).
+    ) -> tuple[F64, F64, F64]:
+        """The scores u of rows (N,), those of alerts (N,), and what of the latter counts towards one (N,).
 
         `raw` (2 C, N): squared prediction errors, then squared values. `errors` (N,): of the reconstruction; where one
         is NaN, the one before is held and put there. `values` (N, C): as they came.
@@ -132,6 +132,7 @@ def trial(kernel: Kernel) -> bytes:
     raw = rng.random((2 * channels, sensors * rows)) ** 4
     errors = rng.random(sensors * rows) ** 4
     values = rng.normal(0.0, 1.0, (sensors * rows, channels))
+    values[60:130, 0], values[rows + 60 :: 9, 1] = 1.0 + 1e-7 * np.arange(70), np.nan
     for begin in (0, rows):
         raw[:, begin + 30 : begin + 365] += 9.0
         errors[begin + 20 : begin + 25] += 1e3
@@ -148,6 +149,8 @@ def trial(kernel: Kernel) -> bytes:
     cells["unlearnt"][:, 1:] = np.linspace(0.0, 5.0, UNLEARNT - 1)  # with one more they are a habit
     cells["worst"], cells["mean"], cells["variance"] = 2.0, 0.4, 0.01
     cells["worst"][1, channels] = np.inf
+    cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
+    cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
     rules = rules_for(sensors, np.array([(10, 10), (3, 5)]), np.array([12, 100]))
     rules["deviates"], rules["direction"], rules["absolute"] = (0, 1), (0.0, 1.0), 0.01
     inside = np.arange(sensors * rows) % 97 < 5
@@ -159,7 +162,7 @@ def trial(kernel: Kernel) -> bytes:
     rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
     kernel.push(rings, kept)
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
-    told = kernel.judge(cells, rules, first, said[1], np.arange(sensors * rows), inside)
+    told = kernel.judge(cells, rules, first, said[2], np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
     return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings))
 

@@ -33,7 +33,7 @@ class Compiled:
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
         self._fill = _function(library.kernel_fill, 5)
-        self._score = _function(library.kernel_score, 11)
+        self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
 
     def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
@@ -71,13 +71,13 @@ class Compiled:
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64]:
-        u, eligible, shape = np.empty(len(errors)), np.empty(len(errors)), _shape(cells)
+    ) -> tuple[F64, F64, F64]:
+        u, alarm, eligible, shape = np.empty(n := len(errors)), np.empty(n), np.empty(n), _shape(cells)
         self._score(
             _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(raw), _at(errors), _at(values), _at(inside),
-            _at(u), _at(eligible),
+            _at(u), _at(alarm), _at(eligible),
         )  # fmt: skip
-        return u, eligible
+        return u, alarm, eligible
 
     def judge(
         self,

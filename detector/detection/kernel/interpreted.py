@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
+from detector.detection.drifting import drift
 from detector.detection.episodes import judge_row
 from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Rings, Rows, Rules
 from detector.detection.score import fill, score_row, signals_of
-from detector.detection.sensor import load, store
+from detector.detection.sensor import larger, load, store
 from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
+from detector.detection.stillness import still
 from detector.detection.threshold import NOTHING, begin, smallest_of_recent
 
 
@@ -68,29 +70,33 @@ class Interpreted:
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64]:
+    ) -> tuple[F64, F64, F64]:
         sensors, channels = load(cells), len(raw) // 2
         predictions, squares = raw[:channels].T.tolist(), raw[channels:].T.tolist()
         held, within = errors.tolist(), None if inside is None else inside.tolist()
-        u, eligible = np.empty(len(errors)), np.empty(len(errors))
+        u, alarm, eligible = np.empty((3, len(errors)))
         for at, s in enumerate(sensors):
             s.take_rule(rules[at])
             rows = range(int(first[at]), int(first[at + 1]))
             scores: list[float] = []
+            alarms: list[float] = []
             counting: list[float] = []
             for row in rows:
                 here = within is not None and within[row]
                 signals = signals_of(s, predictions[row], squares[row], held[row])
                 held[row] = s.held_error
+                newest = values[row].tolist()
                 one = score_row(s, signals, here)
+                s.score = larger(one, larger(still(s, newest), drift(s, newest, here)))
+                counts = not s.deviates or deviates(s, newest, here and one >= 1.0)
                 scores.append(one)
-                if s.deviates and not deviates(s, values[row].tolist(), here and one >= 1.0):
-                    one = 0.0
-                counting.append(one)
-            u[rows.start : rows.stop], eligible[rows.start : rows.stop] = scores, counting
+                alarms.append(s.score)
+                counting.append(s.score if counts else 0.0)
+            part = slice(rows.start, rows.stop)
+            u[part], alarm[part], eligible[part] = scores, alarms, counting
         errors[:] = held
         store(sensors, cells)
-        return u, eligible
+        return u, alarm, eligible
 
     def judge(
         self,

@@ -9,6 +9,8 @@
        averages, adaptive scale, score         detection/scale.py
        after a long fault                      detection/faultmemory.py
        what counts by its deviation            detection/deviation.py
+       a value that sticks                     detection/stillness.py
+       a level that moves away slowly          detection/drifting.py
        n of m, the threshold                   detection/threshold.py
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
@@ -32,6 +34,7 @@ enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_
 enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
 enum { REMEMBERED = 4 };
+enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
@@ -40,6 +43,9 @@ static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
+static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0;
+static const double MOST_RULED = 20.0;
+static const float LONG_STILL = 1e7f;
 static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
@@ -92,7 +98,8 @@ typedef struct {
 typedef struct {
     cells *c;
     double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent;
-    float *kept_mean, *kept_variance;
+    double *still_value, *drift_quick, *drift_slow, *drift_mean, *drift_variance;
+    float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *drift_worst, *drift_worst_zz;
     const rule *rule;
     int channels, signals, earlier;
     double per_row, free, speed, base, excess, weight, ratio, forget;
@@ -118,9 +125,19 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.scale = s.center + channels;
     s.usual = s.scale + channels;
     s.lean = s.usual + channels;
-    s.recent = s.lean + channels;
+    s.still_value = s.lean + channels;
+    s.drift_quick = s.still_value + channels;
+    s.drift_slow = s.drift_quick + channels;
+    s.drift_mean = s.drift_slow + channels;
+    s.drift_variance = s.drift_mean + channels;
+    s.recent = s.drift_variance + channels;
     s.kept_mean = (float *)(s.recent + s.earlier);
     s.kept_variance = s.kept_mean + signals;
+    s.still_rows = s.kept_variance + signals;
+    s.still_limit = s.still_rows + channels;
+    s.resolution = s.still_limit + channels;
+    s.drift_worst = s.resolution + channels;
+    s.drift_worst_zz = s.drift_worst + channels;
     return s;
 }
 
@@ -217,7 +234,7 @@ static void signals_of(sensor *s, const double *raw, int64_t step, double *error
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
         double x = raw[i * step];
-        if (!missing(x)) move(&s->prediction[i], x, channels > 1 ? s->mean[i] : x, PREDICTION_RATE);
+        if (!missing(x)) move(&s->prediction[i], x, s->mean[i], PREDICTION_RATE);
         signals[i] = missing(x) ? NAN : s->prediction[i];
     }
     if (*error != *error) *error = s->c->held_error;
@@ -302,7 +319,6 @@ static double score_row(sensor *s, const double *signals, int inside) {
     int high = u >= 1.0;
     if ((high || s->c->high || s->c->kept) && remember(s, high, signals)) compare(s, signals, zz, unit);
     if (!(high && inside)) learn(s, zz, unit);
-    s->c->score = u;
     return u;
 }
 
@@ -320,6 +336,52 @@ static int deviates(sensor *s, const double *values, int unlearnt) {
     }
     const rule *r = s->rule;
     return off >= r->absolute && off >= r->relative * usual && (r->direction == 0.0 || r->direction * side > 0.0);
+}
+
+/* -- a value that sticks ------------------------------------------------------------------------------------------ */
+
+static double still(sensor *s, const double *values) {
+    double most = 0.0;
+    for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i])) continue;
+        if (!(fabs(values[i] - s->still_value[i]) <= s->resolution[i]))
+            s->still_value[i] = values[i], s->still_rows[i] = 1.0f;
+        else if (s->still_rows[i] < LONG_STILL)
+            s->still_rows[i] += 1.0f;
+        if (s->still_rows[i] >= s->still_limit[i]) {
+            double limits = (double)s->still_rows[i] / (double)s->still_limit[i];
+            most = larger(smaller(limits * limits, MOST_RULED), most);
+        }
+    }
+    return most;
+}
+
+/* -- a level that moves away slowly ------------------------------------------------------------------------------ */
+
+static double way_of(double quick, double slow) {
+    double apart = quick - slow;
+    return apart * quick > 0.0 ? smaller(fabs(apart), fabs(quick)) : 0.0;
+}
+
+static double drift(sensor *s, const double *values, int inside) {
+    int settled = s->c->completions >= SETTLED;
+    double most = 0.0, row = settled ? 0.0 : 1.0 / (double)s->c->completions, rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count);
+    for (int i = 0; i < s->channels; i++) {
+        if (missing(values[i]) || s->drift_worst[i] == INFINITY) continue;
+        double z = within((values[i] - s->center[i]) / s->scale[i], FARTHEST);
+        s->drift_quick[i] += larger(QUICK_RATE, row) * (z - s->drift_quick[i]);
+        s->drift_slow[i] += larger(SLOW_RATE, row) * (z - s->drift_slow[i]);
+        if (!settled) continue;
+        double way = way_of(s->drift_quick[i], s->drift_slow[i]), square = way * way, worth = 0.0;
+        double off = square - s->drift_mean[i], unit = sqrt(s->drift_variance[i]) + TINY;
+        if (square >= s->drift_worst[i]) worth = smaller(square / s->drift_worst[i], off / unit / s->drift_worst_zz[i]);
+        if (worth >= 1.0) most = larger(smaller(worth, MOST_RULED), most);
+        if (inside && worth >= 1.0) continue;
+        double step = within(off, LEARNING * unit), gain = rate * step;
+        s->drift_mean[i] += gain;
+        s->drift_variance[i] = (s->drift_variance[i] + gain * step) * (1.0 - rate);
+    }
+    return most;
 }
 
 /* -- n of m, the threshold --------------------------------------------------------------------------------------- */
@@ -633,15 +695,18 @@ void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first
 }
 
 void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
-                  double *errors, const double *values, const uint8_t *inside, double *u, double *eligible) {
+                  double *errors, const double *values, const uint8_t *inside, double *u, double *alarm,
+                  double *eligible) {
     double signals[2 * of->channels + 1];
     for (int64_t at = 0; at < n; at++) {
         sensor s = take_up(of, records + at * of->size, rules + at);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             int here = inside && inside[row];
             signals_of(&s, raw + row, first[n], errors + row, signals);
-            eligible[row] = u[row] = score_row(&s, signals, here);
-            if (s.rule->deviates && !deviates(&s, values + row * s.channels, here && u[row] >= 1.0)) eligible[row] = 0.0;
+            const double *newest = values + row * s.channels;
+            u[row] = score_row(&s, signals, here);
+            s.c->score = eligible[row] = alarm[row] = larger(u[row], larger(still(&s, newest), drift(&s, newest, here)));
+            if (s.rule->deviates && !deviates(&s, newest, here && u[row] >= 1.0)) eligible[row] = 0.0;
         }
     }
 }
