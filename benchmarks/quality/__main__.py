@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = list(dict.fromkeys(args.benchmark)) or list(BENCHMARKS)
     try:
         data = _data(args.data, chosen)
-        chosen = _with_images(chosen)
+        chosen = available(chosen)
     except UserError as error:
         sys.stderr.write(f"benchmarks.quality: {error}\n")
         return 2
@@ -79,7 +79,7 @@ def _data(given: str | None, chosen: Sequence[str]) -> Path:
         raise
 
 
-def _with_images(chosen: list[str]) -> list[str]:
+def available(chosen: list[str]) -> list[str]:
     """The benchmarks that can run; without the images all others. Raises UserError where there are no others."""
     if "images" not in chosen:
         return chosen
