@@ -123,7 +123,7 @@ def test_missing_images_skip_only_images(
     monkeypatch.setattr(images, "require", missing)
     from benchmarks.quality import __main__ as command
 
-    assert command._with_images(["images", "budget"]) == ["budget"]  # noqa: SLF001
+    assert command.available(["images", "budget"]) == ["budget"]
     assert "images are skipped: Fashion-MNIST is not here" in capsys.readouterr().err
     assert main(["images"]) == 2
 
