@@ -17,7 +17,7 @@ from detector.reports.text import duration
 from detector.reports.tuning import Addition, Choice, Cost, additions, judged, spoken
 from detector.times import rfc3339
 
-PICTURES: Final = 4
+PICTURES: Final = 3
 """Of each budget."""
 
 

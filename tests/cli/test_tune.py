@@ -175,7 +175,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_pictures_of_what_each_budget_adds(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune(plant, "--alerts", "2/week", "--out", "report") == 0
+    assert tune(plant, "--since", "16d", "--alerts", "4/week", "--out", "report") == 0
     out = capsys.readouterr().out
     assert "Report: report/tune.html" in out
     page = Path("report/tune.html").read_text()
