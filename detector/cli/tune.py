@@ -15,9 +15,12 @@ from detector.errors import UserError, unwritable
 if TYPE_CHECKING:
     from detector.config.load import Config, FalseAlarms
     from detector.detection.scorer import ScoreBlock
-    from detector.reports.tuning import Cost, MakePipeline
+    from detector.engine.readings import MakeWriter
+    from detector.reports.tuning import Choice, Cost, MakePipeline
     from detector.streams.base import Partition
     from detector.wire.readings import Decoder
+
+REPORT = "tune.html"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="RATE",
         help='this many episodes of all sensors together, e.g. "3/week": find the budget',
     )
+    parser.add_argument("--out", metavar="DIR", help="write tune.html there: pictures of what each budget adds")
     parser.add_argument("--write", action="store_true", help="put the budget found into the configuration file")
 
 
@@ -43,12 +47,14 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector tune --help` needs none of it.
     from rich.console import Console
 
-    from detector.reports.text import duration
+    from detector.reports.text import counted, duration
     from detector.reports.tuning import (
         SEARCHED,
         SHOWN,
+        added_lines,
         choose,
         costs_of,
+        judged,
         period,
         remarks,
         sensors_of,
@@ -75,38 +81,60 @@ def run(args: argparse.Namespace) -> int:
             _pipelines(config, model),
             SHOWN if asked is None else SEARCHED,
             once=not config.maintenance,
+            pictured=args.out is not None,
         )
     first = costs[0].result
     refuse_poor(first, args.data)
-    if asked is not None and costs[0].span < period(asked):
+    if asked is not None and costs[0].watched < period(asked):
         raise UserError(
-            f"the recording covers {duration(costs[0].span)}, which is too short to know what {spoken(asked)} takes",
+            f"sensors were watched for {duration(costs[0].watched)}, too short to know what {spoken(asked)} takes",
             where=args.data,
             todo="Give a longer one",
         )
-    chosen = None if asked is None else choose(costs, asked)
+    choice = None if asked is None else choose(costs, asked)
+    told = costs if asked is None else [cost for cost in costs if cost.known]
     console = Console(highlight=False, markup=False, soft_wrap=True)  # sensor ids may have brackets
-    console.print(table_of(costs, chosen))
+    console.print(table_of(costs, None if choice is None else choice.cost))
     if any(cost.result.episodes for cost in costs):
         console.print(sensors_of(costs))
+    for line in added_lines(told):
+        console.print(line)
     for line in remarks(costs):
         console.print(line)
     if first.first is not None and first.last is not None:
         console.print(
-            f"{rfc3339(first.first)} .. {rfc3339(first.last)} ({duration(costs[0].span)}), "
-            f"{first.sensors} sensor{'' if first.sensors == 1 else 's'} ({first.warming} still warming up)."
+            f"{rfc3339(first.first)} .. {rfc3339(first.last)} ({duration(first.last - first.first)}), "
+            f"{first.sensors} sensor{'' if first.sensors == 1 else 's'} ({first.warming} still warming up), "
+            f"watched for {duration(costs[0].watched)} each."
         )
+    if args.out is not None:
+        console.print(f"Report: {_report(Path(args.out), args, told, choice)}")
     if asked is None:
         return 0
-    if chosen is None:
+    if choice is None:
         raise UserError(_none_found(costs, asked), where=args.data, todo="Give a longer recording or a higher rate")
+    chosen = choice.cost
     rate = chosen.rate(period(asked))
+    for more in choice.unclear:
+        console.print(
+            f"{spoken(more.budget)} keeps to {spoken(asked)}, too; it would add "
+            f"{counted(len(more.episodes), 'episode')} to {spoken(chosen.budget)}, {judged(more)}."
+        )
     console.print(
         f"{spoken(chosen.budget)} for each sensor keeps to {spoken(asked)} for all: {rate:.3g} a {asked.per} here."
     )
     if args.write:
         console.print(f"Written: {_write(args.config_path, chosen.budget)}")
     return 0
+
+
+def _report(directory: Path, args: argparse.Namespace, costs: list[Cost], choice: Choice | None) -> Path:
+    from detector.cli.backtest import write_file
+    from detector.reports.tuningpage import page
+
+    data = f"topic {args.config.readings.input}" if args.data == "kafka" else args.data
+    write_file(directory, REPORT, page(costs, choice, data).encode("utf-8", "replace"))
+    return directory / REPORT
 
 
 def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
@@ -124,11 +152,11 @@ def _pipelines(config: Config, model: Any) -> Any:
     from detector.service.pipelines import pipeline_factory
 
     def for_decoder(decoder: Decoder) -> MakePipeline:
-        def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock) -> Any:
+        def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock, writer: MakeWriter) -> Any:
             alerts = config.readings.alerts.model_copy(update={"false_alarms": budget})
             readings = config.readings.model_copy(update={"alerts": alerts})
             changed = config.model_copy(update={"readings": readings})
-            return pipeline_factory(changed, model, decoder, score=score)(partition)
+            return pipeline_factory(changed, model, decoder, score=score, writer=writer)(partition)
 
         return make
 

@@ -8,8 +8,9 @@ them are of the fault. Then it stands.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from detector.detection.evidence import (
     NEWEST,
     OLDER,
     UNUSUAL,
+    Onset,
     find_onset,
     last_of_run,
     last_unusual,
@@ -29,6 +31,7 @@ from detector.detection.faultkind import Kind, kind_of
 from detector.detection.stillness import Run
 from detector.detection.usual import usual_level
 
+T = TypeVar("T")
 LOOK: Final = 20
 """Rows from one look to the next."""
 
@@ -36,7 +39,8 @@ LOOK: Final = 20
 class Window(NamedTuple):
     """A sensor's newest rows: times (100,) ns, z and the autoencoder's squared errors (100, C).
 
-    `ridge` (C, 99), `bias` (C,): the forecasts of its channels.
+    `ridge` (C, 99), `bias` (C,): the forecasts of its channels. `known`: what was found in these rows, for others who
+    look at them; None: nobody else does.
     """
 
     times: I64
@@ -44,6 +48,7 @@ class Window(NamedTuple):
     errors: F64
     ridge: F64
     bias: F64
+    known: dict[tuple[int, ...], Any] | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -69,7 +74,7 @@ def first_look(window: Window, earliest: int, least: int, run: Run | None = None
     The fault began after `earliest`, ns. `run`: a rule of evidence opened it; where this is no run that sticks, that of
     slow moves.
     """
-    found = find_onset(window.z, max(len(window.z) - least, OLDER))
+    found = _onset(window, max(len(window.z) - least, OLDER))
     usual = usual_errors(window.errors, found.row)
     parts = shares(window.errors, usual, found.row)
     channel = int(parts.argmax())
@@ -90,7 +95,7 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
     at = np.flatnonzero(window.times == detected)
     last = int(at[-1]) + 1 - before.least if len(at) else -1
     if last >= OLDER:
-        better = find_onset(window.z, last)
+        better = _onset(window, last)
         if better.gain > gain:
             onset, gain = _since(window.times, better.row, earliest), better.gain
         row = int(np.searchsorted(window.times, onset))
@@ -135,9 +140,25 @@ def _off(window: Window, channel: int) -> float:
     return float(window.z[:, channel].mean()) - usual_level(window.ridge[channel], float(window.bias[channel]))
 
 
+def _onset(window: Window, last: int) -> Onset:
+    return _once(window, (last,), lambda: find_onset(window.z, last))
+
+
 def _kind(window: Window, channel: int, row: int) -> Kind:
-    ridge = window.ridge[channel]
-    return kind_of(window.z, channel, row, ridge, usual_level(ridge, float(window.bias[channel])))
+    def kind() -> Kind:
+        ridge = window.ridge[channel]
+        return kind_of(window.z, channel, row, ridge, usual_level(ridge, float(window.bias[channel])))
+
+    return _once(window, (channel, row), kind)
+
+
+def _once(window: Window, question: tuple[int, ...], answer: Callable[[], T]) -> T:
+    if window.known is None:
+        return answer()
+    if question not in window.known:
+        window.known[question] = answer()
+    found: T = window.known[question]
+    return found
 
 
 def _since(times: I64, row: int, earliest: int) -> int:

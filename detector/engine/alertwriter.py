@@ -83,8 +83,8 @@ class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
     `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
-    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`. `seen` is the writer's, which
-    fills it when it is needed.
+    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`. `seen` and `window` are the
+    writer's, which fills them when they are needed.
     """
 
     times: I64
@@ -101,6 +101,7 @@ class Moment:
     offset: int
     patched: Bools | None = None
     seen: Seen | None = field(default=None, compare=False)
+    window: Window | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,16 +344,21 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
             imputed=moment.imputed[new].tolist(),
         )
         episode.shown = int(moment.times[-1])
+        return {"window": window, **self._claims(episode, moment)}
+
+    def _claims(self, episode: Episode, moment: Moment) -> dict[str, Any]:
+        """Where the fault is and what it is, as far as it is known."""
         found = episode.finding or first_look(self._window(moment), NEVER, 1)
         return {
-            "window": window,
             "channels": dict(zip(self._channels, found.shares, strict=True)),
             "what": in_words(found, episode, moment.scale, moment.center, self._channels),
         }
 
     def _window(self, moment: Moment) -> Window:
-        seen = self._seen(moment)
-        return Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64), moment.bias)
+        if moment.window is None:
+            seen = self._seen(moment)
+            moment.window = Window(moment.times, seen.z, seen.errors, moment.ridge.astype(np.float64), moment.bias)
+        return moment.window
 
     def _seen(self, moment: Moment) -> Seen:
         if moment.seen is None:

@@ -71,7 +71,8 @@ class Output:
 
     `errors`, `scores`: reconstruction errors and scores of the rows scored. `rejected`: by reason. `events`: alerts
     that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
-    called for, and those that the budget allows for the rows scored. `records`: how many came in, `refused`: which of
+    called for, and those that the budget allows for the rows scored. `watched`: the time that these rows stand for by
+    the intervals of their sensors, ns. `records`: how many came in, `refused`: which of
     them were rejected in whole or in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
     another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
     sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
@@ -94,6 +95,7 @@ class Output:
     muted: int = 0
     opened: int = 0
     allowed: float = 0.0
+    watched: int = 0
     budgets_limited: int = 0
     records: int = 0
     first_time: int | None = None

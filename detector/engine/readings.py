@@ -53,6 +53,7 @@ from detector.wire.readings import TOO_MANY, Decoder, Readings, Reject
 BLOCK_ROWS = 8192
 """Rows dealt with together; more only take memory."""
 
+MakeWriter = Callable[[str, Partition, Model, tuple[str, ...]], AlertWriter]
 Refused = dict[int, list[int]]
 """By record of a batch: the elements of sensors for which there was no place."""
 
@@ -62,7 +63,7 @@ class ReadingsPipeline(PartitionPipeline):
 
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
     the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
-    output has all of them.
+    output has all of them. `writer` makes what writes the alerts.
 
     >>> from detector.streams.base import Record
     >>> from detector.wire.json_readings import ReadingDecoder
@@ -97,11 +98,13 @@ class ReadingsPipeline(PartitionPipeline):
         score: ScoreBlock = score_block,
         keep_rows: bool = False,
         maintenance: Sequence[MaintenanceConfig] = (),
+        writer: MakeWriter = AlertWriter,
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
-        writer = AlertWriter(alerts, partition, model, config.channels)
-        announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
+        announcer = Announcer(
+            table, writer(alerts, partition, model, config.channels), lambda slot: self._rules_of(slot).alerts
+        )
         worked_on = Maintenance(maintenance)
         self._patience = Patience(table, book.silence_after)
         silences = Silences(table, announcer, self._patience, worked_on)
@@ -463,6 +466,7 @@ class ReadingsPipeline(PartitionPipeline):
         table["judged"][slots] = scored.v[first[1:] - 1]
         table["restarts"][slots] = 0
         self._watch.scored(slots, first, scored.limits)
+        output.watched += int((block.ticks * table["median"][block.slots]).sum())
         output.allowed += float((block.ticks / table["budget"][block.slots]).sum())
         output.scores.append(scored.u)
         output.errors.append(scored.errors)

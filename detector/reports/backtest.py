@@ -33,7 +33,8 @@ class BacktestResult:
 
     `disorder`: why the recording is not in the order of time, None: it is. `limited`: sensors whose budget in readings
     was kept within limits. `labels` are those of the recording, `foreign` those of other sensors or times. `first`,
-    `last`: the period covered, ns. `unwatched`: sensors of which no fault would be told at the end, by reason;
+    `last`: the period covered, ns; `watched`: how long sensors were watched, all together, by their readings, ns.
+    `unwatched`: sensors of which no fault would be told at the end, by reason;
     `unwatched_sensors`: some of them. `verdicts` took effect, by word; `unknown_verdicts` are on alerts that this run,
     with its model and settings, did not lead to.
     """
@@ -54,6 +55,7 @@ class BacktestResult:
     unwatched_sensors: list[tuple[str, Reason]] = field(default_factory=list)
     first: int | None = None
     last: int | None = None
+    watched: int = 0
     board: Scoreboard | None = None
     labels: list[Label] = field(default_factory=list)
     foreign: list[Label] = field(default_factory=list)
@@ -111,6 +113,7 @@ class Replay:
         self._order.take(output)
         result.budget.add(output.opened, output.allowed)
         result.limited += output.budgets_limited
+        result.watched += output.watched
         result.failures += output.failures
         for message in output.alerts:
             self._episodes.add(decode_alert(message.value))

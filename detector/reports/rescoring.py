@@ -1,10 +1,14 @@
-"""Many pipelines over the same readings that differ only in how scores are judged: the scores are computed once.
+"""Many pipelines over the same readings that differ only in how scores are judged: what they share is computed once.
 
 A row's score depends on its sensor's readings and profile, and on nothing that thresholds or episodes decide. So one
-pipeline computes the scores of a batch, and others with other budgets go the same path with those scores.
+pipeline computes the scores of a batch, and others with other budgets go the same path with those scores. The window
+that an open episode is looked at in, and what kind of fault it shows, are no matter of the budget either.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,7 +16,11 @@ from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, records_of, rules_of, score_block
-from detector.detection.table import SensorTable
+from detector.detection.table import Episode, SensorTable
+from detector.engine.alertwriter import AlertWriter, Moment
+from detector.engine.readings import MakeWriter
+from detector.streams.base import Partition
+from detector.wire.alerts import Event
 
 
 class RecordedScores:
@@ -53,6 +61,58 @@ class RecordedScores:
         self._joined.clear()
         for reuse in self._reusing:
             reuse.used.clear()
+
+
+class SharedLooks:
+    """The windows that open episodes were looked at in one batch, for all of the pipelines, and what they showed.
+
+    `writer()` is each one's writer of alerts. Its messages show no rows, but for those of openings and closings if they
+    are to be `pictured`. `forget` ends the batch.
+    """
+
+    def __init__(self, *, pictured: bool = False) -> None:
+        self.pictured = pictured
+        self.moments: dict[tuple[str, int, int, int], Moment] = {}
+
+    def writer(self) -> MakeWriter:
+        """What makes the writer of a pipeline."""
+        return lambda *arguments: _BriefWriter(self, *arguments)
+
+    def forget(self) -> None:
+        """The batch is over: every pipeline has been given it."""
+        self.moments.clear()
+
+
+_OF_THE_PROFILE: Final = ("center", "scale", "ridge", "bias", "still_limit", "resolution")
+"""What a moment has from the cells of its sensor's profile."""
+
+
+class _BriefWriter(AlertWriter):
+    def __init__(
+        self, shared: SharedLooks, stream: str, partition: Partition, model: Model, channels: tuple[str, ...]
+    ) -> None:
+        super().__init__(stream, partition, model, channels)
+        self._shared = shared
+
+    def after(self, table: SensorTable, block: Block, at: int, tick: int, score: float, offset: int) -> Moment:
+        if tick < 0:
+            return super().after(table, block, at, tick, score, offset)
+        slot, row = int(block.slots[at]), int(block.first[at]) + tick
+        key = table.name(slot), int(block.records[row]), int(block.elements[row]), int(block.times[row])
+        moment = self._shared.moments.get(key)
+        if moment is None:
+            moment = super().after(table, block, at, tick, score, offset)
+            # The table of one pipeline goes on before the others come to this row.
+            copied = {name: getattr(moment, name).copy() for name in _OF_THE_PROFILE}
+            moment = replace(moment, **copied)
+            moment.window = self._window(moment)._replace(known={})
+            self._shared.moments[key] = moment
+        return replace(moment, score=score, offset=offset, budget=float(table["budget"][slot]))
+
+    def _content(self, episode: Episode, moment: Moment, event: Event) -> dict[str, Any]:
+        if self._shared.pictured and event != "updated":
+            return super()._content(episode, moment, event)
+        return {"window": None, **self._claims(episode, moment)}
 
 
 class _Reuse:

@@ -13,8 +13,9 @@ from detector.config.load import Config, FramesConfig, ReadingsConfig
 from detector.config.rules import RuleBook
 from detector.detection.framesignal import FrameModel
 from detector.detection.scorer import Model, ScoreBlock, score_block
+from detector.engine.alertwriter import AlertWriter
 from detector.engine.partition import PartitionPipeline
-from detector.engine.readings import ReadingsPipeline
+from detector.engine.readings import MakeWriter, ReadingsPipeline
 from detector.engine.slices import FramesProvenance, Provenance, ReadingsProvenance, as_meant
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_frames_fit, check_profiles, load_bundle
@@ -236,10 +237,12 @@ def pipeline_factory(
     score: ScoreBlock = score_block,
     *,
     keep_rows: bool = False,
+    writer: MakeWriter = AlertWriter,
 ) -> Callable[[Partition], ReadingsPipeline]:
     """What makes the pipeline of a partition when it is assigned.
 
-    `pulse`, `score` and `keep_rows` are those of `ReadingsPipeline`. Raises UserError if the compiled kernel is wrong.
+    `pulse`, `score`, `keep_rows` and `writer` are those of `ReadingsPipeline`. Raises UserError if the compiled kernel
+    is wrong.
     """
     ready_kernel()
 
@@ -256,6 +259,7 @@ def pipeline_factory(
             score=score,
             keep_rows=keep_rows,
             maintenance=config.maintenance,
+            writer=writer,
         )
 
     return make

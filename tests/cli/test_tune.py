@@ -21,7 +21,10 @@ from tests.tiny import START, tiny_bundle
 STEP = 600
 ROWS = 6300
 """One in ten minutes: 44 days."""
-DAYS = (ROWS - 1) * STEP / 86_400
+WARMUP = 300
+DAYS = (ROWS - WARMUP) * STEP / 86_400
+"""As long as sensors are watched."""
+COLUMNS = 8
 FAULTS = (700, 1500, 2300, 3100, 3900, 4700, 5500)
 OPTIONS = ("--set", "readings.warmup=300", "--set", "readings.model=models")
 
@@ -73,17 +76,20 @@ def backtest(plant: Path, capsys: pytest.CaptureFixture[str], budget: str) -> di
 def test_each_budget_costs_what_a_backtest_says(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tune(plant) == 0
     out = capsys.readouterr().out
-    rows = {row[0]: row for line in out.splitlines() if len(row := cells(line)) == 6}
+    rows = {row[0]: row for line in out.splitlines() if len(row := cells(line)) == COLUMNS}
     assert {spoken(budget) for budget in SHOWN} <= set(rows)
     counts = []
     for budget in map(spoken, SHOWN):
         told = backtest(plant, capsys, budget)
-        assert rows[budget][1:3] == [str(told["episodes"]), str(told["critical"])]
+        assert [rows[budget][1], rows[budget][4]] == [str(told["episodes"]), str(told["critical"])]
         counts.append(told["episodes"])
     assert len(set(counts)) > 1
     sensors = {row[0]: row[1:] for line in out.splitlines() if len(row := cells(line)) == 1 + len(SHOWN)}
     assert sum(int(row[0]) for name, row in sensors.items() if name != "sensor") == counts[0]
-    assert "2026-09-21T14:13:20Z .. 2026-11-04T08:03:20Z (44 d), 2 sensors (0 still warming up)." in out
+    assert (
+        "2026-09-21T14:13:20Z .. 2026-11-04T08:03:20Z (44 d), 2 sensors (0 still warming up), watched for 42 d each."
+        in out
+    )
 
 
 def test_a_rate_is_turned_into_a_budget_and_written(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,18 +131,20 @@ def test_a_configuration_that_cannot_be_written_stays_as_it_is(
 
 def test_without_a_file_one_is_begun(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tune(plant, "--alerts", "50/day", "--write") == 0
-    assert "4/day for each sensor keeps to 50/day for all" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4/day keeps to 50/day, too; it would add " in out, "no clearer than noise"
+    assert "4/week for each sensor keeps to 50/day for all" in out
     alarms = load_config(Path("config.yaml")).readings.alerts.false_alarms
     assert alarms is not None
-    assert (alarms.per_sensor, alarms.per) == (4.0, "day")
+    assert (alarms.per_sensor, alarms.per) == (4.0, "week")
 
 
 def test_a_recording_shorter_than_a_budget_cannot_tell(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tune(plant, "--since", "10d") == 0
     out = capsys.readouterr().out
-    rows = {row[0]: row for line in out.splitlines() if len(row := cells(line)) == 6}
-    assert [rows[spoken(budget)][4] == "not known" for budget in SHOWN] == [False, False, False, False, True, True]
-    assert "The recording covers 10 d: it cannot show what 2/month, 1/month would cost, whose time is longer." in out
+    rows = {row[0]: row for line in out.splitlines() if len(row := cells(line)) == COLUMNS}
+    assert [rows[spoken(budget)][6] == "?" for budget in SHOWN] == [False, False, False, False, True, True]
+    assert ": that cannot show what 2/month, 1/month would cost, whose time is longer." in out
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_a_recording_shorter_than_a_budget_cannot_tell(plant: Path, capsys: pyte
     [
         (
             ("--since", "5d", "--alerts", "3/week"),
-            "the recording covers 5 d, which is too short to know what 3/week takes",
+            "too short to know what 3/week takes",
         ),
         (("--alerts", "0.001/month"), "no budget that this recording can judge keeps to 0.001/month; 1/month has"),
         (("--alerts", "3 a week"), "argument --alerts: `3 a week` is no rate; write it as 3/week, 1/day or 2/12h. See"),
@@ -164,3 +172,14 @@ def test_what_cannot_be_is_refused(
     assert tune(plant, *arguments) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"detector: error: {line}")
     assert not Path("config.yaml").exists()
+
+
+def test_pictures_of_what_each_budget_adds(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune(plant, "--since", "16d", "--alerts", "4/week", "--out", "report") == 0
+    out = capsys.readouterr().out
+    assert "Report: report/tune.html" in out
+    page = Path("report/tune.html").read_text()
+    assert page.count("recommended") == 1
+    assert "data:image/png;base64," in page
+    assert "new [x]" in page
+    assert " adds " in out

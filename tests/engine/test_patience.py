@@ -137,7 +137,7 @@ def uploads(sensor: str, interval: int, every_: int, hours: int, *, late: int = 
     ]
 
 
-@pytest.mark.parametrize("interval", [5 * SECOND, MINUTE])
+@pytest.mark.parametrize("interval", [10 * SECOND, MINUTE])
 def test_hourly_uploads_are_understood_after_two_alarms(interval: int) -> None:
     live = [(one.time, one) for one in every("live", 10 * SECOND, (0, 9 * HOUR))]
     sent = [one for at in range(8) for one in uploads(f"u{at}", interval, HOUR, 9, late=at * 20 * SECOND)]
@@ -273,7 +273,7 @@ def hearings(draw: st.DrawFn) -> tuple[ReadingsConfig, Model, list[MaintenanceCo
 
 
 @settings(
-    max_examples=15,
+    max_examples=10,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

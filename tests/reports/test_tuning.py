@@ -1,0 +1,152 @@
+"""What other budgets would have cost, and which one is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+
+from detector.arrays import F64
+from detector.config.load import FalseAlarms, FieldsConfig
+from detector.detection.scorer import ScoreBlock, score_block
+from detector.engine.alertwriter import AlertWriter
+from detector.engine.budget import BudgetAccount
+from detector.engine.readings import MakeWriter, ReadingsPipeline
+from detector.reports.backtest import BacktestResult, Replay
+from detector.reports.scoreboard import EpisodeSpan
+from detector.reports.tuning import Cost, MakePipeline, added, budget, chance_of, choose, costs_of, noise_of, spoken
+from detector.streams.base import Partition
+from detector.wire.json_readings import ReadingDecoder
+from detector.wire.readings import Decoder
+from tests import plant
+from tests.plant import SECOND, START
+from tests.reference_rules import Reading
+
+MINUTE, DAY = 60 * SECOND, 86_400 * SECOND
+BUDGETS = tuple(budget(text) for text in ("4/day", "1/day", "1/week"))
+MODEL = plant.model_of()
+
+
+def faulty(rows: int, seed: int = 0) -> F64:
+    values = plant.healthy(np.random.default_rng(seed), rows)
+    for at in range(1000, rows, 700):
+        values[at : at + 40] += 1.0 + at % 5
+    return values
+
+
+def shifted(values: F64, *, rows: int, gap: int) -> list[Reading]:
+    """A reading a minute, with a stop of `gap` ns after every so many rows."""
+    return [
+        Reading("press [1]", START + i * MINUTE + i // rows * gap, tuple(row)) for i, row in enumerate(values.tolist())
+    ]
+
+
+def maker(decoder: Decoder) -> MakePipeline:
+    def make(partition: Partition, asked: FalseAlarms, score: ScoreBlock, writer: MakeWriter) -> ReadingsPipeline:
+        config = plant.readings_config(false_alarms=asked, update_every=15 * MINUTE, warmup=300, close_after=30)
+        return ReadingsPipeline(
+            partition, config, MODEL, decoder, dead_letters="dead", alerts="alerts", score=score,
+            writer=writer,
+        )  # fmt: skip
+
+    return make
+
+
+def costs(readings: Sequence[Reading]) -> list[Cost]:
+    records = plant.records_of([[one] for one in readings])
+    batches = plant.batches_of(records, range(700, len(records), 700))
+    decoder = ReadingDecoder(FieldsConfig(), ("value",))
+    return costs_of(batches, decoder, maker, BUDGETS)
+
+
+def test_together_budgets_cost_what_each_costs_by_itself() -> None:
+    readings = sorted(
+        shifted(faulty(1900), rows=900, gap=3 * 3600 * SECOND)
+        + [one._replace(sensor="other") for one in shifted(faulty(1100, 1), rows=10_000, gap=0)],
+        key=lambda one: one.time,
+    )
+    together = costs(readings)
+    assert sum(len(cost.result.episodes) for cost in together) > 5
+    for cost in together:
+        alone = by_itself(readings, cost.budget)
+        # Rows that opened an episode are in its message, of which `tune` has no use.
+        assert cost.result.episodes == [replace(one, judged_from=None) for one in alone.episodes if one.counts]
+        assert astuple(cost.result.budget) == astuple(alone.budget)
+        assert (cost.result.watched, cost.result.readings) == (alone.watched, alone.readings)
+
+
+def by_itself(readings: Sequence[Reading], asked: FalseAlarms) -> BacktestResult:
+    make, records = maker(ReadingDecoder(FieldsConfig(), ("value",))), plant.records_of([[one] for one in readings])
+    replay = Replay(lambda partition: make(partition, asked, score_block, AlertWriter))
+    for batch in plant.batches_of(records, range(700, len(records), 700)):
+        replay.take(batch)
+    return replay.finish()
+
+
+def test_time_without_readings_is_no_quiet_time() -> None:
+    values = faulty(2600)
+    whole, stopped, shifts = (
+        costs(shifted(values, rows=rows, gap=gap))
+        for rows, gap in ((20_000, 0), (1500, 60 * DAY), (480, 16 * 3600 * SECOND))
+    )
+    asked = budget("6/day")
+    choices = [choose(found, asked) for found in (whole, stopped, shifts)]
+    assert None not in choices
+    assert len({spoken(one.cost.budget) for one in choices if one is not None}) == 1
+    for found in (stopped, shifts):
+        assert found[0].watched == pytest.approx(whole[0].watched, rel=0.25), "but for windows that begin again"
+        assert [cost.known for cost in found] == [cost.known for cost in whole]
+
+
+# -- which one is recommended ----------------------------------------------------------------------------------------
+
+
+def cost(text: str, peaks: Sequence[float], allowed: float, *, first: int = 0) -> Cost:
+    """A budget with episodes of these peaks, an hour apart, over eight weeks of one sensor."""
+    episodes = [
+        EpisodeSpan(
+            "pump", at * 3600 * SECOND, at * 3600 * SECOND, at * 3600 * SECOND + MINUTE, "warning", peak, "recovered"
+        )
+        for at, peak in enumerate(peaks, start=first)
+    ]
+    result = BacktestResult(
+        episodes=episodes, sensors=1, first=0, last=56 * DAY, watched=56 * DAY, budget=BudgetAccount(0, allowed)
+    )
+    return Cost(budget(text), result)
+
+
+def test_a_budget_that_adds_noise_is_not_recommended() -> None:
+    faults = [9.0, 12.0]
+    found = [
+        cost("2/week", [*faults, *[0.6] * 8], 16.0), cost("1/week", [*faults, 0.5, 0.7], 8.0),
+        cost("2/month", faults, 4.0), cost("1/month", faults, 2.0),
+    ]  # fmt: skip
+    choice = choose(found, budget("5/week"))
+    assert choice is not None
+    assert spoken(choice.cost.budget) == "1/month"
+    assert [(spoken(one.budget), len(one.episodes)) for one in choice.unclear] == [
+        ("2/month", 0), ("1/week", 2), ("2/week", 8),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", [[8.0], [0.6] * 14])
+def test_one_that_adds_what_is_clear_or_many_is(extra: list[float]) -> None:
+    faults = [9.0, 12.0]
+    found = [cost("1/week", [*faults, *extra, *[0.4] * 4], 8.0), cost("1/month", faults, 2.0)]
+    choice = choose(found, budget("5/week"))
+    assert choice is not None
+    assert (spoken(choice.cost.budget), choice.unclear) == ("1/week", [])
+
+
+def test_what_a_stricter_budget_has_in_part_is_not_added() -> None:
+    loose, strict = cost("1/week", [3.0, 3.0, 3.0], 8.0), cost("1/month", [3.0], 2.0, first=1)
+    more = added(loose, strict, noise_of(loose))
+    assert [one.detected // (3600 * SECOND) for one in more.episodes] == [0, 2]
+    assert (more.by_chance, more.clear) == (6.0, 0), "as bad as most of its episodes"
+
+
+def test_how_likely_so_many_are() -> None:
+    assert chance_of(1, 0.0) == 0.0
+    assert chance_of(3, 3.0) == pytest.approx(0.5768, abs=1e-4)
