@@ -5,7 +5,7 @@ product, only products summed in an order that is written down, and recurrences 
 
 Signals, in this order, for C channels (K = 2 C + 1): C times *prediction* (how far the newest value lies from its
 linear forecast), *reconstruction* (how badly the autoencoder reproduces the window), C times *level* (how far the
-values lie from their usual place). Higher is worse throughout.
+values lie from their usual place). Higher is worse throughout. What is made of them of several channels: views.py.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def test_an_average_starts_at_its_first_element() -> None:
 def test_one_wild_error_in_a_first_window_is_no_alarm_by_itself(channels: int) -> None:
     """The average of a sensor that begins is its running mean, of which the first error is a 25th part."""
     sensor = sensor_of(channels, mean=np.full(2 * channels + 1, 2.0))
-    found = signals_of(sensor, [53.0] * channels, [1.0] * channels, 0.5, [1.0] * channels)
+    found = signals_of(sensor, [53.0] * channels, [1.0] * channels, 0.5, [0.0] * channels)
     assert found[:channels] == pytest.approx([4.0] * channels)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from detector.arrays import F64
 from detector.config.load import ReadingsConfig
 from detector.detection import scorer
+from detector.detection.columns import profile_cells
 from detector.detection.profile import build_profile
 from detector.detection.scorer import Model
 from detector.detection.table import SensorTable
@@ -22,6 +23,7 @@ from detector.detection.windows import window_of
 from detector.engine import readings as pipeline_module
 from detector.engine import slices as snapshots
 from detector.engine.readings import ReadingsPipeline
+from detector.engine.relearning import keep_profile
 from detector.streams.base import Batch, Message, Record, pack_state
 from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
@@ -91,6 +93,19 @@ def test_a_sensor_the_new_model_does_not_know_keeps_its_profile_and_is_mute() ->
     kept = old_model.profiles["a"]
     assert after["worst"][slot].tolist() == [kept.worst[0], np.inf, kept.worst[2]]
     assert after["worst_zz"][slot] == kept.worst_zz_of_others
+
+
+def test_of_a_machine_the_reconstruction_counts_as_usual() -> None:
+    table = SensorTable(2, 10)
+    slot = table.add("press")
+    profile = plant.profile_of(healthy(300, channels=2), plant.reconstructor(2))
+    table.set(slot, profile_cells(profile, 1000.0))
+    keep_profile(table, slot)
+    assert table["typical"][slot].tolist() == [*profile.typical[:2], np.inf, *profile.typical[3:]]
+    assert np.isfinite(table["worst"][slot]).all()
+    table.set(slot, {"typical": np.nan})  # a profile of the release before
+    keep_profile(table, slot)
+    assert np.isinf(table["worst"][slot]).tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("mute", [True, False])
