@@ -54,7 +54,7 @@ ROOM: Final = 1_600
 PLACES: Final = 3
 NUMBERS, QUICK_NUMBERS = 4, 1
 """Sensors of each kind."""
-REAL, QUICK_REAL = 4, 1
+REAL, QUICK_REAL = 3, 1
 """Series of each real data set."""
 GROUPS: Final = ("NAB", "SMAP", "MSL", "UCR")
 REAL_LEAST: Final = 100

@@ -99,7 +99,7 @@ def per_hour(line: Proved, found: Told) -> float:
 def table_of(proof: Proof) -> Table:
     """A line a sensor, or a channel where there are several; those that are as good as unwatched come last."""
     title = f"The smallest fault that would be told ({headline(proof)})"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("sensor", overflow="fold")
     for column in ("step", "x usual", "told in", "drift/h", "told in", "stuck", "silent"):
         table.add_column(column, justify="right", no_wrap=True)
