@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -96,7 +96,7 @@ def readings_config(
     false_alarms: FalseAlarms | None = None,
     open_after: tuple[int, int] = (10, 10),
     window: Mapping[str, Any] | None = None,
-    silence_after: int | None = None,
+    silence_after: int | Literal["auto"] | None = None,
     idle_eviction: int | None = None,
     update_every: int | None = None,
     max_duration: int | None = None,

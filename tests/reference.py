@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,12 +24,18 @@ from detector.detection.prefix import NotYetError
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
 from detector.detection.stillness import Run
+from detector.engine import patience
 from detector.wire.alerts import alert_id
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
 
 ROWS = 100
 DAY = 86_400 * 10**9
 SPAN_50, SPAN_40 = 2 / 51, 2 / 41
+
+
+def rung_above(least: int) -> int:
+    """The first rung of the ladder that is at least so high."""
+    return int(next(rung for rung in patience.LADDER if rung >= least))
 
 
 class Sensor:
@@ -48,6 +54,7 @@ class Sensor:
         self.episode: Episode | None = None
         self.silence: Silence | None = None
         self.silent_no_more = False
+        self.doubled = self.needed = self.packet = 0
         self.clock = 0
         self.offset = -1
         self.hold = False
@@ -121,11 +128,12 @@ class Sensor:
         if idle is not None:
             median = self.profile.median_interval if self.profile else 0
             yield self.clock + max(idle, 200 * median), self.name, 9, self, "evicted"
-        after = self.owner.silence_after(self.name)
+        after = self._may_be_silent()
         if self.silence:
             yield from self._silent_timers(self.silence)
         elif after is not None and not self.silent_no_more:
-            yield max(self.clock, self.owner.resumed.get(after, 0)) + after, self.name, 2, self, "silent"
+            resumed = self.owner.resumed.get(self._pause(after), 0)
+            yield max(self.clock, resumed) + after, self.name, 2, self, "silent"
         if self.episode:
             yield self.episode.close_at, self.name, 1, self, "max_duration"
             yield self.episode.update_at, self.name, 0, self, "update"
@@ -149,6 +157,7 @@ class Sensor:
 
     def postpone(self, by: int) -> None:
         self.clock += by
+        self.needed += by
         if self.silence:
             self.silence.since += by
             self.silence.update_at += by
@@ -161,7 +170,7 @@ class Sensor:
 
     def fall_silent(self, deadline: int, offset: int) -> None:
         """It was not heard for as long as it may be."""
-        after = self.owner.silence_after(self.name)
+        after = self._may_be_silent()
         assert after is not None
         self.silence = Silence(
             name=alert_id("readings", "silent", self.name, deadline),
@@ -186,10 +195,47 @@ class Sensor:
 
     def heard(self, offset: int) -> None:
         """A reading of it has come."""
-        assert self.owner.clock is not None
-        self.clock = self.owner.clock
+        now = self.owner.clock
+        assert now is not None
+        if self.silence and not self.silence.muted:
+            self._learn_patience(now - self.silence.since)
+        if self._doubled() and now - self.clock > self._own_length() / 2:
+            self.needed = now
+        self.clock = now
         self.silent_no_more = False
         self.end_silence("recovered", self.clock, offset)
+
+    def covered(self, times: Sequence[int]) -> None:
+        """A message of it had readings at these times."""
+        self.packet = 2 * (max(times) - min(times))
+
+    def _may_be_silent(self) -> int | None:
+        """How long; None: for ever."""
+        after = self.owner.silence_after(self.name)
+        if after != "auto":
+            return after
+        if self.profile is None or not self.profile.regular:
+            return None
+        return max(self._own_length(), rung_above(self.packet))
+
+    def _pause(self, after: int) -> int:
+        return after - after // 8 if self.owner.silence_after(self.name) == "auto" else after
+
+    def _own_length(self) -> int:
+        median = self.profile.median_interval if self.profile else 0
+        return rung_above(patience.INTERVALS * median) << self._doubled()
+
+    def _doubled(self) -> int:
+        return self.doubled if self.clock - self.needed <= patience.HABIT else 0
+
+    def _learn_patience(self, silent: int) -> None:
+        if self.owner.silence_after(self.name) != "auto" or self.profile is None:
+            return
+        doubled = self._doubled() + 1
+        if doubled > 1:
+            while rung_above(patience.INTERVALS * self.profile.median_interval) << doubled <= silent:
+                doubled += 1
+        self.doubled, self.needed = doubled, self.owner.clock or 0
 
     def end_silence(self, reason: str, time: int, offset: int) -> None:
         """Close the silent episode, if there is one."""
@@ -226,6 +272,7 @@ class Sensor:
             self.close("gap", hold=False)
             self._empty()
             self.profile, self.learning = None, None
+            self.doubled = 0
             self.relearnt, self.restarts, self.unfit = min(self.relearnt + 1, 3), 0, 0
             self._warm_up(Row(time, values, False), offset)
             return
@@ -630,12 +677,12 @@ class Reference:
         before = self.clock
         jump = sum(self._advance(reading.sensor, reading.time) for reading in readings)
         if jump < 0:
-            self.resumed = {length: at + jump for length, at in self.resumed.items()}
+            self.resumed = {pause: at + jump for pause, at in self.resumed.items()}
         for sensor in self.sensors.values():
             sensor.postpone(jump)
         if before is not None and self.clock is not None:
-            lengths = [self.config.silence_after, *(one.silence_after for one in self.config.overrides)]
-            self.resumed |= {length: self.clock for length in lengths if length and self.clock - before > length}
+            step = self.clock - before
+            self.resumed |= {pause: self.clock for pause in self._pauses() if step > pause}
         self._fire(offset)
         for reading in readings:
             if reading.sensor not in self.sensors:
@@ -647,6 +694,13 @@ class Reference:
             if len(values) == len(reading.values):
                 for row in sensor.order.take(reading.time, values):
                     sensor.row(*row, offset)
+        for name in {reading.sensor for reading in readings}:
+            self.sensors[name].covered([reading.time for reading in readings if reading.sensor == name])
+
+    def _pauses(self) -> set[int]:
+        lengths = {self.config.silence_after, *(one.silence_after for one in self.config.overrides)}
+        ladder = [one - one // 8 for one in patience.LADDER.tolist()] if "auto" in lengths else []
+        return {*ladder, *(length for length in lengths if isinstance(length, int))}
 
     def maintained(self, sensor: str, time: int) -> bool:
         """Whether the sensor is worked on at that time."""
@@ -656,7 +710,7 @@ class Reference:
         """When the windows end in which the sensor is worked on at that time."""
         return [one.end for one in self.maintenance if fnmatchcase(sensor, one.match) and one.start <= time < one.end]
 
-    def silence_after(self, sensor: str) -> int | None:
+    def silence_after(self, sensor: str) -> int | Literal["auto"] | None:
         """How long the sensor may be silent; None: for ever."""
         override = self._override_of(sensor)
         if override is not None and "silence_after" in override.model_fields_set:

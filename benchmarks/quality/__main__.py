@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = list(dict.fromkeys(args.benchmark)) or list(BENCHMARKS)
     try:
         data = _data(args.data, chosen)
-        if "images" in chosen:
-            images.require()
+        chosen = _with_images(chosen)
     except UserError as error:
         sys.stderr.write(f"benchmarks.quality: {error}\n")
         return 2
@@ -78,6 +77,21 @@ def _data(given: str | None, chosen: Sequence[str]) -> Path:
         if given is None and not NEEDS_DATA & set(chosen):
             return Path(os.devnull)
         raise
+
+
+def _with_images(chosen: list[str]) -> list[str]:
+    """The benchmarks that can run; without the images all others. Raises UserError where there are no others."""
+    if "images" not in chosen:
+        return chosen
+    try:
+        images.require()
+    except UserError as error:
+        others = [name for name in chosen if name != "images"]
+        if not others:
+            raise
+        sys.stderr.write(f"benchmarks.quality: images are skipped: {error}\n")
+        return others
+    return chosen
 
 
 def _print(outcome: Outcome) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -45,18 +47,37 @@ def pca_episodes(values: F64, train_rows: int, components: int, newest: int) -> 
 
 
 def _errors(values: F64, train_rows: int, components: int, newest: int) -> F64:
-    center, scale = scale_of(values[:train_rows, None], "standard")
-    z = np.nan_to_num((values - center[0]) / scale[0])
-    windows = sliding_window_view(z, WINDOW)
-    fitted = windows[: train_rows - WINDOW + 1]
-    fitted = fitted[:: max(1, len(fitted) // FIT_WINDOWS)][:FIT_WINDOWS]
-    middle = fitted.mean(axis=0)
-    centred = fitted - middle
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    provenance = vectors[:, ::-1][:, :components]
-    errors = np.zeros(len(values))
-    for begin in range(0, len(windows), _AT_ONCE):
-        part = windows[begin : begin + _AT_ONCE] - middle
-        rest = part - part @ provenance @ provenance.T
-        errors[WINDOW - 1 + begin : WINDOW - 1 + begin + len(part)] = (rest[:, -newest:] ** 2).mean(axis=1)
-    return errors
+    return WindowPca.of(values[:train_rows], components).errors(values, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPca:
+    """The principal components of training windows: `center`, `scale` of the values, `middle` (100,) and
+    `components` (100, k) of the standardised windows.
+    """
+
+    center: float
+    scale: float
+    middle: F64
+    components: F64
+
+    @classmethod
+    def of(cls, training: F64, components: int) -> WindowPca:
+        """From training rows (L,)."""
+        center, scale = scale_of(training[:, None], "standard")
+        windows = sliding_window_view(np.nan_to_num((training - center[0]) / scale[0]), WINDOW)
+        fitted = windows[:: max(1, len(windows) // FIT_WINDOWS)][:FIT_WINDOWS]
+        middle = fitted.mean(axis=0)
+        centred = fitted - middle
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        return cls(float(center[0]), float(scale[0]), middle, vectors[:, ::-1][:, :components])
+
+    def errors(self, values: F64, newest: int) -> F64:
+        """The mean squared error of the newest rows of the window that each row of values (L,) completes; else 0."""
+        windows = sliding_window_view(np.nan_to_num((values - self.center) / self.scale), WINDOW)
+        errors = np.zeros(len(values))
+        for begin in range(0, len(windows), _AT_ONCE):
+            part = windows[begin : begin + _AT_ONCE] - self.middle
+            rest = part - part @ self.components @ self.components.T
+            errors[WINDOW - 1 + begin : WINDOW - 1 + begin + len(part)] = (rest[:, -newest:] ** 2).mean(axis=1)
+        return errors

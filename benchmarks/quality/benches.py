@@ -1,16 +1,16 @@
-"""The nine benchmarks: what is run, how it is summed up, and which figures are gates."""
+"""The benchmarks: what is run, how it is summed up, and which figures are gates."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import budget, claims, faults, hearing, images, several
+from benchmarks.quality import budget, catalogue, claims, faults, hearing, images, several
 from benchmarks.quality.data import Source, find_sources
 from benchmarks.quality.detection import Judged, Setup, Verdict, judge, rank, shared_model
 from benchmarks.quality.published import (
@@ -25,6 +25,10 @@ from benchmarks.quality.workers import Workers
 
 ALERT_GROUPS = ("NAB", "SMAP", "MSL", "UCR")
 ALERT_BUDGET, NAB_BUDGET = 10_000, 1_000
+UNRANKED = frozenset({"MGAB"})
+"""Kinds of TSB-AD-U that the protocol leaves out of the ranking."""
+NAB_SEEDS = 3
+"""Trainings that the NAB score is averaged over: one alone moves it by four points."""
 SYNTHETIC_SENSORS = 65
 QUICK_ROWS, FULL_ROWS = 60_000, 300_000
 SYNTHETIC_PARTS = 2
@@ -92,17 +96,21 @@ def overlap(job: Job) -> Outcome:
         BASELINE: {group: _counts([r.pca for r in by_group[group]]) for group in groups},
     }
     outcome = Outcome("overlap")
-    covered = {}
+    covered: dict[str, int] = {}
     for rival, found in overlap_of_rivals(job.data, sources).items():
-        if set(found) == set(groups):
-            scores[rival] = {group: found[group][0] for group in groups}
-            covered = {group: found[group][1] for group in groups}
-    means = {name: statistics.mean(counts.f1 for counts in of.values()) for name, of in scores.items() if of}
+        scores[rival] = {group: found[group][0] for group in groups if group in found}
+        covered |= {group: max(found[group][1], covered.get(group, 0)) for group in scores[rival]}
+    means = {
+        name: statistics.mean(counts.f1 for counts in of.values())
+        for name, of in scores.items()
+        if of and set(of) == set(groups)
+    }
     outcome.tables.append(Table(
         f"Alerts: overlap F1 at a budget of 1 in {ALERT_BUDGET} readings (rivals: published, offline)",
         ("", *groups, "mean"),
-        [(name, *(number(scores[name][group].f1) for group in groups), number(means[name]))
-         for name in _ordered(means)],
+        [(name, *(number(scores[name][group].f1 if group in scores[name] else None) for group in groups),
+          number(means.get(name)))
+         for name in (*_ordered(means), *sorted(set(scores) - set(means)))],
     ))  # fmt: skip
     details = []
     for name in (PRODUCT, BASELINE):
@@ -152,11 +160,14 @@ def _ordered(values: dict[str, float]) -> list[str]:
 
 def ranking(job: Job) -> Outcome:
     """Mean VUS-PR of the row scores."""
-    sources = job.sources(("TSB-AD-U",))
+    found = job.sources(("TSB-AD-U",))
+    sources = [source for source in found if source.category not in UNRANKED]
     keys = job.keys(sources, shared_model)
     tasks = [(source, ALERT_BUDGET, job.setup, keys[source.group]) for source in longest_first(sources)]
     results = job.workers.run("ranking", rank, tasks)
     outcome = Outcome("ranking")
+    if len(sources) < len(found):
+        outcome.notes.append(f"ranking: {len(found) - len(sources)} series of {', '.join(UNRANKED)} are left out")
     if not results:
         outcome.gates.append(Gate.at_least("ranking: mean VUS-PR", None, 0.42, 0.46))
         return outcome
@@ -185,14 +196,21 @@ def ranking(job: Job) -> Outcome:
 
 
 def nab(job: Job) -> Outcome:
-    """The NAB standard score of the rows at which episodes open."""
-    results = judged(job, "nab", job.sources(("NAB",)), NAB_BUDGET)
+    """The NAB standard score of the rows at which episodes open, as a mean over several trainings."""
+    seeds = [job.setup.seed + n for n in range(1 if job.quick else NAB_SEEDS)]
+    sources = job.sources(("NAB",))
     outcome = Outcome("nab")
-    if not results:
+    if not sources:
         outcome.gates.append(Gate.at_least("NAB standard score", None, 60, 69.2))
         return outcome
+    trained = [
+        judged(replace(job, setup=replace(job.setup, seed=seed)), f"nab, seed {seed}", sources, NAB_BUDGET)
+        for seed in seeds
+    ]
+    ours = [nab_score(Detections(r.rows, r.windows, r.product.opened) for r in results) for results in trained]
+    results = trained[0]
     scores = {
-        PRODUCT: nab_score(Detections(r.rows, r.windows, r.product.opened) for r in results),
+        PRODUCT: statistics.mean(ours),
         BASELINE: nab_score(Detections(r.rows, r.windows, r.pca.opened) for r in results),
     }
     split, rivals = nab_of_rivals(job.data, len(results))
@@ -201,13 +219,17 @@ def nab(job: Job) -> Outcome:
         f"NAB standard score at a budget of 1 in {NAB_BUDGET} readings (rivals: published, on `{split}`)",
         ("", "score"), [(name, number(scores[name], 1)) for name in _ordered(scores)],
     ))  # fmt: skip
-    counts = _counts([r.product for r in results])
+    counts = [_counts([r.product for r in results]) for results in trained]
     asked = sum(r.live_rows for r in results) / NAB_BUDGET
-    outcome.notes.append(
-        f"NAB: {len(results)} files; {counts.tp} windows found, {counts.fn} missed, {counts.fp} false alarms"
-        f" where {asked:.0f} were allowed"
-    )
-    outcome.numbers = {"score": scores, "found": counts.tp, "missed": counts.fn, "false": counts.fp}
+    for seed, score, count in zip(seeds, ours, counts, strict=True):
+        outcome.notes.append(
+            f"NAB, seed {seed}: {number(score, 1)}; {len(results)} files; {count.tp} windows found, {count.fn} missed, "
+            f"{count.fp} false alarms where {asked:.0f} were allowed"
+        )
+    outcome.numbers = {
+        "score": scores, "by seed": dict(zip(map(str, seeds), ours, strict=True)),
+        "found": counts[0].tp, "missed": counts[0].fn, "false": counts[0].fp,
+    }  # fmt: skip
     outcome.gates.append(Gate.at_least("NAB standard score", scores[PRODUCT], 60, 69.2))
     return outcome
 
@@ -360,6 +382,12 @@ def what_alerts_claim(job: Job) -> Outcome:
     return claims.outcome(job.workers, job.setup, quick=job.quick)
 
 
+def catalogue_of_faults(job: Job) -> Outcome:
+    """Eighteen faults in three sizes, on made-up sensors and on real normal stretches, beside rivals."""
+    sources = {group: job.sources((group,)) for group in catalogue.GROUPS}
+    return catalogue.outcome(job.workers, job.setup, sources, quick=job.quick)
+
+
 BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "overlap": overlap,
     "ranking": ranking,
@@ -369,5 +397,6 @@ BENCHMARKS: dict[str, Callable[[Job], Outcome]] = {
     "hearing": equal_faults,
     "channels": several_channels,
     "alerts": what_alerts_claim,
+    "catalogue": catalogue_of_faults,
     "images": one_class,
 }

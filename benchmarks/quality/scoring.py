@@ -204,3 +204,14 @@ def poisson_interval(count: int) -> tuple[float, float]:
         return n * (1 - 1 / (9 * n) + sign * NORMAL_QUANTILE / (3 * math.sqrt(n))) ** 3
 
     return (bound(count, -1) if count else 0.0), bound(count + 1, 1)
+
+
+def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
+    """A 95 % interval of the share behind `hits` of `trials` (Wilson's score interval); of none, everything."""
+    if not trials:
+        return 0.0, 1.0
+    z2 = NORMAL_QUANTILE**2
+    share, rows = hits / trials, trials + z2
+    middle = (hits + z2 / 2) / rows
+    half = NORMAL_QUANTILE / rows * math.sqrt(trials * share * (1 - share) + z2 / 4)
+    return max(middle - half, 0.0), min(middle + half, 1.0)

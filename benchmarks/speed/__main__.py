@@ -28,7 +28,7 @@ TICKS = {
 LARGEST, SMALL = 100_000, 1_000
 MICROSECONDS = {1: 1.5, 1_000: 1.0, 10_000: 1.1}
 """Of processor time a reading at most, dense, by the number of sensors."""
-BASE_MB, SENSOR_BYTES, READY_SECONDS, LSTM_SHARE = 150, 3 * 1024, 2.0, 0.8
+BASE_MB, SENSOR_BYTES, READY_SECONDS, LSTM_SHARE = 150, 3 * 1024, 2.0, 1.5
 _MB = 1 << 20
 
 

@@ -91,6 +91,10 @@ class Watched:
         return self.streams.at_end()
 
     @property
+    def settled(self) -> bool:
+        return self.streams.settled
+
+    @property
     def repeatable(self) -> bool:
         return self.streams.repeatable
 

@@ -67,7 +67,7 @@ def _look_at_data(args: argparse.Namespace) -> int:
     from detector.reports.understood import look_at, mending
     from detector.reports.understoodtext import lines_of, table_of
 
-    config = widened(args.config, args, args.data)
+    config = widened(args.config, args, args.data, trained=False)
     channels = config.readings.decoded
     if args.data == "kafka":
         from detector.cli.topics import recorded
@@ -158,12 +158,15 @@ def _models_and_brokers(config: Config, companions: Sequence[str]) -> Iterator[t
 def _brokers(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, str]]:
     from detector.service.assemble import kafka_topics, optional_topics
     from detector.service.people import topics_of_companions
+    from detector.service.schemas import asked_registry
     from detector.streams.kafka.inspection import inspect, inspect_group
 
     kafka = config.streams.kafka
     yield from inspect(kafka, *kafka_topics(config), optional_topics(config))
     for group, state_topics, outputs in topics_of_companions(config, companions):
         yield from inspect_group(kafka.model_copy(update={"group_id": group}), state_topics, outputs)
+    if (registry := asked_registry(config)) is not None:
+        yield "registry", f"{registry} answers"
 
 
 def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:
@@ -196,8 +199,8 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
     check_profiles(bundle, profiles, lambda sensor_id: book.of(sensor_id).open_after)
     yield "profiles", f"{counted(len(profiles), 'sensor')} known from training"
     sensors |= profiles
-    open_runtime(bundle, readings.runtime)
-    yield "runtime", f"{readings.runtime} opens the model"
+    runtime = open_runtime(bundle, readings.runtime)
+    yield "runtime", f"{readings.runtime} opens the model, {runtime.name} runs it"
 
 
 def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]]:

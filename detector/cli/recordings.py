@@ -112,10 +112,11 @@ def file_reader(config: Config, args: argparse.Namespace, data: Path) -> tuple[D
     return decoder, read
 
 
-def widened(config: Config, args: argparse.Namespace, place: str | None) -> Config:
+def widened(config: Config, args: argparse.Namespace, place: str | None, *, trained: bool = True) -> Config:
     """The configuration with the numeric columns of a CSV file as channels, where --wide says so. Raises DetectorError.
 
-    `place` is the file, or the directory of its stream.
+    `place` is the file, or the directory of its stream. Once there is a model (`trained`), its channels are taken, so
+    that a file is read the same at each start, whatever its newest columns and rows are.
     """
     if args.wide is None:
         return config
@@ -129,7 +130,17 @@ def widened(config: Config, args: argparse.Namespace, place: str | None) -> Conf
                 todo="Give one channel, or --wide channels",
             )
         return config
+    if trained:
+        from detector.models.bundle.bundles import load_bundle
 
+        channels = load_bundle(config.readings.model).channels
+    else:
+        channels = _numeric(config, args, place)
+    return config.model_copy(update={"readings": config.readings.model_copy(update={"channels": channels})})
+
+
+def _numeric(config: Config, args: argparse.Namespace, place: str) -> tuple[str, ...]:
+    """The names of a file's numeric columns, by its first rows. Raises DetectorError."""
     from detector.service.pipelines import make_recogniser
     from detector.streams.lines import SEEN
     from detector.wire.recording import read_recording
@@ -147,7 +158,7 @@ def widened(config: Config, args: argparse.Namespace, place: str | None) -> Conf
         break
     if not found:
         raise UserError("no CSV file with rows is here", where=place, todo="Name one, or leave --wide out")
-    return config.model_copy(update={"readings": config.readings.model_copy(update={"channels": found[0]})})
+    return found[0]
 
 
 def refuse_poor(result: BacktestResult, place: str) -> None:

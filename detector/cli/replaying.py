@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from detector.streams.base import Batch
@@ -33,3 +40,15 @@ def replay_progress(batches: Iterable[Batch], end: int | None) -> Iterator[Itera
                 bar.update(task, completed=None if end is None else batch.next_offset, records=records)
 
         yield shown()
+
+
+@contextlib.contextmanager
+def sensors_progress(doing: str, sensors: int) -> Iterator[Callable[[], None]]:
+    """What to call when another of so many sensors is done, shown while the block runs."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=sensors)
+        yield lambda: bar.update(task, advance=1)

@@ -155,7 +155,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
     from detector.models.bundle.spec import ModelSpec, textbook_of_readings
     from detector.models.training.sensors import Sensors
 
-    config = widened(config, args, None if _is_topic(args, config) else str(_path(args, config)))
+    config = widened(config, args, None if _is_topic(args, config) else str(_path(args, config)), trained=False)
     readings, book = config.readings, RuleBook(config.readings)
     spec = (
         textbook_of_readings(args.model, readings.channels)

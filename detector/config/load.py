@@ -285,7 +285,7 @@ class _Source:
             return f'Write "{text}" in quotes'
         if kind == "model_type" and value is None:
             return "Write settings under it, or remove it"
-        if form == DURATION_FORM:
+        if form.endswith(DURATION_FORM):
             return "Write a whole number and ms, s, m, h or d"
         return "Correct it"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from detector.config.load import AlertsConfig, ReadingsConfig
 UNWATCHED: Final = -1
 """In place of a number: no rules apply, because the sensor is left out."""
 ENDLESS: Final = int(np.iinfo(np.int64).max)
+AUTO: Final = 0
+"""In place of a length: one of the sensor's own."""
 REMEMBERED: Final = 100_000
 """Sensors of which it is kept whether they are watched: ids may be made up without end."""
 _SIGNS: Final = {"both": 0.0, "above": 1.0, "below": -1.0}
@@ -40,13 +42,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings of some sensors. Durations are ns; None: none."""
+    """The settings of some sensors. Durations are ns; None: none; `silence_after` may be `auto`."""
 
     enabled: bool
     alerts: AlertsConfig
     max_gap: int | None
     max_fill: int
-    silence_after: int | None
+    silence_after: int | Literal["auto"] | None
 
     @property
     def open_after(self) -> tuple[int, int]:
@@ -58,8 +60,8 @@ class RuleBook:
     """The rules of all sensors, by number: 0 are those without an override, i + 1 those of override i.
 
     A sensor's number is looked up once, when it is met. What the stages need of many sensors at once are arrays by
-    number: `open_after` (R, 2), `close_after`, `max_gap` and `silence_after` (ns, `ENDLESS`: any), `max_fill`, and of
-    `deviation.matters` `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
+    number: `open_after` (R, 2), `close_after`, `max_gap` and `silence_after` (ns, `ENDLESS`: any, `AUTO`), `max_fill`,
+    and of `deviation.matters` `direction`, `absolute` and `relative` (R,), which `need_deviation` says whether any are.
 
     >>> config = ReadingsConfig.model_validate({
     ...     "sensors": {"exclude": ("test-*",)},
@@ -78,14 +80,13 @@ class RuleBook:
         self.close_after = np.array([rules.alerts.close_after for rules in self._rules])
         self.max_gap = np.array([ENDLESS if rules.max_gap is None else rules.max_gap for rules in self._rules])
         self.max_fill = np.array([rules.max_fill for rules in self._rules])
-        self.silence_after = np.array(
-            [ENDLESS if rules.silence_after is None else rules.silence_after for rules in self._rules]
-        )
+        self.silence_after = np.array([_as_number(rules.silence_after) for rules in self._rules])
         alerts = [rules.alerts for rules in self._rules]
         self.direction = np.array([_SIGNS[one.direction] for one in alerts])
         self.absolute = np.array([one.min_deviation.absolute for one in alerts])
         self.relative = np.array([one.min_deviation.relative for one in alerts])
         self.need_deviation = (self.direction != 0) | (self.absolute > 0) | (self.relative > 0)
+        self._alike = self.watches_all and not self._patterns
         self._watches = lru_cache(REMEMBERED)(lambda sensor_id: self.number(sensor_id) != UNWATCHED)
 
     def __iter__(self) -> Iterator[Rules]:
@@ -96,6 +97,8 @@ class RuleBook:
 
     def number(self, sensor_id: str) -> int:
         """Which rules apply to a sensor; `UNWATCHED` if it is excluded or not enabled."""
+        if self._alike:
+            return 0
         if not self._selection.includes(sensor_id):
             return UNWATCHED
         number = self.override(sensor_id)
@@ -133,6 +136,12 @@ class RuleBook:
         """The overrides (by index) that are the first match of none of these sensors."""
         used = {self.override(sensor_id) for sensor_id in sensor_ids}
         return [i for i in range(len(self._patterns)) if i + 1 not in used]
+
+
+def _as_number(silence_after: int | Literal["auto"] | None) -> int:
+    if silence_after is None:
+        return ENDLESS
+    return AUTO if silence_after == "auto" else silence_after
 
 
 def _resolve(config: ReadingsConfig) -> tuple[Rules, ...]:

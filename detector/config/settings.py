@@ -22,6 +22,7 @@ from detector.config.values import (
     Endpoint,
     Listen,
     Name,
+    PatientDuration,
     Pattern,
     Period,
     PositiveDuration,
@@ -342,7 +343,7 @@ class OverrideConfig(Section):
     enabled: bool = True
     """false: these sensors are left out."""
     window: WindowOverride = Field(default_factory=WindowOverride)
-    silence_after: PositiveDuration | None = None
+    silence_after: PatientDuration | None = None
     alerts: AlertsOverride = Field(default_factory=AlertsOverride)
 
     @model_validator(mode="after")
@@ -370,7 +371,8 @@ class ReadingsConfig(Section):
     warmup: Annotated[int, Field(ge=150, le=1_000_000)] = 1000
     """Readings before a sensor without a profile may alert."""
     window: WindowConfig = Field(default_factory=WindowConfig)
-    silence_after: PositiveDuration | None = None
+    silence_after: PatientDuration | None = "auto"
+    """A sensor that is not heard for so long, while others are, is an episode. auto: by its own interval."""
     idle_eviction: PositiveDuration | None = parse_duration("7d")
     """A sensor that is silent for longer is forgotten."""
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
@@ -79,6 +79,18 @@ def _duration(value: object, info: ValidationInfo) -> object:
     if info.mode == "json" or not isinstance(value, int) or isinstance(value, bool):
         raise expected(DURATION_FORM, "Add the unit")
     return value
+
+
+def _auto_or_duration(value: object, info: ValidationInfo) -> object:
+    if value == "auto":
+        return value
+    try:
+        duration = _duration(value, info)
+    except PydanticCustomError as error:
+        raise expected(f"auto, or {DURATION_FORM}", (error.context or {}).get("todo", "")) from None
+    if duration == 0:
+        raise expected("auto, or a duration above 0")
+    return duration
 
 
 def _time(value: object, info: ValidationInfo) -> object:
@@ -163,6 +175,13 @@ _schema = WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
 Duration = Annotated[int, BeforeValidator(_duration), Field(ge=0), _serialize, _schema]
 """Nanoseconds; written `250ms`, `10s`, `5m`, `12h`, `7d`."""
 PositiveDuration = Annotated[int, BeforeValidator(_duration), Field(gt=0), _serialize, _schema]
+PatientDuration = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_auto_or_duration),
+    PlainSerializer(lambda value: value if value == "auto" else format_duration(value), return_type=str),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "string", "pattern": DURATION_PATTERN}]}),
+]
+"""The same, or `auto`."""
 Time = Annotated[
     int,
     BeforeValidator(_time),

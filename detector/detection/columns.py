@@ -60,6 +60,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("offset", "i8", (), -1, early=True),
         # a silent episode ended, and nothing was heard since (see silence.py)
         Column("unheard", "?", (), False, added=True, early=True),
+        # how often the length that it may be silent for was doubled, the partition clock when it last needed that,
+        # and the rung of twice what its last message covers (see patience.py)
+        Column("patience", "u1", (), 0, added=True, early=True),
+        Column("needed", "i8", (), 0, added=True, early=True),
+        Column("packet", "u1", (), 0, added=True, early=True),
         # records before this offset are contained already; matters while older state is brought up to date
         Column("known", "i8", (), NEVER, early=True),
         # why it is not watched, and readings without a value one after the other (see watch.py)
@@ -157,7 +162,7 @@ CHANNEL_COLUMNS = frozenset(
     (
         "values", "imputed", "head", "center", "scale", "ridge", "bias", "prediction", "level", "held_error",
         "completions",
-        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard",
+        "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard", "patience", "needed", "packet",
         "still_value", "still_rows", "still_limit", "resolution",
         "drift_quick", "drift_slow", "drift_mean", "drift_variance", "drift_worst", "drift_worst_zz",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",

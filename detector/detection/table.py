@@ -386,6 +386,15 @@ class SensorTable:
         self.episodes[slot] = episode
         self.set(slot, {"open": True, "muted": episode.muted, "excused": episode.verdict in EXCUSING})
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the cells of all sensors take when they are packed."""
+        early, profiled = (
+            sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in part)
+            for part in (self._early, self._profiled)
+        )
+        return early * len(self.slots) + profiled * int(np.count_nonzero(self._arrays["live"]))
+
     def occupied(self) -> Slots:
         """The slots in use, ascending."""
         return np.sort(np.fromiter(self.slots.values(), dtype=np.intp, count=len(self.slots)))

@@ -144,7 +144,9 @@ class FramesPipeline(PartitionPipeline):
         arrivals = Arrivals(
             slots, run.times[part], places[:, None].astype(np.float64), run.owners[part], np.zeros_like(places)
         )
-        rows, tally = admit(self._table, self._unseen(run, arrivals), 0)
+        arrivals = self._unseen(run, arrivals)
+        self._note_heard(run, arrivals)
+        rows, tally = admit(self._table, arrivals, 0)
         run.output.tally.add(tally)
         admitted = [frames[place] for place in rows.values[:, 0].astype(np.int64).tolist()]
         run.output.resized += sum(frame.resized for frame in admitted)

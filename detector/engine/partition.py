@@ -24,6 +24,7 @@ from detector.detection.table import Failure, SensorTable, Slots, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
 from detector.engine.clock import Heard
+from detector.engine.foresight import Upcoming
 from detector.engine.output import Output, SensorFailure
 from detector.engine.overview import Overview
 from detector.engine.slices import Provenance
@@ -232,10 +233,10 @@ class PartitionPipeline(PartitionState):
         slots = self._table.occupied()
         return {self._table.name(slot) for slot in slots[chosen[slots]].tolist()}
 
-    def _segments(self, run: Run) -> Iterator[Segment]:
+    def _segments(self, run: Run, upcoming: Upcoming | None = None) -> Iterator[Segment]:
         """Cut a run where a timer fires that changes how later rows are judged, and fire it there.
 
-        It is cut before a verdict, too, which takes effect there.
+        It is cut before a verdict, too, which takes effect there. `upcoming`: who is heard in the run.
         """
         if run.jump:
             self._timers.shift(run.jump, int(run.offsets[run.begin]))
@@ -245,10 +246,11 @@ class PartitionPipeline(PartitionState):
         while record < run.end:
             if record in run.verdicts.given:
                 self._judge_alert(run, record)
-            limit = self._timers.fire(record, before, int(run.clocks[record]), failed)
+            limit = self._timers.fire(record, before, int(run.clocks[record]), failed, upcoming)
             uncut = int(np.searchsorted(run.clocks[record : run.end], limit, side="right"))
             end = min(record + max(uncut, 1), next(cut for cut in cuts if cut > record))
             first, last = np.searchsorted(run.owners, (record, end)).tolist()
+            self._timers.silences.passed(run.clocks[record:end])
             if last > first:
                 yield Segment(slice(record, end), slice(first, last))
             record, before = end, int(run.clocks[end - 1])
@@ -385,14 +387,16 @@ class PartitionPipeline(PartitionState):
         return slot
 
     def _unseen(self, run: Run, arrivals: Arrivals) -> Arrivals:
-        """What counts: not what the state contains already, nor of a sensor that is set aside. Notes who was heard."""
+        """What counts: not what the state contains already, nor of a sensor that is set aside."""
         if self.restoring:
             new = self._table["known"][arrivals.slots] <= run.offsets[arrivals.records]
             arrivals = arrivals if new.all() else arrivals.only(new)
-        arrivals = self._heed_failures(run, arrivals)
+        return self._heed_failures(run, arrivals)
+
+    def _note_heard(self, run: Run, arrivals: Arrivals) -> None:
+        """Note when each of these sensors was heard last."""
         self._table["clock"][arrivals.slots] = run.clocks[arrivals.records]
         self._table["heard"][arrivals.slots] = run.offsets[arrivals.records]
-        return arrivals
 
     def _warm_up(self, run: Run, slot: int, rows: WindowRows, span: slice, values: F64) -> int:
         """Feed a sensor without a profile from a span of the rows; returns the first row that it does not need.

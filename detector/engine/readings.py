@@ -31,11 +31,13 @@ from detector.detection.usable import check_usable
 from detector.detection.windows import Arrivals, WindowRows, admit, bridge_gaps, sentinel_rows, without
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
+from detector.engine.foresight import Upcoming
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output, Sentinel, explained, scored_rows_of
 from detector.engine.overview import Overview, overview
 from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
+from detector.engine.patience import Patience
 from detector.engine.places import MOST_WARM_UPS, Places
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
@@ -101,7 +103,8 @@ class ReadingsPipeline(PartitionPipeline):
         writer = AlertWriter(alerts, partition, model, config.channels)
         announcer = Announcer(table, writer, lambda slot: self._rules_of(slot).alerts)
         worked_on = Maintenance(maintenance)
-        silences = Silences(table, announcer, book.silence_after, worked_on)
+        self._patience = Patience(table, book.silence_after)
+        silences = Silences(table, announcer, self._patience, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
         provenance = Provenance(model.digest, settings_of(config, maintenance))
         super().__init__(
@@ -150,7 +153,8 @@ class ReadingsPipeline(PartitionPipeline):
         owners = np.repeat(readings.records, readings.counts)
         verdicts = Verdicts(readings.verdicts)
         for run in self._runs(batch.records, readings.times, owners, readings.sensor_of, output, verdicts):
-            for segment in self._segments(run):
+            upcoming = None if self.restoring else Upcoming(readings, run.clocks, run.end, self._config.warmup)
+            for segment in self._segments(run, upcoming):
                 begin = segment.records.start
                 while begin < segment.records.stop:
                     begin = self._take_in(run, readings, begin, segment.records.stop, refused)
@@ -222,6 +226,7 @@ class ReadingsPipeline(PartitionPipeline):
         arrivals = Arrivals(slots, run.times[part], values, run.owners[part], readings.elements[part])
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
         self._timers.silences.heard(arrivals)
+        self._note_heard(run, arrivals)
         if readings.channels is None:
             self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
         else:
@@ -382,6 +387,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._fail(run, "restart", slot, int(rows.records[row]), error)
             return
         warm_up_again(self._table, slot, self._forget_scores)
+        self._patience.forget(slot)
         self._table["relearnt"][slot] = min(self._table["relearnt"][slot] + 1, MOST_RELEARNT)
         self._watch.look(slot)
         self._timers.look_again()

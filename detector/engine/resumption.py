@@ -125,14 +125,22 @@ def judged_otherwise(table: SensorTable, open_after: I64) -> Slots:
 def take_budget(table: SensorTable, budget_of: Callable[[int], float]) -> None:
     """Horizon and N follow a new budget, peaks stay, the credit starts again.
 
-    `budget_of` gives the rows per allowed alarm of the sensor in a slot.
+    `budget_of` gives the rows per allowed alarm of the sensor in a slot, which its rules and its median interval say.
     """
     slots = table.occupied()
-    for slot in slots[table["live"][slots]].tolist():
-        budget = budget_of(slot)
-        if budget != table["budget"][slot]:
-            horizon = HORIZON * budget
-            rows = min(float(table["rows"][slot]), horizon)
-            table.set(slot, {"budget": budget, "horizon": horizon, "rows": rows, "credit": 0.0})
-            if slot in table.last_episodes:
-                table.last_episodes[slot] = table.last_episodes[slot].without_lessons(peaks=False)
+    slots = slots[table["live"][slots]]
+    if not len(slots):
+        return
+    # There are many sensors and few kinds of them.
+    kind = np.unique(table["median"][slots], return_inverse=True)[1].astype(np.int64)
+    if any(column.name == "rules" for column in table.columns):
+        kind = (kind << 16) + table["rules"][slots]
+    _, first, kind = np.unique(kind, return_index=True, return_inverse=True)
+    budgets = np.array([budget_of(slot) for slot in slots[first].tolist()])[kind]
+    changed = budgets != table["budget"][slots]
+    for slot, budget in zip(slots[changed].tolist(), budgets[changed].tolist(), strict=True):
+        horizon = HORIZON * budget
+        rows = min(float(table["rows"][slot]), horizon)
+        table.set(slot, {"budget": budget, "horizon": horizon, "rows": rows, "credit": 0.0})
+        if slot in table.last_episodes:
+            table.last_episodes[slot] = table.last_episodes[slot].without_lessons(peaks=False)

@@ -1,11 +1,11 @@
 """Sensors that are not heard while others of their partition are: `silent` episodes, in event time.
 
 A sensor is missed from the partition clock at its last reading on, whatever became of that reading. Once the clock is
-`silence_after` beyond, an episode opens; it ends with the sensor's next reading. Its score is how long it has been
-silent in units of `silence_after`, so that its threshold is 1.
+further on than it may be silent (patience.py), an episode opens; it ends with the sensor's next reading. Its score is
+how long it has been silent in units of that length, so that its threshold is 1.
 
-Silence is relative to the other sensors. If the clock moves by more than `silence_after` at once, nobody of that
-partition was heard for so long: then all are missed only from there on.
+Silence is relative to the other sensors. If the clock moves by more than a pause at once, nobody of that partition was
+heard for so long: then all of that pause, or a shorter one, are missed only from there on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from detector.detection.columns import NEVER
 from detector.detection.table import SensorTable, Silence, Slots
 from detector.detection.windows import Arrivals
 from detector.engine.announcer import Announcer, Key, deadline_after, postpone
+from detector.engine.foresight import Upcoming
 from detector.engine.maintenance import Maintenance
+from detector.engine.patience import Patience
 from detector.wire.alerts import CloseReason, Event, alert_id
 from detector.wire.readings import Word
 
@@ -29,42 +31,60 @@ NOBODY: I64 = np.empty(0, dtype=np.int64)
 
 
 class Silences:
-    """The silent episodes of one partition. `after`: by number of a sensor's rules, ns; `ENDLESS`: it may be silent."""
+    """The silent episodes of one partition. `patience`: how long its sensors may be silent."""
 
     def __init__(
-        self, table: SensorTable, announcer: Announcer, after: I64 = NOBODY, maintenance: Maintenance | None = None
+        self,
+        table: SensorTable,
+        announcer: Announcer,
+        patience: Patience | None = None,
+        maintenance: Maintenance | None = None,
     ) -> None:
         self._table = table
         self._announcer = announcer
-        self._after = after
+        self._patience = patience or Patience(table, NOBODY)
         self._maintenance = maintenance or Maintenance()
-        self._lengths = sorted({int(length) for length in after} - {ENDLESS})
+        self._pauses = self._patience.pauses
         self.next = NEVER
         """Up to this clock nothing is due."""
 
     @property
-    def shortest(self) -> int | None:
-        """The shortest silence that is one, ns; None: none is."""
-        return self._lengths[0] if self._lengths else None
+    def _possible(self) -> bool:
+        """Whether anybody can be missed."""
+        return len(self._pauses) > 0
 
     def look_again(self) -> None:
         """Sensors came or changed: look at all deadlines again."""
         self.next = NEVER
 
-    def passed(self, before: int, now: int) -> None:
-        """The partition clock has moved. Nobody was heard in between."""
-        if before == NEVER or not self._lengths or now - before <= self._lengths[0]:
+    def passed(self, clocks: I64) -> None:
+        """The partition clock has moved through these, at least one. Nobody was heard between two of them."""
+        if not self._possible or int(clocks[0]) == NEVER or clocks[-1] - clocks[0] <= self._pauses[0]:
             return
-        for length in self._lengths:
-            if now - before > length:
-                self._table.resumed[length] = now
-        self.look_again()
+        steps = np.diff(clocks)
+        for pause in self._pauses.tolist():
+            beyond = np.flatnonzero(steps > pause)
+            if not len(beyond):
+                break
+            self._table.resumed[pause] = int(clocks[beyond[-1] + 1])
+
+    def limit(self, now: int, record: int, upcoming: Upcoming | None) -> int:
+        """A clock up to which nothing becomes due, whoever is heard at this record and beyond."""
+        if not self._possible:
+            return FOREVER
+        plain = min(self.next, now + self._patience.shortest)
+        if upcoming is not None and upcoming.pays(record, plain, len(self._table)):
+            deadlines, slots = self._deadlines()
+            self.next = max(plain, upcoming.quiet_until(record, self._table, self._patience, deadlines, slots))
+            return self.next
+        return plain
 
     def shift(self, jump: int, offset: int) -> None:
         """See `Timers.shift`."""
         self.look_again()
+        self._patience.shift(jump, offset)
         if jump < 0:
-            self._table.resumed = {length: at + jump for length, at in self._table.resumed.items()}
+            self._table.resumed = {pause: at + jump for pause, at in self._table.resumed.items()}
         for slot, silence in self._table.silences.items():
             if self._table["known"][slot] > offset:
                 continue
@@ -76,13 +96,10 @@ class Silences:
         """(deadline, slot) of what the clock has passed: silences to open, and the next step of those that are open."""
         if now <= self.next:
             return []
-        opened = [(self._next_step(slot, silence), slot) for slot, silence in self._table.silences.items()]
-        due = [step for step in opened if step[0] < now]
-        self.next = min((at for at, _ in opened if at >= now), default=FOREVER)
-        deadlines, slots = self._openings()
+        deadlines, slots = self._deadlines()
         passed = deadlines < now
-        self.next = min(self.next, int(deadlines[~passed].min(initial=FOREVER)))
-        return due + list(zip(deadlines[passed].tolist(), slots[passed].tolist(), strict=True))
+        self.next = int(deadlines[~passed].min(initial=FOREVER))
+        return list(zip(deadlines[passed].tolist(), slots[passed].tolist(), strict=True))
 
     def fire(self, deadline: int, slot: int, record: int) -> int:
         """Do what is due; returns the deadline of the episode's next step."""
@@ -100,23 +117,29 @@ class Silences:
         return following
 
     def heard(self, arrivals: Arrivals) -> None:
-        """Readings have come, whatever becomes of them."""
+        """Readings have come, whatever becomes of them. The table does not know of them yet."""
         if not len(arrivals.slots):
             return
         unheard, silences = self._table["unheard"], self._table.silences
-        if self._lengths and (silences or unheard[arrivals.slots].any()):
+        if self._possible and (silences or unheard[arrivals.slots].any()):
             unheard[arrivals.slots] = False
             # They are looked at again, from the first of these readings on.
             begin = int(self._announcer.clocks[arrivals.records[0]])
-            self.next = min(self.next, begin + self._lengths[0])
-        if not silences:
-            return
+            self.next = min(self.next, begin + self._patience.shortest)
+        if silences:
+            self._recover(arrivals)
+        self._patience.heard(arrivals, self._announcer.clocks)
+
+    def _recover(self, arrivals: Arrivals) -> None:
+        silences = self._table.silences
         at = np.flatnonzero(np.isin(arrivals.slots, list(silences)))
         slots, first = np.unique(arrivals.slots[at], return_index=True)
         for slot, i in zip(slots.tolist(), at[first].tolist(), strict=True):
-            record = int(arrivals.records[i])
-            key = record, 1, int(arrivals.elements[i]), ""
-            self.end(slot, "recovered", int(self._announcer.clocks[record]), record, key)
+            record, silence = int(arrivals.records[i]), silences[slot]
+            now, key = int(self._announcer.clocks[record]), (record, 1, int(arrivals.elements[i]), "")
+            self.end(slot, "recovered", now, record, key)
+            if silence.verdict == "expected" or not (silence.muted or silence.verdict == "real"):
+                self._patience.ended(slot, silence.since, now)
 
     def end(self, slot: int, reason: CloseReason, now: int, record: int, key: Key) -> None:
         """Close the silent episode of a sensor, if it has one."""
@@ -139,24 +162,31 @@ class Silences:
 
     # -- deadlines -----------------------------------------------------------------------------------------------
 
+    def _deadlines(self) -> tuple[I64, Slots]:
+        """When what comes next of each sensor is due unless it is heard: its silence, or a step of an open one."""
+        silences = self._table.silences
+        steps = np.array([self._next_step(slot, one) for slot, one in silences.items()], dtype=np.int64)
+        at, slots = self._openings()
+        return np.append(steps, at), np.append(np.array([*silences], dtype=np.intp), slots)
+
     def _openings(self) -> tuple[I64, Slots]:
         """When each of the sensors that are not known to be silent will be, unless it is heard."""
-        if not self._lengths:
+        if not self._possible:
             return NOBODY, NOBODY
         table = self._table
         slots = table.occupied()
         slots = slots[~np.isin(slots, list(table.silences))]
-        rules = table["rules"][slots]
-        after = np.where(rules >= 0, self._after[rules], ENDLESS)
-        watched = (after != ENDLESS) & (table["clock"][slots] != NEVER) & ~table["unheard"][slots]
-        slots, after = slots[watched], after[watched]
-        resumed = np.array([self._resumed(length) for length in self._lengths])
-        since = np.maximum(table["clock"][slots], resumed[np.searchsorted(self._lengths, after)])
+        slots = slots[(table["clock"][slots] != NEVER) & ~table["unheard"][slots]]
+        after, pause = self._patience.allowed(slots)
+        watched = after != ENDLESS
+        slots, after, pause = slots[watched], after[watched], pause[watched]
+        resumed = np.array([self._resumed(one) for one in self._pauses.tolist()])
+        since = np.maximum(table["clock"][slots], resumed[np.searchsorted(self._pauses, pause)])
         return since + after, slots
 
-    def _resumed(self, length: int) -> int:
+    def _resumed(self, pause: int) -> int:
         """The partition clock after all were silent for longer than that the last time."""
-        return max((clock for other, clock in self._table.resumed.items() if other >= length), default=NEVER)
+        return max((clock for other, clock in self._table.resumed.items() if other >= pause), default=NEVER)
 
     def _steps(self, slot: int, silence: Silence) -> list[int]:
         """The deadlines of updates: the regular one, where it becomes critical, where the maintenance is over."""
@@ -181,7 +211,7 @@ class Silences:
 
     def _open(self, deadline: int, slot: int, record: int) -> Silence:
         table, alerts = self._table, self._announcer.alerts_of(slot)
-        sensor_id, after = table.name(slot), int(self._after[table["rules"][slot]])
+        sensor_id, after = table.name(slot), int(self._patience.allowed(np.array([slot]))[0][0])
         now = int(self._announcer.clocks[record])
         silence = Silence(
             alert_id=alert_id("readings", "silent", sensor_id, deadline),

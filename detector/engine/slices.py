@@ -18,10 +18,12 @@ import numpy as np
 from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
 from detector.engine.clock import PartitionClock
-from detector.streams.base import unpack_state
+from detector.streams.base import let_go, unpack_state
 
 SLICE_SENSORS = 64
 """Sensors in a slice: 190 KB of them, once they have warmed up. A table of larger ones has a limit of its own."""
+TOGETHER = 64
+"""Slices that are stored as one where the whole state is stored at once: fewer and larger pieces take less time."""
 
 PROVENANCE_ENTRY = "\0basis"
 """The journal's entry that names the provenance while there are no slices; no sensor has an id with a NUL in front."""
@@ -31,8 +33,8 @@ LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
 
 
-MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0}
-"""What releases did that had no such setting, by section and key."""
+MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0, ("", "silence_after"): None}
+"""What releases did that had no such setting, by section, or none, and key."""
 
 
 class Provenance(NamedTuple):
@@ -99,7 +101,7 @@ def as_meant(settings: bytes) -> bytes:
     """Stored settings, where a key that an older release did not store has the value of what that release did."""
     stored = msgspec.json.decode(settings)
     for (section, key), meant in MEANT_BEFORE.items():
-        if isinstance(part := stored.get(section), dict):
+        if isinstance(part := stored.get(section) if section else stored, dict):
             part.setdefault(key, meant)
     return msgspec.json.encode(stored)
 
@@ -115,7 +117,7 @@ def _times_of(maintenance: Sequence[MaintenanceConfig]) -> dict[str, Any]:
     return {"maintenance": windows} if windows else {}
 
 
-def provenance_of(data: bytes) -> Provenance | None:
+def provenance_of(data: bytes | memoryview) -> Provenance | None:
     """The provenance of a packed state; None if it does not say. Raises StateError if it is none."""
     try:
         slices, journal = unpack_state(data)
@@ -150,21 +152,27 @@ def _common(provenances: Sequence[Provenance]) -> Provenance:
     return provenances[0]
 
 
-def _per_slice(table: SensorTable) -> int:
-    return min(SLICE_SENSORS, table.slice_limit)
+def _per_slice(table: SensorTable, together: int = 1) -> int:
+    return together * min(SLICE_SENSORS, table.slice_limit)
 
 
-def slice_count(table: SensorTable) -> int:
-    """Slices of the table now; at least one, so that the clock is kept."""
-    return max(1, -(-len(table.ids) // _per_slice(table)))
+def slice_count(table: SensorTable, together: int = 1) -> int:
+    """Slices of the table now, or pieces of so many; at least one, so that the clock is kept."""
+    return max(1, -(-len(table.ids) // _per_slice(table, together)))
 
 
 def pack_slice(
-    table: SensorTable, number: int, *, provenance: Provenance, position: int, clock: PartitionClock
+    table: SensorTable,
+    number: int,
+    *,
+    provenance: Provenance,
+    position: int,
+    clock: PartitionClock,
+    together: int = 1,
 ) -> bytes:
-    """One slice as of `position`."""
-    begin = number * _per_slice(table)
-    ids = table.ids[begin : begin + _per_slice(table)]
+    """One slice as of `position`, or a piece of so many `together`, of which this is the number."""
+    begin = number * _per_slice(table, together)
+    ids = table.ids[begin : begin + _per_slice(table, together)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = memoryview(table.pack(slots))
     return msgspec.msgpack.encode(
@@ -190,6 +198,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes | memoryview]) -> R
     for one in found:
         slots = table.unpack(one.sensors)
         table["known"][slots] = one.position
+        let_go(one.sensors)
     oldest = found[0]
     table.resumed = oldest.resumed
     return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead).with_run(oldest.run), provenance)
@@ -199,7 +208,7 @@ def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
     """Give every sensor of the slices, ascending in age, the slot it had."""
     places: dict[str, int] = {}
     for one in slices:
-        if one.begin % _per_slice(table) or len(one.ids) > _per_slice(table):
+        if one.begin % _per_slice(table) or len(one.ids) > _per_slice(table, TOGETHER):
             raise StateError("the stored state was written by a version that stores other slices")
         places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
     sensors = {slot: sensor_id for sensor_id, slot in places.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable, Iterator, KeysView
 from typing import Final
 
 from detector import __version__
@@ -17,6 +17,7 @@ from detector.engine.resumption import take_budget, take_journal
 from detector.engine.slices import (
     LEFT_OUT_ENTRY,
     PROVENANCE_ENTRY,
+    TOGETHER,
     Provenance,
     pack_entry,
     pack_left_out,
@@ -28,7 +29,7 @@ from detector.engine.slices import (
 )
 from detector.engine.timers import Timers
 from detector.errors import OperationError
-from detector.streams.base import Partition, pack_state, unpack_state
+from detector.streams.base import Partition, joined, state_pieces, unpack_state
 
 MOST_LEFT_OUT: Final = 10_000
 """Records that could not be dealt with, and that a replay would meet again."""
@@ -136,13 +137,29 @@ class PartitionState(ABC):
     def pack_slice(self, number: int) -> bytes:
         """One slice of the state as of `position`."""
         self._packed_at[number] = self.position
-        return pack_slice(self._table, number, provenance=self.provenance, position=self.position, clock=self._clock)
+        return self._pack(number)
+
+    def _pack(self, number: int, together: int = 1) -> bytes:
+        return pack_slice(
+            self._table, number,
+            provenance=self.provenance, position=self.position, clock=self._clock, together=together,
+        )  # fmt: skip
 
     def snapshot(self) -> bytes:
         """Everything a later process needs to carry on from `position`."""
+        return joined(self.pieces())
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """How large that is, but for what few sensors have."""
+        return self._table.stored_bytes
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The same piece by piece. Nothing may be processed before the last one."""
+        self._packed_at = dict.fromkeys(range(self.slices()), self.position)
         left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
-        count = self.slices()
-        return pack_state(map(self.pack_slice, range(count)), left_out, count=count)
+        count = slice_count(self._table, TOGETHER)
+        return state_pieces((self._pack(number, TOGETHER) for number in range(count)), count, left_out)
 
     def leave_out(self, offsets: Iterable[int]) -> None:
         """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""
@@ -196,7 +213,7 @@ class PartitionState(ABC):
         self._journal = None
         self._announce_provenance = True
 
-    def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
+    def restore(self, data: bytes | memoryview, live_from: int | None = None, position: int | None = None) -> bool:
         """Take up what was stored; returns whether it was made with another model version.
 
         Processing begins at `position`, by default where the state ends. Before `live_from` it leads to no output;

@@ -17,6 +17,7 @@ from detector.detection.columns import NEVER
 from detector.detection.table import Episode, SensorTable, Silence
 from detector.engine.announcer import Announcer, postpone
 from detector.engine.clock import DAY
+from detector.engine.foresight import Upcoming
 from detector.engine.silence import FOREVER, Silences
 from detector.wire.alerts import CloseReason
 
@@ -42,7 +43,7 @@ class Timers:
         self._announcer = announcer
         self._idle = idle
         self.silences = Silences(table, announcer) if silences is None else silences
-        lengths = (*longest, idle, self.silences.shortest)
+        lengths = (*longest, idle)
         self._shortest = min((length for length in lengths if length is not None), default=None)
         self._next_eviction = NEVER
 
@@ -68,18 +69,19 @@ class Timers:
             postpone(episode, jump)
         self.silences.shift(jump, offset)
 
-    def fire(self, record: int, before: int, now: int, failed: Failed) -> int:
+    def fire(self, record: int, before: int, now: int, failed: Failed, upcoming: Upcoming | None = None) -> int:
         """Fire what this record passes; return up to which clock no timer can cut.
 
-        The record has moved the partition clock from `before` to `now`. `failed` is called for a slot whose timer
-        cannot be fired, with the record and the error, and sets the sensor aside.
+        The record has moved the partition clock from `before` to `now`; `upcoming`: who is heard by and after it.
+        `failed` is called for a slot whose timer cannot be fired, with the record and the error, and sets the sensor
+        aside.
         """
-        self.silences.passed(before, now)
+        self.silences.passed(np.array([before, now]))
         passed = (EVICTION, self._evictions(now)), (SILENCE, self.silences.due(now))
         due = [(at, self._table.name(slot), what, slot) for what, found in passed for at, slot in found]
         if due or now > self._earliest_end():
             self._fire_all(record, now, due, failed)
-        limit = min(self._earliest_end(), self._next_eviction, self.silences.next)
+        limit = min(self._earliest_end(), self._next_eviction, self.silences.limit(now, record, upcoming))
         if self._shortest is not None and now != NEVER:
             limit = min(limit, now + self._shortest)
         return limit

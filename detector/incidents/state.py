@@ -121,7 +121,7 @@ class Keeper:
         return msgspec.msgpack.encode(_Stored(self.state.version, whole))
 
 
-def newest(states: Mapping[Partition, bytes | None]) -> State | None:
+def newest(states: Mapping[Partition, bytes | memoryview | None]) -> State | None:
     """The state that was stored last; None if there is none, or not all of it.
 
     Raises ValueError for one that this version does not know.

@@ -75,7 +75,7 @@ class Outbox:
         self._failures = 0
         self.not_before = 0.0
 
-    def restore(self, data: bytes | None) -> None:
+    def restore(self, data: bytes | memoryview | None) -> None:
         """Go on from what `pack` gave. Raises ValueError for what this version does not know."""
         if data is None:
             self.entries = {}

@@ -17,6 +17,8 @@ from detector.times import rfc3339
 from detector.wire.alerts import decode_alert
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from detector.config.load import Config
     from detector.wire.alerts import AlertWindow
 
@@ -63,35 +65,44 @@ class _Sensor:
 
 def page(result: BacktestResult, curves: Curves, about: About) -> str:
     """The page as HTML. Everything that came from a stream or a file is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("detector.reports", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(time=_time, duration=duration, number=_number)
     sums = worst_first(result)
     drawn = _drawn(result, sums, curves, about.channels)
     board = result.board
-    return environment.get_template("backtest.html").render(
-        result=result,
-        about=about,
-        version=__version__,
-        sums=sums[:ROWS],
-        more_sums=max(0, len(sums) - ROWS),
-        board=board,
-        kinds={} if board is None else by_kind(board),
-        delays={} if board is None else {kind: of_kind(board, kind).median_delay for kind in by_kind(board)},
-        missed=[] if board is None else board.missed[:ROWS],
-        more_missed=0 if board is None else max(0, len(board.missed) - ROWS),
-        false_alarms=[] if board is None else board.false_alarms[:ROWS],
-        more_false_alarms=0 if board is None else max(0, len(board.false_alarms) - ROWS),
-        sensors=drawn,
-        undrawn=max(0, result.sensors - len(drawn)),
-        unwatched=unwatched_lines(result),
-        more_channels=max(0, len(about.channels) - SHOWN_CHANNELS),
-        anchors={sensor.name: f"s{number}" for number, sensor in enumerate(drawn)},
+    return (
+        environment()
+        .get_template("backtest.html")
+        .render(
+            result=result,
+            about=about,
+            version=__version__,
+            sums=sums[:ROWS],
+            more_sums=max(0, len(sums) - ROWS),
+            board=board,
+            kinds={} if board is None else by_kind(board),
+            delays={} if board is None else {kind: of_kind(board, kind).median_delay for kind in by_kind(board)},
+            missed=[] if board is None else board.missed[:ROWS],
+            more_missed=0 if board is None else max(0, len(board.missed) - ROWS),
+            false_alarms=[] if board is None else board.false_alarms[:ROWS],
+            more_false_alarms=0 if board is None else max(0, len(board.false_alarms) - ROWS),
+            sensors=drawn,
+            undrawn=max(0, result.sensors - len(drawn)),
+            unwatched=unwatched_lines(result),
+            more_channels=max(0, len(about.channels) - SHOWN_CHANNELS),
+            anchors={sensor.name: f"s{number}" for number, sensor in enumerate(drawn)},
+        )
     )
+
+
+def environment() -> Environment:
+    """What renders the templates of pages."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("detector.reports", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters.update(time=_time, duration=duration, number=_number)
+    return made
 
 
 def _drawn(result: BacktestResult, sums: list[SensorSum], curves: Curves, channels: Sequence[str]) -> list[_Sensor]:

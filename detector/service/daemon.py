@@ -242,7 +242,11 @@ class Daemon:
         return owned
 
     def _take_up(
-        self, pipeline: PartitionPipeline, state: bytes, live_from: int | None = None, position: int | None = None
+        self,
+        pipeline: PartitionPipeline,
+        state: bytes | memoryview,
+        live_from: int | None = None,
+        position: int | None = None,
     ) -> None:
         if pipeline.restore(state, live_from, position):
             event(_log, logging.WARNING, "model_changed_since_last_run", stream=pipeline.partition.stream)
@@ -383,7 +387,9 @@ class Daemon:
         if self._next is None or self.restoring or self._pending():
             return
         ready, since = self._next
-        settled = all(owned.pipeline.position == owned.durable for owned in self._owned.values())
+        settled = self._streams.settled and all(
+            owned.pipeline.position == owned.durable for owned in self._owned.values()
+        )
         # Standard input and output have no durable commits to wait for.
         if settled or (not self._ever_durable and self._monotonic() - since >= NEVER_DURABLE_SECONDS):
             self._next, self._holding = None, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,6 +67,22 @@ class PackedStates:
         # A state in one piece needs none, and sensors that nobody asks of would be remembered for ever.
         pipeline.journal()
         return self._packed(partition, _WHOLE, pipeline.snapshot())
+
+    def pieces(self, partition: Partition) -> Iterator[bytes | memoryview]:
+        pipeline = self._owned[partition].pipeline
+        pipeline.journal()
+        # A copy of this process may take the pieces, which then are not counted in this one.
+        self._owned[partition].packed(_WHOLE, pipeline.snapshot_bytes)
+        self.tell()
+        return self._counted(partition, pipeline.pieces())
+
+    def _counted(self, partition: Partition, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            yield piece
+        self._owned[partition].packed(_WHOLE, size)
+        self.tell()
 
     def slices(self, partition: Partition) -> int:
         owned = self._owned[partition]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -41,3 +42,15 @@ def topic_documents(
 
     limit = 0.0 if health is None else config.streams.kafka.broker_outage_limit / _NANOSECONDS
     return AvroDocuments(Registry(registry, limit=limit, on_waiting=waiting, tick=pulse, stop=stop).schema)
+
+
+def asked_registry(config: Config) -> str | None:
+    """Ask the registry for some schema, once; its address, None if there is none. Raises DetectorError."""
+    registry = config.streams.kafka.schema_registry
+    if registry is None:
+        return None
+    from detector.streams.kafka.registry import Registry
+
+    with contextlib.closing(Registry(registry, limit=0.0)) as asked:
+        asked.schema(1)  # that it knows none of this number is an answer, too
+    return registry.url

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 
+import numpy as np
+
 from detector.config.load import Config
-from detector.config.rules import ENDLESS, RuleBook
+from detector.config.rules import AUTO, ENDLESS, RuleBook
 from detector.detection.profile import Profile
 from detector.engine.maintenance import Maintenance
 from detector.errors import UserError
@@ -52,13 +54,13 @@ def tell_unmatched(config: Config, sensor_ids: Collection[str], cameras: Collect
 def impatient(config: Config, profiles: Mapping[str, Profile]) -> list[str]:
     """Sensors known from training that may be silent for less than two of their usual intervals: they often will be."""
     book = RuleBook(config.readings)
-    if (book.silence_after == ENDLESS).all():
+    if np.isin(book.silence_after, (ENDLESS, AUTO)).all():
         return []  # nobody is asked of, however many there are
     after = {sensor_id: book.of(sensor_id).silence_after for sensor_id in profiles}
     return [
         sensor_id
         for sensor_id, allowed in after.items()
-        if allowed is not None and allowed < 2 * profiles[sensor_id].median_interval
+        if isinstance(allowed, int) and allowed < 2 * profiles[sensor_id].median_interval
     ]
 
 

@@ -153,9 +153,9 @@ class NotifyWork:
     def snapshot(self, partition: Partition) -> bytes:
         return msgspec.msgpack.encode((self._version, self._box.pack()))
 
-    def _restore(self, states: Sequence[bytes]) -> None:
+    def _restore(self, states: Sequence[bytes | memoryview]) -> None:
         self._version = 0
-        newest: bytes | None = None
+        newest: bytes | memoryview | None = None
         for data in states:
             version, packed = msgspec.msgpack.decode(data, type=tuple[int, bytes])
             if newest is None or version > self._version:

@@ -10,11 +10,13 @@ exactly once.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
 
 
 class Partition(NamedTuple):
@@ -54,7 +56,7 @@ class Assigned:
 
     partition: Partition
     position: int
-    state: bytes | None = None
+    state: bytes | memoryview | None = None
     live_from: int | None = None
     seconds: float = 0.0
 
@@ -124,6 +126,10 @@ class RollingSnapshot(Protocol):
         """The whole state: `pack_state` of all slices. It needs no journal: what of it was not taken is dropped."""
         ...
 
+    def pieces(self, partition: Partition) -> Iterator[bytes | memoryview]:
+        """The same in pieces, each made when it is asked for: a large state is not there a second time."""
+        ...
+
     def slices(self, partition: Partition) -> int:
         """How many slices the state has now."""
         ...
@@ -149,21 +155,28 @@ class _State(msgspec.Struct):
     journal: dict[str, bytes]
 
 
-def pack_state(
-    slices: Iterable[bytes | memoryview], journal: Mapping[str, bytes], *, count: int | None = None
-) -> bytes:
-    """Slices, possibly of different positions, and journal entries as one value.
+def pack_state(slices: Sequence[bytes | memoryview], journal: Mapping[str, bytes]) -> bytes:
+    """Slices, possibly of different positions, and journal entries as one value."""
+    return joined(state_pieces(slices, len(slices), journal))
 
-    `count`: how many slices there are. Where it is given they are taken one by one, and none of them is kept.
-    """
-    if count is None:
-        slices = list(slices)
-        count = len(slices)
-    encode, out = msgspec.msgpack.encode, io.BytesIO()
-    out.write(b"\x82" + encode("slices") + _array_head(count))
+
+def state_pieces(
+    slices: Iterable[bytes | memoryview], count: int, journal: Mapping[str, bytes]
+) -> Iterator[bytes | memoryview]:
+    """The same of `count` slices, piece by piece: they are taken one after the other, and none of them is kept."""
+    encode = msgspec.msgpack.encode
+    yield b"\x82" + encode("slices") + _array_head(count)
     for one in slices:
-        out.write(encode(one))
-    out.write(encode("journal") + encode(dict(journal)))
+        yield _bytes_head(len(one))
+        yield one
+    yield encode("journal") + encode(dict(journal))
+
+
+def joined(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """A state in one piece, of which there is one copy at a time."""
+    out = io.BytesIO()
+    for piece in pieces:
+        out.write(piece)
     return out.getvalue()
 
 
@@ -174,7 +187,15 @@ def _array_head(count: int) -> bytes:
     return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
 
 
-def unpack_state(data: bytes) -> tuple[list[memoryview], dict[str, bytes]]:
+def _bytes_head(length: int) -> bytes:
+    """The same in front of bytes."""
+    for mark, size in (b"\xc4", 1), (b"\xc5", 2):
+        if length < 1 << 8 * size:
+            return mark + length.to_bytes(size, "big")
+    return b"\xc6" + length.to_bytes(4, "big")
+
+
+def unpack_state(data: bytes | memoryview) -> tuple[list[memoryview], dict[str, bytes]]:
     """The slices, which are views of the data, and the journal of a packed state. Raises ValueError if it is none.
 
     >>> slices, journal = unpack_state(pack_state([b"one", b"two"], {"a": b"entry"}))
@@ -183,6 +204,15 @@ def unpack_state(data: bytes) -> tuple[list[memoryview], dict[str, bytes]]:
     """
     state = msgspec.msgpack.decode(data, type=_State)
     return state.slices, state.journal
+
+
+def let_go(part: bytes | memoryview) -> None:
+    """Part of a state was taken up: where it lies in a file, its pages need not be in memory any longer."""
+    if isinstance(part, memoryview) and isinstance(whole := part.obj, mmap.mmap):
+        begin = np.frombuffer(part, np.uint8).ctypes.data - np.frombuffer(whole, np.uint8).ctypes.data
+        first, last = -(-begin // mmap.PAGESIZE), (begin + len(part)) // mmap.PAGESIZE
+        if last > first:
+            whole.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
 
 
 class Streams(Protocol):
@@ -221,6 +251,14 @@ class Streams(Protocol):
         was written; a backend that commits by itself later, up to these positions, asks it then, and tells
         of that commit when it is called with nothing left to do. Raises
         `OperationError`; the consumer stops then, and the next `open` starts from the last durable commit.
+        """
+
+    @property
+    def settled(self) -> bool:
+        """Whether what `commit` has called durable is so by now: a large state may take its time.
+
+        If it comes to nothing, because the process ends before or the disk is full, then the next `open` starts from
+        the durable commit before. Raises `OperationError` for the latter.
         """
 
     @property

@@ -7,12 +7,13 @@ Layout: a line with the format's name and version, the length of the table (4 by
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -24,6 +25,12 @@ from detector.streams.lines import Start
 _NAME: Final = b"detector checkpoint "
 _VERSION: Final = b"1"
 _LENGTH: Final = struct.Struct("<I")
+_PIECE: Final = 1 << 20
+LARGE: Final = 64 << 20
+"""Bytes of a state from which on there is no second copy of it in memory."""
+
+
+Piece = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class PartitionCheckpoint:
     place: str
     start: Start = field(default_factory=Start)
     fingerprint: bytes | None = None
-    state: bytes | None = None
+    state: bytes | memoryview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class Checkpoint:
     partitions: Mapping[Partition, PartitionCheckpoint] = field(default_factory=dict)
     outputs: Mapping[str, int] = field(default_factory=dict)
     endings: Mapping[str, bytes] = field(default_factory=dict)
+
+
+NO_STATES: Final[Mapping[Partition, Iterable[Piece]]] = {}
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -66,6 +76,10 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     endings: dict[str, bytes] = {}
 
 
+def _of_nine_bytes(number: int) -> Any:
+    return msgspec.Raw(b"\xcf" + number.to_bytes(8, "big"))
+
+
 class _DamagedError(Exception):
     pass
 
@@ -76,6 +90,12 @@ class CheckpointFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.path = directory / "checkpoint"
+        self._size = 0
+
+    @property
+    def large(self) -> bool:
+        """Whether the last one that was read or written took so long that nobody should wait for the next one."""
+        return self._size >= LARGE
 
     def load(self) -> Checkpoint | None:
         """Read it; None if there is none. Raises `UserError` if it is damaged or of another version."""
@@ -84,7 +104,8 @@ class CheckpointFile:
             return None
         with failing_as("read the checkpoint", self.path), open(self.path, "rb") as file:
             try:
-                return self._read(file, os.fstat(file.fileno()).st_size)
+                self._size = os.fstat(file.fileno()).st_size
+                return self._read(file, self._size)
             except (_DamagedError, ValueError, struct.error) as error:
                 raise UserError(
                     "the checkpoint is damaged", where=str(self.path), todo="Start over with --fresh"
@@ -116,9 +137,10 @@ class CheckpointFile:
                     "the checkpoint is damaged", where=str(self.path), todo="Look after the process that writes it"
                 ) from error
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, states: Mapping[Partition, Iterable[Piece]] = NO_STATES) -> None:
         """Replace it, durably: after a crash at any moment there is the old one or the new one.
 
+        `states`: of some partitions in pieces, in place of those in the checkpoint, each asked for when it is written.
         Raises `OperationError` (disk full, for one), and leaves the old one then.
         """
         temporary = self.path.with_name("checkpoint.tmp")
@@ -126,7 +148,7 @@ class CheckpointFile:
             try:
                 fd = open_anew(temporary)
                 try:
-                    _write(fd, checkpoint)
+                    self._size = _write(fd, checkpoint, states)
                     os.fsync(fd)
                 finally:
                     os.close(fd)
@@ -161,9 +183,11 @@ class CheckpointFile:
             )
         (length,) = _LENGTH.unpack(piece(_LENGTH.size))
         table = msgspec.msgpack.decode(piece(length), type=_Table)
-        states = [None if row.state_length is None else piece(row.state_length) for row in table.partitions]
+        begin, lengths = file.tell(), [row.state_length for row in table.partitions]
+        _digest_of(file, sum(length or 0 for length in lengths), digest)
         if file.read() != digest.digest():
             raise _DamagedError
+        states = list(_states(file, begin, lengths))
         partitions = {
             Partition(row.stream, row.number): PartitionCheckpoint(
                 row.place, Start(row.position, row.row, row.header, row.within_line), row.fingerprint, state
@@ -173,13 +197,34 @@ class CheckpointFile:
         return Checkpoint(partitions, table.outputs, table.endings)
 
 
-def _write(fd: int, checkpoint: Checkpoint) -> None:
-    digest = hashlib.sha256()
+def _digest_of(file: IO[bytes], length: int, digest: hashlib._Hash) -> None:
+    """Take the next bytes of a file into a digest. Raises _DamagedError where there are fewer."""
+    room = memoryview(bytearray(_PIECE))
+    while length:
+        count = file.readinto(room[: min(length, _PIECE)])  # type: ignore[attr-defined]
+        if not count:
+            raise _DamagedError
+        digest.update(room[:count])
+        length -= count
 
-    def put(data: bytes) -> None:
-        digest.update(data)
-        write_all(fd, data)
 
+def _states(file: IO[bytes], begin: int, lengths: Sequence[int | None]) -> Iterator[bytes | memoryview | None]:
+    """The states that lie one after the other in a file. Of a large one no byte is in memory before it is looked at."""
+    for length in lengths:
+        if length is None:
+            yield None
+            continue
+        if length >= LARGE:
+            whole = mmap.mmap(file.fileno(), begin + length, access=mmap.ACCESS_READ)
+            yield memoryview(whole)[begin:]
+        else:
+            file.seek(begin)
+            yield file.read(length)
+        begin += length
+
+
+def _write(fd: int, checkpoint: Checkpoint, states: Mapping[Partition, Iterable[Piece]]) -> int:
+    """Write a checkpoint into an empty file; its size. The lengths of the states are put in once these are written."""
     rows = [
         _Row(
             partition.stream,
@@ -189,14 +234,33 @@ def _write(fd: int, checkpoint: Checkpoint) -> None:
             entry.start.row,
             entry.start.header,
             entry.fingerprint,
-            None if entry.state is None else len(entry.state),
+            0 if partition in states or entry.state is not None else None,
             entry.start.within_line,
         )
         for partition, entry in checkpoint.partitions.items()
     ]
-    table = msgspec.msgpack.encode(_Table(rows, dict(checkpoint.outputs), dict(checkpoint.endings)))
-    put(_NAME + _VERSION + b"\n" + _LENGTH.pack(len(table)) + table)
-    for entry in checkpoint.partitions.values():
-        if entry.state is not None:
-            put(entry.state)
+    outputs, endings = dict(checkpoint.outputs), dict(checkpoint.endings)
+    head = _head(_Table(rows, outputs, endings))
+    write_all(fd, head)
+    for row, (partition, entry) in zip(rows, checkpoint.partitions.items(), strict=True):
+        for piece in states.get(partition, () if entry.state is None else (entry.state,)):
+            write_all(fd, piece)
+            row.state_length = (row.state_length or 0) + len(piece)
+    os.pwrite(fd, _head(_Table(rows, outputs, endings)), 0)
+    digest = hashlib.sha256()
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        _digest_of(file, len(head) + sum(row.state_length or 0 for row in rows), digest)
+    os.lseek(fd, 0, os.SEEK_END)
     write_all(fd, digest.digest())
+    return os.lseek(fd, 0, os.SEEK_CUR)
+
+
+def _head(table: _Table) -> bytes:
+    """What stands before the states. A length takes nine bytes, whatever it is, so that it can be written later."""
+    fixed = [
+        row if row.state_length is None else msgspec.structs.replace(row, state_length=_of_nine_bytes(row.state_length))
+        for row in table.partitions
+    ]
+    data = msgspec.msgpack.encode(msgspec.structs.replace(table, partitions=fixed))
+    return _NAME + _VERSION + b"\n" + _LENGTH.pack(len(data)) + data

@@ -14,12 +14,13 @@ import sys
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from detector.errors import UserError
+from detector.streams.aside import Aside
 from detector.streams.base import (
     Assigned,
     Batch,
@@ -28,10 +29,11 @@ from detector.streams.base import (
     Message,
     Partition,
     Revoked,
+    RollingSnapshot,
     Snapshot,
     nothing_deferred,
 )
-from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
+from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint, Piece
 from detector.streams.files import DirectoryLock, failing_as, make_directory
 from detector.streams.finalfiles import FinalFile
 from detector.streams.inputfiles import source_for
@@ -111,7 +113,8 @@ class DirectoryStreams:
         self._news: list[Event] = []
         self._turn = 0
         self._changed = False
-        self._due = 0.0
+        self._began = self._due = 0.0
+        self._aside = Aside()
 
     def open(self) -> None:
         with contextlib.ExitStack() as undo:
@@ -164,14 +167,28 @@ class DirectoryStreams:
             return False
         began = self._clock()
         # Where an output goes on in another place the checkpoint has to know it before anything else happens.
-        if not final and not any(moved) and (not self._changed or began < self._due):
+        forced = final or any(moved)
+        if not forced and (not self.settled or not self._changed or began < self._due):
             return False
         self._sync()
-        self._store.save(self._checkpoint(snapshot))
-        ended = self._clock()
-        self._due = max(began + self._interval, ended + _DUTY * (ended - began))
+        self._began = began
+        self._save(self._store, snapshot, aside=not forced)
+        self._rest()
         self._changed = False
         return True
+
+    def _rest(self) -> None:
+        ended = self._clock()
+        self._due = max(self._began + self._interval, ended + _DUTY * (ended - self._began))
+
+    @property
+    def settled(self) -> bool:
+        if self._aside.idle:
+            return True
+        done = self._aside.done()
+        if done:
+            self._rest()
+        return done
 
     @property
     def repeatable(self) -> bool:
@@ -190,6 +207,7 @@ class DirectoryStreams:
         return {entry.partition: entry.source.lag() for entry in self._inputs}
 
     def close(self) -> None:
+        self._aside.stop()
         try:
             self._close.close()
         except OSError:
@@ -308,14 +326,30 @@ class DirectoryStreams:
         for sink in self._sinks.values():
             sink.sync()
 
-    def _checkpoint(self, snapshot: Snapshot) -> Checkpoint:
+    def _save(self, store: CheckpointFile, snapshot: Snapshot, *, aside: bool) -> None:
+        """Write a checkpoint, a large one `aside` from what this process goes on with."""
+        checkpoint = self._checkpoint()
+        states: dict[Partition, Iterable[Piece]] = {
+            one.partition: snapshot.pieces(one.partition)
+            if isinstance(snapshot, RollingSnapshot)
+            else (snapshot(one.partition),)
+            for one in self._inputs
+            if one.touched
+        }
+        self._aside.stop()  # what it writes would be older
+        if aside and store.large:
+            self._aside.begin(lambda: store.save(checkpoint, states))
+        else:
+            store.save(checkpoint, states)
+
+    def _checkpoint(self) -> Checkpoint:
         partitions = dict(self._unused.partitions)
         for entry in self._inputs:
             partitions[entry.partition] = PartitionCheckpoint(
                 entry.source.place,
                 entry.start,
                 entry.source.fingerprint(entry.start.position),
-                snapshot(entry.partition) if entry.touched else entry.state,
+                entry.state,
             )
         outputs, endings = dict(self._unused.outputs), dict(self._unused.endings)
         for stream, sink in self._sinks.items():
@@ -329,7 +363,7 @@ class DirectoryStreams:
 class _Input:
     """One input and how far it was dealt with."""
 
-    def __init__(self, source: Source, start: Start, state: bytes | None) -> None:
+    def __init__(self, source: Source, start: Start, state: bytes | memoryview | None) -> None:
         self.source = source
         self.partition = source.partition
         self.start = start

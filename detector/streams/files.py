@@ -91,13 +91,13 @@ def refuse_link(path: Path) -> None:
 
 
 def open_anew(path: Path, mode: int = 0o644) -> int:
-    """Open a new file for writing, in place of what a killed process left; returns its descriptor.
+    """Open a new file for writing and reading, in place of what a killed process left; returns its descriptor.
 
     Raises `UserError` where a symbolic link stands, and `OSError`.
     """
     refuse_link(path)
     path.unlink(missing_ok=True)  # what it is a hard link to stays
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 class DirectoryLock:

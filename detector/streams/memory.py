@@ -167,6 +167,10 @@ class MemoryStreams:
         return True
 
     @property
+    def settled(self) -> bool:
+        return True
+
+    @property
     def repeatable(self) -> bool:
         return True
 

@@ -204,7 +204,7 @@ def test_what_applies_to_a_sensor_is_printed(tmp_path: Path, capsys: pytest.Capt
     assert "alerts.update_every    15m" in lines
     assert "window.max_gap         1h" in lines
     assert f"window.max_fill        2   {mark}" in lines
-    assert "silence_after          null" in lines
+    assert "silence_after          auto" in lines
     times = "2026-12-23T23:00:00Z to 2026-12-25T00:00:00Z"
     assert [line for line in lines if line.startswith("maintenance")] == [
         f"maintenance            {times}   maintenance[1] (`pump-*`)"

@@ -48,11 +48,28 @@ def _told(line: bytes) -> dict[str, object]:
     return {key: value for key, value in alert.items() if key != "source"}
 
 
-def test_wide_channels_are_trained_on_and_watched(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = "".join(f"{1_795_341_600 + i};{i % 7},5;{i % 11},25;x\n" for i in range(400))
-    Path("machine.csv").write_text(f"Time;flow;heat;note\n{rows}")
+def test_wide_channels_are_those_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """A column that shows numbers only later, or is new, changes nothing of what is read."""
     wide = ("--wide", "channels", "--set", "readings.model=wide", "--set", "http.listen=127.0.0.1:0")
+    machine, out = Path("machine.csv"), Path("out.jsonl")
+    machine.write_text("Time;flow;heat;note\n" + "".join(_rows(0, 40, "x")))
     assert main(["backtest", "--data", "machine.csv", *wide]) == 2
-    assert "wide" in capsys.readouterr().err  # there is no model yet
-    assert main(["backtest", "--data", "kafka", *wide]) == 2
+    assert "no trained model" in capsys.readouterr().err
+    tiny_bundle(Path("wide"), channels=("flow", "heat"), sensors=("machine",))
+    run = ("run", "--input", "machine.csv", "--output", str(out), "--until-end", *wide)
+    assert main([*run]) == 0
+    with machine.open("a") as file:
+        file.write("".join(_rows(40, 400, "7")))
+    assert main([*run]) == 0
+    machine.write_text("Time;flow;heat;note\n" + "".join(_rows(0, 400, "7")))
+    assert main(["backtest", "--data", "machine.csv", "--json", *wide]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["readings"]["accepted"] == 400
+
+
+def _rows(begin: int, end: int, note: str) -> list[str]:
+    return [f"{1_795_341_600 + i};{i % 7},5;{i % 11},25;{note}\n" for i in range(begin, end)]
+
+
+def test_wide_channels_are_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", "--data", "kafka", "--wide", "channels"]) == 2
     assert "only a CSV file has columns (--wide channels)" in capsys.readouterr().err

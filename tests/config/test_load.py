@@ -143,7 +143,7 @@ def test_a_part_leaves_the_rest_alone(load: Load) -> None:
         ),
         (
             "readings: {silence_after: 2026-11-22}",
-            "expected a duration such as 250ms, 10s, 5m, 12h or 7d, but `2026-11-22` is written "
+            "expected auto, or a duration such as 250ms, 10s, 5m, 12h or 7d, but `2026-11-22` is written "
             "(FILE:readings.silence_after). Write a whole number and ms, s, m, h or d.",
         ),
         (

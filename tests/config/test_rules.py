@@ -38,7 +38,7 @@ def test_the_first_override_that_matches_counts_and_no_other() -> None:
     # What an override does not set is as for all, whatever a later one says.
     seven, other = book.of("pump-7"), book.of("pump-8")
     assert (seven.alerts.close_after, seven.open_after, seven.silence_after) == (50, (3, 40), 9 * SECOND)
-    assert (other.alerts.close_after, other.open_after, other.silence_after) == (7, (10, 10), None)
+    assert (other.alerts.close_after, other.open_after, other.silence_after) == (7, (10, 10), "auto")
     assert (seven.max_gap, other.max_gap, other.alerts.false_alarms) == (None, 3 * SECOND, None)
     assert book.max_gap.tolist() == [ENDLESS, ENDLESS, 3 * SECOND, ENDLESS]
     assert book.most_rows == 40

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from detector.detection.kernel.build import SOURCES
 from tests.deploy.tools import PROJECT
 from tests.tiny import json_lines, tiny_bundle
 
@@ -27,7 +29,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "Makefile"):
         shutil.copy(PROJECT / name, place)
     for name in ("detector", "deploy"):
-        shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     return place
 
 
@@ -60,6 +62,13 @@ def test_the_wheel_says_its_version(serving: Path, wheel: Path) -> None:
     done = subprocess.run([serving, "--version"], capture_output=True, text=True, check=True)
     assert __version__ in done.stdout
     assert wheel.name.startswith(f"detector-{__version__}-")
+
+
+def test_the_wheel_has_a_library_of_each_source(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for source in SOURCES:
+        name = str(source.relative_to(PROJECT))
+        assert {name, name.removesuffix("c") + "so"} <= set(names)
 
 
 def test_it_is_small(serving: Path) -> None:

@@ -22,6 +22,7 @@ from detector.config.rules import RuleBook
 from detector.detection import scorer
 from detector.detection.profile import Profile
 from detector.detection.scorer import Model
+from detector.engine import patience
 from detector.engine import readings as pipeline_module
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Record
@@ -129,7 +130,7 @@ def overrides(draw: st.DrawFn, *, timers: bool) -> list[dict[str, Any]]:
     if timers:
         alerts["update_every"] = st.sampled_from([None, "3s"])
         alerts["max_duration"] = st.sampled_from([None, "12s"])
-    silence = {"silence_after": st.sampled_from([None, "4s", "11s"])} if timers else {}
+    silence = {"silence_after": st.sampled_from([None, "4s", "11s", "auto"])} if timers else {}
     one = st.fixed_dictionaries(
         {"match": st.sampled_from(["s0", "s[12]", "s[!0-2]", "*"])},
         optional={
@@ -167,7 +168,9 @@ def scenarios(draw: st.DrawFn, *, timers: bool = True, cold: bool = True) -> Sce
             "max_fill": draw(st.sampled_from([0, 2, 5])),
             "stride": (stride := draw(st.sampled_from([1, 1, 3]))),
         },
-        silence_after=seconds(None, None, 2, 9, 30) if timers else None,
+        silence_after=draw(st.sampled_from([None, *("auto",) * 4, *(size * SECOND for size in (2, 9, 30))]))
+        if timers
+        else None,
         idle_eviction=seconds(None, 20, 60, 230) if timers else None,
         update_every=seconds(None, 2, 9, 40) if timers else None,
         max_duration=seconds(None, 9, 30, 120) if timers else None,
@@ -287,6 +290,14 @@ def grouped(scenario: Scenario, readings: Sequence[Reading]) -> list[list[Readin
 def random_cuts(scenario: Scenario, records: int) -> list[int]:
     rng = np.random.default_rng(scenario.seed + 2)
     return [int(cut) for cut in rng.integers(0, records, int(rng.integers(1, 12)))]
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenarios last minutes: sensors have shorter lengths of their own, and forget their habits sooner."""
+    monkeypatch.setattr(patience, "LADDER", 2 * SECOND << np.arange(20))
+    monkeypatch.setattr(patience, "INTERVALS", 3)
+    monkeypatch.setattr(patience, "HABIT", 200 * SECOND)
 
 
 # -- comparing -------------------------------------------------------------------------------------------------------

@@ -132,6 +132,10 @@ class Joined:
         return not self._events and self._streams.at_end()
 
     @property
+    def settled(self) -> bool:
+        return self._streams.settled
+
+    @property
     def repeatable(self) -> bool:
         return self._streams.repeatable
 

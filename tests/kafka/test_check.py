@@ -20,6 +20,7 @@ from tests.kafka.broker import Broker, Cluster, free_ports
 from tests.kafka.plant import Plant
 from tests.kafka.test_faults import until_assigned
 from tests.kafka.test_security import RIGHTS, WRONG, bearer, granted, sasl, token_of
+from tests.registry import FakeRegistry
 from tests.tiny import tiny_bundle
 
 
@@ -207,6 +208,18 @@ def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("detector: error: the broker has no topic no-such-topic (streams.kafka).")
     assert "OK  brokers" in captured.out, "what was right before is listed"
+
+
+def test_the_schema_registry_is_asked(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_bundle(tmp_path / "models")
+    options = options_for(plant, tmp_path / "models")
+    with FakeRegistry() as registry:
+        options += ["--set", f"streams.kafka.schema_registry={{url: '{registry.url}'}}"]
+        assert main(["check", "--connect", *options]) == 0
+        assert f"OK  registry       {registry.url} answers\n" in capsys.readouterr().out
+        registry.down = True
+        assert main(["check", "--connect", *options]) == 1
+        assert "does not answer: it answers 503" in capsys.readouterr().err
 
 
 def test_the_daemons_beside_it(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from detector.service.owned import Owned, PackedStates
-from detector.streams.base import Partition, RollingSnapshot
+from detector.streams.base import Partition, RollingSnapshot, joined
 from tests import plant
 from tests.reference_rules import Reading
 
@@ -68,6 +70,17 @@ def test_in_one_piece_it_is_that_of_all_partitions() -> None:
     partitions[ONE] = owned(Sized(10, 20))
     states.tell()
     assert told[-1] == 5, "until it is packed again"
+
+
+def test_in_pieces_it_is_told_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = plant.pipeline_of(plant.readings_config(warmup=1000), plant.model_of())
+    plant.play(pipeline, plant.records_of([[Reading(f"s{i}", plant.START, (1.0,))] for i in range(500)]))
+    told: list[float] = []
+    pieces = PackedStates({ONE: owned(pipeline)}, told.append).pieces(ONE)
+    (before,) = told
+    assert joined(pieces) == pipeline.snapshot()
+    assert told[-1] == len(pipeline.snapshot())
+    assert 0.3 * told[-1] < before < told[-1]
 
 
 def test_sensors_that_are_forgotten_leave_nothing_behind() -> None:

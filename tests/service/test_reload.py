@@ -407,7 +407,7 @@ def unfit() -> Ready:
     """What no state fits."""
 
     class Unfit(ReadingsPipeline):
-        def restore(self, data: bytes, live_from: int | None = None, position: int | None = None) -> bool:
+        def restore(self, data: bytes | memoryview, live_from: int | None = None, position: int | None = None) -> bool:
             raise StateError("it does not fit")
 
     def make(_: Partition) -> ReadingsPipeline:

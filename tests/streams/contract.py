@@ -61,7 +61,7 @@ class Consumer:
         for event in events:
             self.events.append(event)
             if isinstance(event, Assigned):
-                self.chains[event.partition] = event.state or b""
+                self.chains[event.partition] = bytes(event.state or b"")
                 self.positions[event.partition] = event.position
                 self.seen[event.partition] = []
             elif isinstance(event, Batch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.errors import OperationError, UserError
-from detector.streams.base import Partition, pack_state, unpack_state
+from detector.streams.base import Partition, joined, pack_state, state_pieces, unpack_state
 from detector.streams.checkpoint import Checkpoint, CheckpointFile, PartitionCheckpoint
 from detector.streams.lines import Start
 
@@ -87,6 +87,6 @@ def test_a_state_is_packed_piece_by_piece_as_it_would_be_whole(count: int) -> No
     slices, journal = [b"x" * (i % 300) for i in range(count)], {"a": b"entry", "b": b""}
     packed = pack_state(slices, journal)
     assert packed == msgspec.msgpack.encode({"slices": slices, "journal": journal})
-    assert packed == pack_state(iter(slices), journal, count=count)
+    assert packed == joined(state_pieces(iter(slices), count, journal))
     found, entries = unpack_state(packed)
     assert ([bytes(one) for one in found], entries) == (slices, journal)

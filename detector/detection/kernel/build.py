@@ -1,4 +1,4 @@
-"""Builds the kernel's library beside its source: `python -m detector.detection.kernel.build`.
+"""Builds each library beside its source: `python -m detector.detection.kernel.build`.
 
 Needs the standard library alone, because it also runs where the package itself is being built.
 """
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("recurrences.c")
-LIBRARY = Path(__file__).with_name("recurrences.so")
+LIBRARY = SOURCE.with_suffix(".so")
+LSTM_SOURCE = Path(__file__).parents[2] / "models" / "runtime" / "lstm.c"
+SOURCES = (SOURCE, LSTM_SOURCE)
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra")
 """No fast-math and no contraction, nothing of the machine that builds: the same bits on every processor."""
 
@@ -24,9 +26,10 @@ class BuildError(Exception):
     """There is no compiler, or none could build the library."""
 
 
-def digest() -> str:
-    """What a library says of itself that was built from this source in this way."""
-    return hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()
+def digest(source: Path = SOURCE) -> str:
+    """What a library says of itself that was built from this source, and the headers beside it, in this way."""
+    parts = [source, *sorted(source.parent.glob("*.h"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in parts) + " ".join(FLAGS).encode()).hexdigest()
 
 
 def compilers() -> Iterator[list[str]]:
@@ -38,12 +41,12 @@ def compilers() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc"]
 
 
-def build(target: Path = LIBRARY) -> Path:
-    """Build the library, in place of one that may be there. Raises BuildError."""
+def build(target: Path = LIBRARY, source: Path = SOURCE) -> Path:
+    """Build a source's library, in place of one that may be there. Raises BuildError."""
     target.unlink(missing_ok=True)
     said = "there is no C compiler: neither cc, gcc nor clang, nor the wheel `ziglang`"
     made = target.with_suffix(f".{os.getpid()}")
-    arguments = [*FLAGS, f'-DKERNEL_DIGEST="{digest()}"', "-o", str(made), str(SOURCE), "-lm"]
+    arguments = [*FLAGS, f'-DKERNEL_DIGEST="{digest(source)}"', "-o", str(made), str(source), "-lm"]
     try:
         for command in compilers():
             done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
@@ -57,9 +60,10 @@ def build(target: Path = LIBRARY) -> Path:
 
 
 def main() -> int:
-    """Build, and say what came of it."""
+    """Build all, and say what came of it."""
     try:
-        sys.stdout.write(f"{build()}\n")
+        for source in SOURCES:
+            sys.stdout.write(f"{build(source.with_suffix('.so'), source)}\n")
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
-from detector.detection.kernel.build import LIBRARY, digest
+from detector.detection.kernel.build import LIBRARY, SOURCE, digest
 from detector.detection.kernel.cells import EVENT, Cells, Rings, Rows, Rules
 from detector.detection.signals import ROOT_WEIGHTS
 
@@ -28,14 +28,7 @@ class Compiled:
     def __init__(self, path: Path = LIBRARY) -> None:
         """Load a library. Raises UnusableError."""
         self.path = path
-        if not path.exists():
-            raise UnusableError("it has not been built")
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise UnusableError(f"it cannot be loaded: {error}") from None
-        if _digest_of(library) != digest():
-            raise UnusableError("it was built from another source")
+        library = opened(path, SOURCE)
         self._windows = _function(library.kernel_windows, 13)
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
@@ -102,6 +95,19 @@ class Compiled:
             _at(v), _at(limits), _at(events),
         )  # fmt: skip
         return v, limits, events[:count]
+
+
+def opened(path: Path, source: Path) -> ctypes.CDLL:
+    """The library at `path`, which was built from `source`. Raises UnusableError."""
+    if not path.exists():
+        raise UnusableError("it has not been built")
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise UnusableError(f"it cannot be loaded: {error}") from None
+    if _digest_of(library) != digest(source):
+        raise UnusableError("it was built from another source")
+    return library
 
 
 def _digest_of(library: ctypes.CDLL) -> str:

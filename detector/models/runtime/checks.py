@@ -1,14 +1,24 @@
-"""What both runtimes hold a model and its input to."""
+"""What all runtimes have in common, and what they hold a model and its input to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from detector.arrays import F32
 from detector.detection.signals import Z_LIMIT
 from detector.errors import UserError
+
+
+class Runtime(Protocol):
+    """A model ready to score: a `profile.Reconstruct`, with a name for people."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, windows: F32, /) -> F32: ...
 
 
 def check_windows(windows: F32, shape: tuple[int, ...]) -> None:

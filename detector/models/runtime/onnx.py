@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 import onnxruntime
 
 from detector.arrays import F32
-from detector.detection.profile import Reconstruct
 from detector.errors import UserError, in_brief
 from detector.models.bundle.bundles import Bundle
-from detector.models.runtime.checks import check_output, check_shape, check_windows
+from detector.models.runtime.checks import Runtime, check_output, check_shape, check_windows
+from detector.models.runtime.compiled import choose
 
 CHUNK: Final[Mapping[str, int]] = {"dense": 1000, "lstm": 32, "conv": 32}
 """Windows, or frames, a call, by kind: larger batches fall out of the cache and run slower (measured)."""
 
 SELF_CHECK_WINDOWS: Final = 64
 _SELF_CHECK_GROUPS: Final = (7, 1)
+_log = logging.getLogger(__name__)
 _QUIET: Final = 4  # nothing but what ends the process: an error is raised, too
 
 
@@ -43,6 +46,8 @@ class OnnxRuntime:
     machines seen so far; whether they do here is checked at construction, and if not, windows are scored in padded
     batches of one fixed size, in the last resort one by one.
     """
+
+    name: ClassVar = "ONNX Runtime"
 
     def __init__(self, session: Session, kind: str) -> None:
         """Raises ValueError for a model that gives something else than a reconstruction."""
@@ -129,21 +134,33 @@ class OnnxRuntime:
         )
 
 
-def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Reconstruct:
+def open_runtime(bundle: Bundle, runtime: str = "onnx") -> Runtime:
     """Open a bundle's model for scoring, with `onnx` or `tensorflow`.
 
+    With `onnx` an LSTM is run by its own kernel (compiled.py) where that says the same; else the log says once why not.
     Raises UserError if the model does not load or takes other windows than the manifest says.
     """
     if runtime == "tensorflow":
         # By name, so that serving with ONNX Runtime holds no reference to TensorFlow, not even a lazy one.
         backend = importlib.import_module("detector.models.runtime.tensorflow")
-        loaded = backend.TensorFlowRuntime.load(bundle.path / "model.keras", bundle.kind, shape=bundle.shape)
-    elif runtime == "onnx":
-        loaded = OnnxRuntime.load(bundle.path / "model.onnx", bundle.kind, shape=bundle.shape)
-    else:
+        loaded: Runtime = backend.TensorFlowRuntime.load(bundle.path / "model.keras", bundle.kind, shape=bundle.shape)
+        return loaded
+    if runtime != "onnx":
         raise UserError(f"there is no runtime {runtime!r}", where="readings.runtime", todo="Use onnx or tensorflow")
-    reconstruct: Reconstruct = loaded
-    return reconstruct
+    model = bundle.path / "model.onnx"
+    onnx = OnnxRuntime.load(model, bundle.kind, shape=bundle.shape)
+    if bundle.kind != "lstm":
+        return onnx
+    chosen = choose(model.read_bytes(), onnx, bundle.shape)
+    if chosen.reason is not None:
+        say_once(chosen.reason)
+    return chosen.runtime
+
+
+@cache
+def say_once(reason: str) -> None:
+    """Say in the log why an LSTM is not compiled."""
+    _log.warning("lstm_not_compiled", extra={"fields": {"reason": reason}})
 
 
 def _input_of(session: Session) -> tuple[str, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class TensorFlowRuntime:
     One `tf.function` of fixed signature, so nothing is traced again while serving. The last bits of a result may
     depend on the size of the batch.
     """
+
+    name: ClassVar = "TensorFlow"
 
     def __init__(self, model: Any, kind: str) -> None:
         tf, _ = load_tensorflow()

@@ -166,6 +166,10 @@ class KafkaStreams:
         return self._commit(named, snapshot, final=final)
 
     @property
+    def settled(self) -> bool:
+        return True
+
+    @property
     def repeatable(self) -> bool:
         return True
 

@@ -12,10 +12,13 @@ import onnx
 import pytest
 
 from detector.arrays import F32
+from detector.detection.kernel.build import LSTM_SOURCE
+from detector.detection.kernel.compiled import UnusableError, opened
 from detector.errors import UserError
 from detector.models.bundle.bundles import ONNX_FILE
 from detector.models.bundle.spec import ModelSpec
-from detector.models.runtime.onnx import CHUNK, OnnxRuntime, open_runtime
+from detector.models.runtime import compiled
+from detector.models.runtime.onnx import CHUNK, OnnxRuntime, open_runtime, say_once
 from detector.models.runtime.tensorflow import TensorFlowRuntime
 from detector.models.training.architectures import save
 from detector.models.training.sampling import sample
@@ -38,6 +41,38 @@ def test_onnx_agrees_with_keras(trained: Trained) -> None:
     windows = windows_of(trained)
     expected = np.asarray(trained.model(windows))
     np.testing.assert_allclose(OnnxRuntime.load(trained.onnx, trained.spec.kind)(windows), expected, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("trained", ["lstm", "lstm-3"], indirect=True)
+def test_the_compiled_lstm_agrees_with_keras(trained: Trained, make_bundle: MakeBundle) -> None:
+    runtime = open_runtime(make_bundle(spec=trained.spec, onnx=trained.onnx))
+    assert runtime.name == ("the compiled LSTM" if _can_be_compiled() else "ONNX Runtime")
+    windows = windows_of(trained)
+    np.testing.assert_allclose(runtime(windows), np.asarray(trained.model(windows)), 1e-4, 1e-5)
+
+
+def _can_be_compiled() -> bool:
+    """Whether there is a library for this processor, as there is where there was a compiler."""
+    try:
+        return bool(opened(compiled.LIBRARY, LSTM_SOURCE).lstm_lanes(compiled.LANES))
+    except UnusableError:
+        return False
+
+
+@pytest.mark.parametrize("trained", ["lstm"], indirect=True)
+def test_where_it_is_not_compiled_the_log_says_so_once(
+    trained: Trained, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(*_: object) -> None:
+        raise UnusableError("it has not been built")
+
+    monkeypatch.setattr(compiled, "opened", missing)
+    say_once.cache_clear()
+    bundle = make_bundle(spec=trained.spec, onnx=trained.onnx)
+    assert open_runtime(bundle).name == open_runtime(bundle).name == "ONNX Runtime"
+    say_once.cache_clear()
+    (said,) = [record for record in caplog.records if record.message == "lstm_not_compiled"]
+    assert said.__dict__["fields"] == {"reason": "it has not been built"}
 
 
 def test_tensorflow_agrees_with_keras(trained: Trained, tmp_path: Path) -> None:
