@@ -36,6 +36,7 @@ _ROOM: Final = 2.5
 _SHORT: Final = 1000.0
 """Rows: a prefix of so many gives twice the room."""
 _BEGIN: Final = 250
+_SELDOM: Final = 0.9
 
 
 class Drift(NamedTuple):
@@ -56,8 +57,7 @@ class Drift(NamedTuple):
 def drift_of(z: F64, there: Bools) -> Drift:
     """By the standardised values (C, L) of a prefix, of which those that are `there` (C, L) count.
 
-    There is no limit where they are few, and for a channel that has one value at half of its rows: a switch, or one
-    that says something now and then, does not drift.
+    There is no limit where they are few, and for a switch that is hardly ever on: a few times more are no drift.
     """
     return Drift(*np.array([_of_channel(column[kept]) for column, kept in zip(z, there, strict=True)]).T.copy())
 
@@ -70,12 +70,17 @@ def _of_channel(z: F64) -> tuple[float, float, float, float, float, float]:
         slow += max(SLOW_RATE, 1 / row) * (value - slow)
         squares.append(way_of(quick, slow) ** 2)
     ways = np.array(squares[_BEGIN:])
-    if len(z) < SETTLED or ways.max() <= TINY or 2 * np.unique(z, return_counts=True)[1].max() >= len(z):
+    if len(z) < SETTLED or ways.max() <= TINY or _seldom_on(z):
         return math.inf, 1.0, 0.0, 1.0, quick, slow
     mean, variance = float(ways.mean()), float(ways.var())
     zz = float(ways.max() - mean) / (math.sqrt(variance) + TINY)
     room = _ROOM * (1 + _SHORT / len(z))
     return room * (float(ways.max()) + TINY), room * max(1.0, zz), mean, variance, quick, slow
+
+
+def _seldom_on(z: F64) -> bool:
+    values, rows = np.unique(z, return_counts=True)
+    return len(values) <= 2 and bool(rows.max() >= _SELDOM * len(z))
 
 
 def way_of(quick: float, slow: float) -> float:

@@ -36,13 +36,15 @@ BEGAN: Final = frozenset(
     ("count-05", "count-10", "flow-09", "pressure-02", "temperature-01", "temperature-06", "vibration-03")
 )
 """The averages of their first windows, or of those after a gap, began at one error in that release; now at its mean."""
-RULED: Final = "vibration-08"
-"""It warmed up in that release, whose profiles know nothing of drifts; by now one raises the score of its episode."""
+
+
+DRIFTED: Final = "vibration-08"
+"""Its fault is a slow move, too, of which that release's state knows nothing: now its peak is higher."""
 
 
 def as_ever(alerts: Sequence[Json]) -> list[Json]:
-    """The alerts without those of the sensor that relearns, of those whose windows began otherwise, and of that one."""
-    return [alert for alert in alerts if alert["sensor_id"] not in {RELEARNT, RULED, *BEGAN}]
+    """The alerts without those of the sensor that relearns, those of windows that began otherwise, and a slow move."""
+    return [alert for alert in alerts if alert["sensor_id"] not in {RELEARNT, DRIFTED, *BEGAN}]
 
 
 def make_states(directory: Path) -> None:
