@@ -37,3 +37,16 @@ def test_what_was_recorded_has_everything_that_can_happen() -> None:
     letters = [letter for case in CASES for letter in case.recorded(LETTERS)]
     assert any(letter["elements"] for letter in letters)
     assert len({letter["reason"] for letter in letters}) >= 11
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_no_message_contradicts_itself(case: Case) -> None:
+    peaks: dict[str, float] = {}
+    for alert in case.recorded(ALERTS):
+        assert alert["score"] <= alert["peak_score"]
+        assert alert["peak_score"] >= peaks.get(alert["alert_id"], 0.0)
+        peaks[alert["alert_id"]] = alert["peak_score"]
+        assert alert["started_at"] <= alert["detected_at"]
+        assert alert["ended_at"] is None or alert["ended_at"] >= alert["started_at"]
+        if alert["channels"]:
+            assert sum(alert["channels"].values()) == pytest.approx(1, abs=1e-5)
