@@ -25,6 +25,10 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
         return
     ids, all_of_them = list(profiles), list(profiles.values())
     c, machine = (channels,), several(channels)
+    _check("center", ids, (profile.center for profile in all_of_them), c)
+    _check("scale", ids, (profile.scale for profile in all_of_them), c, least=_POSITIVE)
+    _check("ridge", ids, (profile.ridge for profile in all_of_them), (channels, WINDOW - 1))
+    _check("bias", ids, (profile.bias for profile in all_of_them), c)
     _check(
         "typical",
         ids,
@@ -35,10 +39,6 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("components", ids, (profile.components for profile in all_of_them), (COMPONENTS, machine))
     together = bool(machine) and not np.isnan(all_of_them[0].typical).any()
     k = (VIEWS if together else signal_count(channels),)
-    _check("center", ids, (profile.center for profile in all_of_them), c)
-    _check("scale", ids, (profile.scale for profile in all_of_them), c, least=_POSITIVE)
-    _check("ridge", ids, (profile.ridge for profile in all_of_them), (channels, WINDOW - 1))
-    _check("bias", ids, (profile.bias for profile in all_of_them), c)
     _check("worst", ids, (profile.worst for profile in all_of_them), k, least=_POSITIVE)
     _check("worst_zz", ids, (profile.worst_zz for profile in all_of_them), (), least=_POSITIVE)
     _check("worst_zz_of_others", ids, (profile.worst_zz_of_others for profile in all_of_them), (), least=_POSITIVE)

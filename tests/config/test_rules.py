@@ -31,7 +31,7 @@ def test_without_overrides_the_settings_of_all_apply() -> None:
 
 
 def test_the_first_override_that_matches_counts_and_no_other() -> None:
-    book = book_of(PUMP_7, PUMPS, OFF)
+    book = book_of(PUMP_7, PUMPS, OFF, silence_after="auto")
     assert [book.number(name) for name in ("fan", "pump-7", "pump-8", "fan-off", "pump-off")] == [
         0, 1, 2, UNWATCHED, 2,
     ]  # fmt: skip

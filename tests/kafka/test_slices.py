@@ -5,7 +5,7 @@ No broker: a log in memory takes what transactions commit, forgets what compacti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -150,6 +150,9 @@ class Process:
         self.streams.commit(positions, self, final=final)
 
     def __call__(self, partition: Partition) -> bytes:
+        raise AssertionError("slices are asked for")
+
+    def pieces(self, partition: Partition) -> Iterator[bytes | memoryview]:
         raise AssertionError("slices are asked for")
 
     def slices(self, partition: Partition) -> int:
