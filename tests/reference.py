@@ -478,8 +478,9 @@ class Sensor:
         return min(worst, 20.0) if worst >= 1 else 0.0
 
     def _drift_of(self, i: int, z: float, profile: Profile, *, maintained: bool) -> float:
+        running = 1 / self.completed if self.completed < 500 else 0.0  # means of what there is
         for name, rate in (("quick", 2 / 201), ("slow", 2 / 1001)):
-            self.moves[name][i] += max(rate, 1 / self.completed) * (z - self.moves[name][i])
+            self.moves[name][i] += max(rate, running) * (z - self.moves[name][i])
         if self.completed < 500 or math.isinf(profile.drift_worst[i]):
             return 0.0
         quick, slow = self.moves["quick"][i], self.moves["slow"][i]
