@@ -243,7 +243,7 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "open_after": profile.open_after,
         "sentinels": profile.sentinels,
         "still_limit": profile.still_limit,
-        "resolution": profile.resolution,
+        "resolution": np.minimum(profile.resolution, np.finfo(np.float32).max),
         "drift_mean": profile.drift_mean,
         "drift_variance": profile.drift_variance,
         "drift_worst": profile.drift_worst,

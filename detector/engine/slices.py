@@ -34,7 +34,7 @@ LEFT_OUT_ENTRY = "\0internal"
 
 
 MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0, ("", "silence_after"): None}
-"""What releases did that had no such setting, by section, or none, and key."""
+"""What releases did with readings that had no such setting, by section, or none, and key."""
 
 
 class Provenance(NamedTuple):
@@ -97,10 +97,10 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
     return msgspec.json.encode(settings | _times_of(maintenance))
 
 
-def as_meant(settings: bytes) -> bytes:
-    """Stored settings, where a key that an older release did not store has the value of what that release did."""
+def as_meant(settings: bytes, kind: str = "readings") -> bytes:
+    """Stored settings of a path, where a key that an older release did not store has the value of what that release did."""
     stored = msgspec.json.decode(settings)
-    for (section, key), meant in MEANT_BEFORE.items():
+    for (section, key), meant in MEANT_BEFORE.items() if kind == "readings" else ():
         if isinstance(part := stored.get(section) if section else stored, dict):
             part.setdefault(key, meant)
     return msgspec.json.encode(stored)

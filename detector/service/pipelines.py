@@ -143,7 +143,7 @@ class Flow(Generic[AnyModel]):
         """The settings that were stored; where the input and the models lie is as it is now. Raises UserError."""
         now = self.settings(config)
         try:
-            found = self.provenance.model_validate_json(as_meant(provenance.settings))
+            found = self.provenance.model_validate_json(as_meant(provenance.settings, self.kind))
         except ValidationError as error:
             raise UserError(
                 f"{self.kind} have to be run again with settings this version does not know: "
