@@ -98,7 +98,7 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
 
 
 def as_meant(settings: bytes, kind: str = "readings") -> bytes:
-    """Stored settings of a path, where a key that an older release did not store has the value of what that release did."""
+    """Stored settings; where a key is one that an older release did not have, they say what that release did."""
     stored = msgspec.json.decode(settings)
     for (section, key), meant in MEANT_BEFORE.items() if kind == "readings" else ():
         if isinstance(part := stored.get(section) if section else stored, dict):
