@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli.atomic import atomic_write
-from detector.cli.recordings import add_options, need_readings, recording, refuse_poor, widened
+from detector.cli.recordings import about, add_options, need_readings, recording, refuse_poor, widened
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -128,15 +128,9 @@ def _judge_labels(result: BacktestResult, place: str) -> None:
 
 
 def _write(directory: Path, args: argparse.Namespace, result: BacktestResult, curves: Curves, model: Model) -> None:
-    from detector.reports.page import About, page, settings_text
+    from detector.reports.page import page
 
-    about = About(
-        data=f"topic {args.config.readings.input}" if args.data == "kafka" else args.data,
-        model=f"{model.name} {model.version}",
-        channels=args.config.readings.channels,
-        settings=settings_text(args.config),
-    )
-    html = page(result, curves, about)
+    html = page(result, curves, about(args, model))
     write_file(directory, ALERTS, b"".join(alert + b"\n" for alert in result.alerts))
     write_file(directory, REPORT, html.encode("utf-8", "replace"))
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli import options
-from detector.cli.recordings import add_options, need_readings, recording, widened
+from detector.cli.recordings import about, add_options, need_readings, recording, refuse_records, widened
 from detector.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from rich.console import Console
 
-    from detector.config.rules import RuleBook
+    from detector.config.rules import RuleBook, Selection
     from detector.reports.provetext import Proof, remarks, summary, table_of
     from detector.reports.sampled import sample
     from detector.service.pipelines import load_model
@@ -91,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     args.config = config
     model = load_model(config)
     choice: Choice | None = None if args.all else args.sensors
-    most, wanted = (choice, _any) if isinstance(choice, int) else (None, _matching(choice))
+    most, patterns = (choice, ("*",)) if isinstance(choice, int) else (None, choice or ("*",))
+    wanted = Selection(patterns, ()).includes
     with recording(args) as (batches, decoder):
         found = sample(batches, decoder, RuleBook(config.readings).watches, most=most, wanted=wanted)
     _refuse_poor(found, args.data, choice)
@@ -111,26 +110,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _any(_: str) -> bool:
-    return True
-
-
-def _matching(patterns: tuple[str, ...] | None) -> Callable[[str], bool]:
-    if patterns is None:
-        return _any
-    return lambda sensor_id: any(fnmatchcase(sensor_id, pattern) for pattern in patterns)
-
-
 def _refuse_poor(found: Sampled, place: str, choice: Choice | None) -> None:
     """Raise UserError where there is nothing to try."""
-    if not found.records:
-        raise UserError("the recording has no readings", where=place, todo="Name one that has")
-    if 2 * found.refused > found.records:
-        raise UserError(
-            f"{found.refused} of {found.records} records are no readings; the first: {found.first_refusal}",
-            where=place,
-            todo="Correct them, or name their parts in readings.fields",
-        )
+    refuse_records(found, place)
     if found.sensors:
         return
     if found.known and isinstance(choice, tuple):
@@ -189,16 +171,9 @@ def _write(directory: Path, args: argparse.Namespace, proof: Proof, model: Model
     import msgspec
 
     from detector.cli.backtest import write_file
-    from detector.reports.page import About, settings_text
     from detector.reports.provepage import page
     from detector.reports.provetext import summary
 
-    about = About(
-        data=f"topic {args.config.readings.input}" if args.data == "kafka" else args.data,
-        model=f"{model.name} {model.version}",
-        channels=args.config.readings.channels,
-        settings=settings_text(args.config),
-    )
-    html = page(proof, about)
+    html = page(proof, about(args, model))
     write_file(directory, RESULT, msgspec.json.format(msgspec.json.encode(summary(proof))) + b"\n")
     write_file(directory, PAGE, html.encode("utf-8", "replace"))

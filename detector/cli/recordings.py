@@ -13,7 +13,10 @@ from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.config.load import Config
+    from detector.detection.scorer import Model
     from detector.reports.backtest import BacktestResult
+    from detector.reports.page import About
+    from detector.reports.sampled import Sampled
     from detector.streams.base import Batch
     from detector.wire.readings import Decoder
 
@@ -161,16 +164,38 @@ def _numeric(config: Config, args: argparse.Namespace, place: str) -> tuple[str,
     return found[0]
 
 
-def refuse_poor(result: BacktestResult, place: str) -> None:
-    """Raise UserError if there was nothing to replay, or something else than readings."""
-    if not result.records:
+def place_of(args: argparse.Namespace) -> str:
+    """Where the readings came from, for a page."""
+    return f"topic {args.config.readings.input}" if args.data == "kafka" else str(args.data)
+
+
+def about(args: argparse.Namespace, model: Model) -> About:
+    """What a page says of how it came about."""
+    from detector.reports.page import About, settings_text
+
+    return About(
+        data=place_of(args),
+        model=f"{model.name} {model.version}",
+        channels=args.config.readings.channels,
+        settings=settings_text(args.config),
+    )
+
+
+def refuse_records(found: BacktestResult | Sampled, place: str) -> None:
+    """Raise UserError if there were no records, or most of them were something else than readings."""
+    if not found.records:
         raise UserError("the recording has no readings", where=place, todo="Name one that has")
-    if 2 * result.refused > result.records:
+    if 2 * found.refused > found.records:
         raise UserError(
-            f"{result.refused} of {result.records} records are no readings; the first: {result.first_refusal}",
+            f"{found.refused} of {found.records} records are no readings; the first: {found.first_refusal}",
             where=place,
             todo="Correct them, or name their parts in readings.fields",
         )
+
+
+def refuse_poor(result: BacktestResult, place: str) -> None:
+    """Raise UserError if there was nothing to replay, or something else than readings."""
+    refuse_records(result, place)
     if result.disorder is not None and place != "kafka":
         raise UserError(result.disorder, where=place, todo=SORT)
     if not sum(result.readings.values()):

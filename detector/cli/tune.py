@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detector.cli import options
 from detector.cli.atomic import atomic_write
-from detector.cli.recordings import add_options, need_readings, recording, refuse_poor, widened
+from detector.cli.recordings import add_options, need_readings, place_of, recording, refuse_poor, widened
 from detector.errors import UserError, unwritable
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def _report(directory: Path, args: argparse.Namespace, costs: list[Cost], choice
     from detector.cli.backtest import write_file
     from detector.reports.tuningpage import page
 
-    data = f"topic {args.config.readings.input}" if args.data == "kafka" else args.data
-    write_file(directory, REPORT, page(costs, choice, data).encode("utf-8", "replace"))
+    write_file(directory, REPORT, page(costs, choice, place_of(args)).encode("utf-8", "replace"))
     return directory / REPORT
 
 

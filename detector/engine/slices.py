@@ -33,8 +33,10 @@ LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
 
 
-MEANT_BEFORE: Final[dict[tuple[str, str], Any]] = {("sensors", "max"): 0, ("", "silence_after"): None}
-"""What releases did with readings that had no such setting, by section, or none, and key."""
+MEANT_BEFORE: Final[dict[str, dict[tuple[str, str], Any]]] = {
+    "readings": {("sensors", "max"): 0, ("", "silence_after"): None}
+}
+"""What releases did that had no such setting, by kind of path, then by section, or none, and key."""
 
 
 class Provenance(NamedTuple):
@@ -100,7 +102,7 @@ def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig]
 def as_meant(settings: bytes, kind: str = "readings") -> bytes:
     """Stored settings; where a key is one that an older release did not have, they say what that release did."""
     stored = msgspec.json.decode(settings)
-    for (section, key), meant in MEANT_BEFORE.items() if kind == "readings" else ():
+    for (section, key), meant in MEANT_BEFORE.get(kind, {}).items():
         if isinstance(part := stored.get(section) if section else stored, dict):
             part.setdefault(key, meant)
     return msgspec.json.encode(stored)

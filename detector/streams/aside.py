@@ -100,9 +100,8 @@ class Aside:
         except DetectorError as error:
             os.write(told, msgspec.json.encode((type(error).__name__, error.what, error.where, error.todo)))
         except BaseException:
-            what = (
-                "the checkpoint could not be written: " + traceback.format_exc()[-4000:]
-            )  # a pipe takes that without a reader
+            # A pipe takes so much without a reader.
+            what = f"the checkpoint could not be written: {traceback.format_exc()[-4000:]}"
             os.write(told, msgspec.json.encode(("", what, None, "Report this, with the log")))
         finally:
             os._exit(status)
