@@ -44,7 +44,7 @@ def replay_progress(batches: Iterable[Batch], end: int | None) -> Iterator[Itera
 
 @contextlib.contextmanager
 def sensors_progress(doing: str, sensors: int) -> Iterator[Callable[[], None]]:
-    """What to call when another of so many sensors is done, shown while the block runs."""
+    """Show how many of the sensors are done while the block runs; gives what to call after each of them."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

@@ -34,7 +34,7 @@ MOST: Final = 20.0
 """What a drift is worth at most, as a value that sticks; see `stillness.MOST`."""
 _ROOM: Final = 2.5
 _SHORT: Final = 1000.0
-"""Rows: a prefix of so many gives twice the room."""
+"""Rows. A prefix of this length gives twice the room that a very long one gives."""
 _BEGIN: Final = 250
 _SELDOM: Final = 0.9
 

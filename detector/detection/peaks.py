@@ -12,8 +12,8 @@ from detector.detection.threshold import QUIET_ROWS
 
 MOST_PEAKS: Final = 3
 PEAK_ROWS: Final = 4000
-"""Of a machine's signal the highest peak of a prefix is its worst; of so many rows the second, of twice as many the
-third."""
+"""Rows. Of a shorter prefix the worst of a machine's signal is the highest peak. From this length on it is the second,
+from twice this length on the third."""
 
 
 def standing_maxima(v: F64) -> tuple[I64, I64, F64]:

@@ -96,7 +96,7 @@ class Profile(Calibration):
     `center`, `scale` (C,): z = (value - center) / scale. `ridge` (C, 99) float32, `bias` (C,): the one-step forecast of
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
-    `still_limit` (C,): so many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
+    `still_limit` (C,): how many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
     `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`. Of
     several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are
     empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.

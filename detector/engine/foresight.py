@@ -21,7 +21,7 @@ from detector.wire.readings import Readings
 MOST_RUNS: Final = 8192
 """Runs of readings that are looked at together."""
 LARGE: Final = 2000
-"""Pieces of so many readings are worth a cut."""
+"""A cut pays where the piece before it has at least this many readings."""
 
 
 class Upcoming(NamedTuple):
@@ -72,7 +72,7 @@ class Upcoming(NamedTuple):
     def _lengths(self, table: SensorTable, patience: Patience, slots: Slots, packets: U8, so_far: I64) -> I64:
         """For how long sensors may be silent after these messages (n,) at least, which bring the so-manyeth reading."""
         left = np.zeros(max(len(table.ids), int(slots[-1]) + 1), dtype=np.int64)
-        left[: len(table.ids)] = self.warmup  # whoever learns its interval again takes so many
+        left[: len(table.ids)] = self.warmup  # a sensor that learns its interval again takes that long
         for slot, warming in table.warming.items():
             left[slot] = max(self.warmup, int(table["wanted"][slot])) - warming.count
         for slot, held in table.held.items():
