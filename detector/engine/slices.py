@@ -194,7 +194,7 @@ def _per_slice(table: SensorTable, together: int = 1) -> int:
 
 
 def slice_count(table: SensorTable, together: int = 1) -> int:
-    """Slices of the table now, or pieces of so many; at least one, so that the clock is kept."""
+    """Slices of the table now, or pieces that hold `together` each; at least one, so that the clock is kept."""
     return max(1, -(-len(table.ids) // _per_slice(table, together)))
 
 
@@ -207,7 +207,7 @@ def pack_slice(
     clock: PartitionClock,
     together: int = 1,
 ) -> bytes:
-    """One slice as of `position`, or a piece of so many `together`, of which this is the number."""
+    """One slice as of `position`, or a piece that holds `together` slices; `number` counts either."""
     begin = number * _per_slice(table, together)
     ids = table.ids[begin : begin + _per_slice(table, together)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
