@@ -38,7 +38,7 @@ from detector.engine.overview import Overview, overview
 from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.patience import Patience
-from detector.engine.places import MOST_WARM_UPS, Places
+from detector.engine.places import MOST_WARM_UPS, Places, pack_log, unpack_log
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -212,9 +212,8 @@ class ReadingsPipeline(PartitionPipeline):
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
         first, last = np.searchsorted(run.owners, (begin, end)).tolist()
-        crowded = self._places.may_overflow(last - first, self._config.warmup)
-        if crowded:
-            end = begin + 1
+        count, crowded = self._places.together(run.offsets[begin:end], last - first, self._config.warmup)
+        end = begin + count
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
         if not self.restoring:
@@ -239,7 +238,7 @@ class ReadingsPipeline(PartitionPipeline):
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
         if crowded:
-            self._places.make_room(int(run.offsets[begin]))
+            self._places.make_room(int(run.offsets[end - 1]))
         return end
 
     def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
@@ -256,7 +255,7 @@ class ReadingsPipeline(PartitionPipeline):
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
         """
         ids = readings.ids[owned]
-        if self._places.enough(ids):
+        if self._places.enough(ids, int(run.offsets[begin])):
             self._places.look_again()
             return self._slots(run, ids), end
         slots: list[int] = []
@@ -268,6 +267,13 @@ class ReadingsPipeline(PartitionPipeline):
                 return np.array(slots[:kept], dtype=np.intp), record
             slots.append(slot)
         return np.array(slots, dtype=np.intp), end
+
+    def _take_log(self) -> bytes:
+        log = self._places.take_log()
+        return pack_log(log) if log else b""
+
+    def _tell_logs(self, logs: Mapping[int, bytes], until: int) -> None:
+        self._places.tell({end: unpack_log(log) for end, log in logs.items()}, until)
 
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.config.settings import ReadingsConfig, SensorsConfig
 from detector.engine import places
+from detector.engine.places import unpack_log
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Batch, Message
 from tests import plant
@@ -35,10 +37,14 @@ def said(text: str) -> list[list[Reading]]:
     ]
 
 
-def run(text: str, most: int, cuts: Sequence[int] = (), known: str = "") -> tuple[ReadingsPipeline, list[Message]]:
+def pipeline_of(most: int, known: str) -> ReadingsPipeline:
     reconstruct = reconstructor()
     profiles = {name: profile_of(healthy(np.random.default_rng(0), 300), reconstruct) for name in known}
-    pipeline = plant.pipeline_of(config(most), plant.model_of(profiles))
+    return plant.pipeline_of(config(most), plant.model_of(profiles))
+
+
+def run(text: str, most: int, cuts: Sequence[int] = (), known: str = "") -> tuple[ReadingsPipeline, list[Message]]:
+    pipeline = pipeline_of(most, known)
     letters = []
     for batch in plant.batches_of(plant.records_of(said(text)), cuts):
         letters += pipeline.process(batch).dead_letters
@@ -103,6 +109,39 @@ def test_batches_do_not_matter(text: str, most: int, cuts: list[int], known: str
     assert set(one.sensor_ids) == set(other.sensor_ids)
     assert reasons(letters) == reasons(other_letters)
     assert one.sensors <= most
+
+
+@settings(max_examples=60)
+@given(
+    st.text("abcdefg[]", min_size=2, max_size=60).filter(said),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 59), max_size=6, unique=True).map(sorted),
+    st.sampled_from(["", "a", "ab", "cg"]),
+    st.booleans(),
+    st.data(),
+)
+def test_records_that_are_run_again_find_the_places_they_had(
+    text: str, most: int, cuts: list[int], known: str, few_rows: bool, data: st.DataObject
+) -> None:
+    records = plant.records_of(said(text))
+    batches = list(plant.batches_of(records, [cut for cut in cuts if cut < len(records)]))
+    stop = data.draw(st.integers(1, len(batches)))
+    with mock.patch.object(places, "WARM_UP_BYTES", 16 * 4 if few_rows else places.WARM_UP_BYTES):
+        whole, pipeline = plant.of_different_ages(
+            lambda: pipeline_of(most, known), batches[:stop], 1, lambda: data.draw(st.booleans())
+        )
+        again = [record for record in records if pipeline.position <= record.offset < whole.position]
+        plant.play(pipeline, again, range(0, len(again), 3))
+        for batch in batches[stop:]:
+            assert pipeline.process(batch).rejected == whole.process(batch).rejected
+    assert plant.state_of(pipeline, config(most)) == plant.state_of(whole, config(most))
+
+
+def test_a_log_that_nobody_takes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST_EVENTS", 3)
+    pipeline = pipeline_of(1, "")
+    plant.play(pipeline, plant.records_of(said("abcdefg")))
+    assert len(unpack_log(dict(pipeline.journal())["\0log " + str(pipeline.position)] or b"")) == 3
 
 
 def test_a_state_with_more_sensors_is_taken_up_whole() -> None:
