@@ -61,10 +61,15 @@ class Cluster:
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Create a topic, wait until it can be used, and return its name."""
-        with self.admin() as admin:
-            admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(config or {}))])
-            admin.wait_for_topics([name])
+        self.create_topics({name: (partitions, config or {})})
         return name
+
+    def create_topics(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        """Create topics, each with its partitions and settings, and wait until they can be used."""
+        topics = [NewTopic(name, count, 1, topic_configs=dict(config)) for name, (count, config) in wanted.items()]
+        with self.admin() as admin:
+            admin.create_topics(topics)
+            admin.wait_for_topics(list(wanted))
 
     @staticmethod
     def unique(prefix: str) -> str:
