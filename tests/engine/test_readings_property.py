@@ -33,8 +33,8 @@ from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
 DAY = 86_400 * SECOND
-# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them. They are others
-# in every run; FUZZ_TIMES=10 tries ten times as many.
+# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them. Every run has
+# others; FUZZ_TIMES=10 tries ten times as many.
 THOROUGH = settings(
     max_examples=16 * LONGER,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
