@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools, in_any_channel
+from detector.arrays import Bools
 from detector.config.load import MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
 from detector.detection.block import Block, starts_of
 from detector.detection.columns import FORGOTTEN, profile_cells
 from detector.detection.episodes import Closing, Opening
+from detector.detection.patches import stand_in
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
@@ -229,14 +230,17 @@ class ReadingsPipeline(PartitionPipeline):
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
         self._timers.silences.heard(arrivals)
         self._note_heard(run, arrivals)
-        if readings.channels is None:
-            self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
-        else:
+        lacking = np.isnan(arrivals.values)
+        if readings.channels is not None:
             arrivals = self._aligned(run, arrivals)
+        elif self._table.channels == 1:
+            self._watch.heard(arrivals.slots, lacking[:, 0], "nulls")
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
+        if readings.channels is None and self._table.channels > 1:
+            self._watch.heard_of_channels(arrivals.slots, lacking, admitted)
         if crowded:
             self._places.make_room(int(run.offsets[end - 1]))
         return end
@@ -301,14 +305,21 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         patient = collected.count < MOST_WARM_UPS * self._config.warmup
-        profile, carry = self._built(run, slot, collected, patient=patient)
-        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
-        patched = np.isnan(collected.values)
-        values = forward_filled(collected.values) if patched.any() else collected.values
-        self._table.patch(slot, patched[rows])
+        try:
+            profile, carry = self._built(run, slot, collected, patient=patient)
+        except NotYetError:
+            if not patient:  # a channel has not come yet: what came before it will be of no use
+                collected.keep_last(WINDOW)
+            raise
+        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))
+        values = collected.values[rows]
+        patched = np.isnan(values)
+        if patched.any():
+            values = forward_filled(values)
+        self._table.patch(slot, patched[-WINDOW:])
         window = {
-            "values": values[rows],
-            "times": collected.times[rows],
+            "values": values[-WINDOW:],
+            "times": collected.times[rows[-WINDOW:]],
             "imputed": 0,
             "head": 0,
             "filled": WINDOW,
@@ -324,6 +335,9 @@ class ReadingsPipeline(PartitionPipeline):
             readings = self._table.relearning.pop(slot)
             try:
                 profile, carry = self._built(run, slot, readings, patient=False)
+            except NotYetError:  # a channel has not come, under this model
+                self._table.relearning[slot] = WarmUp(self._table.channels)
+                continue
             except Exception as error:
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
@@ -381,7 +395,7 @@ class ReadingsPipeline(PartitionPipeline):
                 left += [] if later is None else [later]
                 missing = sentinel_rows(self._table, now)
             now = self._without_sentinels(run, now, missing)
-            self._blocks(run, bridge_gaps(self._table, now, max_gap, max_fill))
+            self._blocks(run, bridge_gaps(self._table, stand_in(self._table, now), max_gap, max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
             for slot, whole, row in begin:
                 self._learn_pace_again(run, slot, whole, row)
