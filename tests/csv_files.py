@@ -69,7 +69,7 @@ class File:
 
 
 def at(pattern: str, zone: int = 0) -> Callable[[int], str]:
-    """What writes a time, in a zone that is so many seconds ahead of UTC."""
+    """What writes a time, in a zone that many seconds ahead of UTC."""
     return lambda seconds: (datetime.fromtimestamp(seconds, UTC) + timedelta(seconds=zone)).strftime(pattern)
 
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -139,6 +140,16 @@ class Running:
                 return fields
         raise RuntimeError(f"the daemon ended without {names}")
 
+    @property
+    def ready(self) -> bool:
+        """What `/readyz` says; status 503 until it is."""
+        try:
+            self.get("/readyz")
+        except urllib.error.HTTPError as error:
+            with error:
+                return False
+        return True
+
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
             body: bytes = answer.read()
@@ -184,8 +195,8 @@ def verify_running(checks: Checks, directory: Path, screenshot: Path) -> None:
         with running(directory) as one:
             one.wait_for("partition_assigned")
             starts.append(time.monotonic() - one.began)
-            while json.loads(one.get("/readyz"))["ready"] is not True:
-                pass
+            while not one.ready:
+                time.sleep(0.1)
             time.sleep(1.5)
             memory = resident(one.process.pid)
     checks.that(f"ready within {START_SECONDS:g} s", statistics.median(starts) < START_SECONDS,

@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gate", action="store_true", help="exit with 1 if a figure does not pass")
     parser.add_argument("--data", metavar="DIR", help="labelled series ($DETECTOR_DATASETS, ../shared/datasets)")
     parser.add_argument("--files", metavar="GLOB", help="only series whose name matches")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many series of each group")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N series of each group")
     parser.add_argument("--model", choices=("dense", "lstm"), default="dense")
     parser.add_argument("--preset", choices=("textbook",), help="images: the autoencoder of that preset, without gates")
     parser.add_argument("--shared", action="store_true", help="one model for all series of a group, not one each")

@@ -22,7 +22,7 @@ SEED = 71
 """No setting was chosen by looking at the sensors of this seed."""
 TRAINED_SHARE = 0.4
 EXPECTED_LEAST = 3.0
-"""A single sensor is judged from so many expected alarms on."""
+"""From this many expected alarms on a single sensor is judged."""
 FAR_ABOVE = 5.0
 LIVE_LEAST = 100
 REAL_LEAST = 15

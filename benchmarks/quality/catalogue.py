@@ -301,7 +301,7 @@ def alarms_at(scores: Iterable[F64], threshold: float) -> int:
 
 
 def threshold_for(scores: Sequence[F64], alarms: int) -> float:
-    """The lowest threshold, within one per cent, with no more than so many false alarms."""
+    """The lowest threshold, within one per cent, with no more false alarms than are allowed."""
     low, high = 0.0, 1.01 * max(float(one.max()) for one in scores)
     while high - low > 0.01 * high:
         middle = (low + high) / 2

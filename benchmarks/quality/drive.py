@@ -51,7 +51,7 @@ class Played:
 
 
 def settings(warmup: int, budget: int | None, channels: tuple[str, ...] = ("value",)) -> ReadingsConfig:
-    """The default configuration, but for what concerns time, with a budget of one false alarm in so many readings."""
+    """The default configuration, but for what concerns time, with a budget of one false alarm in that many readings."""
     allowed = None if budget is None else FalseAlarms(per_sensor=1.0, per=f"{budget} readings")
     return ReadingsConfig(
         channels=channels,

@@ -100,7 +100,7 @@ KINDS: dict[str, Callable[[Rng, int], F64]] = {
 
 
 def shifted(values: F64, first: int, rows: int | None, deviations: float, warmup: int) -> F64:
-    """The values with so many deviations (of the first `warmup` rows) added from row `first` on; None: to the end."""
+    """The values, moved by `deviations` of the first `warmup` rows from row `first` on; `rows` None: to the end."""
     out = values.copy()
     out[first : None if rows is None else first + rows] += deviations * values[:warmup].std()
     return out

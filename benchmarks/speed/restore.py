@@ -43,7 +43,7 @@ RESTORE_SECONDS = 10.0
 RATE = 2000
 """Readings a second while commits are timed, and of those that a restore runs again."""
 BLOCK_SECONDS = 4.0
-"""Slices are due in every other block of so many seconds: both halves have the same share of a busy machine."""
+"""Slices are due in every other block of this many seconds: both halves have the same share of a busy machine."""
 _NEVER = 10**18
 
 

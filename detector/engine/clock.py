@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from detector.detection.columns import NEVER
 DAY = 86_400 * 10**9
 RUN_LIMIT = 20
 """This many readings in a row beyond a day ahead, or behind, are believed."""
+
+Place: TypeAlias = tuple[int, int]
+"""A reading by the offset of its record, and its number among those of the record that count."""
+Jumps: TypeAlias = dict[Place, int]
+"""By how much the clock jumped with a reading, ns."""
 
 
 class Heard:
@@ -56,6 +62,9 @@ class PartitionClock:
     The clock goes back only where every sensor that is heard lies more than a day behind it: at least 20 readings in a
     row, from all sensors that were heard within the last day of the clock. Timers do not notice this either.
 
+    Who was heard can be known only while all sensors stand at the same record. Where some of the state is newer than
+    the records that are run again, the jumps are not decided again: `tell` gives those of the first time.
+
     >>> clock, second = PartitionClock(), 10**9
     >>> times, records = np.array([5, 3, 9]) * second, np.array([0, 1, 2])
     >>> after, jumps = clock.advance(times, records, offsets=records, heard=Heard(lambda reading: "pump"))
@@ -77,6 +86,13 @@ class PartitionClock:
         """The offset of the first of them."""
         self.behind_newest = NEVER
         """The latest of their times, ns."""
+        self.jumps: Jumps = {}
+        """Those that may be needed to run records again."""
+        self._told_until = 0
+
+    def tell(self, jumps: Jumps, until: int) -> None:
+        """Of records before the offset `until` these were the jumps, and there were no others."""
+        self.jumps, self._told_until = dict(jumps), until
 
     def advance(self, times: I64, owners: I64, offsets: I64, heard: Heard) -> tuple[I64, list[tuple[int, int]]]:
         """Take in the readings' times (N,) of the records `owners` (N,) ascending, in order of arrival.
@@ -103,17 +119,19 @@ class PartitionClock:
         jumps: list[tuple[int, int]] = []
         now = self.now
         drifts = np.zeros(len(times) + 1, dtype=np.int64)  # by how much the clock has jumped before each reading
+        firsts = np.searchsorted(owners, owners, side="left").tolist()  # the first reading of each one's record
         for i, (time, record) in enumerate(zip(times.tolist(), owners.tolist(), strict=True)):
             jump = 0
+            place = int(offsets[record]), i - firsts[i]
             if now == NEVER:
                 now = time
             elif time > now + DAY:
                 self._forget_behind()
-                if self._believed(i, time, now, heard, after, drifts):
+                if self._believed(i, time, now, place, heard, after, drifts):
                     jump = time - now
             elif time < now - DAY:
                 self._forget_ahead()
-                if self._all_behind(i, time, now, int(offsets[record]), heard, after, drifts):
+                if self._all_behind(i, firsts, time, now, place, heard, after, drifts):
                     jump = self.behind_newest - now
             else:
                 now = max(now, time)
@@ -121,6 +139,7 @@ class PartitionClock:
                 self._forget_behind()
             if jump:
                 jumps.append((record, jump))
+                self.jumps[place] = jump
                 now += jump
                 self._forget_ahead()
                 self._forget_behind()
@@ -128,7 +147,7 @@ class PartitionClock:
             drifts[i + 1] = drifts[i] + jump
         return jumps
 
-    def _believed(self, i: int, time: int, now: int, heard: Heard, after: I64, drifts: I64) -> bool:
+    def _believed(self, i: int, time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64) -> bool:
         """Take in a reading beyond a day ahead; whether the clock follows."""
         name = heard.name(i)
         if not self.ahead:
@@ -137,6 +156,8 @@ class PartitionClock:
         self.ahead_from = min(self.ahead_from, time)
         if self.ahead_of != name:
             self.ahead_of = None
+        if place[0] < self._told_until:
+            return place in self.jumps
         if self.ahead < RUN_LIMIT:
             return False
         if self.ahead_of is None or time - self.ahead_from >= DAY:
@@ -145,15 +166,20 @@ class PartitionClock:
             return False
         return _heard_of_late(i, now, heard, after, drifts) <= {name}
 
-    def _all_behind(self, i: int, time: int, now: int, offset: int, heard: Heard, after: I64, drifts: I64) -> bool:
+    def _all_behind(
+        self, i: int, firsts: list[int], time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64
+    ) -> bool:
         """Take in a reading beyond a day behind; whether the clock follows."""
         if not self.behind:
-            self.behind_since, self.behind_newest = offset, time
+            self.behind_since, self.behind_newest = place[0], time
         self.behind += 1
         self.behind_newest = max(self.behind_newest, time)
+        if place[0] < self._told_until:
+            return place in self.jumps
         if self.behind < RUN_LIMIT or not _is_looked_at(self.behind):
             return False
-        run = {heard.name(j) for j in range(max(i + 1 - self.behind, 0), i + 1)}
+        # With whoever is in the same record as the first: of records before this batch no more is known.
+        run = {heard.name(j) for j in range(firsts[max(i + 1 - self.behind, 0)], i + 1)}
         if self.behind > i + 1:
             run |= heard.since(self.behind_since)
         return _heard_of_late(i, now, heard, after, drifts) <= run

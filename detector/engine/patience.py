@@ -24,7 +24,7 @@ from detector.detection.windows import Arrivals
 from detector.engine.clock import DAY
 
 INTERVALS: Final = 20
-"""A sensor may be silent for so many of its median intervals."""
+"""How many of its median intervals a sensor may be silent for."""
 LADDER: Final[I64] = 60 * 10**9 << np.arange(26)
 """The lengths in use, ns: from a minute to 64 years."""
 HABIT: Final = 14 * DAY

@@ -18,7 +18,7 @@ import numpy as np
 from detector import zones
 from detector.config.load import CalendarConfig, FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
-from detector.engine.clock import PartitionClock
+from detector.engine.clock import Jumps, PartitionClock
 from detector.streams.base import let_go, unpack_state
 
 SLICE_SENSORS = 64
@@ -32,6 +32,12 @@ PROVENANCE_ENTRY = "\0basis"
 
 LEFT_OUT_ENTRY = "\0internal"
 """The journal's entry of the records that could not be dealt with; see `pack_left_out`."""
+
+JUMPS_ENTRY = "\0jumps"
+"""The journal's entry of how the clock jumped; see `pack_jumps`."""
+
+OLDEST_ENTRY = "\0oldest"
+"""In a copy for another pipeline of this process: the position of the oldest slice that is stored."""
 
 
 MEANT_BEFORE: Final[dict[str, dict[tuple[str, str], Any]]] = {
@@ -63,15 +69,20 @@ class _Slice(msgspec.Struct):
     sensors: memoryview
     resumed: dict[int, int] = {}
     run: tuple[int, str | None, int, int, int] | None = None  # of the clock
+    tells: bool = False  # whether the journal tells how the clock jumped since
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What slices said beside their sensors: the oldest one's position and clock, the provenance of all."""
+    """What slices said beside their sensors: the oldest one's position and clock, the provenance of all.
+
+    `tells`: the journal has all jumps of the clock since that position.
+    """
 
     position: int
     clock: PartitionClock
     provenance: Provenance
+    tells: bool
 
 
 class ReadingsProvenance(ReadingsConfig):
@@ -159,6 +170,30 @@ def unpack_left_out(data: bytes) -> set[int]:
         raise StateError(f"the stored state cannot be read: {error}") from None
 
 
+def pack_jumps(jumps: Jumps) -> bytes:
+    """The value of the journal's entry `JUMPS_ENTRY`: the jumps of the clock that a replay has to repeat."""
+    return msgspec.msgpack.encode([(*place, jump) for place, jump in sorted(jumps.items())])
+
+
+def unpack_jumps(data: bytes) -> Jumps:
+    """What `pack_jumps` packed. Raises StateError."""
+    try:
+        found = msgspec.msgpack.decode(data, type=list[tuple[int, int, int]])
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the stored state cannot be read: {error}") from None
+    return {(offset, reading): jump for offset, reading, jump in found}
+
+
+def pack_offset(offset: int) -> bytes:
+    """The value of `OLDEST_ENTRY`."""
+    return msgspec.msgpack.encode(offset)
+
+
+def unpack_offset(data: bytes) -> int:
+    """What `pack_offset` packed."""
+    return msgspec.msgpack.decode(data, type=int)
+
+
 def _common(provenances: Sequence[Provenance]) -> Provenance:
     if len(set(provenances)) > 1:
         raise StateError("parts of the stored state were made with different models or settings")
@@ -170,7 +205,7 @@ def _per_slice(table: SensorTable, together: int = 1) -> int:
 
 
 def slice_count(table: SensorTable, together: int = 1) -> int:
-    """Slices of the table now, or pieces of so many; at least one, so that the clock is kept."""
+    """Slices of the table now, or pieces that hold `together` each; at least one, so that the clock is kept."""
     return max(1, -(-len(table.ids) // _per_slice(table, together)))
 
 
@@ -183,13 +218,13 @@ def pack_slice(
     clock: PartitionClock,
     together: int = 1,
 ) -> bytes:
-    """One slice as of `position`, or a piece of so many `together`, of which this is the number."""
+    """One slice as of `position`, or a piece that holds `together` slices; `number` counts either."""
     begin = number * _per_slice(table, together)
     ids = table.ids[begin : begin + _per_slice(table, together)]
     slots = np.array([begin + i for i, sensor_id in enumerate(ids) if sensor_id is not None], dtype=np.intp)
     sensors = memoryview(table.pack(slots))
     return msgspec.msgpack.encode(
-        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed, clock.run)
+        _Slice(*provenance, position, clock.now, clock.ahead, begin, ids, sensors, table.resumed, clock.run, tells=True)
     )
 
 
@@ -214,7 +249,8 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes | memoryview]) -> R
         let_go(one.sensors)
     oldest = found[0]
     table.resumed = oldest.resumed
-    return Restored(oldest.position, PartitionClock(oldest.clock, oldest.ahead).with_run(oldest.run), provenance)
+    clock = PartitionClock(oldest.clock, oldest.ahead).with_run(oldest.run)
+    return Restored(oldest.position, clock, provenance, all(one.tells for one in found))
 
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:

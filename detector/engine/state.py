@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from typing import Final
 
 from detector import __version__
@@ -12,19 +12,25 @@ from detector.detection.table import SensorTable, StateError
 from detector.detection.watch import Reason, Watch
 from detector.engine.announcer import Announcer
 from detector.engine.budget import Budget, BudgetAccount, budget_of, last_day
-from detector.engine.clock import PartitionClock
+from detector.engine.clock import Jumps, PartitionClock
 from detector.engine.resumption import take_budget, take_journal
 from detector.engine.slices import (
+    JUMPS_ENTRY,
     LEFT_OUT_ENTRY,
+    OLDEST_ENTRY,
     PROVENANCE_ENTRY,
     TOGETHER,
     Provenance,
     pack_entry,
+    pack_jumps,
     pack_left_out,
+    pack_offset,
     pack_provenance,
     pack_slice,
     slice_count,
+    unpack_jumps,
     unpack_left_out,
+    unpack_offset,
     unpack_slices,
 )
 from detector.engine.timers import Timers
@@ -66,7 +72,8 @@ class PartitionState(ABC):
         self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
         self._left_out: set[int] = set()
-        self._left_out_told: frozenset[int] = frozenset()
+        self._clock_told: Jumps | None = {}  # what the journal says of its jumps; None: it may be out of date
+        self._left_out_told: frozenset[int] | None = frozenset()
         self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
 
     @property
@@ -146,8 +153,13 @@ class PartitionState(ABC):
         )  # fmt: skip
 
     def snapshot(self) -> bytes:
-        """Everything a later process needs to carry on from `position`."""
-        return joined(self.pieces())
+        """Everything another pipeline of this process needs to carry on from `position` in place of this one."""
+        replay: dict[str, bytes] = {}
+        if self._left_out or self._clock.jumps:
+            oldest = pack_offset(self._oldest())
+            jumps, left_out = pack_jumps(self._clock.jumps), pack_left_out(self._left_out)
+            replay = {OLDEST_ENTRY: oldest, JUMPS_ENTRY: jumps, LEFT_OUT_ENTRY: left_out}
+        return joined(self._whole(replay))
 
     @property
     def snapshot_bytes(self) -> int:
@@ -155,11 +167,17 @@ class PartitionState(ABC):
         return self._table.stored_bytes
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The same piece by piece. Nothing may be processed before the last one."""
+        """What is stored of it, piece by piece. Nothing may be processed before the last one."""
         self._packed_at = dict.fromkeys(range(self.slices()), self.position)
-        left_out = {LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {}
+        return self._whole({LEFT_OUT_ENTRY: pack_left_out(self._left_out)} if self._left_out else {})
+
+    def _whole(self, journal: Mapping[str, bytes]) -> Iterator[bytes | memoryview]:
         count = slice_count(self._table, TOGETHER)
-        return state_pieces((self._pack(number, TOGETHER) for number in range(count)), count, left_out)
+        return state_pieces((self._pack(number, TOGETHER) for number in range(count)), count, journal)
+
+    def _oldest(self) -> int:
+        """The position of the oldest slice that is stored, from which a replay would begin."""
+        return min((self._packed_at.get(number, self._began) for number in range(self.slices())), default=self._began)
 
     def leave_out(self, offsets: Iterable[int]) -> None:
         """Records at these offsets cannot be dealt with: of each there will be a dead letter and nothing else."""
@@ -187,21 +205,28 @@ class PartitionState(ABC):
             [(PROVENANCE_ENTRY, pack_provenance(self.provenance))] if self._announce_provenance else []
         )
         self._announce_provenance = False
-        entries += self._left_out_entry()
+        entries += self._replay_entries()
         for sensor_id in changed:
             slot = table.slots.get(sensor_id, -1)
             open_now = table.episodes.get(slot), table.silences.get(slot)
             entries.append((sensor_id, pack_entry(*open_now, self.position) if any(open_now) else None))
         return entries
 
-    def _left_out_entry(self) -> list[tuple[str, bytes | None]]:
-        """What a replay has to leave out, if that changed: not what lies before every slice that is stored."""
-        oldest = min((self._packed_at.get(number, self._began) for number in range(self.slices())), default=self._began)
+    def _replay_entries(self) -> list[tuple[str, bytes | None]]:
+        """What a replay has to leave out or to repeat, if that changed: not what lies before every stored slice."""
+        oldest = self._oldest()
+        entries: list[tuple[str, bytes | None]] = []
         self._left_out = {offset for offset in self._left_out if offset >= oldest}
-        if self._left_out == self._left_out_told:
-            return []
-        self._left_out_told = frozenset(self._left_out)
-        return [(LEFT_OUT_ENTRY, pack_left_out(self._left_out) if self._left_out else None)]
+        if (left_out := frozenset(self._left_out)) != self._left_out_told:
+            self._left_out_told = left_out
+            entries.append((LEFT_OUT_ENTRY, pack_left_out(self._left_out) if self._left_out else None))
+        jumps = self._clock.jumps
+        for place in [place for place in jumps if place[0] < oldest]:
+            del jumps[place]
+        if jumps != self._clock_told:
+            self._clock_told = dict(jumps)
+            entries.append((JUMPS_ENTRY, pack_jumps(jumps) if jumps else None))
+        return entries
 
     # How it is taken up
 
@@ -227,17 +252,21 @@ class PartitionState(ABC):
             slices, journal = unpack_state(data)
         except ValueError as error:
             raise StateError(f"the stored state cannot be read: {error}") from None
-        left_out = journal.pop(LEFT_OUT_ENTRY, b"")
+        left_out, jumps, oldest = (journal.pop(key, b"") for key in (LEFT_OUT_ENTRY, JUMPS_ENTRY, OLDEST_ENTRY))
         self._left_out = unpack_left_out(left_out) if left_out else set()
-        self._left_out_told = frozenset(self._left_out)
-        provenance = None
+        past = unpack_jumps(jumps) if jumps else {}
+        provenance, told = None, False
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
             self._clock = restored.clock
             position = restored.position if position is None else position
             self._timers.look_again()
-            provenance = restored.provenance
+            provenance, told = restored.provenance, restored.tells
         self.begin(position, live_from)
+        self._clock.tell(past, self._live_from if told else position)
+        if oldest:
+            self._began = unpack_offset(oldest)
+        self._left_out_told, self._clock_told = (None, None) if oldest else (frozenset(self._left_out), past)
         self._journal = journal
         self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = provenance not in (None, self.provenance)

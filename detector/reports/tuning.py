@@ -33,7 +33,7 @@ SHOWN_EPISODES: Final = 3
 CLEAR: Final = 2.0
 """An episode stands out if its peak is this many times as bad as noise."""
 SELDOM: Final = 0.05
-"""Chance alone adds so many episodes less often than this where a budget is recommended for them."""
+"""A budget is recommended for episodes that chance alone would add less often than this."""
 MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock, MakeWriter], ReadingsPipeline]
 
 
@@ -116,7 +116,7 @@ class Addition:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is more than noise: some episode stands out, or chance alone seldom adds so many."""
+        """Whether it is more than noise: some episode stands out, or chance alone seldom adds as many."""
         return self.clear > 0 or chance_of(len(self.episodes), self.by_chance) < SELDOM
 
 
@@ -155,7 +155,7 @@ def _overlap(one: EpisodeSpan, other: EpisodeSpan, end: int) -> bool:
 
 
 def chance_of(count: int, mean: float) -> float:
-    """The probability of so many or more where `mean` are expected, by Poisson's law.
+    """The probability of `count` or more where `mean` are expected, by Poisson's law.
 
     >>> round(chance_of(2, 0.5), 3), chance_of(0, 3.0)
     (0.09, 1.0)

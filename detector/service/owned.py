@@ -8,7 +8,7 @@ from typing import Final
 
 from detector.engine.partition import PartitionPipeline
 from detector.service.observer import RestoreProgress
-from detector.streams.base import Partition
+from detector.streams.base import Partition, joined
 
 _WHOLE: Final = -1
 """In the place of a slice's number: the state of a partition in one piece."""
@@ -66,7 +66,7 @@ class PackedStates:
         pipeline = self._owned[partition].pipeline
         # A state in one piece needs none, and sensors that nobody asks of would be remembered for ever.
         pipeline.journal()
-        return self._packed(partition, _WHOLE, pipeline.snapshot())
+        return self._packed(partition, _WHOLE, joined(pipeline.pieces()))
 
     def pieces(self, partition: Partition) -> Iterator[bytes | memoryview]:
         pipeline = self._owned[partition].pipeline

@@ -337,10 +337,18 @@ class DirectoryStreams:
             if one.touched
         }
         self._aside.stop()  # what it writes would be older
-        if aside and store.large:
-            self._aside.begin(lambda: store.save(checkpoint, states))
-        else:
-            store.save(checkpoint, states)
+        if aside and store.large and self._set_aside(lambda: store.save(checkpoint, states)):
+            return
+        store.save(checkpoint, states)
+
+    def _set_aside(self, work: Callable[[], None]) -> bool:
+        """Let a copy of this process do it; whether there is one. Without memory or a process for it there is none."""
+        try:
+            self._aside.begin(work)
+        except OSError as error:
+            _log.warning("a large checkpoint is written while nothing else is done: no copy of the process: %s", error)
+            return False
+        return True
 
     def _checkpoint(self) -> Checkpoint:
         partitions = dict(self._unused.partitions)

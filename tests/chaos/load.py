@@ -20,7 +20,7 @@ BATCHED_EVERY = 4
 _BATCH = 5
 _HEALTHY_TICKS = 400
 _HASTY_EVERY, _HASTY_FROM = 10, 450
-"""Every tenth sensor sends twice as often after so many ticks, when it has warmed up, and learns its interval again."""
+"""Every tenth sensor sends twice as often from a tick on, when it has warmed up, and learns its interval again."""
 # A partition has to have more sensors than fit in one slice of its state.
 _SHARES = (0.45, 0.75, 0.85, 0.92, 0.97, 1.0)
 

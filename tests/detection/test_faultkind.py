@@ -17,7 +17,7 @@ from tests.plant import SECOND, START
 ROWS, WINDOW, ONSET = 1_100, 100, 40
 SEEDS = range(6)
 MOST = 5
-"""Of six sensors so many have to be right; `unusual` is no wrong kind."""
+"""How many of six sensors have to be right; `unusual` is no wrong kind."""
 
 
 def white(rng: np.random.Generator, rows: int) -> F64:

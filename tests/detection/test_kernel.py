@@ -154,7 +154,7 @@ class Story:
             column[at] = rng.choice(EXTREMES, int(at.sum()))
 
     def run(self, kernel: Kernel, *, step: int | None = None) -> dict[str, bytes]:
-        """What a kernel makes of the rows, given to it all at once, or so many of each sensor at a time."""
+        """What a kernel makes of the rows, given to it all at once, or a few of each sensor at a time."""
         cells, steps = self.cells.copy(), step or int(self.ticks.max())
         told: list[list[list[Any]]] = [[] for _ in self.ticks]
         happened: list[list[Any]] = [[] for _ in self.ticks]

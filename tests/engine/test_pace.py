@@ -38,7 +38,7 @@ WARMUP = 150
 
 
 def times_of(kind: str, rows: int) -> I64:
-    """Times of so many rows: seconds after START."""
+    """Times of rows, in seconds after START."""
     at = np.arange(rows)
     if kind == "eight-of-sixty":
         seconds = np.arange(2 * rows)

@@ -267,7 +267,7 @@ def _runs(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _fill(producer: KafkaProducer, topic: str, partition: int, offsets: int) -> None:
-    """Take so many offsets with records that were aborted, and the mark that says so."""
+    """Take offsets with records that were aborted, and the mark that says so."""
     if not offsets:
         return
     if offsets == 1:

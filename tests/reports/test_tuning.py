@@ -37,7 +37,7 @@ def faulty(rows: int, seed: int = 0) -> F64:
 
 
 def shifted(values: F64, *, rows: int, gap: int) -> list[Reading]:
-    """A reading a minute, with a stop of `gap` ns after every so many rows."""
+    """A reading a minute, with a stop of `gap` ns after every few rows."""
     return [
         Reading("press [1]", START + i * MINUTE + i // rows * gap, tuple(row)) for i, row in enumerate(values.tolist())
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,8 +27,8 @@ class Sized:
     def pack_slice(self, number: int) -> bytes:
         return bytes(self.sizes[number])
 
-    def snapshot(self) -> bytes:
-        return bytes(sum(self.sizes))
+    def pieces(self) -> Iterator[bytes]:
+        return map(bytes, self.sizes)
 
     def journal(self) -> list[tuple[str, bytes | None]]:
         return []

@@ -55,7 +55,7 @@ def follower(
     until_end: bool = False,
     config: TargetConfig | None = None,
 ) -> tuple[Follower, NotifyMetrics]:
-    """One that runs for so many turns, 1 s each, and dies in some."""
+    """One that runs for some turns, 1 s each, and dies in some."""
     config = target() if config is None else config
     counted = iter(range(10_000))
 

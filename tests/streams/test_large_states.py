@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -113,3 +115,19 @@ def test_it_lies_in_its_file_until_it_is_taken_up(tmp_path: Path) -> None:
         assert found == one
         let_go(found)
         assert found == one, "it is read again"
+
+
+def test_without_memory_for_a_copy_it_is_written_at_once(
+    source: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fork() -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    streams = opened()
+    monkeypatch.setattr(os, "fork", fork)
+    commit(streams, b"state")
+    assert streams.settled
+    assert "Cannot allocate memory" in caplog.text
+    streams.close()
+    streams.open()
+    assert state_of(streams) == b"state"
