@@ -97,6 +97,11 @@ class ContextTable:
         """A copy of the states (k,) of a sensor."""
         return self._states[self._places.get(slot, [])]
 
+    @property
+    def stored_bytes(self) -> int:
+        """What all states take when they are packed."""
+        return STATE.itemsize * sum(map(len, self._places.values()))
+
     def pack(self, names: Mapping[int, str]) -> dict[str, bytes]:
         """The states of some slots by the ids of their sensors."""
         return {name: self.of(slot).tobytes() for slot, name in names.items() if slot in self._places}
