@@ -85,7 +85,7 @@ kafka: $(INSTALLED)  ## a Kafka broker for trying things out, in the foreground;
 fuzz: $(INSTALLED)  ## attack decoders, files and HTTP for longer than the tests do; FUZZ_TIMES=50
 	FUZZ_TIMES=$(or $(FUZZ_TIMES),20) $(BIN)/python -m pytest -q tests/fuzz --timeout 3600 $(PYTEST_ARGS)
 
-chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS=--short
+chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS="--short --machines"
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 docs: $(INSTALLED)  ## the documentation as a site in var/docs/site, links checked; open its index.html

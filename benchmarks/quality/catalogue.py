@@ -69,9 +69,10 @@ PARTS: Final[dict[str, tuple[str, Callable[[int], slice]]]] = {
     "level": ("worst", lambda channels: slice(channels + 1, None)),
     "stuck": ("still_limit", lambda _: slice(None)),
     "drift": ("drift_worst", lambda _: slice(None)),
+    "context": ("contexts", lambda _: slice(None)),
 }
 """Signals and rules that may be left out: the cells that hold what is the worst of training, and which of them, by the
-number of channels. Where that is infinite a signal or a rule is mute."""
+number of channels. Where that is infinite a signal or a rule is mute. Profiles of hours are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +168,16 @@ class _Without(ReadingsPipeline):
         output = super().process(batch)
         name, cells = self.part
         for slot in np.flatnonzero(self._table["live"]).tolist():
-            self._table[name][slot, cells] = np.inf
+            if name == "contexts":
+                self._table.contexts.pop(slot)
+            else:
+                self._table[name][slot, cells] = np.inf
         return output
 
 
 def parts() -> list[str]:
     """The signals and rules that there are to be left out."""
-    there = {column.name for column in columns(1, 1)}
+    there = {"contexts", *(column.name for column in columns(1, 1))}
     return [name for name, (cell, _) in PARTS.items() if cell in there]
 
 

@@ -58,12 +58,13 @@ Contexts = NDArray[Any]
 """Profiles of hours (k,) of the dtype `CONTEXT`."""
 PARTS: Final = (
     ("channel", "i2"), ("weekly", "?"), ("days", "u1"), ("half", "f4"), ("limit", "f4"), ("fewest", "f4"),
-    ("center", "f4", (WEEK,)), ("spread", "f2", (WEEK,)),
+    ("center", "f2", (WEEK,)), ("spread", "f2", (WEEK,)),
 )  # fmt: skip
 CONTEXT: Final = np.dtype(list(PARTS))
 """Of a channel: `half` of what lies between busy and idle hours, `limit` in rows, and by hour of the day, or if it is
 `weekly` of the week, the usual standardised value, NaN: none, and its spread. `days`: bits of the weekdays that it is
-known of, Monday is 1. An hour with fewer rows than `fewest` teaches nothing."""
+known of, Monday is 1. An hour with fewer rows than `fewest` teaches nothing. Half precision is enough for what is
+compared with `half`, and two bytes an hour."""
 NONE: Final[Contexts] = np.empty(0, dtype=CONTEXT)
 
 

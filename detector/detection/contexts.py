@@ -97,6 +97,11 @@ class ContextTable:
         """A copy of the states (k,) of a sensor."""
         return self._states[self._places.get(slot, [])]
 
+    @property
+    def stored_bytes(self) -> int:
+        """What all states take when they are packed."""
+        return STATE.itemsize * sum(map(len, self._places.values()))
+
     def pack(self, names: Mapping[int, str]) -> dict[str, bytes]:
         """The states of some slots by the ids of their sensors."""
         return {name: self.of(slot).tobytes() for slot, name in names.items() if slot in self._places}
@@ -157,8 +162,9 @@ class ContextTable:
         local = self.hours.of(times[rows])
         if self.hours.concerns(local.day):
             local = self._as_called(local, begin, [name(int(slots[at])) for at in owners.tolist()])
-        for k in range(len(owners)):
-            self._begin_day(states[k : k + 1], int(local.day[begin[k]]), int(local.weekday[begin[k]]))
+        day, weekday = local.day[begin[:-1]], local.weekday[begin[:-1]]
+        for k in np.flatnonzero(states["day"] != day).tolist():
+            _begin_day(states[k : k + 1], int(day[k]), int(weekday[k]))
         channel = states["channel"][series]
         center, scale = (part[owners[series], channel] for part in scaling)
         z = np.clip((values[rows, channel] - center) / scale, -FARTHEST, FARTHEST)
@@ -173,13 +179,11 @@ class ContextTable:
         beyond = off(z, np.where(heeded, usual, np.nan), spread, states["half"][series].astype(np.float64))
         told = np.zeros(len(times), dtype=TOLD)
         scores, since = _scores(states, begin, beyond, times[rows])
-        for k in range(len(owners)):
-            part = slice(begin[k], begin[k + 1])
-            more = np.flatnonzero(scores[part] > told["score"][rows[part]]) + begin[k]
-            at = rows[more]
-            told["score"][at], told["since"][at], told["usual"][at] = scores[more], since[more], usual[more]
-            told["channel"][at], told["weekly"][at] = states["channel"][k], states["weekly"][k]
-            told["hour"][at] = local.hour[more] + HOURS * weekday[more]
+        for one in np.flatnonzero(scores).tolist():
+            if scores[one] > told["score"][rows[one]]:
+                of_week = local.hour[one] + HOURS * weekday[one]
+                which = states[series[one]]
+                told[rows[one]] = scores[one], since[one], usual[one], which["channel"], of_week, which["weekly"]
         return Judged(
             told, places, states, series[known], rows[known], local.hour[known], z[known],
             np.abs(z - np.where(np.isnan(usual), z, usual))[known],
@@ -191,16 +195,6 @@ class ContextTable:
             for k, one in enumerate(names)
         ]
         return local._replace(weekday=np.concatenate(parts))
-
-    def _begin_day(self, state: NDArray[Any], day: int, weekday: int) -> None:
-        """Learn what was collected, if this is another day."""
-        if state["day"][0] == day:
-            return
-        if state["rows"].any():
-            _learn(state)
-        for name in ("rows", "total", "apart", "excluded"):
-            state[name] = 0
-        state["day"], state["weekday"] = day, weekday
 
     def keep(self, judged: Judged, excluded: Bools) -> None:
         """Keep the states after a block, whose rows (N,) teach nothing where they are `excluded`."""
@@ -219,9 +213,10 @@ def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64) -> tuple[
     Those of state k are rows begin[k] .. begin[k + 1] - 1.
     """
     scores, since = np.zeros(len(beyond)), np.zeros(len(beyond), dtype=np.int64)
-    limits, sums, runs = states["limit"].tolist(), states["sums"].tolist(), states["run"].tolist()
-    begun, sinces = states["begun"].tolist(), states["since"].tolist()
-    for k, (limit, both, run, last, start) in enumerate(zip(limits, sums, runs, begun, sinces, strict=True)):
+    far = np.logical_or.reduceat(np.abs(beyond) > 1.0, begin[:-1])
+    for k in np.flatnonzero(far | states["sums"].any(axis=1)).tolist():
+        limit, both, run = float(states["limit"][k]), states["sums"][k].tolist(), states["run"][k].tolist()
+        last, start = states["begun"][k].tolist(), states["since"][k].tolist()
         most = limit * MOST**0.5
         for row, one in enumerate(beyond[begin[k] : begin[k + 1]].tolist(), int(begin[k])):
             if -1.0 <= one <= 1.0 and not both[0] and not both[1]:
@@ -243,8 +238,17 @@ def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64) -> tuple[
                 if run[side] == _TOLD:
                     worth = total / limit
                     scores[row], since[row] = worth * worth, start[side]
-    states["sums"], states["run"], states["begun"], states["since"] = sums, runs, begun, sinces
+        states["sums"][k], states["run"][k], states["begun"][k], states["since"][k] = both, run, last, start
     return scores, since
+
+
+def _begin_day(state: NDArray[Any], day: int, weekday: int) -> None:
+    """Learn what was collected (by one state, (1,)), and collect the rows of another day."""
+    if state["rows"].any():
+        _learn(state)
+    for name in ("rows", "total", "apart", "excluded"):
+        state[name] = 0
+    state["day"], state["weekday"] = day, weekday
 
 
 def _learn(state: NDArray[Any]) -> None:

@@ -410,7 +410,8 @@ class SensorTable:
             sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in part)
             for part in (self._early, self._profiled)
         )
-        return early * len(self.slots) + profiled * int(np.count_nonzero(self._arrays["live"]))
+        live = int(np.count_nonzero(self._arrays["live"]))
+        return early * len(self.slots) + profiled * live + self.contexts.stored_bytes
 
     def occupied(self) -> Slots:
         """The slots in use, ascending."""

@@ -90,7 +90,7 @@ def test_every_fault_is_tried_in_its_sizes_and_large_ones_are_found_in_time(monk
 
 
 def test_without_its_signals_nothing_of_the_values_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {column.name for column in columns(1, 1)}
+    there = {"contexts", *(column.name for column in columns(1, 1))}
     assert {"reconstruction", "prediction", "level"} <= set(catalogue.parts()) <= set(PARTS)
     assert all((PARTS[name][0] in there) == (name in catalogue.parts()) for name in PARTS)
     monkeypatch.setitem(PARTS, "every signal", ("worst", lambda _: slice(None)))

@@ -63,7 +63,7 @@ def test_the_class_trained_on_scores_lowest(collection: Path, monkeypatch: pytes
 
 
 def test_the_textbook_preset_is_measured_and_not_judged(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "TrainingConfig", functools.partial(TrainingConfig, min_steps=1))
+    monkeypatch.setattr(images, "TrainingConfig", functools.partial(TrainingConfig, epochs=1, min_steps=1))
     seen: list[Any] = []
 
     def noted(material: Any, settings: TrainingConfig) -> Any:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,27 @@ from rich.table import Table
 from detector.config.load import Config, load_config
 from detector.incidents.groups import Groups
 from detector.service.people import incidents_group
+from detector.service.rekeying import rekey_group
 from detector.times import rfc3339
 from detector.wire.verdicts import WORDS
 from tests.chaos.cameras import CAMERA_PARTITIONS, camera_items, camera_name
 from tests.chaos.compare import compare_alerts, compare_counts
 from tests.chaos.daemon import PROTECTIONS
 from tests.chaos.faults import FAULTS, MEMBERS, SESSION_SECONDS, Field, dice, hogs, schedule
-from tests.chaos.load import PARTITIONS, SENSORS, Load, items
+from tests.chaos.load import PARTITIONS, SENSORS, Load, items, values_without_faults
+from tests.chaos.machines import (
+    KEY,
+    MACHINES,
+    TAG_PARTITIONS,
+    TAGS,
+    Copies,
+    copies,
+    healthy_rows,
+    settings,
+    tag_items,
+)
 from tests.chaos.members import Member
-from tests.chaos.model import make_bundle
+from tests.chaos.model import ROWS, make_bundle
 from tests.chaos.people import People
 from tests.chaos.reference import Result, ends_of, published, told_of, uninterrupted
 from tests.chaos.told import wrong_incidents
@@ -103,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--short", action="store_true", help="as many faults as fit into three minutes in all")
     parser.add_argument("--rate", type=float, default=2500.0, metavar="N", help="readings a second (2500)")
+    parser.add_argument(
+        "--machines", action="store_true", help="tags of machines, which `rekey` copies, in place of sensors"
+    )
     parser.add_argument("--frames", type=float, default=40.0, metavar="N", help="frames a second (40)")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="S", help="the longest pause after a fault, in seconds (2)"
@@ -115,13 +130,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, console: Console) -> dict[str, Any]:
     with Broker(directory / "broker") as broker:
-        for topic, partitions in (_INPUTS | {_ALERTS: 3, _DEAD: 1, _VERDICTS: 2, _INCIDENTS: 1}).items():
+        topics = _INPUTS | {_ALERTS: 3, _DEAD: 1, _VERDICTS: 2, _INCIDENTS: 1, TAGS: TAG_PARTITIONS}
+        for topic, partitions in topics.items():
             broker.create_topic(topic, partitions)
         started = int(time.time()) - 30 * 86400
-        path = _write_config(directory, broker, started)
+        readings = settings() if args.machines else {}
+        path = _write_config(directory, broker, started, readings)
         config = load_config(path)
         # Half of the sensors start with a profile, the others have to make theirs under fire.
-        make_bundle(directory / "models", range(0, SENSORS, 2), _OPEN_AFTER, seed)
+        healthy, sensors = (healthy_rows, MACHINES) if args.machines else (values_without_faults, SENSORS)
+        series = (healthy(number, ROWS, seed) for number in range(0, sensors, 2))
+        make_bundle(directory / "models", series, _OPEN_AFTER, seed, config.readings.channels)
         tiny_frame_bundle(directory / "cameras", cameras=[camera_name(0), camera_name(1)])
         options = ["--without", args.without] if args.without else []
 
@@ -129,16 +148,28 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             return Member(name, path, directory, options)
 
         def change_settings(number: int) -> None:
-            _write_config(directory, broker, started, {"match": f"nobody-{number}", "alerts": {"close_after": 50}})
+            override = {"match": f"nobody-{number}", "alerts": {"close_after": 50}}
+            _write_config(directory, broker, started, readings, override)
 
         members = [member(f"member-{i + 1}") for i in range(MEMBERS)]
-        followers = [Member(f"incidents-{i + 1}", path, directory, command="incidents") for i in range(2)]
+        followers = [Member(f"incidents-{i + 1}", path, directory, command=["incidents"]) for i in range(2)]
+        rekey = ["rekey", "--key", KEY, "--from", TAGS, "--to", _INPUT]
+        copiers = [Member(f"rekey-{i + 1}", path, directory, command=rekey) for i in range(2 * args.machines)]
         place = Field(
-            broker, members, member, dice(seed), change_settings, lambda: _forget(broker, config), hogs, followers
+            broker,
+            members,
+            member,
+            dice(seed),
+            change_settings,
+            lambda: _forget(broker, config),
+            hogs,
+            followers + copiers,
         )
-        load = Load(broker.address, _INPUT, args.rate, items(seed, started))
+        topic, sent = (TAGS, tag_items) if args.machines else (_INPUT, items)
+        load = Load(broker.address, topic, args.rate, sent(seed, started))
         cameras = Load(broker.address, _FRAMES, args.frames, camera_items(seed, started))
         people = People(broker.address, _ALERTS, seed)
+        problems: list[str] = []
         try:
             for one in (*place.members, *place.followers):
                 place.start(one)
@@ -149,7 +180,10 @@ def _run(args: argparse.Namespace, directory: Path, seed: int, count: int, conso
             cameras.stop()
             load.stop()
             people.stop()
-            problems = _finish(place, config, console)
+            if copiers:
+                console.print("copying ...")
+                problems += _copied(place, copiers, config)
+            problems += _finish(place, config, console)
         finally:
             for one in (*place.members, *place.followers):
                 one.kill()
@@ -172,7 +206,9 @@ def _logged(directory: Path, event: str) -> int:
     return sum(text.count(f'"event":"{event}"') for text in logs)
 
 
-def _write_config(directory: Path, broker: Broker, started: int, *overrides: dict[str, Any]) -> Path:
+def _write_config(
+    directory: Path, broker: Broker, started: int, readings: Mapping[str, Any], *overrides: dict[str, Any]
+) -> Path:
     def window(match: str, begin: int, end: int) -> dict[str, str]:
         """Seconds after the beginning of the load."""
         return {"match": match, "from": rfc3339((started + begin) * _SECOND), "to": rfc3339((started + end) * _SECOND)}
@@ -202,6 +238,7 @@ def _write_config(directory: Path, broker: Broker, started: int, *overrides: dic
                 "max_duration": "10m",
             },
             "overrides": [*overrides, {"match": "unit-??[37]", "silence_after": "40s"}],
+            **readings,
         },
         "frames": {
             "enabled": True,
@@ -261,7 +298,8 @@ def _finish(place: Field, config: Config, console: Console) -> list[str]:
     console.print("catching up ...")
     problems = []
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while (left := _lag(place.broker, config.streams.kafka.group_id)) != 0:
+    ends = ends_of(config, _INPUT) | ends_of(config, _FRAMES)
+    while (left := _lag(place.broker, config.streams.kafka.group_id, ends)) != 0:
         if time.monotonic() > deadline:
             problems.append(f"the group did not catch up: {left} records left after {CATCH_UP_SECONDS:g} s")
             break
@@ -296,7 +334,7 @@ def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
         if time.monotonic() > deadline:
             return ["a transaction of the alerts stays open"]
         place.pause(0.5, 0.5)
-    ends = ends_of(config)  # a partition ends with the mark of a transaction, which nobody commits to have read
+    ends = ends_of(config, _ALERTS)
 
     def behind() -> bool:
         committed = _committed(place.broker, incidents_group(config), list(ends))
@@ -310,16 +348,32 @@ def _until_told(place: Field, config: Config, deadline: float) -> list[str]:
     return []
 
 
-def _lag(broker: Broker, group: str) -> int | None:
-    """Records the group has not committed yet; None if the broker does not say."""
-    partitions = [TopicPartition(topic, number) for topic, count in _INPUTS.items() for number in range(count)]
+def _copied(place: Field, copiers: Sequence[Member], config: Config) -> list[str]:
+    """Let `detector rekey` copy what is left, and stop it."""
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    ends = ends_of(config, TAGS)
+    while _lag(place.broker, rekey_group(config, TAGS, _INPUT), ends) != 0:
+        if time.monotonic() > deadline:
+            return ["`detector rekey` did not copy everything"]
+        place.pause(0.5, 0.5)
+        place.revive()
+    for member in copiers:
+        place.stop(member)
+        place.followers.remove(member)
+    while not _closed(place.broker, _INPUT):
+        if time.monotonic() > deadline:
+            return ["a transaction of `detector rekey` stays open"]
+        place.pause(0.5, 0.5)
+    return []
+
+
+def _lag(broker: Broker, group: str, ends: Mapping[TopicPartition, int]) -> int | None:
+    """Records before these offsets that the group has not committed; None if the broker does not say."""
     try:
-        with broker.admin() as admin:
-            ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-        committed = _committed(broker, group, partitions)
+        committed = _committed(broker, group, list(ends))
     except KafkaError:
         return None
-    return sum(int(ends[tp].offset) - committed[tp] for tp in partitions)
+    return sum(max(0, end - committed[tp]) for tp, end in ends.items())
 
 
 def _committed(broker: Broker, group: str, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -352,8 +406,10 @@ def _closed(broker: Broker, topic: str) -> bool:
 
 def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, Any]:
     expected, actual = uninterrupted(config), published(config)
+    copied = copies(config) if config.readings.machines else Copies()
+    problems = [*problems, *(f"copies {what}: {count}" for what, count in copied.wrong.items() if count)]
     alerts = compare_alerts(expected.alerts, actual.alerts)
-    dead = compare_counts(expected.dead, actual.dead)
+    dead = compare_counts([*expected.dead, *copied.dead], actual.dead)
     verdicts = compare_counts(expected.verdicts, actual.verdicts)
     problems = [*problems, *(f"alerts {what}: {count}" for what, count in alerts.counts().items() if count)]
     problems += [f"dead letters {what}: {count}" for what, count in dead.items() if count]
@@ -384,7 +440,8 @@ def _judge(config: Config, problems: list[str], directory: Path) -> dict[str, An
         "about silence": silent,
         "muted": muted,
         "sensors that relearnt": len(expected.relearnt),
-        "dead letters compared": len(expected.dead),
+        "records copied": copied.records,
+        "dead letters compared": len(expected.dead) + len(copied.dead),
         "verdicts compared": len(expected.verdicts),
         "messages about incidents": len(incidents),
         "problems": problems,
@@ -420,6 +477,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         "about silence",
         "muted",
         "sensors that relearnt",
+        "records copied",
         "dead letters compared",
         "verdicts compared",
         "messages about incidents",

@@ -31,7 +31,8 @@ class Field:
 
     `change_settings` writes other settings, told their number, into the configuration of all members. `forget_offsets`
     has the broker forget what the group has committed, if it would; in `busy` the processors have other things to do.
-    `followers` are the members of `detector incidents`: one works, the other stands by.
+    `followers` are the members of `detector incidents`, of which one works and the other stands by, and of
+    `detector rekey`, which share the partitions.
     `unexpected`: processes that ended though nobody ended them. `failed_stops`: that did not stop cleanly.
     """
 
@@ -224,15 +225,15 @@ def hog(place: Field) -> None:
         place.pause(1.0, 4.0)
 
 
-def kill_incidents(place: Field) -> None:
-    """SIGKILL of a member of `detector incidents`, and an immediate restart under the same name."""
+def kill_follower(place: Field) -> None:
+    """SIGKILL of a member of `detector incidents` or `rekey`, and an immediate restart under the same name."""
     member = place.rng.choice(place.followers)
     member.kill()
     place.start(member)
 
 
-def freeze_incidents(place: Field) -> None:
-    """SIGSTOP of one until the other has taken over, then SIGCONT: a zombie."""
+def freeze_follower(place: Field) -> None:
+    """SIGSTOP of one until another has taken over, then SIGCONT: a zombie."""
     member = place.rng.choice(place.followers)
     member.pause()
     place.pause(SESSION_SECONDS + 1, SESSION_SECONDS + 4)
@@ -280,8 +281,8 @@ FAULTS: dict[str, Callable[[Field], None]] = {
     "reload": reload,
     "forget offsets": forget,
     "hog processors": hog,
-    "kill incidents": kill_incidents,
-    "freeze incidents": freeze_incidents,
+    "kill follower": kill_follower,
+    "freeze follower": freeze_follower,
     "kill broker": kill_broker,
     "freeze broker": freeze_broker,
 }

@@ -46,9 +46,9 @@ def name_of(sensor: int) -> str:
 
 
 def values_without_faults(sensor: int, rows: int, seed: int) -> tuple[str, F64]:
-    """A sensor's id and healthy values like those of the load."""
+    """A sensor's id and (rows, 1) of healthy values like those of the load."""
     noise = np.random.default_rng([seed, 1, sensor]).normal(size=rows)
-    return name_of(sensor), _wave(np.full(rows, sensor), np.arange(rows)) + noise
+    return name_of(sensor), (_wave(np.full(rows, sensor), np.arange(rows)) + noise)[:, None]
 
 
 def items(seed: int, started: int, sensors: int = SENSORS) -> Iterator[Item]:

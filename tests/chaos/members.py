@@ -1,4 +1,4 @@
-"""The daemons under fire: `detector run` and `incidents` as processes that are killed, stopped and started again."""
+"""The daemons under fire: `detector run`, `incidents` and `rekey` as processes that are killed, stopped and started."""
 
 from __future__ import annotations
 
@@ -28,10 +28,16 @@ class Member:
     """One place in the group, with one process after another in it."""
 
     def __init__(
-        self, name: str, config: Path, directory: Path, options: Sequence[str] = (), *, command: str = "run"
+        self,
+        name: str,
+        config: Path,
+        directory: Path,
+        options: Sequence[str] = (),
+        *,
+        command: Sequence[str] = ("run",),
     ) -> None:
         self.name = name
-        self._command = command
+        self._command = list(command)
         self.log = directory / f"{name}.log"
         self._config = config
         self._options = list(options)
@@ -61,7 +67,7 @@ class Member:
             self._process = subprocess.Popen(
                 [
                     *dies_with_us(), sys.executable, "-m", "tests.chaos.daemon", *self._options, *options, "--",
-                    self._command, "--config", str(self._config), "--log-format", "json",
+                    *self._command, "--config", str(self._config), "--log-format", "json",
                 ],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "DETECTOR_INSTANCE": self.name},

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from detector.arrays import F64
 from detector.detection.profile import build_profile
 from detector.models.bundle.bundles import write_bundle
 from detector.models.bundle.spec import WINDOW, ModelSpec
 from detector.models.bundle.versions import activate
 from detector.models.runtime.onnx import OnnxRuntime
-from tests.chaos.load import values_without_faults
 
 _HIDDEN = 8
-_ROWS = 1000
+ROWS = 1000
+"""Of each sensor a profile is made of."""
 
 
-def make_bundle(directory: Path, sensors: Sequence[int], open_after: tuple[int, int], seed: int) -> None:
-    """Write and activate a version with profiles of these sensors of the load; the others have to warm up."""
-    onnx = _linear_model(seed)
+def make_bundle(
+    directory: Path,
+    series: Iterable[tuple[str, F64]],
+    open_after: tuple[int, int],
+    seed: int,
+    channels: Sequence[str] = ("value",),
+) -> None:
+    """Write and activate a version with profiles of these sensors, from (`ROWS`, channels) each; others warm up."""
+    onnx = _linear_model(seed, len(channels))
     runtime = OnnxRuntime.load(onnx, "dense")
-    times = np.arange(_ROWS, dtype=np.int64) * 10**9
-    profiles = {}
-    for sensor in sensors:
-        name, values = values_without_faults(sensor, _ROWS, seed)
-        profiles[name], _ = build_profile(
-            times, values[:, None], runtime, scaler="standard", stride=1, open_after=open_after
-        )
+    times = np.arange(ROWS, dtype=np.int64) * 10**9
+    profiles = {
+        name: build_profile(times, values, runtime, scaler="standard", stride=1, open_after=open_after)[0]
+        for name, values in series
+    }
     bundle = write_bundle(
         directory,
-        ModelSpec("dense", ("value",), hidden=(_HIDDEN,)),
+        ModelSpec("dense", tuple(channels), hidden=(_HIDDEN,)),
         save_keras=_nothing_to_read,
         onnx=onnx,
         profiles=profiles,
@@ -49,9 +54,10 @@ def _nothing_to_read(path: Path) -> None:
     path.write_bytes(b"ONNX Runtime scores; nobody opens this")
 
 
-def _linear_model(seed: int) -> bytes:
+def _linear_model(seed: int, channels: int) -> bytes:
     rng = np.random.default_rng(seed)
-    basis, _ = np.linalg.qr(rng.normal(size=(WINDOW, _HIDDEN)))
+    width = WINDOW * channels
+    basis, _ = np.linalg.qr(rng.normal(size=(width, _HIDDEN)))
     weights = basis.astype(np.float32)
     nodes = [
         helper.make_node("Reshape", ["windows", "flat"], ["rows"]),
@@ -59,7 +65,7 @@ def _linear_model(seed: int) -> bytes:
         helper.make_node("MatMul", ["code", "up"], ["decoded"]),
         helper.make_node("Reshape", ["decoded", "deep"], ["reconstruction"]),
     ]
-    shape = [None, WINDOW, 1]
+    shape = [None, WINDOW, channels]
     graph = helper.make_graph(
         nodes,
         "linear",
@@ -68,8 +74,8 @@ def _linear_model(seed: int) -> bytes:
         [
             numpy_helper.from_array(weights, "down"),
             numpy_helper.from_array(np.ascontiguousarray(weights.T), "up"),
-            numpy_helper.from_array(np.array([-1, WINDOW]), "flat"),
-            numpy_helper.from_array(np.array([-1, WINDOW, 1]), "deep"),
+            numpy_helper.from_array(np.array([-1, width]), "flat"),
+            numpy_helper.from_array(np.array([-1, WINDOW, channels]), "deep"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -73,9 +73,12 @@ def told_of(config: Config) -> list[bytes]:
         return [record.value or b"" for batch in reader.read() for record in batch.records]
 
 
-def ends_of(config: Config) -> dict[TopicPartition, int]:
-    """The offset behind the last alert of each partition that has some."""
-    topic, ends = config.output.alerts, {}
+def ends_of(config: Config, topic: str) -> dict[TopicPartition, int]:
+    """The offset behind the last record of each partition that has some.
+
+    A partition may end with the mark of a transaction, which nobody commits to have read.
+    """
+    ends: dict[TopicPartition, int] = {}
     with TopicReader(config.streams.kafka, topic) as reader:
         for batch in reader.read():
             for record in batch.records:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from detector.config.fields import FieldsConfig
 from detector.engine.readings import ReadingsPipeline
 from detector.models.bundle.bundles import load_bundle
 from detector.models.runtime.onnx import open_runtime
+from detector.streams.base import Record
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.membership import Listener
-from tests.chaos import cameras, daemon, load
+from detector.wire.rekeying import Rekeying
+from tests.chaos import cameras, daemon, load, machines
 from tests.chaos.faults import FAULTS, MEMBERS, Field, dice, join_or_leave, reload, schedule
 from tests.chaos.members import Ended, Member
-from tests.chaos.model import make_bundle
+from tests.chaos.model import ROWS, make_bundle
 
 STARTED = 1_790_000_000
 
@@ -66,11 +69,47 @@ def test_cameras_have_everything_in_them() -> None:
     assert stamps != sorted(stamps), "some are late"
 
 
-def test_a_bundle_scores_without_having_been_trained(tmp_path: Path) -> None:
-    make_bundle(tmp_path, range(0, 6, 2), (5, 5), seed=1)
+def test_machines_have_everything_in_them() -> None:
+    sent = list(itertools.islice(machines.tag_items(3, STARTED), 120_000))
+    assert sent[:500] == list(itertools.islice(machines.tag_items(3, STARTED), 500))
+    homes: dict[bytes, set[int]] = {}
+    for item in sent:
+        homes.setdefault(item.key.split(b"/")[0], set()).add(item.partition)
+    assert len(homes) == machines.MACHINES
+    assert Counter(len(places) for places in homes.values()) == {1: 80, 2: 20}, "some have their tags apart"
+    assert any(item.readings == 0 for item in sent), "some are cut off"
+    assert any(one == other for one, other in itertools.pairwise(sent)), "some come twice"
+    decoded = [msgspec.json.decode(item.value) for item in sent if item.readings]
+    assert any(reading["value"] is None for reading in decoded)
+    seconds = {int(reading["timestamp"]) for reading in decoded}
+    of_one = [r for r in decoded if r["sensor_id"] == machines.tag_of(0, 0)]
+    assert len({int(r["timestamp"]) for r in of_one}) < len(seconds), "some never come"
+    assert [r["timestamp"] for r in of_one] != sorted(r["timestamp"] for r in of_one), "some are late"
+
+
+def test_copies_are_each_there_once_and_a_machine_in_one_place() -> None:
+    keys = Rekeying(FieldsConfig(), machines.KEY, machines={machines.tag_of(0, i): load.name_of(0) for i in range(2)})
+    values = [f'{{"sensor_id":"{machines.tag_of(0, i)}","timestamp":1,"value":1}}'.encode() for i in (0, 1, 1)]
+    tags = [(i, Record(i, None, value)) for i, value in enumerate([*values, b"{"])]
+    copied = [(2, Record(i, b"unit-000", value)) for i, value in enumerate([*values, b'{"verdict":{}}'])]
+    right = {"missing": 0, "too many": 0, "machines in two partitions": 0}
+    assert machines.judge_copies(keys, tags, copied) == (3, right, [(machines.TAGS, 3, 3)])
+    twice = [*copied, (1, copied[0][1])]
+    wrong = {"missing": 0, "too many": 1, "machines in two partitions": 1}
+    assert machines.judge_copies(keys, tags, twice).wrong == wrong
+    assert machines.judge_copies(keys, tags, copied[1:]).wrong == right | {"missing": 1}
+    other = [(2, Record(0, b"unit-001", values[0])), *copied[1:]]
+    assert machines.judge_copies(keys, tags, other).wrong == right | {"missing": 1, "too many": 1}
+
+
+@pytest.mark.parametrize("channels", [("value",), machines.CHANNELS])
+def test_a_bundle_scores_without_having_been_trained(tmp_path: Path, channels: Sequence[str]) -> None:
+    healthy = machines.healthy_rows if len(channels) > 1 else load.values_without_faults
+    series = [healthy(sensor, ROWS, 1) for sensor in range(0, 6, 2)]
+    make_bundle(tmp_path, series, (5, 5), 1, channels)
     bundle = load_bundle(tmp_path)
     assert sorted(bundle.profiles()) == ["unit-000", "unit-002", "unit-004"]
-    windows = np.random.default_rng(0).normal(size=(3, 100, 1)).astype(np.float32)
+    windows = np.random.default_rng(0).normal(size=(3, 100, len(channels))).astype(np.float32)
     scored = open_runtime(bundle)(windows)
     assert scored.shape == windows.shape
     assert not np.allclose(scored, windows)

@@ -123,7 +123,7 @@ def test_a_configuration_that_cannot_be_written_stays_as_it_is(
 
     Path("config.yaml").write_text("log: {level: info}\n")
     monkeypatch.setattr(Path, "write_bytes", fail)
-    assert tune(plant, "--alerts", "2/week", "--write") == status
+    assert tune(plant, "--since", "10d", "--alerts", "50/day", "--write") == status
     assert f"cannot write the configuration: {os.strerror(number)} (" in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in Path().iterdir()) == ["config.yaml", "models"]
     assert Path("config.yaml").read_text() == "log: {level: info}\n"

@@ -59,6 +59,14 @@ def told(made: ReadingsPipeline, times: I64, values: F64) -> list[Alert]:
     return [decode_alert(message.value) for message in messages]
 
 
+def told_from(made: ReadingsPipeline, times: I64, values: F64, days: int) -> list[Alert]:
+    """What is told of rows that come behind those of so many days."""
+    records = [
+        Record(plant.offset_of(i), None, plant.message(group)) for i, group in enumerate(by_day(times, values), days)
+    ]
+    return [decode_alert(message.value) for message in plant.play(made, records)]
+
+
 def opened(alerts: Sequence[Alert]) -> list[Alert]:
     return [alert for alert in alerts if alert.event == "opened"]
 
@@ -209,12 +217,43 @@ def test_an_episode_teaches_nothing() -> None:
     assert values[cut + 20] < 2
 
 
+def test_days_that_the_prefix_did_not_have_are_not_missed() -> None:
+    config = plant.readings_config(warmup=5 * 48, open_after=(3, 3), close_after=10)
+    made = pipeline(config)
+    told(made, *shifts(5))  # from Monday to Friday
+    (one,) = hours_of(made, config)
+    assert (bool(one["weekly"]), int(one["days"])) == (False, 0b11111)
+    times, values = shifts(16, other(9, runs=idle))
+    later = times >= MONDAY + 5 * DAY
+    found = [alert for alert in opened(told_from(made, times[later], values[later], 5)) if alert.what]
+    by_hours = [alert for alert in found if alert.what and alert.what.kind == "context"]
+    assert [alert.detected_at[:10] for alert in by_hours] == [rfc3339(MONDAY + 9 * DAY)[:10]], "a Wednesday"
+    (one,) = hours_of(made, config)
+    assert int(one["days"]) == 0b11111, "a weekend is not like them"
+
+
+def test_a_weekday_that_goes_by_the_others_is_known_then() -> None:
+    def always(day: int) -> Spans:
+        return [(6, 22)]
+
+    config = plant.readings_config(warmup=150, open_after=(3, 3))
+    made = pipeline(config)
+    told(made, *shifts(6, always))
+    (one,) = hours_of(made, config)
+    assert int(one["days"]) == 0b11111
+
+
 # -- the same however the rows come ----------------------------------------------------------------------------------
 
 
 def contexts(made: ReadingsPipeline, timezone: str | None = "UTC") -> NDArray[Any]:
     """The states of its sensors' hours."""
-    table = plant.table_of(made, config_of(timezone))
+    return hours_of(made, config_of(timezone))
+
+
+def hours_of(made: ReadingsPipeline, config: ReadingsConfig) -> NDArray[Any]:
+    """The same of sensors with other settings."""
+    table = plant.table_of(made, config)
     return np.concatenate([table.contexts.of(slot) for slot in table.slots.values()])
 
 

@@ -45,6 +45,18 @@ def finding(kind: Kind, channel: int = 0) -> Finding:
             "swings once in 9 readings, usually once in 23 since 00:02:00",
         ),
         (Kind("oscillation", size=1, usual_period=23), "no longer swings once in 23 readings since 00:02:00"),
+        (
+            Kind("context", row=3, level=-34.5, size=-20.0, hour=10, weekday=0),
+            "idle at 1, where on a Monday at 10:00 it usually runs at 41",
+        ),
+        (
+            Kind("context", row=3, level=-14.5, size=20.0, hour=3, weekday=6),
+            "runs at 41, where on a Sunday at 03:00 it usually is idle at 1",
+        ),
+        (
+            Kind("context", row=3, level=1.5, size=-5.0, hour=14),
+            "at 73, where at 14:00 it usually is at 83",
+        ),
         (Kind("unusual"), "unlike anything in training since 00:02:00"),
     ],
 )

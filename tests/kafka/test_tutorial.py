@@ -14,11 +14,12 @@ from tests.tutorial import blocks, follow
 @pytest.mark.slow
 def test_a_topic_leads_to_its_alerts(kafka: Cluster, tmp_path: Path) -> None:
     names = {name: kafka.unique(name) for name in ("sensor-readings", "anomaly-alerts", "detector-dead-letters")}
-    # The broker is shared: topics and group of our own, and a port that is free.
+    # The broker is shared: topics and group of our own, and a port that is free. Any model will do.
     own = (
         f"readings: {{input: {names['sensor-readings']}}}\n"
         f"output: {{alerts: {names['anomaly-alerts']}, dead_letters: {names['detector-dead-letters']}}}\n"
         'http: {listen: "127.0.0.1:0"}\n'
+        "training: {epochs: 3, min_steps: 300}\n"
     )
     texts = [block.replace("localhost:9092", kafka.address) for block in blocks("sh kafka")]
     configure, simulate, train, run, read = texts

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from detector.detection.profile import Profile
+from detector.detection.hours import Hours
+from detector.detection.profile import Profile, build_profile, load_profiles, save_profiles
 from detector.detection.usable import check_usable
 from tests import plant
+from tests.shifts import shifts
 
 
 def profile(channels: int = 2) -> Profile:
@@ -53,6 +56,36 @@ def test_what_was_built_of_readings_is_accepted(channels: int) -> None:
 def test_what_cannot_be_judged_by_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         check_usable({"a": dataclasses.replace(profile(), **changes)}, 2)
+
+
+def by_hours() -> Profile:
+    times, values = shifts(18)
+    hours = Hours("Europe/Berlin")
+    return build_profile(times, values[:, None], plant.reconstructor(), hours=(hours, "press"))[0]
+
+
+def test_profiles_of_hours_are_stored_with_those_of_others(tmp_path: Path) -> None:
+    one, other = by_hours(), profile(1)
+    assert len(one.contexts) == 1
+    save_profiles(tmp_path / "profiles.npz", {"fan": other, "press": one, "pump": other})
+    found = load_profiles(tmp_path / "profiles.npz")
+    check_usable(found, 1)
+    assert [len(profile_.contexts) for profile_ in found.values()] == [0, 1, 0]
+    assert found["press"].contexts.tobytes() == one.contexts.tobytes()
+    assert found["press"].zone == "Europe/Berlin"
+    save_profiles(tmp_path / "others.npz", {"fan": other})
+    with np.load(tmp_path / "others.npz") as archive:
+        assert not [name for name in archive.files if name.startswith("context")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("channel", 1), ("channel", -1), ("half", 0.0), ("limit", np.nan), ("center", np.inf)]
+)
+def test_hours_that_cannot_be_judged_by_are_refused(name: str, value: float) -> None:
+    one = by_hours()
+    one.contexts[name] = value
+    with pytest.raises(ValueError, match="the hours of press are beyond what can be computed with"):
+        check_usable({"press": one}, 1)
 
 
 def test_peaks_out_of_order_are_refused() -> None:
