@@ -15,13 +15,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools, in_any_channel
-from detector.config.load import MaintenanceConfig, ReadingsConfig
+from detector.arrays import Bools
+from detector.config.load import CalendarConfig, MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
 from detector.detection.block import Block, starts_of
 from detector.detection.columns import FORGOTTEN, profile_cells
-from detector.detection.episodes import Closing, Opening
+from detector.detection.context import NONE
+from detector.detection.contexts import ContextTable
+from detector.detection.episodes import Closing, Opening, in_episodes
+from detector.detection.hours import Hours
+from detector.detection.patches import stand_in
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
@@ -38,7 +42,7 @@ from detector.engine.overview import Overview, overview
 from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.patience import Patience
-from detector.engine.places import MOST_WARM_UPS, Places
+from detector.engine.places import MOST_WARM_UPS, Places, pack_log, unpack_log
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -98,10 +102,13 @@ class ReadingsPipeline(PartitionPipeline):
         score: ScoreBlock = score_block,
         keep_rows: bool = False,
         maintenance: Sequence[MaintenanceConfig] = (),
+        calendar: Sequence[CalendarConfig] = (),
         writer: MakeWriter = AlertWriter,
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
+        self._hours = Hours(config.timezone, calendar)
+        table.contexts = ContextTable(self._hours)
         announcer = Announcer(
             table, writer(alerts, partition, model, config.channels), lambda slot: self._rules_of(slot).alerts
         )
@@ -109,7 +116,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._patience = Patience(table, book.silence_after)
         silences = Silences(table, announcer, self._patience, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
-        provenance = Provenance(model.digest, settings_of(config, maintenance))
+        provenance = Provenance(model.digest, settings_of(config, maintenance, calendar))
         super().__init__(
             partition, provenance, table, announcer, timers,
             warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, verdicts=verdicts, pulse=pulse,
@@ -212,9 +219,8 @@ class ReadingsPipeline(PartitionPipeline):
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
         first, last = np.searchsorted(run.owners, (begin, end)).tolist()
-        crowded = self._places.may_overflow(last - first, self._config.warmup)
-        if crowded:
-            end = begin + 1
+        count, crowded = self._places.together(run.offsets[begin:end], last - first, self._config.warmup)
+        end = begin + count
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
         if not self.restoring:
@@ -230,16 +236,19 @@ class ReadingsPipeline(PartitionPipeline):
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
         self._timers.silences.heard(arrivals)
         self._note_heard(run, arrivals)
-        if readings.channels is None:
-            self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
-        else:
+        lacking = np.isnan(arrivals.values)
+        if readings.channels is not None:
             arrivals = self._aligned(run, arrivals)
+        elif self._table.channels == 1:
+            self._watch.heard(arrivals.slots, lacking[:, 0], "nulls")
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
+        if readings.channels is None and self._table.channels > 1:
+            self._watch.heard_of_channels(arrivals.slots, lacking, admitted)
         if crowded:
-            self._places.make_room(int(run.offsets[begin]))
+            self._places.make_room(int(run.offsets[end - 1]))
         return end
 
     def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
@@ -256,7 +265,7 @@ class ReadingsPipeline(PartitionPipeline):
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
         """
         ids = readings.ids[owned]
-        if self._places.enough(ids):
+        if self._places.enough(ids, int(run.offsets[begin])):
             self._places.look_again()
             return self._slots(run, ids), end
         slots: list[int] = []
@@ -269,6 +278,13 @@ class ReadingsPipeline(PartitionPipeline):
             slots.append(slot)
         return np.array(slots, dtype=np.intp), end
 
+    def _take_log(self) -> bytes:
+        log = self._places.take_log()
+        return pack_log(log) if log else b""
+
+    def _tell_logs(self, logs: Mapping[int, bytes], until: int) -> None:
+        self._places.tell({end: unpack_log(log) for end, log in logs.items()}, until)
+
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
         return self._book[max(int(self._table["rules"][slot]), 0)]
@@ -279,6 +295,8 @@ class ReadingsPipeline(PartitionPipeline):
         return None if profile is None else self._cells_of(slot, profile)
 
     def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
+        if profile.zone != self._hours.zone:
+            profile = replace(profile, contexts=NONE)
         return profile_cells(profile, self._budget(slot, profile.median_interval).rows)
 
     def _without_warm_ups(self, run: Run, rows: WindowRows) -> WindowRows:
@@ -295,14 +313,21 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         patient = collected.count < MOST_WARM_UPS * self._config.warmup
-        profile, carry = self._built(run, slot, collected, patient=patient)
-        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
-        patched = np.isnan(collected.values)
-        values = forward_filled(collected.values) if patched.any() else collected.values
-        self._table.patch(slot, patched[rows])
+        try:
+            profile, carry = self._built(run, slot, collected, patient=patient)
+        except NotYetError:
+            if not patient:  # a channel has not come yet: what came before it will be of no use
+                collected.keep_last(WINDOW)
+            raise
+        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))
+        values = collected.values[rows]
+        patched = np.isnan(values)
+        if patched.any():
+            values = forward_filled(values)
+        self._table.patch(slot, patched[-WINDOW:])
         window = {
-            "values": values[rows],
-            "times": collected.times[rows],
+            "values": values[-WINDOW:],
+            "times": collected.times[rows[-WINDOW:]],
             "imputed": 0,
             "head": 0,
             "filled": WINDOW,
@@ -318,6 +343,9 @@ class ReadingsPipeline(PartitionPipeline):
             readings = self._table.relearning.pop(slot)
             try:
                 profile, carry = self._built(run, slot, readings, patient=False)
+            except NotYetError:  # a channel has not come, under this model
+                self._table.relearning[slot] = WarmUp(self._table.channels)
+                continue
             except Exception as error:
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
@@ -331,6 +359,7 @@ class ReadingsPipeline(PartitionPipeline):
         build = partial(
             build_profile, readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
+            hours=(self._hours, self._table.name(slot)),
         )  # fmt: skip
         try:
             profile, carry = build(least=self._config.warmup if patient else MIN_ROWS)
@@ -375,7 +404,7 @@ class ReadingsPipeline(PartitionPipeline):
                 left += [] if later is None else [later]
                 missing = sentinel_rows(self._table, now)
             now = self._without_sentinels(run, now, missing)
-            self._blocks(run, bridge_gaps(self._table, now, max_gap, max_fill))
+            self._blocks(run, bridge_gaps(self._table, stand_in(self._table, now), max_gap, max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
             for slot, whole, row in begin:
                 self._learn_pace_again(run, slot, whole, row)
@@ -416,13 +445,18 @@ class ReadingsPipeline(PartitionPipeline):
         self._watch.restarted(slot, filled)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
-        """Run rows in blocks of bounded size; a sensor's block ends before a restart."""
+        """Run rows in blocks of bounded size; a sensor's block ends before a restart, and where a day ends by whose
+        hours it goes.
+        """
         rows = self._not_failed(rows)
         position = rows.first.copy()
-        restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
+        cuts = np.flatnonzero(rows.restarts)
+        if self._table.contexts:
+            cuts = np.union1d(cuts, self._table.contexts.new_days(rows.slots, rows.first, rows.last, rows.times))
+        cuts = np.append(cuts, FOREVER)
         while len(groups := np.flatnonzero(position < rows.last)):
             at = position[groups]
-            end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
+            end = np.minimum(rows.last[groups], cuts[np.searchsorted(cuts, at, side="right")])
             before = np.cumsum(end - at) - (end - at)
             fitting = before < BLOCK_ROWS
             groups, at, end = groups[fitting], at[fitting], np.minimum(end, at + BLOCK_ROWS - before)[fitting]
@@ -459,6 +493,10 @@ class ReadingsPipeline(PartitionPipeline):
         self._announcer.follow(block, scored)
         self._collect(block, scored.transitions, open_before)
         table.put_records(block.slots, scored.records)
+        if scored.hours is not None:
+            before = np.isin(block.slots, list(open_before))
+            excluded = in_episodes(block.first, scored.transitions, before) | (scored.alarm >= 1.0)
+            table.contexts.keep(scored.hours, excluded)
         there = block.ticks > 0
         slots, first = (
             (block.slots, block.first) if there.all() else (block.slots[there], starts_of(block.ticks[there]))

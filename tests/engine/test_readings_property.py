@@ -95,7 +95,7 @@ class Scenario:
 
 KINDS = (
     "shift", "shift", "one channel", "loud", "glitch", "stuck", "hole", "long hole", "duplicates", "late", "nulls",
-    "set back", "set back and on", "ahead", "all silent", "all ahead",
+    "gone", "set back", "set back and on", "ahead", "all silent", "all ahead",
 )  # fmt: skip
 
 
@@ -260,6 +260,8 @@ def _of_sensor(scenario: Scenario, sensor: int, rng: np.random.Generator) -> lis
             order[first : first + trouble.rows : 4] += size / 4 * interval
         elif trouble.kind == "nulls":
             missing[first : first + trouble.rows : 3, int(size) % values.shape[1]] = True
+        elif trouble.kind == "gone":
+            missing[part, slice(None) if size > 30 else int(size) % values.shape[1]] = True
         elif trouble.kind == "set back":
             stamps[first:] -= int(size * 20 * SECOND)
         elif trouble.kind == "set back and on":
