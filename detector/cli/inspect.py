@@ -30,8 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "inspect",
         help="draw one alert",
         description="Draw one alert as a PNG: of readings values, expected values, errors, score and threshold, over "
-        "all rows that its messages show, or over the last 100 up to one of them (--sequence), shaded from the onset to "
-        "the last unusual row as far as the last message, or that one, knows; of a camera the frame, its reconstruction and where they differ. An alert does not carry the frame: it is looked "
+        "all rows that its messages show, or over the last 100 up to one of them (--sequence). Shaded is what the last "
+        "message, or that one, knows: from the onset to the last unusual row. Of a camera the frame, its "
+        "reconstruction and where they differ: an alert does not carry the frame, so it is looked "
         "up in the stream it came from, and reconstructed by the model that scored it.",
     )
     parser.add_argument("alerts", metavar="ALERTS.jsonl", help="file of alerts, as `run` and `backtest` write it")

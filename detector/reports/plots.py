@@ -185,7 +185,7 @@ def _close_up(figure: Any, grid: Any, picture: Picture, window: Window, channels
 
 
 def _seconds_within(episode: EpisodeSpan, until: int, window: Window) -> tuple[float, float]:
-    """From when to when an episode lies in a window, in seconds from its last row; the end before the begin: nowhere."""
+    """From when to when an episode lies in a window, in seconds from its last row; ending before it begins: nowhere."""
     end = until if episode.ended is None else max(episode.ended, episode.started)
     last = window.timestamps[-1] * _MS
     begin = max(episode.started, window.timestamps[0] * _MS)

@@ -40,7 +40,7 @@ def test_the_close_up_shades_the_episode_from_its_onset_to_its_end(
     times = (START + np.arange(500)) * SECOND
     flat = np.ones((500, 1))
     curve = Curve(times, flat, flat, flat, flat[:, 0], flat[:, 0], flat[:, 0], np.empty(0, dtype=np.intp))
-    rows = [1.0] * 100
+    rows: list[float | None] = [1.0] * 100
     window = Window([1000 * (START + second) for second in range(300, 400)], rows, rows, rows)
     far = episode(10, 30, "critical")
     draw(Picture(curve, ("value",), [far, one], [], (START + 500) * SECOND, window))
