@@ -347,7 +347,7 @@ class SensorTable:
         """Set a sensor aside: nothing is kept of it but the failure."""
         for beside in self._beside():
             beside.pop(slot, None)
-        known = {name: self._arrays[name][slot] for name in ("known", "rules")}
+        known = {name: self._arrays[name][slot] for name in ("known", "rules") if name in self._arrays}
         empty = {column.name: column.empty for column in self._early}
         self.set(slot, empty | known | {"heard": failure.offset})
         self.failed[slot] = failure
