@@ -23,6 +23,8 @@ from detector.config.load import (
     WindowConfig,
 )
 from detector.config.rules import RuleBook
+from detector.detection.contexts import ContextTable
+from detector.detection.hours import Hours
 from detector.detection.profile import Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.detection.signals import WINDOW
@@ -233,6 +235,7 @@ def keep_journal(journal: dict[str, bytes], pipeline: ReadingsPipeline) -> None:
 def table_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> SensorTable:
     """A copy of what the pipeline knows of its sensors, by way of its snapshot."""
     table = SensorTable(len(config.channels), RuleBook(config).most_rows)
+    table.contexts = ContextTable(Hours(config.timezone))
     unpack_slices(table, unpack_state(pipeline.snapshot())[0])
     return table
 
@@ -248,6 +251,7 @@ def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, An
             "held": repr(table.held.get(slot)),
             "episode": table.episodes.get(slot),
             "collected": [one and (one.times.tobytes(), one.values.tobytes()) for one in collected],
+            "hours": table.contexts.of(slot).tobytes(),
             "silence": table.silences.get(slot),
             "aligning": repr(table.aligning.get(slot)),
             "patches": None if slot not in table.patches else table.patches[slot].tobytes(),

@@ -8,9 +8,10 @@ forgets by subtracting from every peak.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -411,22 +412,22 @@ class Sensor:
             return None
         return max(intervals - 1, 0)
 
-    def _scaled(self, row: Row) -> list[float]:
+    def _scaled(self, rows: Iterable[Row]) -> list[tuple[float, ...]]:
         assert self.profile is not None
-        units = zip(row.values, self.profile.center.tolist(), self.profile.scale.tolist(), strict=True)
-        return [min(max((value - center) / scale, -1e4), 1e4) for value, center, scale in units]
+        center, scale = tuple(self.profile.center.tolist()), tuple(self.profile.scale.tolist())
+        return [_in_units(row.values, center, scale) for row in rows]
 
     def _judge(self) -> None:
         """Score the newest row, if the window is complete, and follow the episode."""
         profile = self.profile
         assert profile is not None
-        lacks = self.window[-1].lacks
-        squares = [math.nan if gone else z * z for z, gone in zip(self._scaled(self.window[-1]), lacks, strict=True)]
+        (now,), lacks = self._scaled([self.window[-1]]), self.window[-1].lacks
+        squares = [math.nan if gone else z * z for z, gone in zip(now, lacks, strict=True)]
         self.level = _towards_what_is_there(self.level or squares, squares, SPAN_40)
         if len(self.window) < ROWS:
             return
         self.restarts = 0
-        window = [self._scaled(row) for row in self.window]
+        window = self._scaled(self.window)
         errors = []
         for channel, newest in enumerate(window[-1]):
             weights = profile.ridge[channel].tolist()
@@ -508,7 +509,7 @@ class Sensor:
         """The most that a channel has moved away by, in units of its limits, from 1 on; at most 20."""
         profile, worst = self.profile, 0.0
         assert profile is not None
-        for i, z in enumerate(self._scaled(self.window[-1])):
+        for i, z in enumerate(self._scaled([self.window[-1]])[0]):
             if self.window[-1].lacks[i]:
                 continue
             worst = max(worst, self._drift_of(i, min(max(z, -5.0), 5.0), profile, maintained=maintained))
@@ -559,12 +560,11 @@ class Sensor:
             return False
         return {"both": True, "above": side > 0, "below": side < 0}[self.alerts.direction]
 
-    def _reconstruction(self, window: list[list[float]]) -> float:
+    def _reconstruction(self, window: list[tuple[float, ...]]) -> float:
         """Errors are taken and weighted in the model's own precision, and summed in double precision."""
         x = np.array(window, dtype=np.float32)
         expected = self.owner.model.reconstruct(x[None])[0]
-        weights = np.array([[math.sqrt(_weight(99 - i))] for i in range(ROWS)], dtype=np.float32)
-        errors = np.where([row.lacks for row in self.window], 0.0, (x - expected) * weights)
+        errors = np.where([row.lacks for row in self.window], 0.0, (x - expected) * ROOTS)
         return math.fsum(error * error for error in errors.ravel().tolist()) / len(window[0])
 
     # -- episodes ------------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ class Sensor:
     def _seen(self) -> Window:
         """The window as what is claimed of a fault rests on it; the claims themselves have tests of their own."""
         assert self.profile is not None
-        z = np.array([self._scaled(row) for row in self.window])
+        z = np.array(self._scaled(self.window))
         expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
         times = np.array([row.time for row in self.window])
         errors = np.where([row.lacks for row in self.window], 0.0, (z - expected) ** 2)
@@ -681,7 +681,7 @@ class Sensor:
         assert episode is not None
         assert profile is not None
         assert self.judged is not None
-        window = [self._scaled(row) for row in self.window]
+        window = self._scaled(self.window)
         expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
         errors = [
             [0.0 if lacks else (a - b) ** 2 for a, b, lacks in zip(*parts, strict=True)]
@@ -911,6 +911,12 @@ def _towards(old: list[float], new: list[float], rate: float) -> list[float]:
     return [a + rate * (b - a) for a, b in zip(old, new, strict=True)]
 
 
+@functools.lru_cache(1000)
+def _in_units(values: tuple[float, ...], center: tuple[float, ...], scale: tuple[float, ...]) -> tuple[float, ...]:
+    """Kept, because every row stands in a hundred windows."""
+    return tuple(min(max((v - c) / s, -1e4), 1e4) for v, c, s in zip(values, center, scale, strict=True))
+
+
 def _towards_what_is_there(old: list[float], new: list[float], rate: float) -> list[float]:
     """The same; what is not there, NaN, moves nothing, and begins an average that is not there."""
     return [a if not _is_there(b) else a + rate * (b - a) if _is_there(a) else b for a, b in zip(old, new, strict=True)]
@@ -935,3 +941,7 @@ def _weight(age: int) -> float:
     """Weight of the squared error of the row that many rows before the newest; all hundred sum to 1."""
     keep = 1 - SPAN_50
     return math.pow(keep, age) * (1 - keep) / (1 - keep**ROWS)
+
+
+ROOTS = np.array([[math.sqrt(_weight(99 - i))] for i in range(ROWS)], dtype=np.float32)
+"""Of the weights of a window's rows, the oldest first."""

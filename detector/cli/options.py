@@ -102,7 +102,7 @@ def time_format(text: str) -> str:
 
 def zone(text: str) -> str:
     """The name of a time zone."""
-    from detector.config.fields import is_zone
+    from detector.zones import is_zone
 
     if not is_zone(text):
         raise ArgumentTypeError(f"`{text}` is no time zone; give a name such as Europe/Berlin")

@@ -152,6 +152,7 @@ def _report(bundle: Bundle, report: TrainReport, settings: TrainingConfig, *, ac
 def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig) -> Sensors:
     """The sensors to train on. Raises UserError where there are none."""
     from detector.config.rules import RuleBook
+    from detector.detection.hours import Hours
     from detector.models.bundle.spec import ModelSpec, textbook_of_readings
     from detector.models.training.sensors import Sensors
 
@@ -179,6 +180,7 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
         other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
         refused=_leave_out,
         patched=collected.patched,
+        hours=Hours(readings.timezone, config.calendar),
     )
 
 

@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from detector.config.base import Section
-from detector.config.values import expected, refused
+from detector.config.values import Zone, expected, refused
 
 RECORD: Final = "record"
 """In place of a path to a timestamp: the record's own time."""
@@ -153,21 +152,6 @@ def _several(*forms: dict[str, Any]) -> list[dict[str, Any]]:
     return [*forms, {"type": "array", "minItems": 1, "items": {"anyOf": list(forms)} if len(forms) > 1 else forms[0]}]
 
 
-def is_zone(name: str) -> bool:
-    """Whether there is a time zone of this name here."""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # no such key; a path; a directory
-        return False
-    return True
-
-
-def _zone(value: str) -> str:
-    if not is_zone(value):
-        raise expected("the name of a time zone such as Europe/Berlin or UTC")
-    return value
-
-
 def check_time_format(value: str) -> str:
     """A name of `TIME_FORMATS`, or a pattern that a time can be written and read by. Raises ValueError."""
     if value in TIME_FORMATS:
@@ -192,7 +176,6 @@ def _format(value: str) -> str:
         raise expected(f"one of {', '.join(TIME_FORMATS)}, or a pattern such as %d.%m.%Y %H:%M:%S") from None
 
 
-Zone = Annotated[str, AfterValidator(_zone)]
 TimeFormat = Annotated[str, AfterValidator(_format)]
 
 

@@ -23,6 +23,7 @@ from detector.config.people import IncidentsConfig, NotifyConfig, TargetConfig
 from detector.config.settings import (
     AlertsConfig,
     AlertsOverride,
+    CalendarConfig,
     Config,
     DirectoryConfig,
     FalseAlarms,
@@ -57,6 +58,7 @@ __all__ = [
     "AlertsConfig",
     "AlertsOverride",
     "AlignConfig",
+    "CalendarConfig",
     "Config",
     "DirectoryConfig",
     "Duration",

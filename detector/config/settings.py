@@ -18,6 +18,7 @@ from detector.config.people import IncidentsConfig, NotifyConfig
 from detector.config.values import (
     DURATION_PATTERN,
     Count,
+    Day,
     Duration,
     Endpoint,
     Listen,
@@ -29,6 +30,8 @@ from detector.config.values import (
     Text,
     Time,
     Variable,
+    Weekday,
+    Zone,
     format_duration,
     parse_duration,
     parse_period,
@@ -381,6 +384,8 @@ class ReadingsConfig(Section):
     """Whose channels come as sensors of their own, one value a reading."""
     align: AlignConfig | None = None
     """How their readings become rows; null: as is usual, where there are machines."""
+    timezone: Zone | None = "UTC"
+    """Whose clocks and weekdays a sensor's usual hours go by; null: none is judged by the time of the day."""
 
     @property
     def decoded(self) -> tuple[str, ...]:
@@ -502,6 +507,22 @@ class MaintenanceConfig(Section):
         return self
 
 
+class CalendarConfig(Section):
+    """Days, the last one included, on which matching sensors do not go by their weekday, in `readings.timezone`."""
+
+    match: Pattern = "*"
+    first: Day = Field(alias="from")
+    last: Day = Field(alias="to")
+    like: Weekday | None = None
+    """The weekday that they go by; null: by none, and nothing is learnt or missed of their hours."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.first > self.last:
+            raise refused("`to` is before `from`", "Swap or correct them")
+        return self
+
+
 class OutputConfig(Section):
     """The output streams."""
 
@@ -563,6 +584,7 @@ class Config(Section):
     frames: FramesConfig = Field(default_factory=FramesConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     maintenance: Annotated[tuple[MaintenanceConfig, ...], Field(max_length=1000)] = ()
+    calendar: Annotated[tuple[CalendarConfig, ...], Field(max_length=1000)] = ()
     output: OutputConfig = Field(default_factory=OutputConfig)
     incidents: IncidentsConfig = Field(default_factory=IncidentsConfig)
     notify: NotifyConfig = Field(default_factory=NotifyConfig)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from contextlib import suppress
+from datetime import date
+from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from detector.times import parse_time, rfc3339
+from detector.zones import is_zone
 
 UNITS: Final = {
     "ms": 1_000_000,
@@ -154,6 +157,19 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _zone(value: str) -> str:
+    if not is_zone(value):
+        raise expected("the name of a time zone such as Europe/Berlin or UTC")
+    return value
+
+
+def _day(value: str) -> str:
+    if re.fullmatch(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}", value, re.ASCII):
+        with suppress(ValueError):
+            return date.fromisoformat(value).isoformat()
+    raise expected("a day such as 2026-12-24")
+
+
 def _listen(value: str) -> str:
     match = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", value)
     if match is None or int(match[1]) > 65_535:
@@ -188,6 +204,15 @@ Time = Annotated[
     PlainSerializer(rfc3339, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+Zone = Annotated[str, AfterValidator(_zone)]
+Day = Annotated[
+    str,
+    AfterValidator(_day),
+    WithJsonSchema({"type": "string", "format": "date"}),
+]
+"""A day of the calendar, as 2026-12-24."""
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
 Period = Annotated[str, BeforeValidator(_period)]
 Name = Annotated[str, AfterValidator(_name)]
 Listen = Annotated[str, AfterValidator(_listen)]

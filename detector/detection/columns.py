@@ -251,6 +251,7 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "worst_zz_of_others": profile.worst_zz_of_others,
         "typical": profile.typical,
         "components": profile.components,
+        "contexts": profile.contexts,
         **{name: _widened(cells[name], signal_count(len(profile.center))) for name in ("worst", "mean", "variance")},
     }
 

@@ -13,18 +13,36 @@ The functions of a `Sensor` are twins of those in recurrences.c; see sensor.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+
+from detector.arrays import I64, Bools
 from detector.detection.kernel.cells import CLOSED, OPENED, Cells
 from detector.detection.sensor import Sensor, larger, load, smaller, store
 from detector.detection.threshold import NOTHING, Lesson, advance, begin, forget_pending, quiet_row, spend, threshold
+
+
+class OffHours(NamedTuple):
+    """A channel has a value of other hours since an instant, ns: what is `usual` at this `hour` of the day, in scaled
+    units; and the weekday, where that matters.
+    """
+
+    since: int
+    usual: float
+    channel: int
+    hour: int
+    weekday: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """Sensor `at` opened an episode on its row `tick`. `ended`: when its last episode ended, ns.
 
-    `ruled`: a rule of evidence said more of that row than the score did.
+    `ruled`: a rule of evidence said more of that row than the score did. `hours`: what was said of its hours, where
+    that was the most.
     """
 
     at: int
@@ -32,6 +50,7 @@ class Opening:
     ln_threshold: float
     ended: int
     ruled: bool = False
+    hours: OffHours | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,24 @@ def end_episode(s: Sensor) -> int:
     s.open = s.muted = s.excused = False
     s.ended = s.loud_time
     return CLOSED
+
+
+def in_episodes(first: I64, transitions: Sequence[Opening | Closing], open_before: Bools) -> Bools:
+    """Which rows of n sensors (N,) lie in an episode; those of each begin at `first` (n + 1,).
+
+    `transitions`: of each sensor in the order of its rows; `open_before` (n,): whose episode was open before.
+
+    >>> in_episodes(np.array([0, 3, 5]), [Opening(0, 1, 0.0, 0)], np.array([False, True])).tolist()
+    [False, True, True, True, True]
+    """
+    inside = np.repeat(open_before, np.diff(first))
+    for one in transitions:
+        begin, end = int(first[one.at]) + one.tick, int(first[one.at + 1])
+        if isinstance(one, Opening):
+            inside[begin:end] = True
+        else:
+            inside[begin + 1 : end] = False
+    return inside
 
 
 def closing_level(ln_threshold: float) -> float:

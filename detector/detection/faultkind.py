@@ -20,7 +20,7 @@ from detector.arrays import F64
 from detector.detection.evidence import LAGS, NEWEST, OLDER, UNUSUAL, fit, innovations, longest_run
 from detector.detection.usual import PROMINENT, Usual, usual_of
 
-Fault = Literal["stuck", "level-shift", "spike", "drift", "noise", "oscillation", "relation", "unusual"]
+Fault = Literal["stuck", "level-shift", "spike", "drift", "noise", "oscillation", "relation", "context", "unusual"]
 
 _SURE: Final = 25.0
 _EXPLAINS: Final = 0.5
@@ -52,6 +52,7 @@ class Kind:
 
     stuck: since which `row`, at which `level`. level-shift, spike, drift: how far off. noise: how many times as strong.
     oscillation: how many times as wide; `period`, `usual_period` in rows, 0: not known. relation: to which channel.
+    context: at which `level`, how far off what is usual at this `hour` of the day, or of this `weekday`, -1: of any.
     """
 
     name: Fault
@@ -61,6 +62,8 @@ class Kind:
     period: float = 0.0
     usual_period: float = 0.0
     partner: int = -1
+    hour: int = -1
+    weekday: int = -1
 
 
 class _Form(NamedTuple):

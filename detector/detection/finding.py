@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from detector.arrays import F64, I64
+from detector.detection.episodes import OffHours
 from detector.detection.evidence import (
     NEWEST,
     OLDER,
@@ -68,23 +69,28 @@ class Finding(msgspec.Struct, frozen=True):
     kind: Kind
 
 
-def first_look(window: Window, earliest: int, least: int, run: Run | None = None) -> Finding:
+def first_look(
+    window: Window, earliest: int, least: int, run: Run | None = None, hours: OffHours | None = None
+) -> Finding:
     """What the window says whose newest row opened an episode: the n-th too bad of m, `least` = n.
 
     The fault began after `earliest`, ns. `run`: a rule of evidence opened it; where this is no run that sticks, that of
-    slow moves.
+    slow moves. `hours`: it was opened by what is usual at other hours.
     """
     found = _onset(window, max(len(window.z) - least, OLDER))
     usual = usual_errors(window.errors, found.row)
     parts = shares(window.errors, usual, found.row)
     channel = int(parts.argmax())
-    if run is None:
+    if hours is not None:
+        kind, channel = _of_hours(window, hours), hours.channel
+        parts = np.eye(len(parts))[channel]
+    elif run is None:
         kind = _kind(window, channel, found.row)
     else:
         kind, channel = _ruled(window, run)
         parts = parts if int(parts.argmax()) == channel else np.eye(len(parts))[channel]
     row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
-    onset = _since(window.times, row, earliest)
+    onset = _since(window.times, row, earliest) if hours is None else max(hours.since, earliest + 1)
     return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)
 
 
@@ -117,6 +123,9 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
 
 def until(found: Finding, window: Window) -> int | None:
     """The time of the last row of the window, ns, that is unusual by itself; None where it has none."""
+    row: int | None
+    if found.kind.name == "context":
+        return None  # the rows themselves are as usual
     if found.kind.name == "stuck":
         row = last_of_run(window.z[:, found.channel])
     elif found.kind.name == "drift" and found.kind.row is not None:
@@ -134,6 +143,14 @@ def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
     there = window.errors[-1] > 0.0  # not what stands for a missing value
     channel = int(np.where(there, np.abs(window.z.mean(axis=0)), 0.0).argmax())
     return Kind("drift", row=0, size=_off(window, channel)), channel
+
+
+def _of_hours(window: Window, hours: OffHours) -> Kind:
+    """A value of other hours, since before the window or since a row of it."""
+    level = float(window.z[-1, hours.channel])
+    row = int(np.searchsorted(window.times[:-1], hours.since))
+    weekday = -1 if hours.weekday is None else hours.weekday
+    return Kind("context", row=row, size=level - hours.usual, level=level, hour=hours.hour, weekday=weekday)
 
 
 def _off(window: Window, channel: int) -> float:

@@ -8,7 +8,7 @@ is why BLAS and LAPACK (held to one thread by the package) are allowed here and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -17,7 +17,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.context import CONTEXT, NONE, Contexts, contexts_of
 from detector.detection.drifting import drift_of
+from detector.detection.hours import Hours
 from detector.detection.peaks import declustered, standing_maxima, usual_worst
 from detector.detection.prefix import (
     SENTINELS,
@@ -106,7 +108,8 @@ class Profile(Calibration):
     `still_limit` (C,): how many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
     `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`. Of
     several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are
-    empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals.
+    empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals. `contexts` (k,): the hours of
+    channels that go by them (see context.py), by the clocks of `zone`.
     """
 
     center: F64
@@ -124,6 +127,8 @@ class Profile(Calibration):
     drift_variance: F64
     typical: F32
     components: F32
+    contexts: Contexts = field(default_factory=lambda: NONE)
+    zone: str = "UTC"
 
 
 P = TypeVar("P", bound=Calibration)
@@ -208,6 +213,7 @@ def build_profile(
     stride: int = 1,
     open_after: tuple[int, int] = (10, 10),
     least: int = MIN_ROWS,
+    hours: tuple[Hours, str] | None = None,
 ) -> tuple[Profile, Carry]:
     """Build a sensor's profile from its prefix: times (L,) ns, strictly increasing, and values (L, C), all finite.
 
@@ -216,7 +222,7 @@ def build_profile(
     `stride` thins the autoencoder as it does live; `open_after` = (n, m) of the alerts: peaks are peaks of the n-th
     largest of the last m scores. What is left of the prefix without sentinels and a regime that is over has to be
     `least` rows (see prefix.py); 0: take all of it as it is. Raises ValueError under 150 rows, and `NotYetError` under
-    `least`.
+    `least`. `hours`: the clocks that the sensor goes by, and its id; None: by none.
     """
     _check_length(len(values), "rows")
     times, values = with_all_channels(times, values, least=max(least, MIN_ROWS), heard=MIN_ROWS)
@@ -268,7 +274,7 @@ def build_profile(
         worst_zz_of_others=calibration.worst_zz if several(channels) else worst_deviation(np.delete(zz, 1, axis=0)),
         sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, drift_worst=moves.worst,
         drift_worst_zz=moves.worst_zz, drift_mean=moves.mean, drift_variance=moves.variance, typical=typical,
-        components=components,
+        components=components, **_contexts(times, z, ~(wild[:, None] | lacks).T, calibration.median_interval, hours),
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
@@ -281,6 +287,13 @@ def build_profile(
         completions=len(clean),
     )
     return profile, carry
+
+
+def _contexts(times: I64, z: F64, there: Bools, interval: int, hours: tuple[Hours, str] | None) -> dict[str, Any]:
+    """What a prefix says of the hours of its channels."""
+    if hours is None or hours[0].zone is None:
+        return {}
+    return {"contexts": contexts_of(times, z, there, hours[0].of(times, hours[1]), interval), "zone": hours[0].zone}
 
 
 def _windows_of(flags: Bools) -> Bools:
@@ -459,7 +472,36 @@ def save_profiles(path: Path, profiles: Mapping[str, Profile]) -> None:
         del arrays["sentinels"]
     if not arrays["typical"].size:
         del arrays["typical"], arrays["components"]
+    arrays |= _pack_contexts(profiles)
     np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _pack_contexts(profiles: Mapping[str, Profile]) -> dict[str, NDArray[Any]]:
+    """The hours of sensors that go by them, by their places among all; nothing where there is none."""
+    found = [(i, profile) for i, profile in enumerate(profiles.values()) if len(profile.contexts)]
+    if not found:
+        return {}
+    joined = np.concatenate([profile.contexts for _, profile in found])
+    owners = [i for i, profile in found for _ in profile.contexts]
+    zones = [profile.zone for _, profile in found for _ in profile.contexts]
+    columns = {f"context_{name}": np.ascontiguousarray(joined[name]) for name in CONTEXT.names or ()}
+    return columns | {"context_sensor": np.array(owners, dtype=np.int64), "context_zone": np.array(zones, dtype=str)}
+
+
+def _unpack_contexts(arrays: Mapping[str, NDArray[Any]], profiles: dict[str, Profile]) -> dict[str, Profile]:
+    """Profiles with the hours that `_pack_contexts` packed."""
+    if "context_sensor" not in arrays:
+        return profiles
+    owners = arrays["context_sensor"]
+    joined = np.zeros(len(owners), dtype=CONTEXT)
+    for name in CONTEXT.names or ():
+        joined[name] = arrays[f"context_{name}"]
+    ids = list(profiles)
+    for owner in np.unique(owners).tolist():
+        mine = owners == owner
+        zone = str(arrays["context_zone"][mine][0])
+        profiles[ids[owner]] = replace(profiles[ids[owner]], contexts=joined[mine], zone=zone)
+    return profiles
 
 
 def load_profiles(path: Path) -> dict[str, Profile]:
@@ -474,4 +516,4 @@ def load_profiles(path: Path) -> dict[str, Profile]:
     sensors, channels = len(arrays["center"]), arrays["center"].shape[-1]
     arrays.setdefault("typical", np.full((sensors, typical_count(channels)), np.nan, dtype=np.float32))
     arrays.setdefault("components", np.zeros((sensors, COMPONENTS, several(channels)), dtype=np.float32))
-    return unpack_profiles(Profile, arrays)
+    return _unpack_contexts(arrays, unpack_profiles(Profile, arrays))

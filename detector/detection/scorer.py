@@ -7,16 +7,19 @@ row after row, is the kernel's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.arrays import F64, Bools
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.block import Block, Span, rings_of, starts_of
-from detector.detection.episodes import Closing, Learning, Opening
+from detector.detection.context import HOURS
+from detector.detection.contexts import Judged
+from detector.detection.episodes import Closing, Learning, OffHours, Opening
 from detector.detection.kernel.cells import CLOSED, LEARNT, OPENED, Cells, Rules, rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.profile import Profile, Reconstruct
@@ -50,7 +53,7 @@ class Scored:
     `earlier_peak` (n,): as it stood before the block. `expected` (N, C), if it was asked for: what
     the autoencoder makes of the newest value of each row's window, in the unit of the values, NaN where a stride left
     the row out. `records`: the state after the block, for `SensorTable.put_records`. `learnings`: peaks that were taken
-    in by sensors with closed episodes to remember.
+    in by sensors with closed episodes to remember. `hours`: what was said of the hours of rows, None: nothing is known.
     """
 
     u: F64
@@ -64,6 +67,7 @@ class Scored:
     records: Cells
     expected: F64 | None = None
     learnings: Sequence[Learning] = ()
+    hours: Judged | None = None
 
 
 class ScoreBlock(Protocol):
@@ -83,7 +87,36 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
     scores = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
     expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
-    return judge_block(table, block, scores, errors, records, rules, expected=expected)
+    hours = _hours(table, block, records)
+    if hours is None:
+        return judge_block(table, block, scores, errors, records, rules, expected=expected)
+    scores = _raised(scores, hours.told, block, records, rules)
+    scored = judge_block(table, block, scores, errors, records, rules, expected=expected, told=hours.told)
+    return replace(scored, hours=hours)
+
+
+def _hours(table: SensorTable, block: Block, records: Cells) -> Judged | None:
+    """What is to be said of the hours of a block's rows; None: of no row."""
+    if not table.contexts:
+        return None
+    scaling = records["center"], records["scale"]
+    return table.contexts.judge(block.slots, block.first, block.times, block.marked, scaling, block.inside, table.name)
+
+
+def _raised(
+    scores: tuple[F64, F64, F64], told: NDArray[Any], block: Block, records: Cells, rules: Rules
+) -> tuple[F64, F64, F64]:
+    """The scores with those of rows that have a value of other hours. Deviations are from what is usual at the hour."""
+    u, alarm, eligible = scores
+    worth, owner, channel = told["score"], block.owner, told["channel"]
+    usual = told["usual"] * records["scale"][owner, channel] + records["center"][owner, channel]
+    off, asked = block.values[np.arange(len(u)), channel] - usual, rules[owner]
+    far = (np.abs(off) >= asked["absolute"]) & (np.abs(off) >= asked["relative"] * np.abs(usual))
+    counts = (asked["deviates"] == 0) | (far & (asked["direction"] * off >= 0.0))
+    alarm = np.maximum(alarm, worth)
+    there = block.ticks > 0
+    records["score"][there] = alarm[block.first[1:][there] - 1]
+    return u, alarm, np.maximum(eligible, np.where(counts, worth, 0.0))
 
 
 def judge_block(
@@ -95,16 +128,20 @@ def judge_block(
     rules: Rules,
     *,
     expected: F64 | None = None,
+    told: NDArray[Any] | None = None,
 ) -> Scored:
     """What follows from the scores of a block: thresholds, openings, closings. Changes `records` alone.
 
-    `scores`: u, those of alerts, and what of these counts, each (N,).
+    `scores`: u, those of alerts, and what of these counts, each (N,). `told` (N,): what the rule of hours says of the
+    rows, of the dtype `contexts.TOLD`; None: nothing.
     """
     u, alarm, eligible = scores
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
     learnt = events["kind"] == LEARNT
     ruled = alarm > u
-    transitions = [_transition(block, ruled, *event) for event in events[~learnt].tolist()]
+    if told is not None:
+        told = np.where(ruled & (told["score"] >= alarm), told, np.zeros(1, dtype=told.dtype))
+    transitions = [_transition(block, ruled, told, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
     # A peak matters beyond the reservoir only where there may be others to take back.
     remembering = np.isin(block.slots, list(table.last_episodes))
@@ -114,12 +151,20 @@ def judge_block(
 
 
 def _transition(
-    block: Span, ruled: Bools, at: int, row: int, kind: int, ended: int, level: float, *lesson: Any
-) -> Opening | Closing:
+    block: Span, ruled: Bools, told: NDArray[Any] | None, at: int, row: int, kind: int, ended: int, level: float,
+    *lesson: Any,
+) -> Opening | Closing:  # fmt: skip
     tick = row - int(block.first[at])
     if kind == OPENED:
-        return Opening(at, tick, level, ended, bool(ruled[row]))
+        hours = None if told is None or not told["score"][row] else _off_hours(told[row])
+        return Opening(at, tick, level, ended, bool(ruled[row]), hours)
     return Closing(at, tick, ended, level, _lesson(lesson))
+
+
+def _off_hours(told: np.void) -> OffHours:
+    weekday, hour = divmod(int(told["hour"]), HOURS)
+    since, usual, channel = int(told["since"]), float(told["usual"]), int(told["channel"])
+    return OffHours(since, usual, channel, hour, weekday if told["weekly"] else None)
 
 
 def _lesson(parts: Sequence[Any]) -> Lesson:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detector.arrays import F64, I64, Bools
 from detector.detection.closed import EXCUSING, LastEpisodes
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
+from detector.detection.contexts import ContextTable
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
@@ -217,6 +218,8 @@ class _Packed(msgspec.Struct):
     aligning: dict[str, Aligning] = {}
     patches: dict[str, bytes] = {}
     last_episodes: dict[str, LastEpisodes] = {}
+    contexts: dict[str, bytes] = {}
+    zone: str | None = None
 
 
 def _packed(readings: dict[int, WarmUp], names: dict[int, str]) -> dict[str, tuple[bytes, bytes]]:
@@ -273,6 +276,8 @@ class SensorTable:
         self.aligning: dict[int, Aligning] = {}
         self.patches: dict[int, Bools] = {}
         """Which values (100, C) of a sensor's window stand for missing ones, where any does."""
+        self.contexts = ContextTable()
+        """What sensors that go by the time of the day usually do at which hour."""
         self.changed: set[str] = set()
         """Sensors whose episode changed since someone last looked."""
         self._free: list[int] = []
@@ -340,6 +345,7 @@ class SensorTable:
         for beside in self._beside():
             beside.pop(slot, None)
         self.failed.pop(slot, None)
+        self.contexts.pop(slot)
         self.set(slot, {column.name: column.empty for column in self._early})
         self._free.append(slot)
 
@@ -347,6 +353,7 @@ class SensorTable:
         """Set a sensor aside: nothing is kept of it but the failure."""
         for beside in self._beside():
             beside.pop(slot, None)
+        self.contexts.pop(slot)
         known = {name: self._arrays[name][slot] for name in ("known", "rules") if name in self._arrays}
         empty = {column.name: column.empty for column in self._early}
         self.set(slot, empty | known | {"heard": failure.offset})
@@ -377,10 +384,15 @@ class SensorTable:
         if bool(cells.get("live", was_live)) != was_live and slot not in self.episodes:
             for column in self._profiled:
                 self._arrays[column.name][slot] = 0 if was_live else column.empty
+        if not cells.get("live", True):
+            self.contexts.pop(slot)
         if "peaks" in cells and slot in self.last_episodes:
             self.last_episodes[slot] = self.last_episodes[slot].without_lessons(peaks=True)
         for name, value in cells.items():
-            self._arrays[name][slot] = value
+            if name == "contexts":
+                self.contexts.put(slot, value)
+            else:
+                self._arrays[name][slot] = value
 
     def put_episode(self, slot: int, episode: Episode) -> None:
         """Give a sensor another open episode than it has. Without a profile it has the cells that an episode needs."""
@@ -409,6 +421,7 @@ class SensorTable:
         names = {slot: self.name(slot) for slot in slots.tolist()}
         full = self._arrays["live"][slots] | np.isin(slots, list(self.episodes))
         everyone, those_full = _range_of(slots), _range_of(slots[full])
+        contexts = self.contexts.pack(names)
         packed = _Packed(
             format=_FORMAT,
             layout=self._layout,
@@ -428,6 +441,8 @@ class SensorTable:
             # In the order of slots, so that equal states are equal bytes.
             called={name: self.called[at] for at, name in names.items() if at in self.called},
             last_episodes={name: self.last_episodes[at] for at, name in names.items() if at in self.last_episodes},
+            contexts=contexts,
+            zone=self.contexts.hours.zone if contexts else None,
         )  # fmt: skip
         return msgspec.msgpack.encode(packed)
 
@@ -486,6 +501,9 @@ class SensorTable:
             self.patches[slot] = flags.view(np.bool_).reshape(WINDOW, -1)
         self.warming |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.warming).items()}
         self.relearning |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.relearning).items()}
+        if packed.zone == self.contexts.hours.zone:  # by other clocks they say nothing
+            for slot, states in by_slot(packed.contexts).items():
+                self.contexts.unpack(slot, states)
         for name, episode in packed.episodes.items():
             slot, has_cells = places[name]
             put = self.episodes.__setitem__ if has_cells else self.put_episode
@@ -497,6 +515,8 @@ class SensorTable:
         for beside in filter(None, (*self._beside(), self.failed)):
             for slot in slots.tolist():
                 beside.pop(slot, None)
+        for slot in slots.tolist() if self.contexts else ():
+            self.contexts.pop(slot)
         for column in self._profiled if len(emptied) else ():
             self._arrays[column.name][emptied] = 0
 

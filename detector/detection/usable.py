@@ -55,6 +55,9 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("drift_mean", ids, (profile.drift_mean for profile in all_of_them), c)
     _check("drift_variance", ids, (profile.drift_variance for profile in all_of_them), c, least=0.0)
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
+    for sensor_id, profile in profiles.items():
+        if len(profile.contexts):
+            _check_hours(sensor_id, profile, channels)
     _check_peaks(ids, all_of_them)
 
 
@@ -79,6 +82,17 @@ def _check(
         raise ValueError(f"`{name}` has the shape {found.shape[1:]}, not {shape}")
     good = np.isfinite(found) & (found >= least)
     _blame(ids, good.reshape(len(ids), -1).all(axis=1), f"`{name}` of {{}} is beyond what can be computed with")
+
+
+def _check_hours(sensor_id: str, profile: Profile, channels: int) -> None:
+    """Raise ValueError unless the hours of a profile are of its channels and can be computed with."""
+    found = profile.contexts
+    good = (found["channel"] >= 0) & (found["channel"] < channels) & (np.diff(found["channel"], prepend=-1) > 0)
+    for name in ("half", "limit", "fewest"):
+        good &= np.isfinite(found[name]) & (found[name] > 0)
+    good &= ~np.isinf(found["center"]).any(axis=1) & ~np.isinf(found["spread"]).any(axis=1)
+    if not good.all():
+        raise ValueError(f"the hours of {sensor_id} are beyond what can be computed with")
 
 
 def _check_peaks(ids: Sequence[str], profiles: Sequence[Calibration]) -> None:

@@ -171,7 +171,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
             update_at=None,
             close_at=None,
             muted=muted,
-            until=None if finding is None else detected,
+            until=None if finding is None or finding.kind.name == "context" else detected,
             finding=finding,
         )
 
@@ -318,7 +318,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         if moment.patched is not None:  # who lacks the channel has not opened it
             limits = np.where(moment.patched[-1], np.inf, limits)
         run = newest_run(moment.values, limits, moment.resolution) if opening.ruled else None
-        found = first_look(self._window(moment), opening.ended, least, run)
+        found = first_look(self._window(moment), opening.ended, least, run, opening.hours)
         return found.onset, found
 
     def look(self, episode: Episode, moment: Moment) -> bool:

@@ -16,12 +16,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detector.arrays import Bools
-from detector.config.load import MaintenanceConfig, ReadingsConfig
+from detector.config.load import CalendarConfig, MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
 from detector.detection.block import Block, starts_of
 from detector.detection.columns import FORGOTTEN, profile_cells
-from detector.detection.episodes import Closing, Opening
+from detector.detection.context import NONE
+from detector.detection.contexts import ContextTable
+from detector.detection.episodes import Closing, Opening, in_episodes
+from detector.detection.hours import Hours
 from detector.detection.patches import stand_in
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
@@ -39,7 +42,7 @@ from detector.engine.overview import Overview, overview
 from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.patience import Patience
-from detector.engine.places import MOST_WARM_UPS, Places
+from detector.engine.places import MOST_WARM_UPS, Places, pack_log, unpack_log
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -99,10 +102,13 @@ class ReadingsPipeline(PartitionPipeline):
         score: ScoreBlock = score_block,
         keep_rows: bool = False,
         maintenance: Sequence[MaintenanceConfig] = (),
+        calendar: Sequence[CalendarConfig] = (),
         writer: MakeWriter = AlertWriter,
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
+        self._hours = Hours(config.timezone, calendar)
+        table.contexts = ContextTable(self._hours)
         announcer = Announcer(
             table, writer(alerts, partition, model, config.channels), lambda slot: self._rules_of(slot).alerts
         )
@@ -110,7 +116,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._patience = Patience(table, book.silence_after)
         silences = Silences(table, announcer, self._patience, worked_on)
         timers = Timers(table, announcer, config.idle_eviction, book.longest_durations, silences)
-        provenance = Provenance(model.digest, settings_of(config, maintenance))
+        provenance = Provenance(model.digest, settings_of(config, maintenance, calendar))
         super().__init__(
             partition, provenance, table, announcer, timers,
             warmup=config.warmup, complete=WINDOW, dead_letters=dead_letters, verdicts=verdicts, pulse=pulse,
@@ -213,9 +219,8 @@ class ReadingsPipeline(PartitionPipeline):
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
         first, last = np.searchsorted(run.owners, (begin, end)).tolist()
-        crowded = self._places.may_overflow(last - first, self._config.warmup)
-        if crowded:
-            end = begin + 1
+        count, crowded = self._places.together(run.offsets[begin:end], last - first, self._config.warmup)
+        end = begin + count
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
         if not self.restoring:
@@ -243,7 +248,7 @@ class ReadingsPipeline(PartitionPipeline):
         if readings.channels is None and self._table.channels > 1:
             self._watch.heard_of_channels(arrivals.slots, lacking, admitted)
         if crowded:
-            self._places.make_room(int(run.offsets[begin]))
+            self._places.make_room(int(run.offsets[end - 1]))
         return end
 
     def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
@@ -260,7 +265,7 @@ class ReadingsPipeline(PartitionPipeline):
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
         """
         ids = readings.ids[owned]
-        if self._places.enough(ids):
+        if self._places.enough(ids, int(run.offsets[begin])):
             self._places.look_again()
             return self._slots(run, ids), end
         slots: list[int] = []
@@ -273,6 +278,13 @@ class ReadingsPipeline(PartitionPipeline):
             slots.append(slot)
         return np.array(slots, dtype=np.intp), end
 
+    def _take_log(self) -> bytes:
+        log = self._places.take_log()
+        return pack_log(log) if log else b""
+
+    def _tell_logs(self, logs: Mapping[int, bytes], until: int) -> None:
+        self._places.tell({end: unpack_log(log) for end, log in logs.items()}, until)
+
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
         return self._book[max(int(self._table["rules"][slot]), 0)]
@@ -283,6 +295,8 @@ class ReadingsPipeline(PartitionPipeline):
         return None if profile is None else self._cells_of(slot, profile)
 
     def _cells_of(self, slot: int, profile: Profile) -> dict[str, Any]:
+        if profile.zone != self._hours.zone:
+            profile = replace(profile, contexts=NONE)
         return profile_cells(profile, self._budget(slot, profile.median_interval).rows)
 
     def _without_warm_ups(self, run: Run, rows: WindowRows) -> WindowRows:
@@ -345,6 +359,7 @@ class ReadingsPipeline(PartitionPipeline):
         build = partial(
             build_profile, readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
+            hours=(self._hours, self._table.name(slot)),
         )  # fmt: skip
         try:
             profile, carry = build(least=self._config.warmup if patient else MIN_ROWS)
@@ -430,13 +445,18 @@ class ReadingsPipeline(PartitionPipeline):
         self._watch.restarted(slot, filled)
 
     def _blocks(self, run: Run, rows: WindowRows) -> None:
-        """Run rows in blocks of bounded size; a sensor's block ends before a restart."""
+        """Run rows in blocks of bounded size; a sensor's block ends before a restart, and where a day ends by whose
+        hours it goes.
+        """
         rows = self._not_failed(rows)
         position = rows.first.copy()
-        restarts = np.append(np.flatnonzero(rows.restarts), FOREVER)
+        cuts = np.flatnonzero(rows.restarts)
+        if self._table.contexts:
+            cuts = np.union1d(cuts, self._table.contexts.new_days(rows.slots, rows.first, rows.last, rows.times))
+        cuts = np.append(cuts, FOREVER)
         while len(groups := np.flatnonzero(position < rows.last)):
             at = position[groups]
-            end = np.minimum(rows.last[groups], restarts[np.searchsorted(restarts, at, side="right")])
+            end = np.minimum(rows.last[groups], cuts[np.searchsorted(cuts, at, side="right")])
             before = np.cumsum(end - at) - (end - at)
             fitting = before < BLOCK_ROWS
             groups, at, end = groups[fitting], at[fitting], np.minimum(end, at + BLOCK_ROWS - before)[fitting]
@@ -473,6 +493,10 @@ class ReadingsPipeline(PartitionPipeline):
         self._announcer.follow(block, scored)
         self._collect(block, scored.transitions, open_before)
         table.put_records(block.slots, scored.records)
+        if scored.hours is not None:
+            before = np.isin(block.slots, list(open_before))
+            excluded = in_episodes(block.first, scored.transitions, before) | (scored.alarm >= 1.0)
+            table.contexts.keep(scored.hours, excluded)
         there = block.ticks > 0
         slots, first = (
             (block.slots, block.first) if there.all() else (block.slots[there], starts_of(block.ticks[there]))

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from detector.config.load import FramesConfig, MaintenanceConfig, ReadingsConfig
+from detector import zones
+from detector.config.load import CalendarConfig, FramesConfig, MaintenanceConfig, ReadingsConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
 from detector.engine.clock import Jumps, PartitionClock
 from detector.streams.base import let_go, unpack_state
@@ -35,12 +36,15 @@ LEFT_OUT_ENTRY = "\0internal"
 JUMPS_ENTRY = "\0jumps"
 """The journal's entry of how the clock jumped; see `pack_jumps`."""
 
+LOG_ENTRIES = "\0log "
+"""The keys of the entries of what else a replay has to repeat: this, and the offset before which each ends."""
+
 OLDEST_ENTRY = "\0oldest"
 """In a copy for another pipeline of this process: the position of the oldest slice that is stored."""
 
 
 MEANT_BEFORE: Final[dict[str, dict[tuple[str, str], Any]]] = {
-    "readings": {("sensors", "max"): 0, ("", "silence_after"): None}
+    "readings": {("sensors", "max"): 0, ("", "silence_after"): None, ("", "timezone"): None}
 }
 """What releases did that had no such setting, by kind of path, then by section, or none, and key."""
 
@@ -85,9 +89,11 @@ class Restored:
 
 
 class ReadingsProvenance(ReadingsConfig):
-    """What `settings_of` keeps."""
+    """What `settings_of` keeps. `zone_data`: the release of the zone data that hours were read by; None: by UTC."""
 
     maintenance: tuple[MaintenanceConfig, ...] = ()
+    calendar: tuple[CalendarConfig, ...] = ()
+    zone_data: str | None = None
 
 
 class FramesProvenance(FramesConfig):
@@ -97,16 +103,24 @@ class FramesProvenance(FramesConfig):
 
 
 # Where the input and the model lie is another matter.
-_ELSEWHERE = frozenset(("enabled", "input", "model", "maintenance"))
+_ELSEWHERE = frozenset(("enabled", "input", "model", "maintenance", "calendar", "zone_data"))
 
 
-def settings_of(config: ReadingsConfig, maintenance: Sequence[MaintenanceConfig] = ()) -> bytes:
+def settings_of(
+    config: ReadingsConfig,
+    maintenance: Sequence[MaintenanceConfig] = (),
+    calendar: Sequence[CalendarConfig] = (),
+) -> bytes:
     """The settings that results depend on, as JSON from which `ReadingsProvenance` can be made again."""
     # An override rests on which of its keys were set.
     settings = config.model_dump(mode="json", exclude={*_ELSEWHERE, "overrides"})
     if not config.machines:  # so it was stored before there could be any
         del settings["machines"], settings["align"]
     settings["overrides"] = [one.model_dump(mode="json", exclude_unset=True) for one in config.overrides]
+    if calendar:
+        settings["calendar"] = [one.model_dump(mode="json", by_alias=True) for one in calendar]
+    if {config.timezone, config.fields.time.zone} - {None, "UTC"}:
+        settings["zone_data"] = zones.DATA
     return msgspec.json.encode(settings | _times_of(maintenance))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from detector.arrays import F64
+from detector.config.values import WEEKDAYS
 from detector.detection.finding import Finding
 from detector.detection.table import Episode
 from detector.times import rfc3339
@@ -13,6 +14,8 @@ from detector.wire.alerts import What
 
 _SECOND: Final = 10**9
 _WIDER: Final = 1.2
+_IDLE: Final = 0.25
+"""Of the value of a machine that runs, that of one that is idle is at most this much."""
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -40,11 +43,25 @@ def in_words(found: Finding, episode: Episode, scale: F64, center: F64, channels
             text = f"{_swings(found)} {since}"
         case "relation":
             text = f"no longer follows {channels[kind.partner]} {since}"
+        case "context":
+            text = _of_other_hours(found, unit, float(center[channel]))
         case _:
             text = f"unlike anything in training {since}"
     if len(channels) > 1:
         text = f"{name} {text}" if kind.name == "relation" else f"{name}: {text}"
     return What(kind.name, text)
+
+
+def _of_other_hours(found: Finding, unit: float, center: float) -> str:
+    kind = found.kind
+    value, usual = kind.level * unit + center, (kind.level - kind.size) * unit + center
+    day = f"on a {WEEKDAYS[kind.weekday].capitalize()} " if kind.weekday >= 0 else ""
+    when = f"where {day}at {kind.hour:02}:00 it usually"
+    if abs(value) <= _IDLE * abs(usual):
+        return f"idle at {number(value)}, {when} runs at {number(usual)}"
+    if abs(usual) <= _IDLE * abs(value):
+        return f"runs at {number(value)}, {when} is idle at {number(usual)}"
+    return f"at {number(value)}, {when} is at {number(usual)}"
 
 
 def _swings(found: Finding) -> str:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
+from detector.detection.contexts import TOLD
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, records_of, rules_of, score_block
 from detector.detection.table import Episode, SensorTable
 from detector.engine.alertwriter import AlertWriter, Moment
@@ -33,14 +35,17 @@ class RecordedScores:
     def __init__(self) -> None:
         self._scores: dict[str, list[F64]] = {}
         self._joined: dict[str, F64] = {}
+        self._told: dict[str, list[NDArray[Any]]] = {}
         self._reusing: list[_Reuse] = []
 
     def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
         scored = score_block(table, block, model, book)
-        told, first_rows = np.stack([scored.u, scored.alarm, scored.eligible]), block.first.tolist()
+        scores, first_rows = np.stack([scored.u, scored.alarm, scored.eligible]), block.first.tolist()
+        told = np.zeros(len(scored.u), dtype=TOLD) if scored.hours is None else scored.hours.told
         for slot, first, end in zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False):
-            self._scores.setdefault(table.name(slot), []).append(told[:, first:end])
+            self._scores.setdefault(table.name(slot), []).append(scores[:, first:end])
+            self._told.setdefault(table.name(slot), []).append(told[first:end])
         return scored
 
     def reuse(self) -> ScoreBlock:
@@ -55,9 +60,15 @@ class RecordedScores:
             self._joined[sensor_id] = np.concatenate(self._scores[sensor_id], axis=1)
         return self._joined[sensor_id]
 
+    def told(self, sensor_id: str) -> NDArray[Any]:
+        """What the rule of hours said of them (rows,)."""
+        self._told[sensor_id] = [np.concatenate(self._told[sensor_id])]
+        return self._told[sensor_id][0]
+
     def forget(self) -> None:
         """The batch is over: every pipeline has been given it."""
         self._scores.clear()
+        self._told.clear()
         self._joined.clear()
         for reuse in self._reusing:
             reuse.used.clear()
@@ -121,15 +132,16 @@ class _Reuse:
         self.used: dict[str, int] = {}
 
     def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
-        parts = []
+        parts, told = [], []
         for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
             sensor_id = table.name(slot)
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
+            told.append(self._recorded.told(sensor_id)[first : first + count])
             self.used[sensor_id] = first + count
         u, alarm, eligible = np.concatenate(parts, axis=1)
         records, there = records_of(table, block), block.ticks > 0
         records["score"][there] = alarm[block.first[1:][there] - 1]
         records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
         unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
-        return judge_block(table, block, (u, alarm, eligible), unknown, records, rules)
+        return judge_block(table, block, (u, alarm, eligible), unknown, records, rules, told=np.concatenate(told))

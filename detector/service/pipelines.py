@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from detector import zones
 from detector.config.load import Config, FramesConfig, ReadingsConfig
 from detector.config.rules import RuleBook
 from detector.detection.framesignal import FrameModel
@@ -134,6 +135,8 @@ class Flow(Generic[AnyModel]):
         def make_for(provenance: Provenance) -> MakePipeline:
             settings = self._settings_then(config, provenance)
             then = config.model_copy(update={self.kind: settings, "maintenance": settings.maintenance})
+            if isinstance(settings, ReadingsProvenance):
+                then = then.model_copy(update={"calendar": settings.calendar})
             same = provenance.model == model.digest
             return self.factory(then, model if same else self.load(then, provenance.model))
 
@@ -150,6 +153,12 @@ class Flow(Generic[AnyModel]):
                 f"{error.errors()[0]['msg']} ({'.'.join(map(str, error.errors()[0]['loc']))})",
                 todo="Start the version that ran before once more and stop it with SIGTERM",
             ) from None
+        if isinstance(found, ReadingsProvenance) and found.zone_data not in (None, zones.DATA):
+            raise UserError(
+                f"{self.kind} have to be run again with the time zones of {found.zone_data}, and those here are of "
+                f"{zones.DATA} (tzdata)",
+                todo="Start the version that ran before once more and stop it with SIGTERM",
+            )
         return found.model_copy(update={"input": now.input, "model": now.model, "enabled": True})
 
 
@@ -259,6 +268,7 @@ def pipeline_factory(
             score=score,
             keep_rows=keep_rows,
             maintenance=config.maintenance,
+            calendar=config.calendar,
             writer=writer,
         )
 

@@ -31,7 +31,8 @@ CHECK_SECONDS: Final = 0.5
 RELOADABLE: Final = (
     "readings.sensors", "readings.warmup", "readings.window", "readings.silence_after", "readings.idle_eviction",
     "readings.alerts", "readings.overrides", "frames.warmup", "frames.limits", "frames.max_future",
-    "frames.idle_eviction", "frames.alerts", "maintenance", "log", "training",
+    "frames.idle_eviction", "frames.alerts", "readings.timezone", "maintenance", "calendar", "log",
+    "training",
 )  # fmt: skip
 """Keys that take effect without a restart. `training` has none on a daemon."""
 

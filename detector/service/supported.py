@@ -9,6 +9,7 @@ import numpy as np
 
 from detector.config.load import Config
 from detector.config.rules import AUTO, ENDLESS, RuleBook
+from detector.detection.hours import Hours
 from detector.detection.profile import Profile
 from detector.engine.maintenance import Maintenance
 from detector.errors import UserError
@@ -39,6 +40,8 @@ def unmatched(
     if sensor_ids:
         for i in RuleBook(config.readings).without_sensors(sensor_ids):
             yield f"readings.overrides[{i}]", config.readings.overrides[i].match, len(sensor_ids)
+        for i in Hours("UTC", config.calendar).without_sensors(sensor_ids):
+            yield f"calendar[{i}]", config.calendar[i].match, len(sensor_ids)
     everyone = [*sensor_ids, *cameras]
     if everyone and (cameras or not config.frames.enabled):
         for i in Maintenance(config.maintenance).without_sensors(everyone):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from detector.times import EARLIEST, LATEST, MICROSECOND, SECOND
+from detector.zones import zone_named
 
 Read = Callable[[str | int | float], int]
 """A time to ns since the epoch. Raises ValueError where it is not written so; OverflowError outside 2000 to 2100."""
@@ -192,7 +192,7 @@ def offset_of(zone: str | None, local: int) -> int:
 @lru_cache(maxsize=4096)
 def _offset(zone: str, quarter: int) -> int:
     moment = datetime(1970, 1, 1) + timedelta(seconds=quarter * _QUARTER)
-    offset = ZoneInfo(zone).utcoffset(moment)
+    offset = zone_named(zone).utcoffset(moment)
     return 0 if offset is None else offset.days * 86_400 + offset.seconds
 
 

@@ -220,7 +220,7 @@ def test_the_median_interval_is_usable_if_nearly_all_intervals_keep_to_it() -> N
 
 def test_a_constant_sensor_gets_a_profile_of_finite_numbers() -> None:
     profile, carry = build_profile(TIMES[:300], np.zeros((300, 1)), plant.reconstructor())
-    limits = ("sentinels", "still_limit", "drift_worst")
+    limits = ("sentinels", "still_limit", "drift_worst", "contexts", "zone")
     numbers = [getattr(profile, field.name) for field in fields(Profile) if field.name not in limits]
     assert all(np.isfinite(number).all() for number in numbers)
     assert (profile.worst > 0).all()

@@ -27,14 +27,16 @@ from detector.engine import readings as pipeline_module
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Record
 from tests import plant
+from tests.fuzz.budget import LONGER
 from tests.plant import SECOND, START
 from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
 DAY = 86_400 * SECOND
-# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them.
+# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them. Every run has
+# others; FUZZ_TIMES=10 tries ten times as many.
 THOROUGH = settings(
-    max_examples=25,
+    max_examples=16 * LONGER,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

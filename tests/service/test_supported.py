@@ -37,6 +37,12 @@ def test_patterns_that_no_known_sensor_matches_are_told() -> None:
     assert list(unmatched(config, [])) == []
 
 
+def test_so_are_those_of_the_calendar() -> None:
+    days = 'from: "2026-12-24", to: "2026-12-26"'
+    config = load_config(None, [f'calendar=[{{match: "pump-*", {days}}}, {{match: "fan-*", {days}}}, {{{days}}}]'])
+    assert list(unmatched(config, ["pump-1", "pump-2"])) == [("calendar[1]", "fan-*", 2)]
+
+
 def test_so_are_those_of_maintenance_among_sensors_and_cameras() -> None:
     times = 'from: "2026-12-24T00:00:00Z", to: "2026-12-27T00:00:00Z"'
     config = load_config(None, [f'maintenance=[{{match: "pump-*", {times}}}, {{match: "door", {times}}}]'])

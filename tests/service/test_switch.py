@@ -7,12 +7,13 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from detector.config.load import Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
+from detector.config.load import CalendarConfig, Config, FramesConfig, MaintenanceConfig, ReadingsConfig, load_config
 from detector.detection.scorer import Model
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import (
@@ -46,6 +47,7 @@ from detector.streams.base import (
 )
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
+from detector.zones import DATA
 from tests.engines import engine_making
 from tests.plant import (
     PARTITION,
@@ -282,6 +284,27 @@ def test_maintenance_is_part_of_the_settings() -> None:
     assert frame_settings_of(frames, frames.maintenance) == frame_settings_of(FramesConfig(), windows)
 
 
+def test_the_calendar_is_part_of_the_settings() -> None:
+    days = (CalendarConfig.model_validate({"from": "2026-12-24", "to": "2026-12-26", "like": "sunday"}),)
+    stored = settings_of(OLD[1], (), days)
+    assert stored != settings_of(OLD[1]) == settings_of(OLD[1], (), ())
+    again = ReadingsProvenance.model_validate_json(stored)
+    assert again.calendar == days
+    assert settings_of(again, again.maintenance, again.calendar) == stored
+
+
+@pytest.mark.parametrize(
+    "settings", [{"timezone": "Europe/Berlin"}, {"fields": {"timestamp": {"path": "ts", "zone": "Europe/Berlin"}}}]
+)
+def test_the_release_of_the_zone_data_is_part_of_the_settings(settings: dict[str, Any]) -> None:
+    config = ReadingsConfig.model_validate(settings)
+    stored = settings_of(config)
+    again = ReadingsProvenance.model_validate_json(stored)
+    assert again.zone_data == DATA
+    assert settings_of(again) == stored
+    assert ReadingsProvenance.model_validate_json(settings_of(ReadingsConfig())).zone_data is None
+
+
 # -- the model of before -------------------------------------------------------------------------------------------
 
 
@@ -323,9 +346,21 @@ def test_settings_of_another_version_are_refused(config: Config) -> None:
         make(PARTITION, Provenance("0123abcd", b'{"colour":"red"}'))
 
 
+def test_other_zone_data_than_those_of_before_are_refused(config: Config) -> None:
+    berlin = config.readings.model_copy(update={"timezone": "Europe/Berlin"})
+    make, digest = replays_of(config), load_model(config).digest
+    stored = settings_of(berlin)
+    assert make(PARTITION, Provenance(digest, stored)).provenance.settings == stored
+    with pytest.raises(UserError, match="the time zones of 2019a, and those here are of 20"):
+        make(PARTITION, Provenance(digest, stored.replace(DATA.encode(), b"2019a")))
+
+
 def test_a_setting_that_an_older_release_did_not_store_means_what_that_release_did() -> None:
     now = settings_of(readings_config())
     before = json.loads(now)
     del before["sensors"]["max"]
-    assert ReadingsProvenance.model_validate_json(as_meant(json.dumps(before).encode())).sensors.max == 0
+    del before["timezone"]
+    meant = ReadingsProvenance.model_validate_json(as_meant(json.dumps(before).encode()))
+    assert meant.sensors.max == 0
+    assert meant.timezone is None, "there were no hours to go by"
     assert as_meant(now) == now

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detector.arrays import F32, F64, I64, Bools
+from detector.detection.hours import Hours
 from detector.detection.prefix import NotYetError, examine, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Profile, build_profile, scale_of
 from detector.detection.signals import standardise
@@ -60,7 +61,7 @@ class Sensors:
 
     `stride` thins the autoencoder as it does live. `open_after` is the (n, m) of the sensors' alerts,
     `other_open_after` that of sensors where it differs. `refused` is told which sensor has no profile, and why.
-    `patched`: which values of sensors stand for missing ones.
+    `patched`: which values of sensors stand for missing ones. `hours`: the clocks that they go by, None: by none.
     """
 
     series: Series
@@ -70,6 +71,7 @@ class Sensors:
     other_open_after: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: Callable[[str, str], None] = lambda _, __: None
     patched: Mapping[str, Bools] = field(default_factory=dict)
+    hours: Hours | None = None
 
     @property
     def times(self) -> Sequence[I64]:
@@ -112,8 +114,9 @@ class Sensors:
         open_after = self.other_open_after.get(sensor_id, self.open_after)
         with np.errstate(over="ignore", invalid="ignore"):
             profile, _ = build_profile(
-                times, values, runtime, scaler=self.spec.scaler, stride=self.stride, open_after=open_after
-            )
+                times, values, runtime, scaler=self.spec.scaler, stride=self.stride, open_after=open_after,
+                hours=None if self.hours is None else (self.hours, sensor_id),
+            )  # fmt: skip
         check_usable({sensor_id: profile}, len(self.spec.channels))
         return profile
 

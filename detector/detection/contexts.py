@@ -1,0 +1,272 @@
+"""What sensors usually do at which hour, and how far they are from it: state beside the table, of those that have it.
+
+A day's rows are scored by what was usual before that day, and collected by the hour. With the first row of another day
+they are learnt, unless they lay in an episode. So blocks end where a day does, and what is learnt never depends on how
+rows were grouped.
+
+Of more than two *runs*, beginnings of sums beyond their limit, within `PATIENCE` the third and later ones say nothing:
+the sensor goes by other hours now, and learns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.arrays import F64, I64, Bools
+from detector.detection.context import FARTHEST, HOUR, HOURS, MOST, PARTS, WEEK, Contexts, added, learnt, off
+from detector.detection.hours import Hours, Local
+
+PATIENCE: Final = 8 * HOURS * HOUR
+"""A week and a day: what comes every Saturday counts as repeated."""
+RUNS: Final = 2
+_NEVER: Final = np.iinfo(np.int64).min
+_GROWTH: Final = 64
+_TOLD, _SILENT = 1, 2
+"""What a run is."""
+
+STATE: Final = np.dtype(
+    [
+        *PARTS,
+        # sums above and below, since when they are not 0 (ns), what the runs are that they are in, when the last began
+        ("sums", "f8", (2,)), ("since", "i8", (2,)), ("run", "u1", (2,)), ("begun", "i8", (RUNS,)),
+        # the day whose rows are collected, the weekday it goes by, and by hour: rows, sums of values and of distances
+        # from the usual, whether one lay in an episode; and by hour of the profile on how many days it was off
+        ("day", "i8"), ("weekday", "i1"), ("rows", "u4", (HOURS,)), ("total", "f8", (HOURS,)),
+        ("apart", "f4", (HOURS,)), ("excluded", "?", (HOURS,)), ("streak", "i1", (WEEK,)),
+    ]
+)  # fmt: skip
+"""A profile of hours and what goes along with it."""
+TOLD: Final = np.dtype(
+    [("score", "f8"), ("since", "i8"), ("usual", "f8"), ("channel", "i2"), ("hour", "i2"), ("weekly", "?")]
+)
+"""What the rule says of a row: its score, 0: nothing; since when, ns; the usual standardised value of the channel
+concerned at this hour of the week, and whether the weekday matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a block's rows (N,) came to: `told` of the dtype `TOLD`, and the states to be kept.
+
+    `series` (M,), `rows` (M,): which state each row that counts belongs to, and which row it is; `hour` (M,) of the
+    day; `z`, `apart` (M,): its value and its distance from the usual.
+    """
+
+    told: NDArray[Any]
+    places: I64
+    states: NDArray[Any]
+    series: I64
+    rows: I64
+    hour: I64
+    z: F64
+    apart: F64
+
+
+class ContextTable:
+    """The states of a partition's sensors that have any, by slot; a sensor has one for each channel with a profile."""
+
+    def __init__(self, hours: Hours | None = None) -> None:
+        self.hours = hours or Hours()
+        self._places: dict[int, list[int]] = {}
+        self._free: list[int] = []
+        self._states = np.empty(0, dtype=STATE)
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._places
+
+    def put(self, slot: int, profiles: Contexts) -> None:
+        """Give a sensor its profiles of hours (k,), and nothing that went along with others."""
+        states = np.zeros(len(profiles), dtype=STATE)
+        for name, *_ in PARTS:
+            states[name] = profiles[name]
+        states["begun"], states["day"] = _NEVER, _NEVER
+        self._store(slot, states)
+
+    def pop(self, slot: int) -> None:
+        """Forget a sensor."""
+        self._free += self._places.pop(slot, [])
+
+    def of(self, slot: int) -> NDArray[Any]:
+        """A copy of the states (k,) of a sensor."""
+        return self._states[self._places.get(slot, [])]
+
+    def pack(self, names: Mapping[int, str]) -> dict[str, bytes]:
+        """The states of some slots by the ids of their sensors."""
+        return {name: self.of(slot).tobytes() for slot, name in names.items() if slot in self._places}
+
+    def unpack(self, slot: int, data: bytes) -> None:
+        """Take up what `pack` packed. Raises ValueError where it is something else."""
+        self._store(slot, np.frombuffer(data, dtype=STATE))
+
+    def _store(self, slot: int, states: NDArray[Any]) -> None:
+        self.pop(slot)
+        if not len(states):
+            return
+        while len(self._free) < len(states):
+            count = len(self._states)
+            larger = np.zeros(count + max(_GROWTH, count // 4), dtype=STATE)
+            larger[:count] = self._states
+            self._states = larger
+            self._free += range(len(larger) - 1, count - 1, -1)
+        self._places[slot] = [self._free.pop() for _ in states]
+        self._states[self._places[slot]] = states
+
+    def new_days(self, slots: NDArray[np.intp], first: NDArray[np.intp], last: NDArray[np.intp], times: I64) -> I64:
+        """The rows with which a day begins, of those of the sensors `slots` that have a profile.
+
+        Of each they are rows first .. last - 1 of `times`, ns.
+        """
+        found = [np.empty(0, dtype=np.int64)]
+        for slot, begin, end in zip(slots.tolist(), first.tolist(), last.tolist(), strict=True):
+            if slot in self._places and end - begin > 1:
+                found.append(np.flatnonzero(np.diff(self.hours.days(times[begin:end]))) + begin + 1)
+        return np.concatenate(found)
+
+    def judge(
+        self,
+        slots: NDArray[np.intp],
+        first: I64,
+        times: I64,
+        values: F64,
+        scaling: tuple[F64, F64],
+        inside: Bools | None,
+        name: Callable[[int], str],
+    ) -> Judged | None:
+        """What the rows of the sensors `slots` (n,), first[i] .. first[i + 1] - 1, come to; None: none has a state.
+
+        `times` (N,) ns, `values` (N, C), `scaling` (n, C): center and scale; rows `inside` (N,) maintenance are not
+        off, and teach nothing. Changes nothing: see `keep`.
+        """
+        concerned = [at for at, slot in enumerate(slots.tolist()) if slot in self._places and first[at] < first[at + 1]]
+        if not concerned:
+            return None
+        owners = np.array([at for at in concerned for _ in self._places[int(slots[at])]])
+        places = np.array([place for at in concerned for place in self._places[int(slots[at])]])
+        states = self._states[places]
+        counts = first[owners + 1] - first[owners]
+        series = np.repeat(np.arange(len(owners)), counts)
+        begin = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.arange(begin[-1]) - begin[series] + first[owners[series]]
+        local = self.hours.of(times[rows])
+        if self.hours.concerns(local.day):
+            local = self._as_called(local, begin, [name(int(slots[at])) for at in owners.tolist()])
+        for k in range(len(owners)):
+            self._begin_day(states[k : k + 1], int(local.day[begin[k]]), int(local.weekday[begin[k]]))
+        channel = states["channel"][series]
+        center, scale = (part[owners[series], channel] for part in scaling)
+        z = np.clip((values[rows, channel] - center) / scale, -FARTHEST, FARTHEST)
+        weekday = np.maximum(local.weekday, 0)
+        hour = np.where(states["weekly"][series], local.hour + HOURS * weekday, local.hour)
+        usual = states["center"][series, hour].astype(np.float64)
+        spread = states["spread"][series, hour].astype(np.float64)
+        known = (local.weekday >= 0) & ~np.isnan(z)
+        if inside is not None:
+            known &= ~inside[rows]
+        heeded = known & (((states["days"][series] >> weekday) & 1) == 1)
+        beyond = off(z, np.where(heeded, usual, np.nan), spread, states["half"][series].astype(np.float64))
+        told = np.zeros(len(times), dtype=TOLD)
+        scores, since = _scores(states, begin, beyond, times[rows])
+        for k in range(len(owners)):
+            part = slice(begin[k], begin[k + 1])
+            more = np.flatnonzero(scores[part] > told["score"][rows[part]]) + begin[k]
+            at = rows[more]
+            told["score"][at], told["since"][at], told["usual"][at] = scores[more], since[more], usual[more]
+            told["channel"][at], told["weekly"][at] = states["channel"][k], states["weekly"][k]
+            told["hour"][at] = local.hour[more] + HOURS * weekday[more]
+        return Judged(
+            told, places, states, series[known], rows[known], local.hour[known], z[known],
+            np.abs(z - np.where(np.isnan(usual), z, usual))[known],
+        )  # fmt: skip
+
+    def _as_called(self, local: Local, begin: I64, names: Sequence[str]) -> Local:
+        parts = [
+            self.hours.as_called(Local(*(part[begin[k] : begin[k + 1]] for part in local)), one).weekday
+            for k, one in enumerate(names)
+        ]
+        return local._replace(weekday=np.concatenate(parts))
+
+    def _begin_day(self, state: NDArray[Any], day: int, weekday: int) -> None:
+        """Learn what was collected, if this is another day."""
+        if state["day"][0] == day:
+            return
+        if state["rows"].any():
+            _learn(state)
+        for name in ("rows", "total", "apart", "excluded"):
+            state[name] = 0
+        state["day"], state["weekday"] = day, weekday
+
+    def keep(self, judged: Judged, excluded: Bools) -> None:
+        """Keep the states after a block, whose rows (N,) teach nothing where they are `excluded`."""
+        states, at = judged.states, (judged.series, judged.hour)
+        np.add.at(states["rows"], at, np.uint32(1))
+        np.add.at(states["total"], at, judged.z)
+        np.add.at(states["apart"], at, judged.apart.astype(np.float32))
+        out = excluded[judged.rows]
+        states["excluded"][judged.series[out], judged.hour[out]] = True
+        self._states[judged.places] = states
+
+
+def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64) -> tuple[F64, I64]:
+    """What rows that are so far `beyond` (M,) the usual are worth, and since when; the sums go along.
+
+    Those of state k are rows begin[k] .. begin[k + 1] - 1.
+    """
+    scores, since = np.zeros(len(beyond)), np.zeros(len(beyond), dtype=np.int64)
+    limits, sums, runs = states["limit"].tolist(), states["sums"].tolist(), states["run"].tolist()
+    begun, sinces = states["begun"].tolist(), states["since"].tolist()
+    for k, (limit, both, run, last, start) in enumerate(zip(limits, sums, runs, begun, sinces, strict=True)):
+        most = limit * MOST**0.5
+        for row, one in enumerate(beyond[begin[k] : begin[k + 1]].tolist(), int(begin[k])):
+            if -1.0 <= one <= 1.0 and not both[0] and not both[1]:
+                continue
+            for side in (0, 1):
+                before = both[side]
+                total = both[side] = added(before, -one if side else one, most)
+                if not total:
+                    run[side] = 0
+                    continue
+                if not before:
+                    start[side] = int(times[row])
+                if total < limit:
+                    continue
+                if not run[side]:
+                    now = int(times[row])
+                    run[side] = _SILENT if last[0] > now - PATIENCE else _TOLD
+                    last[:] = [*last[1:], now]
+                if run[side] == _TOLD:
+                    worth = total / limit
+                    scores[row], since[row] = worth * worth, start[side]
+    states["sums"], states["run"], states["begun"], states["since"] = sums, runs, begun, sinces
+    return scores, since
+
+
+def _learn(state: NDArray[Any]) -> None:
+    """Let a state (1,) learn the rows of a day, by the hour; of a weekday that it does not know, that it is alike."""
+    one, weekday = state[0], int(state["weekday"][0])
+    if weekday < 0:
+        return
+    first = HOURS * weekday if one["weekly"] else 0
+    hours = np.flatnonzero(one["rows"] >= np.maximum(one["fewest"], 1.0)).tolist()
+    known, new = bool((int(one["days"]) >> weekday) & 1), {}
+    for hour in hours:
+        rows = int(one["rows"][hour])
+        mean, apart = float(one["total"][hour]) / rows, float(one["apart"][hour]) / rows
+        at, teaches = first + hour, not one["excluded"][hour]
+        new[at] = learnt(one, at, int(one["streak"][at]) if known else 0, mean, apart, teaches=teaches)
+    if not known:
+        if hours and not any(now.streak or now.center != now.center for now in new.values()):
+            state["days"] |= np.uint8(1 << weekday)
+        return
+    for at, now in new.items():
+        state["center"][0, at], state["spread"][0, at], state["streak"][0, at] = (
+            now.center,
+            min(now.spread, 6e4),
+            now.streak,
+        )
