@@ -30,8 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "inspect",
         help="draw one alert",
         description="Draw one alert as a PNG: of readings values, expected values, errors, score and threshold, over "
-        "all rows that its messages show, or over the last 100 up to one of them (--sequence); of a "
-        "camera the frame, its reconstruction and where they differ. An alert does not carry the frame: it is looked "
+        "all rows that its messages show, or over the last 100 up to one of them (--sequence). Shaded is what the last "
+        "message, or that one, knows: from the onset to the last unusual row. Of a camera the frame, its "
+        "reconstruction and where they differ: an alert does not carry the frame, so it is looked "
         "up in the stream it came from, and reconstructed by the model that scored it.",
     )
     parser.add_argument("alerts", metavar="ALERTS.jsonl", help="file of alerts, as `run` and `backtest` write it")
@@ -41,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--sequence",
         type=options.count_or_none,
         metavar="N",
-        help="which message of the alert (the one that opened it)",
+        help="which message of the alert (of readings the last one, of a camera the one that opened it)",
     )
     parser.add_argument(
         "--data",
@@ -119,9 +120,12 @@ def _messages(path: Path, wanted: str) -> list[ShownAlert]:
 
 
 def _chosen(messages: list[ShownAlert], sequence: int | None, place: str) -> ShownAlert:
-    """The message that opened the alert, or the oldest there is, unless another one is asked for."""
+    """The message that is asked for; else the last one, whose estimates are the best.
+
+    Of a camera the first one: it shows the frame that was too bad.
+    """
     if sequence is None:
-        return messages[0]
+        return messages[0 if messages[0].kind == "frames" else -1]
     for message in messages:
         if message.sequence == sequence:
             return message

@@ -45,19 +45,30 @@ class FrameBlock:
         self.records = records[self._source]
         self.elements = np.zeros(len(self.records), dtype=np.int64)
         self.signal = signal[self._source]
+        # Of the frames before it, all but the oldest have a score.
+        self._scores: F64 = np.full(self._times.shape, np.nan)
+        self._scores[:, 1:kept] = table["recent"][self.slots]
+        self._place = self.owner, kept + tick
         self._filled = table["filled"][self.slots].astype(np.int64)
         self._before = table["frame"]
         self._frames = frames
         self._begin = begin
         self._kept = kept
 
-    def frame_at(self, at: int, tick: int) -> tuple[I64, F32]:
-        """The times of the last frames, at most m, and the newest frame, after the camera's `tick`-th; -1: before."""
+    def scored(self, scores: F64) -> None:
+        """Take note of what the frames (N,) score by themselves."""
+        self._scores[self._place] = scores
+
+    def frame_at(self, at: int, tick: int) -> tuple[I64, F64, F32]:
+        """The last frames, at most m, after the camera's `tick`-th, -1: before: times, own scores; and the newest.
+
+        A score is NaN where it is not known any more.
+        """
         end = self._kept + tick + 1
         filled = min(int(self._filled[at]) + tick + 1, self._kept)
-        times = self._times[at, end - filled : end]
+        last = slice(end - filled, end)
         frame = self._before[self.slots[at]] if tick < 0 else self._frames[self._begin[at] + tick]
-        return times, frame
+        return self._times[at, last], self._scores[at, last], frame
 
     def record_before(self, at: int) -> int:
         """-1: every frame of it is scored."""

@@ -354,7 +354,7 @@ class SensorTable:
         for beside in self._beside():
             beside.pop(slot, None)
         self.contexts.pop(slot)
-        known = {name: self._arrays[name][slot] for name in ("known", "rules")}
+        known = {name: self._arrays[name][slot] for name in ("known", "rules") if name in self._arrays}
         empty = {column.name: column.empty for column in self._early}
         self.set(slot, empty | known | {"heard": failure.offset})
         self.failed[slot] = failure

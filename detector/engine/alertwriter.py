@@ -18,7 +18,7 @@ from detector.config.load import AlertsConfig
 from detector.detection import signals
 from detector.detection.block import Block
 from detector.detection.columns import NEVER
-from detector.detection.episodes import Opening
+from detector.detection.episodes import Opening, closing_level
 from detector.detection.finding import LOOK, Finding, Window, first_look, next_look, until
 from detector.detection.framerows import FrameBlock
 from detector.detection.framesignal import FrameModel, examine, heat_bytes, region_of
@@ -127,7 +127,7 @@ class EpisodeWriter(ABC, Generic[M, B]):
 
     kind: ClassVar[Kind]
     every: ClassVar[int]
-    """Rows from one look at an open episode to the next; 0: it is not looked at again."""
+    """Rows from one look at an open episode to the next."""
 
     def __init__(self, stream: str, partition: Partition, model: Names) -> None:
         self._stream = stream
@@ -386,9 +386,13 @@ def score_before(table: SensorTable, slot: int) -> float:
 
 @dataclass(slots=True)
 class FrameMoment:
-    """A camera at one frame: the times of its last frames, at most m, newest last (ns), the frame, score, offset."""
+    """A camera at one frame: its last frames, at most m, newest last: times (ns), own scores; the frame, score, offset.
+
+    A frame's own score is NaN where it is not known any more.
+    """
 
     times: I64
+    scores: F64
     frame: F32
     budget: float
     score: float
@@ -399,17 +403,18 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
     """Writes the alerts of cameras."""
 
     kind: ClassVar[Kind] = "frames"
-    every: ClassVar[int] = 0
+    every: ClassVar[int] = 1
 
     def __init__(self, stream: str, partition: Partition, model: FrameModel) -> None:
         super().__init__(stream, partition, model)
         self._frames = model
 
     def now(self, table: SensorTable, slot: int) -> FrameMoment:
-        filled = int(table["filled"][slot])
-        times = table["times"][slot]
+        times, filled = table["times"][slot], int(table["filled"][slot])
+        last = slice(len(times) - filled, None)
+        scores = np.concatenate([[np.nan], table["recent"][slot]])
         return FrameMoment(
-            times[len(times) - filled :], table["frame"][slot], float(table["budget"][slot]),
+            times[last], scores[last], table["frame"][slot], float(table["budget"][slot]),
             score_before(table, slot), int(table["offset"][slot]),
         )  # fmt: skip
 
@@ -420,12 +425,20 @@ class FrameAlertWriter(EpisodeWriter[FrameMoment, FrameBlock]):
         return FrameMoment(*block.frame_at(at, tick), budget, score, offset)
 
     def _first_look(self, opening: Opening, moment: FrameMoment, least: int) -> tuple[int, Finding | None]:
-        """The first of the m frames, but not before the last episode's end."""
-        candidates = moment.times
-        return int(candidates[np.searchsorted(candidates[:-1], opening.ended, side="right")]), None
+        """The first of the m frames that is too bad by itself, but not before the last episode's end."""
+        after = moment.times > opening.ended
+        after[-1] = True
+        loud = after & (moment.scores >= math.exp(opening.ln_threshold))
+        return int(moment.times[(loud if loud.any() else after).argmax()]), None
 
     def look(self, episode: Episode, moment: FrameMoment) -> bool:
-        return False
+        """The last frame that is too bad by itself, as long as enough of those around it are."""
+        level = math.exp(closing_level(episode.ln_threshold))
+        loud = np.flatnonzero(moment.scores >= level)
+        if moment.score < level or not len(loud):
+            return False
+        before, episode.until = episode.until, int(moment.times[loud[-1]])
+        return before != episode.until
 
     def _content(self, episode: Episode, moment: FrameMoment, event: Event) -> dict[str, Any]:
         examined = examine(self._frames, moment.frame)

@@ -218,7 +218,7 @@ class _Sensor:
         self._inside = None if block.inside is None else block.inside[rows]
         every = owner.writer.every
         # Looks fall on the same rows however they come in batches: by the rows since the window was complete.
-        self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every else 0
+        self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every > 1 else 0
 
     def follow(self, transitions: list[Opening | Closing | Learning]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
@@ -286,8 +286,6 @@ class _Sensor:
     def _look(self, episode: Episode, begin: int, stop: int) -> None:
         """Look at the episode after those of the rows begin .. stop - 1 that it is time for."""
         writer, every = self._owner.writer, self._owner.writer.every
-        if not every:
-            return
         changed = False
         for tick in range(begin + (self._to_look - begin) % every, stop, every):
             changed |= writer.look(episode, self._moment(tick))

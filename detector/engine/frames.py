@@ -194,6 +194,7 @@ class FramesPipeline(PartitionPipeline):
         block = FrameBlock(self._table, slots, spans.begin, spans.end, rows.times, frames, signal, rows.records)
         block.inside = self._maintenance.rows(self._table, block)
         scored = score_frame_block(self._table, block, self._open_after, self._config.alerts.close_after)
+        block.scored(scored.eligible)
         self._announcer.follow(block, scored)
         self._table.put_records(block.slots, scored.records)
         self._table["judged"][block.slots] = scored.v[block.first[1:] - 1]

@@ -42,6 +42,9 @@ WIDTH: Final = 10.4
 PANEL: Final = 1.55
 """Width of a picture, height of a panel: inches, of 72 units in the SVG."""
 SHOWN_CHANNELS: Final = 6
+SHADE: Final = 0.22
+"""How dense the shade of an episode is."""
+_MS: Final = 10**6
 _LOWEST_SCORE: Final = 0.05
 _LONG_NUMBER: Final = re.compile(r"(\d+\.\d)\d+")
 
@@ -82,7 +85,7 @@ def draw(picture: Picture) -> str:
         columns = slice(None) if picture.window is None else 0
         axes = _over_time(figure, grid, columns, picture, channels)
         if picture.window is not None:
-            _close_up(figure, grid, picture.window, channels)
+            _close_up(figure, grid, picture, picture.window, channels)
         figure.align_ylabels(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -149,16 +152,22 @@ def _mark(one: Axes, picture: Picture, *, top: bool) -> None:
     for episode in picture.episodes:
         colour = _C[episode.severity if episode.severity in _C else "warning"]
         end = picture.until if episode.ended is None else episode.ended
-        one.axvspan(*_dates(np.array([episode.started, max(end, episode.started)])), color=colour, alpha=0.22, lw=0.8)
+        one.axvspan(*_dates(np.array([episode.started, max(end, episode.started)])), color=colour, alpha=SHADE, lw=0.8)
         one.axvline(float(_dates(np.array([episode.detected]))[0]), color=colour, linewidth=0.9)
     for label in picture.labels if top else ():
         begin, end = _dates(np.array(label.interval))
         one.axvspan(begin, end, ymin=0.955, ymax=1.0, color=_C["label"], lw=1.2)
 
 
-def _close_up(figure: Any, grid: Any, window: Window, channels: Sequence[str]) -> None:
-    """The rows around the worst episode that its alerts show."""
+def _close_up(figure: Any, grid: Any, picture: Picture, window: Window, channels: Sequence[str]) -> None:
+    """The rows around the worst episode that its alerts show, shaded as those over time are."""
     seconds = (np.array(window.timestamps) - window.timestamps[-1]) / 1e3
+    spans = [
+        (begin, end, _C[one.severity if one.severity in _C else "warning"])
+        for one in picture.episodes
+        for begin, end in [_seconds_within(one, picture.until, window)]
+        if begin <= end
+    ]
     unit, size = next(((u, s) for u, s in (("d", 86400), ("h", 3600), ("min", 60)) if -seconds[0] >= 2 * s), ("s", 1))
     for number, channel in enumerate(channels):
         one = figure.add_subplot(grid[:, 1] if len(channels) == 1 else grid[number, 1])
@@ -168,9 +177,19 @@ def _close_up(figure: Any, grid: Any, window: Window, channels: Sequence[str]) -
         )
         one.plot(seconds / size, values, color=_C["value"], linewidth=1.0)
         one.plot(seconds / size, expected, color=_C["expected"], linewidth=1.0)
+        for begin, end, colour in spans:
+            one.axvspan(begin / size, end / size, color=colour, alpha=SHADE, lw=0.8)
         one.set_title(f"the worst episode, {unit}")
         one.margins(x=0.02, y=0.08)
         one.grid(True, axis="y", color=_C["rule"], linewidth=0.4, alpha=0.6)
+
+
+def _seconds_within(episode: EpisodeSpan, until: int, window: Window) -> tuple[float, float]:
+    """From when to when an episode lies in a window, in seconds from its last row; ending before it begins: nowhere."""
+    end = until if episode.ended is None else max(episode.ended, episode.started)
+    last = window.timestamps[-1] * _MS
+    begin = max(episode.started, window.timestamps[0] * _MS)
+    return (begin - last) / 1e9, (min(end, last) - last) / 1e9
 
 
 def _dates(times: I64) -> F64:

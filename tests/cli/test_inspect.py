@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from detector.arrays import U8
@@ -23,6 +24,7 @@ from detector.models.training.architectures import build
 from detector.models.training.onnx_export import to_onnx
 from detector.reports import alertpicture
 from detector.reports.joined import joined
+from detector.times import rfc3339
 from tests.framemodels import frame_model, textured_frames
 from tests.models.conftest import NOON
 
@@ -110,7 +112,7 @@ def test_an_alert_is_named_by_its_beginning_and_a_message_by_its_sequence() -> N
         "ended_at": "2026-09-21T13:35:30Z", "window": window("a", "b"),
     }  # fmt: skip
     write(opened, message(alert_id=OTHER), closed, opened)
-    first, last = drawn("--alert", "24dd6"), drawn("--alert", "24dd6", "--sequence", "2")
+    first, last = drawn("--alert", "24dd6", "--sequence", "0"), drawn("--alert", "24dd6", "--sequence", "2")
     assert first.shape == last.shape
     assert (first != last).any()
 
@@ -133,6 +135,22 @@ def test_without_a_sequence_the_rows_of_all_messages_are_drawn(monkeypatch: pyte
     assert seen == [115, 100, 115]
     assert (whole != opening).any()
     assert (updated != opening).any()
+
+
+def test_what_is_shaded_is_what_the_last_message_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    shaded: list[tuple[int, int]] = []
+
+    def noted(_: Axes, begin: float, end: float, **__: Any) -> None:
+        shaded.append((round(begin * 86_400) - START, round(end * 86_400) - START))
+
+    monkeypatch.setattr(Axes, "axvspan", noted)
+    times = {name: rfc3339((START + second) * 10**9) for name, second in (("early", 40), ("known", 52), ("end", 77))}
+    opened = message(window=window("value"), started_at=times["early"], detected_at=times["end"])
+    closed = {**opened, "sequence": 1, "event": "closed", "close_reason": "recovered"}
+    write(opened, {**closed, "started_at": times["known"], "ended_at": times["end"]})
+    drawn("--alert", ID)
+    drawn("--alert", ID, "--sequence", "0")
+    assert shaded == [(52, 77)] * 2 + [(40, 99)] * 2, "values and errors"
 
 
 def test_the_errors_of_several_channels_are_named_whatever_they_are_called() -> None:

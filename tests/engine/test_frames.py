@@ -9,6 +9,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 from unittest import mock
 
 import jsonschema
@@ -19,15 +20,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detector.config.settings import FalseAlarms, LimitsConfig
+from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import score_frames
 from detector.detection.profile import build_frame_profile
-from detector.detection.table import StateError
+from detector.detection.scorer import Scored
+from detector.detection.table import SensorTable, StateError, camera_table
 from detector.engine import framequeue
+from detector.engine import frames as frames_module
 from detector.engine import slices as snapshots
 from detector.engine.alertwriter import heatmap
 from detector.engine.frames import FramesPipeline
-from detector.engine.slices import provenance_of
-from detector.streams.base import Batch, Message, Record, pack_state
+from detector.engine.slices import provenance_of, unpack_slices
+from detector.streams.base import Batch, Message, Record, pack_state, unpack_state
+from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.frames import Frame, FrameDecoder, NoFrame
 from detector.wire.readings import Verdict
@@ -88,14 +93,54 @@ def test_faults_are_episodes(expected: list[Message]) -> None:
 def test_an_alert_says_what_it_is_about(expected: list[Message], records: list[Record]) -> None:
     opened = next(alert for alert in alerts_of(expected) if alert.sensor_id == "door")
     assert (opened.kind, opened.reason, opened.window, opened.channels) == ("frames", "anomaly", None, {"grey": 1.0})
-    # The third frame of the fault opens it; it began with the first of the five frames that were looked at.
+    # The third frame of the fault opens it; it began with the first of the five that was too bad by itself.
     assert opened.detected_at == "2026-09-21T14:16:42Z"
-    assert opened.started_at == "2026-09-21T14:16:38Z"
+    assert opened.started_at == "2026-09-21T14:16:40Z"
     assert opened.source.stream == "image-frames"
     assert records[202 * 3].offset == opened.source.opened_offset == opened.source.last_offset
     assert opened.score > opened.threshold
     closed = next(a for a in alerts_of(expected) if a.sensor_id == "door" and a.event == "closed")
-    assert (closed.close_reason, closed.ended_at) == ("recovered", "2026-09-21T14:17:21Z")
+    assert (closed.close_reason, closed.ended_at) == ("recovered", "2026-09-21T14:17:19Z"), "its last frame"
+
+
+@given(
+    st.sampled_from([(3, 5), (2, 2), (1, 1), (1, 4)]),
+    st.integers(5, 40),
+    st.integers(8, 30),
+    st.lists(st.integers(0, 120), max_size=6),
+    st.sampled_from([None, 60, 75]),
+)
+@settings(max_examples=12)
+def test_an_episode_is_as_long_as_its_frames_are_bad(
+    open_after: tuple[int, int], first: int, rows: int, cuts: list[int], stop: int | None
+) -> None:
+    config = frames_config(open_after=open_after)
+    records = records_of({"door": watched(120, seed=5, faults=[(first, first + rows)])})
+    pipeline, messages = pipeline_of(config, model_of("door")), []
+    for batch in batches_of(records, [*cuts, *([] if stop is None else [stop])]):
+        messages += [*pipeline.process(batch).alerts, *finish(pipeline)]
+        if stop is not None and pipeline.position >= records[stop].offset:
+            stored, stop = pipeline.snapshot(), None
+            pipeline = pipeline_of(config, model_of("door"))
+            pipeline.restore(stored)
+    (opened, *_, closed) = alerts_of(messages)
+    assert (parse_time(opened.started_at) - START) // SECOND == first
+    assert (parse_time(closed.ended_at or "") - START) // SECOND == first + rows - 1
+
+
+def test_a_camera_that_cannot_be_judged_is_set_aside_and_the_others_go_on(records: list[Record]) -> None:
+    def broken(table: SensorTable, block: FrameBlock, *rest: Any) -> Scored:
+        if "gate" in (table.name(slot) for slot in block.slots.tolist()):
+            raise ArithmeticError("gate")
+        return score_frame_block(table, block, *rest)
+
+    pipeline = pipeline_of(CONFIG, model_of("door", "gate"))
+    with mock.patch.object(frames_module, "score_frame_block", broken):
+        told = alerts_of(play(pipeline, records))
+    assert {alert.sensor_id for alert in told} == {"door", "new"}
+    table = camera_table(SHAPE, CONFIG.alerts.open_after.of)
+    unpack_slices(table, unpack_state(pipeline.snapshot())[0])
+    assert [table.name(slot) for slot in table.failed] == ["gate"]
 
 
 def test_an_episode_begins_no_earlier_than_the_last_one_ended() -> None:
