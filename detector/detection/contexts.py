@@ -4,8 +4,9 @@ A day's rows are scored by what was usual before that day, and collected by the 
 they are learnt, unless they lay in an episode. So blocks end where a day does, and what is learnt never depends on how
 rows were grouped.
 
-Of more than two *runs*, beginnings of sums beyond their limit, within `PATIENCE` the third and later ones say nothing:
-the sensor goes by other hours now, and learns them.
+A *run* begins where a sum comes to its limit. After two of them within `PATIENCE` the next one says nothing if it goes
+on: no day since the last one that has busy hours was as usual at that hour, or the hour was off to the same side on its
+last day. The sensor goes by other hours now, and learns them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ STATE: Final = np.dtype(
         # from the usual, whether one lay in an episode; and by hour of the profile on how many days it was off
         ("day", "i8"), ("weekday", "i1"), ("rows", "u4", (HOURS,)), ("total", "f8", (HOURS,)),
         ("apart", "f4", (HOURS,)), ("excluded", "?", (HOURS,)), ("streak", "i1", (WEEK,)),
+        # the day of the last run, and by hour of the day the last days on which it was idle, or busy, as usual
+        ("ran", "u2"), ("as_usual", "u2", (2, HOURS)),
     ]
 )  # fmt: skip
 """A profile of hours and what goes along with it."""
@@ -178,7 +181,7 @@ class ContextTable:
         heeded = known & (((states["days"][series] >> weekday) & 1) == 1)
         beyond = off(z, np.where(heeded, usual, np.nan), spread, states["half"][series].astype(np.float64))
         told = np.zeros(len(times), dtype=TOLD)
-        scores, since = _scores(states, begin, beyond, times[rows])
+        scores, since = _scores(states, begin, beyond, times[rows], local, hour)
         for one in np.flatnonzero(scores).tolist():
             if scores[one] > told["score"][rows[one]]:
                 of_week = local.hour[one] + HOURS * weekday[one]
@@ -207,10 +210,10 @@ class ContextTable:
         self._states[judged.places] = states
 
 
-def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64) -> tuple[F64, I64]:
+def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64, local: Local, hour: I64) -> tuple[F64, I64]:
     """What rows that are so far `beyond` (M,) the usual are worth, and since when; the sums go along.
 
-    Those of state k are rows begin[k] .. begin[k + 1] - 1.
+    Those of state k are rows begin[k] .. begin[k + 1] - 1; `hour` (M,): of their profiles.
     """
     scores, since = np.zeros(len(beyond)), np.zeros(len(beyond), dtype=np.int64)
     far = np.logical_or.reduceat(np.abs(beyond) > 1.0, begin[:-1])
@@ -233,13 +236,20 @@ def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64) -> tuple[
                     continue
                 if not run[side]:
                     now = int(times[row])
-                    run[side] = _SILENT if last[0] > now - PATIENCE else _TOLD
-                    last[:] = [*last[1:], now]
+                    again = last[0] > now - PATIENCE and _goes_on(states[k], side, local.hour[row], hour[row])
+                    run[side] = _SILENT if again else _TOLD
+                    last[:], states["ran"][k] = [*last[1:], now], local.day[row]
                 if run[side] == _TOLD:
                     worth = total / limit
                     scores[row], since[row] = worth * worth, start[side]
         states["sums"][k], states["run"][k], states["begun"][k], states["since"][k] = both, run, last, start
     return scores, since
+
+
+def _goes_on(state: Any, side: int, hour: Any, at: Any) -> bool:
+    """Whether a run to a `side` (0: above) at an hour of the day, which is `at` in the profile, goes on with others."""
+    streak = int(state["streak"][at])
+    return (streak < 0 if side else streak > 0) or bool(state["as_usual"][side, hour] <= state["ran"])
 
 
 def _begin_day(state: NDArray[Any], day: int, weekday: int) -> None:
@@ -268,9 +278,23 @@ def _learn(state: NDArray[Any]) -> None:
         if hours and not any(now.streak or now.center != now.center for now in new.values()):
             state["days"] |= np.uint8(1 << weekday)
         return
+    _note_usual(state, first, hours)
     for at, now in new.items():
         state["center"][0, at], state["spread"][0, at], state["streak"][0, at] = (
             now.center,
             min(now.spread, 6e4),
             now.streak,
         )
+
+
+def _note_usual(state: NDArray[Any], first: int, hours: Sequence[int]) -> None:
+    """Note which hours of a day that has busy ones were as usual; `first`: where the day begins in the profile."""
+    one = state[0]
+    center = one["center"].astype(np.float64)
+    middle = (np.nanmax(center) + np.nanmin(center)) / 2
+    if not (center[first : first + HOURS] > middle).any():
+        return
+    for hour in hours:
+        usual = center[first + hour]
+        if abs(float(one["total"][hour]) / int(one["rows"][hour]) - usual) < one["half"]:
+            state["as_usual"][0, int(usual > middle), hour] = one["day"]

@@ -189,8 +189,7 @@ PATTERNS: dict[str, Callable[[int], Spans]] = {
 }
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("first", [CHANGED, CHANGED + 3])
+@pytest.mark.parametrize(("pattern", "first"), [(name, CHANGED + 3 * (at % 2)) for at, name in enumerate(PATTERNS)])
 def test_another_pattern_is_told_twice_at_most_and_then_known(pattern: str, first: int) -> None:
     def runs(day: int) -> Spans:
         return two_shifts(day) if day < first else [] if day == 52 else PATTERNS[pattern](day)
@@ -202,6 +201,14 @@ def test_another_pattern_is_told_twice_at_most_and_then_known(pattern: str, firs
     assert all(parse_time(one.detected_at) < MONDAY + (first + 14) * DAY for one in before)
     if pattern != "nights":
         assert len(by_hours) == len(before) + 1, "a day off is a fault by the new pattern"
+
+
+def test_single_faults_are_told_each() -> None:
+    faults = {21: idle, 23: night, 25: idle, 29: idle, 31: night, 36: night}  # a Monday to a Tuesday
+    made = pipeline(config_of(close_after=10))
+    alerts = opened(told(made, *shifts(40, lambda day: faults.get(day, two_shifts)(day))))
+    days = {(parse_time(one.detected_at) - MONDAY) // DAY for one in alerts if one.what and one.what.kind == "context"}
+    assert days == set(faults)
 
 
 def test_an_episode_teaches_nothing() -> None:
