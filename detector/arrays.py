@@ -16,3 +16,8 @@ def in_any_channel(flags: Bools) -> Bools:
     """Which of n rows have a flag in any of C channels; `flags` (n, C)."""
     # With one channel `any` would look at each row by itself.
     return flags[:, 0] if flags.shape[1] == 1 else np.asarray(flags.any(axis=1))
+
+
+def in_all_channels(flags: Bools) -> Bools:
+    """Which of n rows have a flag in each of C channels; `flags` (n, C)."""
+    return flags[:, 0] if flags.shape[1] == 1 else np.asarray(flags.all(axis=1))

@@ -248,7 +248,7 @@ def state_of(pipeline: ReadingsPipeline, config: ReadingsConfig) -> dict[str, An
         collected = [readings.get(slot) for readings in (table.warming, table.relearning)]
         state[sensor] = {
             "cells": {c.name: table[c.name][slot].tobytes() for c in table.columns if c.name != "known"},
-            "held": table.held.get(slot),
+            "held": repr(table.held.get(slot)),
             "episode": table.episodes.get(slot),
             "collected": [one and (one.times.tobytes(), one.values.tobytes()) for one in collected],
             "hours": table.contexts.of(slot).tobytes(),
@@ -301,6 +301,7 @@ def event_of(alert: Alert) -> Event:
     assert (window is None) == (alert.reason == "silent")
     parts: tuple[Any, ...] = (window.values, window.expected, window.errors) if window else ((), (), ())
     columns = [_by_channel(part) for part in parts]
+    values = tuple(tuple(None if value != value else value for value in one) for one in columns[0])
     return Event(
         alert_id=alert.alert_id,
         reason=alert.reason,
@@ -319,7 +320,7 @@ def event_of(alert: Alert) -> Event:
         last_offset=alert.source.last_offset,
         stamps=tuple(window.timestamps) if window else (),
         imputed=tuple(window.imputed) if window else (),
-        values=columns[0],
+        values=values,
         expected=columns[1],
         errors=columns[2],
         shares=tuple(alert.channels.values()),

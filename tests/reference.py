@@ -8,9 +8,10 @@ forgets by subtracting from every peak.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -35,8 +36,8 @@ SPAN_50, SPAN_40 = 2 / 51, 2 / 41
 
 
 def rung_above(least: int) -> int:
-    """The first rung of the ladder that is at least so high."""
-    return int(next(rung for rung in patience.LADDER if rung >= least))
+    """The first rung of the ladder that is at least so high; the last one, where none is."""
+    return int(next((rung for rung in patience.LADDER if rung >= least), patience.LADDER[-1]))
 
 
 class Sensor:
@@ -108,8 +109,8 @@ class Sensor:
         scored = bool(self.recent)
         found = {
             "score": [] if self.score is None else [self.score],
-            "prediction": self.prediction or [],
-            "level": self.level or [],
+            "prediction": list(filter(_is_there, self.prediction or [])),
+            "level": list(filter(_is_there, self.level or [])),
             "relation": [] if self.relation is None else [self.relation],
             "held_error": [self.reconstruction] if scored else [],
             "recent": list(self.recent)[max(len(self.recent) - self.alerts.open_after.of + 1, 0) :],
@@ -265,7 +266,7 @@ class Sensor:
     def row(self, time: int, values: tuple[float, ...], restart: bool, offset: int) -> None:
         """A row in the sensor's order."""
         if self.profile is None:
-            self._warm_up(Row(time, values, False), offset)
+            self._warm_up(_row_of(time, values), offset)
             return
         if self._stands_for_none(values):
             self.waiting = self.waiting or restart
@@ -277,8 +278,11 @@ class Sensor:
             self.profile, self.learning = None, None
             self.doubled = 0
             self.relearnt, self.restarts, self.unfit = min(self.relearnt + 1, 3), 0, 0
-            self._warm_up(Row(time, values, False), offset)
+            self._warm_up(_row_of(time, values), offset)
             return
+        row = _row_of(time, values).after(
+            self.window[-1].values if self.window else tuple(self.profile.center.tolist())
+        )
         missing = 0 if restart or not self.window else self._missing_before(time)
         if restart or missing is None:
             self.close("gap", hold=False)
@@ -290,11 +294,12 @@ class Sensor:
             for step in range(1, missing + 1):
                 assert before is not None
                 between = [
-                    old + (new - old) * (step / (missing + 1)) for old, new in zip(before.values, values, strict=True)
+                    old + (new - old) * (step / (missing + 1))
+                    for old, new in zip(before.values, row.values, strict=True)
                 ]
                 at = before.time + (time - before.time) * step // (missing + 1)
-                self.window.append(Row(at, tuple(between), True))
-        self.window.append(Row(time, values, False))
+                self.window.append(Row(at, tuple(between), True, (False,) * len(between)))
+        self.window.append(row)
         self.offset = offset
         self._judge()
         if self.learning is not None and self.episode is None:
@@ -303,7 +308,11 @@ class Sensor:
     def _learn_anew(self, row: Row, rows: list[Row]) -> None:
         rows.append(row)
         if len(rows) == self.owner.config.warmup:
-            profile, carry = self._build(rows)
+            try:
+                profile, carry = self._build(rows)
+            except NotYetError:
+                self.learning = []
+                return
             lately = [row for row in self.window if not row.imputed]
             unbroken = self.completed >= ROWS and rows[-len(lately) :] == lately
             self._begin(profile)
@@ -319,13 +328,19 @@ class Sensor:
         warmup = self.owner.config.warmup
         if len(self.warming) < max(warmup, self.wanted):
             return
+        patient = len(self.warming) < 4 * warmup
         try:
-            profile, carry = self._build(self.warming, warmup if len(self.warming) < 4 * warmup else None)
+            profile, carry = self._build(self.warming, warmup if patient else None)
         except NotYetError as error:
+            self.warming = self.warming if patient else self.warming[-ROWS:]
             self.wanted = len(self.warming) + max(error.rows, warmup // 10, 1)
             return
         self._begin(profile)
-        self.window.extend(row for row in self.warming if not self._stands_for_none(row.values))
+        rows = [row for row in self.warming if not self._stands_for_none(row.values)]
+        last = tuple(next(filter(_is_there, column), 0.0) for column in zip(*(row.values for row in rows), strict=True))
+        for row in rows:
+            self.window.append(row.after(last))
+            last = self.window[-1].values
         self._carry(carry)
         self.warming, self.wanted = [], 0
 
@@ -354,7 +369,8 @@ class Sensor:
 
     def _stands_for_none(self, values: tuple[float, ...]) -> bool:
         assert self.profile is not None
-        return any(value in known for value, known in zip(values, self.profile.sentinels.tolist(), strict=True))
+        known = self.profile.sentinels.tolist()
+        return any(_is_there(value) and value in those for value, those in zip(values, known, strict=True))
 
     def _build(self, rows: list[Row], least: int | None = None) -> tuple[Profile, Carry]:
         if least is None:
@@ -365,7 +381,7 @@ class Sensor:
         model, after = self.owner.model, self.alerts.open_after
         profile, carry = build_profile(
             np.array([row.time for row in rows]),
-            np.array([row.values for row in rows]),
+            np.array([row.marked for row in rows]),
             model.reconstruct,
             scaler=model.scaler,
             stride=model.stride,
@@ -396,37 +412,45 @@ class Sensor:
             return None
         return max(intervals - 1, 0)
 
-    def _scaled(self, row: Row) -> list[float]:
+    def _scaled(self, rows: Iterable[Row]) -> list[tuple[float, ...]]:
         assert self.profile is not None
-        units = zip(row.values, self.profile.center.tolist(), self.profile.scale.tolist(), strict=True)
-        return [min(max((value - center) / scale, -1e4), 1e4) for value, center, scale in units]
+        center, scale = tuple(self.profile.center.tolist()), tuple(self.profile.scale.tolist())
+        return [_in_units(row.values, center, scale) for row in rows]
 
     def _judge(self) -> None:
         """Score the newest row, if the window is complete, and follow the episode."""
         profile = self.profile
         assert profile is not None
-        squares = [z * z for z in self._scaled(self.window[-1])]
-        self.level = squares if self.level is None else _towards(self.level, squares, SPAN_40)
+        (now,), lacks = self._scaled([self.window[-1]]), self.window[-1].lacks
+        squares = [math.nan if gone else z * z for z, gone in zip(now, lacks, strict=True)]
+        self.level = _towards_what_is_there(self.level or squares, squares, SPAN_40)
         if len(self.window) < ROWS:
             return
         self.restarts = 0
-        window = [self._scaled(row) for row in self.window]
+        window = self._scaled(self.window)
         errors = []
         for channel, newest in enumerate(window[-1]):
             weights = profile.ridge[channel].tolist()
             forecast = math.fsum(w * z[channel] for w, z in zip(weights, window[:-1], strict=True))
             errors.append((newest - forecast - float(profile.bias[channel])) ** 2)
+            if self._is_unforeseen(channel):
+                errors[-1] = math.nan
         usual = profile.typical if len(errors) > 1 else self.scale.mean
-        begun = [float(one) for one in usual[: len(errors)]] if self.prediction is None else self.prediction
-        self.prediction = _towards(begun, errors, SPAN_50)
+        begun = [float(one) for one in usual[: len(errors)]]
+        averages = self.prediction or [math.nan] * len(errors)
+        for i, (first, error) in enumerate(zip(begun, errors, strict=True)):
+            if _is_there(error):
+                old = averages[i] if _is_there(averages[i]) else first or error
+                averages[i] = old + SPAN_50 * (error - old)
+        self.prediction = averages
         if self.completed % self.owner.model.stride == 0:
             self.reconstruction = self._reconstruction(window)
         self.completed += 1
         signals = [*self.prediction, self.reconstruction, *self.level]
         if len(errors) > 1:
-            signals = self._views(np.array(window[-1]))
+            signals = self._views(errors, squares, np.array(window[-1]))
         worst = profile.worst.tolist()
-        frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted)
+        frozen: float = max(s / worst[i] for i, s in enumerate(signals) if i != self.scale.muted and _is_there(s))
         u = min(frozen, self.scale.adaptive(signals))
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
@@ -443,37 +467,51 @@ class Sensor:
         self.judged = v
         self._follow(v, self.budget.next_row(), maintained)
 
-    def _views(self, z: F64) -> list[float]:
-        """Prediction and place of a machine's newest row z (C,)."""
+    def _is_unforeseen(self, channel: int) -> bool:
+        """Whether a channel's newest value is missing, or three values in a row are, anywhere in the window."""
+        lacks = [row.lacks[channel] for row in self.window]
+        return lacks[-1] or any(all(lacks[i : i + 3]) for i in range(ROWS - 2))
+
+    def _views(self, errors: list[float], squares: list[float], z: F64) -> list[float]:
+        """Prediction and place of a machine's newest row z (C,), by its forecasts' errors and its squares."""
         assert self.profile is not None
         assert self.prediction is not None
         assert self.level is not None
         typical, components = self.profile.typical.astype(float), self.profile.components.astype(float)
-        channels = len(z)
-        error = float(((z - (components @ z) @ components) ** 2).mean())
+        channels, lacks = len(z), np.array(self.window[-1].lacks)
+        z = np.where(lacks, 0.0, z)
+        for _ in range(8 if lacks.any() else 0):
+            for channel in np.flatnonzero(lacks):
+                z[channel] = (components @ z) @ components[:, channel]
+        error = float(((z - (components @ z) @ components) ** 2)[~lacks].mean())
         (self.relation,) = _towards([float(typical[-1]) if self.relation is None else self.relation], [error], SPAN_50)
-        level = np.array(self.level) / typical[channels + 1 : -1]
+        level = _mean_of_those_there(self.level, squares, typical[channels + 1 : -1])
         reconstruction = 1.0 if self.scale.is_mute else self.reconstruction / typical[channels]
-        place = (reconstruction + float(level.mean()) + self.relation / typical[-1]) / 3
-        return [float((np.array(self.prediction) / typical[:channels]).mean()), place]
+        place = (reconstruction + level + self.relation / typical[-1]) / 3
+        return [_mean_of_those_there(self.prediction, errors, typical[:channels]), place]
 
     def _stuck(self) -> float:
         """The square of how many of its limits a channel has been standing still for, from 1 on; at most 20."""
         assert self.profile is not None
-        row, worst = self.window[-1].values, 0.0
+        row, worst = self.window[-1].marked, 0.0
         runs = self.equal or [[] for _ in row]
         resolution = self.profile.resolution.tolist()
         near = [not run or abs(value - run[0]) <= r for run, value, r in zip(runs, row, resolution, strict=True)]
-        self.equal = [[*run, value] if on else [value] for run, value, on in zip(runs, row, near, strict=True)]
-        for run, limit in zip(self.equal, self.profile.still_limit.tolist(), strict=True):
-            worst = max(worst, (len(run) / limit) ** 2)
+        self.equal = [
+            ([*run, value] if on else [value]) if _is_there(value) else run
+            for run, value, on in zip(runs, row, near, strict=True)
+        ]
+        for run, value, limit in zip(self.equal, row, self.profile.still_limit.tolist(), strict=True):
+            worst = max(worst, (len(run) / limit) ** 2) if _is_there(value) else worst
         return min(worst, 20.0) if worst >= 1 else 0.0
 
     def _drift(self, *, maintained: bool) -> float:
         """The most that a channel has moved away by, in units of its limits, from 1 on; at most 20."""
         profile, worst = self.profile, 0.0
         assert profile is not None
-        for i, z in enumerate(self._scaled(self.window[-1])):
+        for i, z in enumerate(self._scaled([self.window[-1]])[0]):
+            if self.window[-1].lacks[i]:
+                continue
             worst = max(worst, self._drift_of(i, min(max(z, -5.0), 5.0), profile, maintained=maintained))
         return min(worst, 20.0) if worst >= 1 else 0.0
 
@@ -502,26 +540,31 @@ class Sensor:
     def _matters(self, *, learns: bool) -> bool:
         """Whether the newest value of the channel that leans most lies off enough, and it leans to the right side."""
         assert self.profile is not None
-        offs = [value - usual for value, usual in zip(self.window[-1].values, self.usual, strict=True)]
+        offs = [value - usual for value, usual in zip(self.window[-1].marked, self.usual, strict=True)]
         scales = self.profile.scale.tolist()
-        self.lean = _towards(self.lean or offs, offs, 2 / 101)
-        leans = [abs(lean) / scale for lean, scale in zip(self.lean, scales, strict=True)]
+        self.lean = _towards_what_is_there(self.lean or offs, offs, 2 / 101)
+        leans = [
+            abs(lean) / scale if _is_there(off) else -1.0
+            for lean, scale, off in zip(self.lean, scales, offs, strict=True)
+        ]
         worst = leans.index(max(leans))
         off, usual, side = abs(offs[worst]), abs(self.usual[worst]), self.lean[worst]
         steps = [min(max(off, -5 * scale), 5 * scale) for off, scale in zip(offs, scales, strict=True)]
         if learns:
-            self.usual = [usual + 2 / 8001 * step for usual, step in zip(self.usual, steps, strict=True)]
+            self.usual = [
+                usual + 2 / 8001 * step if _is_there(off) else usual
+                for usual, step, off in zip(self.usual, steps, offs, strict=True)
+            ]
         least = self.alerts.min_deviation
         if off < least.absolute or off < least.relative * usual:
             return False
         return {"both": True, "above": side > 0, "below": side < 0}[self.alerts.direction]
 
-    def _reconstruction(self, window: list[list[float]]) -> float:
+    def _reconstruction(self, window: list[tuple[float, ...]]) -> float:
         """Errors are taken and weighted in the model's own precision, and summed in double precision."""
         x = np.array(window, dtype=np.float32)
         expected = self.owner.model.reconstruct(x[None])[0]
-        weights = np.array([[math.sqrt(_weight(99 - i))] for i in range(ROWS)], dtype=np.float32)
-        errors = (x - expected) * weights
+        errors = np.where([row.lacks for row in self.window], 0.0, (x - expected) * ROOTS)
         return math.fsum(error * error for error in errors.ravel().tolist()) / len(window[0])
 
     # -- episodes ------------------------------------------------------------------------------------------------
@@ -585,20 +628,30 @@ class Sensor:
     def _seen(self) -> Window:
         """The window as what is claimed of a fault rests on it; the claims themselves have tests of their own."""
         assert self.profile is not None
-        z = np.array([self._scaled(row) for row in self.window])
+        z = np.array(self._scaled(self.window))
         expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
         times = np.array([row.time for row in self.window])
-        return Window(times, z, (z - expected) ** 2, self.profile.ridge.astype(np.float64), self.profile.bias)
+        errors = np.where([row.lacks for row in self.window], 0.0, (z - expected) ** 2)
+        return Window(times, z, errors, self.profile.ridge.astype(np.float64), self.profile.bias)
 
     def _standing(self) -> Run | None:
         """The channel that stands still for longest, if it or a drift opens an episode."""
         if not self.ruled:
             return None
         assert self.profile is not None
-        lengths = [min(len(run), ROWS) for run in self.equal]
+        lengths = [
+            0 if lacks else self._still_in_window(channel) for channel, lacks in enumerate(self.window[-1].lacks)
+        ]
         channel = int(np.argmax(np.array(lengths) / self.profile.still_limit))
         plausible = min(float(self.profile.still_limit[channel]), ROWS)
         return Run(channel, ROWS - lengths[channel], lengths[channel] >= plausible)
+
+    def _still_in_window(self, channel: int) -> int:
+        """For how many rows the channel has been where it is."""
+        assert self.profile is not None
+        values = [row.values[channel] for row in self.window]
+        moved = [abs(value - values[-1]) > self.profile.resolution[channel] for value in reversed(values)]
+        return moved.index(True) if any(moved) else ROWS
 
     def _look(self, episode: Episode) -> None:
         window = self._seen()
@@ -628,9 +681,12 @@ class Sensor:
         assert episode is not None
         assert profile is not None
         assert self.judged is not None
-        window = [self._scaled(row) for row in self.window]
+        window = self._scaled(self.window)
         expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
-        errors = [[(a - b) ** 2 for a, b in zip(*pair, strict=True)] for pair in zip(window, expected, strict=True)]
+        errors = [
+            [0.0 if lacks else (a - b) ** 2 for a, b, lacks in zip(*parts, strict=True)]
+            for parts in zip(window, expected, [row.lacks for row in self.window], strict=True)
+        ]
         plain = [
             [z * scale + center for z, scale, center in zip(row, profile.scale, profile.center, strict=True)]
             for row in expected
@@ -657,7 +713,10 @@ class Sensor:
                 last_offset=self.offset,
                 stamps=tuple(self.window[at].time // 10**6 for at in shown),
                 imputed=tuple(self.window[at].imputed for at in shown),
-                values=tuple(tuple(self.window[at].values[channel] for at in shown) for channel in channels),
+                values=tuple(
+                    tuple(None if row.lacks[i] else row.values[i] for row in (self.window[at] for at in shown))
+                    for i in channels
+                ),
                 expected=tuple(tuple(plain[at][channel] for at in shown) for channel in channels),
                 errors=tuple(tuple(errors[at][channel] for at in shown) for channel in channels),
                 shares=tuple(episode.finding.shares),
@@ -712,8 +771,8 @@ class Reference:
                 self.sensors[reading.sensor] = Sensor(self, reading.sensor, profile)
             sensor = self.sensors[reading.sensor]
             sensor.heard(offset)
-            values = tuple(value for value in reading.values if value is not None)
-            if len(values) == len(reading.values):
+            values = tuple(math.nan if value is None else value for value in reading.values)
+            if any(map(_is_there, values)):
                 for row in sensor.order.take(reading.time, values):
                     sensor.row(*row, offset)
         for name in {reading.sensor for reading in readings}:
@@ -852,7 +911,37 @@ def _towards(old: list[float], new: list[float], rate: float) -> list[float]:
     return [a + rate * (b - a) for a, b in zip(old, new, strict=True)]
 
 
+@functools.lru_cache(1000)
+def _in_units(values: tuple[float, ...], center: tuple[float, ...], scale: tuple[float, ...]) -> tuple[float, ...]:
+    """Kept, because every row stands in a hundred windows."""
+    return tuple(min(max((v - c) / s, -1e4), 1e4) for v, c, s in zip(values, center, scale, strict=True))
+
+
+def _towards_what_is_there(old: list[float], new: list[float], rate: float) -> list[float]:
+    """The same; what is not there, NaN, moves nothing, and begins an average that is not there."""
+    return [a if not _is_there(b) else a + rate * (b - a) if _is_there(a) else b for a, b in zip(old, new, strict=True)]
+
+
+def _mean_of_those_there(averages: list[float], newest: list[float], usual: F64) -> float:
+    """The mean of averages in units of what is usual, of channels whose newest value is there; NaN: none is."""
+    units = zip(averages, newest, usual.tolist(), strict=True)
+    parts = [average / unit for average, value, unit in units if _is_there(value) and unit > 0]
+    return sum(parts) / len(parts) if parts else math.nan
+
+
+def _is_there(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _row_of(time: int, values: tuple[float, ...]) -> Row:
+    return Row(time, values, False, tuple(map(math.isnan, values)))
+
+
 def _weight(age: int) -> float:
     """Weight of the squared error of the row that many rows before the newest; all hundred sum to 1."""
     keep = 1 - SPAN_50
     return math.pow(keep, age) * (1 - keep) / (1 - keep**ROWS)
+
+
+ROOTS = np.array([[math.sqrt(_weight(99 - i))] for i in range(ROWS)], dtype=np.float32)
+"""Of the weights of a window's rows, the oldest first."""

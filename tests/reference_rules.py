@@ -45,7 +45,7 @@ class Event(NamedTuple):
     last_offset: int
     stamps: tuple[int, ...]
     imputed: tuple[bool, ...]
-    values: tuple[tuple[float, ...], ...]
+    values: tuple[tuple[float | None, ...], ...]
     expected: tuple[tuple[float, ...], ...]
     errors: tuple[tuple[float, ...], ...]
     shares: tuple[float, ...]
@@ -53,11 +53,22 @@ class Event(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a window."""
+    """A row of a window. `lacks`: of which channels the value stands for a missing one."""
 
     time: int
     values: tuple[float, ...]
     imputed: bool
+    lacks: tuple[bool, ...]
+
+    @property
+    def marked(self) -> tuple[float, ...]:
+        """The values, NaN in place of what stands for a missing one."""
+        return tuple(math.nan if lacks else value for value, lacks in zip(self.values, self.lacks, strict=True))
+
+    def after(self, last: tuple[float, ...]) -> Row:
+        """The row, the last value of a channel in place of one that it lacks."""
+        there = zip(self.values, last, self.lacks, strict=True)
+        return self._replace(values=tuple(old if lacks else value for value, old, lacks in there))
 
 
 @dataclass
@@ -272,6 +283,8 @@ class Scale:
         self.count += 1
         rate = max(SPAN_8000, 1 / self.count)
         for i, signal in enumerate(signals):
+            if math.isnan(signal):
+                continue
             unit = math.sqrt(self.variance[i]) + 1e-6
             most = 4.0 if self._machine else 5.0
             step = 0.0 if i == self.muted else min(max((signal - self.mean[i]) / unit, -most), most) * unit
@@ -280,7 +293,8 @@ class Scale:
 
     def _on(self, signals: list[float], means: list[float], variances: list[float]) -> float:
         away = [(s - m) / (math.sqrt(v) + 1e-6) for s, m, v in zip(signals, means, variances, strict=True)]
-        return max(max(one for i, one in enumerate(away) if i != self.muted) / self._worst_zz, 0.0)
+        counting = [one for i, one in enumerate(away) if i != self.muted and not math.isnan(one)]
+        return max(max(counting) / self._worst_zz, 0.0)
 
     def _look_back(self, u: float, signals: list[float]) -> None:
         """What a long fault has taught is forgotten again once the signals are as they were before."""

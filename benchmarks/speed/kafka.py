@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="detector-bench-") as name:
         directory = Path(name)
         try:
-            with Broker(directory / "broker") as broker:
+            with Broker(directory / "broker", lasting=True) as broker:
                 bench = Bench(broker, args.models, directory, console, args.quick)
                 measure(bench, args)
                 p50, p99, count = bench.latency()

@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ensure_models(args.models, ("dense",))
     with tempfile.TemporaryDirectory(prefix="detector-bench-") as name:
         try:
-            with Broker(Path(name) / "broker") as broker:
+            with Broker(Path(name) / "broker", lasting=True) as broker:
                 gates = measure(Plant(broker, args.models / "dense", args.sensors), args, console)
         except UnavailableError as error:
             console.print(f"No Kafka broker: {error}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -15,6 +16,7 @@ import numpy as np
 # What a serving process has in its memory beside the pipeline.
 from benchmarks.speed.models import DEVIATION, MEAN, model_for_everyone
 from detector.arrays import F32
+from detector.cli.main import COLLECT
 from detector.config.load import Config
 from detector.detection.signals import WINDOW
 from detector.engine.scorestream import ScoreStream
@@ -162,6 +164,7 @@ def main() -> int:
     parser.add_argument("--ticks", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1000)
     args = parser.parse_args()
+    gc.set_threshold(*COLLECT)
     if args.what == "bare":
         result = bare_speed(args.models, args.kind)
     elif args.what == "scores":

@@ -1,4 +1,4 @@
-"""Files of the commands that are there in whole or not at all."""
+"""Files of the commands that are there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from detector.errors import unwritable
 from detector.streams.files import open_anew
 
 
@@ -24,3 +25,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # gone when it was renamed
             part.unlink()
+
+
+def write_file(directory: Path, name: str, content: bytes) -> None:
+    """Write a file into a directory, which is made if need be; whole or not at all. Raises DetectorError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(directory / name) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise unwritable(error, name, where=str(directory), todo="Make room, or name another --out") from error

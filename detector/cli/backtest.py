@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from detector.cli.atomic import atomic_write
+from detector.cli.atomic import write_file
 from detector.cli.recordings import about, add_options, need_readings, recording, refuse_poor, widened
-from detector.errors import UserError, unwritable
+from detector.errors import UserError
 
 if TYPE_CHECKING:
     from detector.detection.scorer import Model
@@ -133,13 +133,3 @@ def _write(directory: Path, args: argparse.Namespace, result: BacktestResult, cu
     html = page(result, curves, about(args, model))
     write_file(directory, ALERTS, b"".join(alert + b"\n" for alert in result.alerts))
     write_file(directory, REPORT, html.encode("utf-8", "replace"))
-
-
-def write_file(directory: Path, name: str, content: bytes) -> None:
-    """Write a file into a directory, which is made if need be; whole or not at all. Raises DetectorError."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with atomic_write(directory / name) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise unwritable(error, name, where=str(directory), todo="Make room, or name another --out") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.cli import options
+from detector.cli.atomic import write_file
 from detector.cli.recordings import about, add_options, need_readings, recording, refuse_records, widened
 from detector.errors import UserError
 
@@ -170,7 +171,6 @@ def _without_silence(config: Config) -> Config:
 def _write(directory: Path, args: argparse.Namespace, proof: Proof, model: Model) -> None:
     import msgspec
 
-    from detector.cli.backtest import write_file
     from detector.reports.provepage import page
     from detector.reports.provetext import summary
 

@@ -260,6 +260,15 @@ def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Seq
     if told:
         _warn(f"not all of the {collected.records} records are used: {told}{_first_refusal(collected)} ({place})")
     lengths = {name: len(times) for name, (times, _) in collected.series.items()}
+    never = [f"{name}{_of(lacking, channels)}" for name, lacking in collected.never.items()]
+    if never and not lengths:
+        raise UserError(
+            f"no sensor has a value of each of its channels: those without are of {_some(never)}",
+            where=place,
+            todo="Correct the data, or leave these channels out of readings.channels",
+        )
+    if never:
+        _warn(f"left out, with channels that never have a value: {_some(never)}")
     if not lengths:
         left = f"{collected.excluded} are of sensors that are not watched, {collected.outside} were cut off"
         if collected.held:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.cli import options
-from detector.cli.atomic import atomic_write
+from detector.cli.atomic import atomic_write, write_file
 from detector.cli.recordings import add_options, need_readings, place_of, recording, refuse_poor, widened
 from detector.errors import UserError, unwritable
 
@@ -129,7 +129,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(directory: Path, args: argparse.Namespace, costs: list[Cost], choice: Choice | None) -> Path:
-    from detector.cli.backtest import write_file
     from detector.reports.tuningpage import page
 
     write_file(directory, REPORT, page(costs, choice, place_of(args)).encode("utf-8", "replace"))

@@ -123,6 +123,11 @@ class Block:
         """The values (N, C) of the scored rows, NaN where they stand for missing ones."""
         return self.values if self.patches is None else np.where(self.patches.newest, np.nan, self.values)
 
+    def marked_rows(self, some: Slots) -> F64:
+        """The same of some of all rows, by number."""
+        values: F64 = self.rows.values[some]
+        return values if self.patches is None else np.where(self.patches.of_rows[some], np.nan, values)
+
     def record_before(self, at: int) -> int:
         """The record of the row before a sensor's first scored one, -1: that is not of this block."""
         before = self._before(at)

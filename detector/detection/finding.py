@@ -140,7 +140,8 @@ def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
     """What a rule of evidence has found, and in which channel. A drift began before the window."""
     if run.sticks:
         return Kind("stuck", row=run.row, level=float(window.z[run.row, run.channel])), run.channel
-    channel = int(np.abs(window.z.mean(axis=0)).argmax())
+    there = window.errors[-1] > 0.0  # not what stands for a missing value
+    channel = int(np.where(there, np.abs(window.z.mean(axis=0)), 0.0).argmax())
     return Kind("drift", row=0, size=_off(window, channel)), channel
 
 

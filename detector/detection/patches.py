@@ -1,6 +1,12 @@
-"""Which values of the windows of a block stand for missing ones (see alignment.py)."""
+"""Values that stand for missing ones: they lie in windows and do not count (see alignment.py).
+
+Of readings that have all channels of a machine, some may lack a few. What stands there is the channel's last value, for
+however long: a channel that is gone costs the others nothing.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -9,6 +15,27 @@ from detector.arrays import I64, Bools
 from detector.detection.kernel.cells import Rows
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
+from detector.detection.windows import WindowRows, newest_places
+
+
+def stand_in(table: SensorTable, rows: WindowRows) -> WindowRows:
+    """The rows, where they lack a channel with its last value, marked as `WindowRows.patched`.
+
+    The channel's center stands before the first row of a sensor. Rows with patches of their own are as they are.
+    """
+    if table.channels == 1 or rows.patched is not None:
+        return rows
+    lacking = np.isnan(rows.values)
+    if not lacking.any():
+        return rows
+    begun = table["filled"][rows.slots] > 0
+    newest = table["values"][rows.slots, newest_places(table, rows.slots)]
+    before = np.where(begun[:, None], newest, table["center"][rows.slots])
+    lengths = rows.last - rows.first
+    source = np.maximum.accumulate(np.where(lacking, -1, np.arange(len(lacking))[:, None]), axis=0)
+    own = source >= np.repeat(rows.first, lengths)[:, None]
+    last = np.take_along_axis(rows.values, np.maximum(source, 0), axis=0)
+    return replace(rows, values=np.where(own, last, np.repeat(before, lengths, axis=0)), patched=lacking)
 
 
 def patches_of(table: SensorTable, rows: Rows, patched: Bools | None) -> Patches | None:

@@ -79,6 +79,35 @@ def examine(times: I64, values: F64, *, least: int) -> Prefix:
         return Prefix(times, values, wild_rows(values), sentinels)
 
 
+def first_whole(values: F64) -> int:
+    """The row of (L, C) by which each channel has come, NaN: it has not; L: one never comes.
+
+    >>> first_whole(np.array([[1.0, np.nan], [np.nan, 2.0], [3.0, 4.0]]))
+    1
+    """
+    there = ~np.isnan(values)
+    if not len(there) or there[0].all():
+        return 0
+    return int(np.where(there.any(axis=0), there.argmax(axis=0), len(there)).max())
+
+
+def with_all_channels(times: I64, values: F64, *, least: int, heard: int) -> tuple[I64, F64]:
+    """A prefix, times (L,), values (L, C), from where on each channel has come. NaN: a row lacks the channel.
+
+    Raises `NotYetError` where fewer than `least` rows are left, or in fewer than `heard` a channel has come lately: of
+    one that was gone nobody knows how it moves. Lately: within a window.
+    """
+    begin = first_whole(values)
+    times, values = times[begin:], values[begin:]
+    if begin and len(values) < least:
+        raise NotYetError("one of its channels came late, or not at all", least - len(values))
+    there, row = ~np.isnan(values), np.arange(len(values))[:, None]
+    lately = row - np.maximum.accumulate(np.where(there, row, -WINDOW), axis=0) < WINDOW
+    if (fewest := int(lately.sum(axis=0).min())) < heard and not there.all():
+        raise NotYetError("one of its channels hardly came", heard - fewest)
+    return times, values
+
+
 def taken_as_it_is(times: I64, values: F64) -> Prefix:
     """All of a prefix, whatever it has."""
     return Prefix(times, values, wild_rows(values), np.full((values.shape[1], SENTINELS), np.nan))

@@ -21,7 +21,14 @@ from detector.detection.context import CONTEXT, NONE, Contexts, contexts_of
 from detector.detection.drifting import drift_of
 from detector.detection.hours import Hours
 from detector.detection.peaks import declustered, standing_maxima, usual_worst
-from detector.detection.prefix import SENTINELS, complete_windows, examine, taken_as_it_is, wild_rows
+from detector.detection.prefix import (
+    SENTINELS,
+    complete_windows,
+    examine,
+    taken_as_it_is,
+    wild_rows,
+    with_all_channels,
+)
 from detector.detection.signals import (
     LEVEL_RATE,
     PREDICTION_RATE,
@@ -211,12 +218,14 @@ def build_profile(
     """Build a sensor's profile from its prefix: times (L,) ns, strictly increasing, and values (L, C), all finite.
 
     A row may lack channels, NaN: its value is that of the row before, and none of the channel's signals is of that row.
+    The prefix begins where each channel has come, and none may be gone for nearly all of it.
     `stride` thins the autoencoder as it does live; `open_after` = (n, m) of the alerts: peaks are peaks of the n-th
     largest of the last m scores. What is left of the prefix without sentinels and a regime that is over has to be
     `least` rows (see prefix.py); 0: take all of it as it is. Raises ValueError under 150 rows, and `NotYetError` under
     `least`. `hours`: the clocks that the sensor goes by, and its id; None: by none.
     """
     _check_length(len(values), "rows")
+    times, values = with_all_channels(times, values, least=max(least, MIN_ROWS), heard=MIN_ROWS)
     lacking, given = np.isnan(values), times
     patched = lacking if lacking.any() else None
     if patched is not None:

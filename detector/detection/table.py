@@ -170,6 +170,11 @@ class WarmUp:
         self._rows = kept = self._unpacked()
         kept.count = max(kept.count - rows, 0)
 
+    def keep_last(self, rows: int) -> None:
+        """Forget all but the newest rows."""
+        kept = slice(max(self.count - rows, 0), None)
+        self._rows = _Rows(self.times[kept].copy(), self.values[kept].copy())
+
     def _unpacked(self) -> _Rows:
         if not isinstance(self._rows, bytes):
             return self._rows

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
 from detector.detection.table import SensorTable, Slots
+from detector.detection.windows import WindowRows, window_of
 
 Reason = Literal[
     "warming", "gaps", "interval", "profile", "threshold", "relearning", "capped", "failed", "channel_missing"
@@ -116,11 +117,39 @@ class Watch:
             return
         for slot in np.unique(slots[missing | (counts[slots] > 0)]).tolist():
             mine = missing[slots == slot]
-            there = np.flatnonzero(~mine)
-            trailing = len(mine) - 1 - int(there[-1]) if len(there) else len(mine) + int(counts[slot])
-            before = self.reason(slot)
-            counts[slot] = min(trailing, MISSING_ROWS)
+            since, before = _since_a_value(mine), self.reason(slot)
+            count = len(mine) + int(counts[slot]) if since is None else since
+            counts[slot] = min(count, MISSING_ROWS)
             self._changed(slot, before)
+
+    def heard_of_channels(self, slots: Slots, lacking: Bools, rows: WindowRows) -> None:
+        """The same of sensors with several channels, `lacking` (N, C), once the `rows` that came of it are taken in.
+
+        Counted are the rows that all lack a channel, and readings without any value after them.
+        """
+        counts = self._table["nulls"]
+        concerned = lacking.any(axis=1) | (counts[slots] > 0)
+        if self._table.patches:
+            concerned |= np.isin(slots, list(self._table.patches))
+        come = np.repeat(rows.slots, rows.last - rows.first)[np.isnan(rows.values).any(axis=1)]
+        for slot in np.union1d(slots[concerned], come).tolist():
+            mine = lacking[slots == slot].all(axis=1)
+            since, before = _since_a_value(mine), self.reason(slot)
+            count = len(mine) + int(counts[slot]) if since is None else since + self._absent(slot)
+            counts[slot] = min(count, MISSING_ROWS)
+            self._changed(slot, before)
+
+    def _absent(self, slot: int) -> int:
+        """The newest rows of a sensor that all lack a channel. Rows that were filled in between are of them."""
+        table = self._table
+        if (warming := table.warming.get(slot)) is not None and warming.count:
+            lacking = np.isnan(warming.values[-MISSING_ROWS:])
+        elif (patched := table.patches.get(slot)) is not None:
+            lacking = patched | window_of(table, slot)[2][:, None]
+        else:
+            return 0
+        there = ~lacking[::-1]
+        return int(np.where(there.any(axis=0), there.argmax(axis=0), len(there)).max())
 
     def lacks(self, slots: Slots, absent: I64) -> None:
         """Rows of machines came, with the number of rows (N,) for which a channel had been missing before each."""
@@ -189,3 +218,9 @@ class Watch:
                 names = [self._table.name(slot) for slot in np.flatnonzero(numbers == NUMBER[reason])[:most].tolist()]
             found += [(name, reason) for name in names]
         return found
+
+
+def _since_a_value(missing: Bools) -> int | None:
+    """How many of readings (n,) came after the last one that is not `missing`; None: all of them are."""
+    there = np.flatnonzero(~missing)
+    return len(missing) - 1 - int(there[-1]) if len(there) else None

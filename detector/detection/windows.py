@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools, in_any_channel
+from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel
 from detector.detection.columns import NEVER, flags_of
 from detector.detection.prefix import has_sentinel
 from detector.detection.signals import WINDOW
@@ -117,6 +117,9 @@ class _Loose:
 def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[WindowRows, Tally]:
     """Which readings become rows now. Updates the order columns and what is held back.
 
+    A reading without any value is missing. One that lacks some channels becomes a row that has NaN there; see
+    `patches.stand_in`. With patches, what is NaN could not be patched, and the reading is missing.
+
     The second reading comes late and is dropped:
 
     >>> table = SensorTable(channels=1, last_scores=10)
@@ -126,11 +129,20 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
     >>> rows.times, rows.values.ravel(), tally.late
     (array([10, 20]), array([1., 3.]), 1)
     """
-    if arrivals.patched is not None:
-        return _admit_patched(table, arrivals, arrivals.patched, lateness)
-    tally = Tally()
-    missing = in_any_channel(np.isnan(arrivals.values))
-    tally.missing = int(missing.sum())
+    lacking = np.isnan(arrivals.values)
+    if arrivals.patched is None:
+        return _admit(table, arrivals, in_all_channels(lacking), lateness)
+    # Patches go beside the values as further columns, also while readings are held.
+    wide = replace(arrivals, values=np.hstack([arrivals.values, arrivals.patched]), patched=None)
+    rows, tally = _admit(table, wide, in_any_channel(lacking), lateness)
+    channels = lacking.shape[1]
+    rows.values, rows.patched = np.ascontiguousarray(rows.values[:, :channels]), rows.values[:, channels:] > 0
+    return rows, tally
+
+
+def _admit(table: SensorTable, arrivals: Arrivals, missing: Bools, lateness: int) -> tuple[WindowRows, Tally]:
+    """The same, of readings of which it is known which are missing (n,)."""
+    tally = Tally(missing=int(missing.sum()))
     kept = np.flatnonzero(~missing)
     order = kept[np.argsort(arrivals.slots[kept], kind="stable")]
     slots, times = arrivals.slots[order], arrivals.times[order]
@@ -174,15 +186,6 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
         restarts=restarts, imputed=np.zeros(len(straight), dtype=bool),
     )  # fmt: skip
     return (_append(rows, loose) if loose.slots else rows), tally
-
-
-def _admit_patched(table: SensorTable, arrivals: Arrivals, patched: Bools, lateness: int) -> tuple[WindowRows, Tally]:
-    """The same of readings with patches, which go beside the values as further columns, also while they are held."""
-    wide = replace(arrivals, values=np.hstack([arrivals.values, patched]), patched=None)
-    rows, tally = admit(table, wide, lateness)
-    channels = patched.shape[1]
-    rows.values, rows.patched = np.ascontiguousarray(rows.values[:, :channels]), rows.values[:, channels:] > 0
-    return rows, tally
 
 
 def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:

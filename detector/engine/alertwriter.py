@@ -314,7 +314,10 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         )  # fmt: skip
 
     def _first_look(self, opening: Opening, moment: Moment, least: int) -> tuple[int, Finding | None]:
-        run = newest_run(moment.values, moment.still_limit, moment.resolution) if opening.ruled else None
+        limits = moment.still_limit
+        if moment.patched is not None:  # who lacks the channel has not opened it
+            limits = np.where(moment.patched[-1], np.inf, limits)
+        run = newest_run(moment.values, limits, moment.resolution) if opening.ruled else None
         found = first_look(self._window(moment), opening.ended, least, run, opening.hours)
         return found.onset, found
 

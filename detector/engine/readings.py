@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools, in_any_channel
+from detector.arrays import Bools
 from detector.config.load import CalendarConfig, MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
@@ -25,6 +25,7 @@ from detector.detection.context import NONE
 from detector.detection.contexts import ContextTable
 from detector.detection.episodes import Closing, Opening, in_episodes
 from detector.detection.hours import Hours
+from detector.detection.patches import stand_in
 from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
@@ -41,7 +42,7 @@ from detector.engine.overview import Overview, overview
 from detector.engine.pace import MOST_RELEARNT, cut, keeps_windows, relearning_rows
 from detector.engine.partition import PartitionPipeline, Run, Spans
 from detector.engine.patience import Patience
-from detector.engine.places import MOST_WARM_UPS, Places
+from detector.engine.places import MOST_WARM_UPS, Places, pack_log, unpack_log
 from detector.engine.relearning import collect, complete, keep_profile, moving_cells, split, unbroken
 from detector.engine.resumption import judged_otherwise, take_model, take_rules, warm_up_again
 from detector.engine.silence import FOREVER, Silences
@@ -218,9 +219,8 @@ class ReadingsPipeline(PartitionPipeline):
     def _take_in(self, run: Run, readings: Readings, begin: int, end: int, refused: Refused) -> int:
         """Take in the records begin .. end - 1, between which no timer fires; returns behind which of them it got."""
         first, last = np.searchsorted(run.owners, (begin, end)).tolist()
-        crowded = self._places.may_overflow(last - first, self._config.warmup)
-        if crowded:
-            end = begin + 1
+        count, crowded = self._places.together(run.offsets[begin:end], last - first, self._config.warmup)
+        end = begin + count
         owned = slice(*np.searchsorted(readings.records, (begin, end)).tolist())
         found, end = self._placed(run, readings, owned, begin, end)
         if not self.restoring:
@@ -236,16 +236,19 @@ class ReadingsPipeline(PartitionPipeline):
         arrivals = self._unseen(run, _with_a_place(arrivals, refused))
         self._timers.silences.heard(arrivals)
         self._note_heard(run, arrivals)
-        if readings.channels is None:
-            self._watch.heard(arrivals.slots, in_any_channel(np.isnan(arrivals.values)), "nulls")
-        else:
+        lacking = np.isnan(arrivals.values)
+        if readings.channels is not None:
             arrivals = self._aligned(run, arrivals)
+        elif self._table.channels == 1:
+            self._watch.heard(arrivals.slots, lacking[:, 0], "nulls")
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
+        if readings.channels is None and self._table.channels > 1:
+            self._watch.heard_of_channels(arrivals.slots, lacking, admitted)
         if crowded:
-            self._places.make_room(int(run.offsets[begin]))
+            self._places.make_room(int(run.offsets[end - 1]))
         return end
 
     def _aligned(self, run: Run, arrivals: Arrivals) -> Arrivals:
@@ -262,7 +265,7 @@ class ReadingsPipeline(PartitionPipeline):
         Where all places are taken that may be sooner: a sensor that makes way has to have been dealt with.
         """
         ids = readings.ids[owned]
-        if self._places.enough(ids):
+        if self._places.enough(ids, int(run.offsets[begin])):
             self._places.look_again()
             return self._slots(run, ids), end
         slots: list[int] = []
@@ -274,6 +277,13 @@ class ReadingsPipeline(PartitionPipeline):
                 return np.array(slots[:kept], dtype=np.intp), record
             slots.append(slot)
         return np.array(slots, dtype=np.intp), end
+
+    def _take_log(self) -> bytes:
+        log = self._places.take_log()
+        return pack_log(log) if log else b""
+
+    def _tell_logs(self, logs: Mapping[int, bytes], until: int) -> None:
+        self._places.tell({end: unpack_log(log) for end, log in logs.items()}, until)
 
     def _rules_of(self, slot: int) -> Rules:
         """The rules of the sensor in a slot. One that is left out by now goes by those of all until it is evicted."""
@@ -303,14 +313,21 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _learn(self, run: Run, slot: int, collected: WarmUp) -> Mapping[str, Any]:
         patient = collected.count < MOST_WARM_UPS * self._config.warmup
-        profile, carry = self._built(run, slot, collected, patient=patient)
-        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))[-WINDOW:]
-        patched = np.isnan(collected.values)
-        values = forward_filled(collected.values) if patched.any() else collected.values
-        self._table.patch(slot, patched[rows])
+        try:
+            profile, carry = self._built(run, slot, collected, patient=patient)
+        except NotYetError:
+            if not patient:  # a channel has not come yet: what came before it will be of no use
+                collected.keep_last(WINDOW)
+            raise
+        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))
+        values = collected.values[rows]
+        patched = np.isnan(values)
+        if patched.any():
+            values = forward_filled(values)
+        self._table.patch(slot, patched[-WINDOW:])
         window = {
-            "values": values[rows],
-            "times": collected.times[rows],
+            "values": values[-WINDOW:],
+            "times": collected.times[rows[-WINDOW:]],
             "imputed": 0,
             "head": 0,
             "filled": WINDOW,
@@ -326,6 +343,9 @@ class ReadingsPipeline(PartitionPipeline):
             readings = self._table.relearning.pop(slot)
             try:
                 profile, carry = self._built(run, slot, readings, patient=False)
+            except NotYetError:  # a channel has not come, under this model
+                self._table.relearning[slot] = WarmUp(self._table.channels)
+                continue
             except Exception as error:
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
@@ -384,7 +404,7 @@ class ReadingsPipeline(PartitionPipeline):
                 left += [] if later is None else [later]
                 missing = sentinel_rows(self._table, now)
             now = self._without_sentinels(run, now, missing)
-            self._blocks(run, bridge_gaps(self._table, now, max_gap, max_fill))
+            self._blocks(run, bridge_gaps(self._table, stand_in(self._table, now), max_gap, max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
             for slot, whole, row in begin:
                 self._learn_pace_again(run, slot, whole, row)

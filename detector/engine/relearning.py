@@ -83,7 +83,7 @@ def collect(
         begin = end if slot in open_before else first
         if begin == first and len(block.filling):
             mine = block.filling[block.filling_owner == at]
-            collected.extend(block.rows.times[mine], block.rows.values[mine])
+            collected.extend(block.rows.times[mine], block.marked_rows(mine))
         for transition in by_sensor.get(at, ()):
             row = first + transition.tick
             begin = min(begin, row)

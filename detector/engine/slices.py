@@ -36,6 +36,9 @@ LEFT_OUT_ENTRY = "\0internal"
 JUMPS_ENTRY = "\0jumps"
 """The journal's entry of how the clock jumped; see `pack_jumps`."""
 
+LOG_ENTRIES = "\0log "
+"""The keys of the entries of what else a replay has to repeat: this, and the offset before which each ends."""
+
 OLDEST_ENTRY = "\0oldest"
 """In a copy for another pipeline of this process: the position of the oldest slice that is stored."""
 

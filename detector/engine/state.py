@@ -17,6 +17,7 @@ from detector.engine.resumption import take_budget, take_journal
 from detector.engine.slices import (
     JUMPS_ENTRY,
     LEFT_OUT_ENTRY,
+    LOG_ENTRIES,
     OLDEST_ENTRY,
     PROVENANCE_ENTRY,
     TOGETHER,
@@ -74,6 +75,8 @@ class PartitionState(ABC):
         self._left_out: set[int] = set()
         self._clock_told: Jumps | None = {}  # what the journal says of its jumps; None: it may be out of date
         self._left_out_told: frozenset[int] | None = frozenset()
+        self._logs: dict[int, bytes] = {}  # of `_take_log`, by the position when they were taken
+        self._logs_told: set[int] = set()
         self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
 
     @property
@@ -154,11 +157,11 @@ class PartitionState(ABC):
 
     def snapshot(self) -> bytes:
         """Everything another pipeline of this process needs to carry on from `position` in place of this one."""
-        replay: dict[str, bytes] = {}
-        if self._left_out or self._clock.jumps:
-            oldest = pack_offset(self._oldest())
-            jumps, left_out = pack_jumps(self._clock.jumps), pack_left_out(self._left_out)
-            replay = {OLDEST_ENTRY: oldest, JUMPS_ENTRY: jumps, LEFT_OUT_ENTRY: left_out}
+        self._keep_log()
+        replay = {f"{LOG_ENTRIES}{end}": log for end, log in self._logs.items()}
+        if replay or self._left_out or self._clock.jumps:
+            replay[OLDEST_ENTRY] = pack_offset(self._oldest())
+            replay[JUMPS_ENTRY], replay[LEFT_OUT_ENTRY] = pack_jumps(self._clock.jumps), pack_left_out(self._left_out)
         return joined(self._whole(replay))
 
     @property
@@ -226,7 +229,17 @@ class PartitionState(ABC):
         if jumps != self._clock_told:
             self._clock_told = dict(jumps)
             entries.append((JUMPS_ENTRY, pack_jumps(jumps) if jumps else None))
+        self._keep_log()
+        for end in [end for end in self._logs if end <= oldest]:
+            del self._logs[end]
+        entries += [(f"{LOG_ENTRIES}{end}", None) for end in sorted(self._logs_told - self._logs.keys())]
+        entries += [(f"{LOG_ENTRIES}{end}", log) for end, log in self._logs.items() if end not in self._logs_told]
+        self._logs_told = set(self._logs)
         return entries
+
+    def _keep_log(self) -> None:
+        if log := self._take_log():
+            self._logs[self.position] = log
 
     # How it is taken up
 
@@ -255,6 +268,9 @@ class PartitionState(ABC):
         left_out, jumps, oldest = (journal.pop(key, b"") for key in (LEFT_OUT_ENTRY, JUMPS_ENTRY, OLDEST_ENTRY))
         self._left_out = unpack_left_out(left_out) if left_out else set()
         past = unpack_jumps(jumps) if jumps else {}
+        logs = [key for key in journal if key.startswith(LOG_ENTRIES)]
+        taken = {int(key.removeprefix(LOG_ENTRIES)): journal.pop(key) for key in logs}
+        self._logs = {end: log for end, log in taken.items() if log}
         provenance, told = None, False
         if slices or position is None:
             restored = unpack_slices(self._table, slices)
@@ -263,10 +279,13 @@ class PartitionState(ABC):
             self._timers.look_again()
             provenance, told = restored.provenance, restored.tells
         self.begin(position, live_from)
-        self._clock.tell(past, self._live_from if told else position)
+        until = self._live_from if told else position
+        self._clock.tell(past, until)
+        self._tell_logs(self._logs, until)
         if oldest:
             self._began = unpack_offset(oldest)
         self._left_out_told, self._clock_told = (None, None) if oldest else (frozenset(self._left_out), past)
+        self._logs_told = set() if oldest else set(self._logs)
         self._journal = journal
         self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = provenance not in (None, self.provenance)
@@ -295,6 +314,13 @@ class PartitionState(ABC):
     @abstractmethod
     def _settle(self, *, switched: bool) -> None:
         """Let the present model and settings take effect on restored sensors; `switched`: the model is another."""
+
+    def _take_log(self) -> bytes:
+        """What a replay has to repeat, beside the clock's jumps, of what happened since the last call."""
+        return b""
+
+    def _tell_logs(self, logs: Mapping[int, bytes], until: int) -> None:  # noqa: B027 - of cameras there are none
+        """What happened with the records before the offset `until`. `logs`: by the offset before which each ends."""
 
     def _revive(self, *, switched: bool) -> None:
         """Another model or release may deal with what this one could not: such sensors are met again."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.config.settings import ReadingsConfig, SensorsConfig
 from detector.engine import places
+from detector.engine.places import unpack_log
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Batch, Message
 from tests import plant
@@ -35,10 +37,14 @@ def said(text: str) -> list[list[Reading]]:
     ]
 
 
-def run(text: str, most: int, cuts: Sequence[int] = (), known: str = "") -> tuple[ReadingsPipeline, list[Message]]:
+def pipeline_of(most: int, known: str) -> ReadingsPipeline:
     reconstruct = reconstructor()
     profiles = {name: profile_of(healthy(np.random.default_rng(0), 300), reconstruct) for name in known}
-    pipeline = plant.pipeline_of(config(most), plant.model_of(profiles))
+    return plant.pipeline_of(config(most), plant.model_of(profiles))
+
+
+def run(text: str, most: int, cuts: Sequence[int] = (), known: str = "") -> tuple[ReadingsPipeline, list[Message]]:
+    pipeline = pipeline_of(most, known)
     letters = []
     for batch in plant.batches_of(plant.records_of(said(text)), cuts):
         letters += pipeline.process(batch).dead_letters
@@ -103,6 +109,54 @@ def test_batches_do_not_matter(text: str, most: int, cuts: list[int], known: str
     assert set(one.sensor_ids) == set(other.sensor_ids)
     assert reasons(letters) == reasons(other_letters)
     assert one.sensors <= most
+
+
+def check_replay(
+    text: str, most: int, cuts: list[int], known: str = "", few_rows: bool = False, stop: int = 1000,
+    renewed: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
+    """After a kill behind `stop` batches, with slices of different ages, everything goes on as it would have."""
+    records = plant.records_of(said(text))
+    batches = list(plant.batches_of(records, [cut for cut in cuts if cut < len(records)]))
+    with mock.patch.object(places, "WARM_UP_BYTES", 16 * 4 if few_rows else places.WARM_UP_BYTES):
+        whole, pipeline = plant.of_different_ages(lambda: pipeline_of(most, known), batches[:stop], 1, renewed)
+        again = [record for record in records if pipeline.position <= record.offset < whole.position]
+        plant.play(pipeline, again, range(0, len(again), 3))
+        for batch in batches[stop:]:
+            assert pipeline.process(batch).rejected == whole.process(batch).rejected
+    assert plant.state_of(pipeline, config(most)) == plant.state_of(whole, config(most))
+
+
+@settings(max_examples=60)
+@given(
+    st.text("abcdefg[]", min_size=2, max_size=60).filter(said),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 59), max_size=6, unique=True).map(sorted),
+    st.sampled_from(["", "a", "ab", "cg"]),
+    st.booleans(),
+    st.integers(1, 7),
+    st.data(),
+)
+def test_records_that_are_run_again_find_the_places_they_had(
+    text: str, most: int, cuts: list[int], known: str, few_rows: bool, stop: int, data: st.DataObject
+) -> None:
+    check_replay(text, most, cuts, known, few_rows, stop, lambda: data.draw(st.booleans()))
+
+
+def test_who_makes_way_is_told() -> None:
+    check_replay("abacde", 4, [1])
+
+
+def test_so_is_who_makes_way_for_the_rows_of_others() -> None:
+    renewed = iter([False, True, False, False, True, False, True, True, False])
+    check_replay("badadbcb", 0, [1, 3, 7], few_rows=True, renewed=lambda: next(renewed))
+
+
+def test_a_log_that_nobody_takes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST_EVENTS", 3)
+    pipeline = pipeline_of(1, "")
+    plant.play(pipeline, plant.records_of(said("abcdefg")))
+    assert len(unpack_log(dict(pipeline.journal())["\0log " + str(pipeline.position)] or b"")) == 3
 
 
 def test_a_state_with_more_sensors_is_taken_up_whole() -> None:

@@ -27,14 +27,16 @@ from detector.engine import readings as pipeline_module
 from detector.engine.readings import ReadingsPipeline
 from detector.streams.base import Record
 from tests import plant
+from tests.fuzz.budget import LONGER
 from tests.plant import SECOND, START
 from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
 DAY = 86_400 * SECOND
-# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them.
+# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them. Every run has
+# others; FUZZ_TIMES=10 tries ten times as many.
 THOROUGH = settings(
-    max_examples=25,
+    max_examples=16 * LONGER,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -93,7 +95,7 @@ class Scenario:
 
 KINDS = (
     "shift", "shift", "one channel", "loud", "glitch", "stuck", "hole", "long hole", "duplicates", "late", "nulls",
-    "set back", "set back and on", "ahead", "all silent", "all ahead",
+    "gone", "set back", "set back and on", "ahead", "all silent", "all ahead",
 )  # fmt: skip
 
 
@@ -258,6 +260,8 @@ def _of_sensor(scenario: Scenario, sensor: int, rng: np.random.Generator) -> lis
             order[first : first + trouble.rows : 4] += size / 4 * interval
         elif trouble.kind == "nulls":
             missing[first : first + trouble.rows : 3, int(size) % values.shape[1]] = True
+        elif trouble.kind == "gone":
+            missing[part, slice(None) if size > 30 else int(size) % values.shape[1]] = True
         elif trouble.kind == "set back":
             stamps[first:] -= int(size * 20 * SECOND)
         elif trouble.kind == "set back and on":

@@ -38,11 +38,12 @@ from tests.engine.test_readings_property import (
     random_cuts,
     scenarios,
 )
+from tests.fuzz.budget import LONGER
 from tests.plant import SECOND, START
 from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
-SOME = settings(THOROUGH, max_examples=12)  # the scenarios are those of test_pipeline_property
+SOME = settings(THOROUGH, max_examples=8 * LONGER)  # the scenarios are those of test_pipeline_property
 
 
 def healthy(rows: int, seed: int = 2, channels: int = 1) -> F64:

@@ -34,6 +34,8 @@ JARS: Final = LIBS / "jars"
 USERS: Final = {"alice": "alice-secret", "guest": "guest-secret"}
 """Users of the SASL listener and their passwords: alice may do everything, guest nothing."""
 
+SHORT_LIVED: Final = "-XX:TieredStopAtLevel=1"
+"""Java without the compiler that takes its time."""
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 20.0
 
@@ -59,10 +61,15 @@ class Cluster:
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Create a topic, wait until it can be used, and return its name."""
-        with self.admin() as admin:
-            admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(config or {}))])
-            admin.wait_for_topics([name])
+        self.create_topics({name: (partitions, config or {})})
         return name
+
+    def create_topics(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        """Create topics, each with its partitions and settings, and wait until they can be used."""
+        topics = [NewTopic(name, count, 1, topic_configs=dict(config)) for name, (count, config) in wanted.items()]
+        with self.admin() as admin:
+            admin.create_topics(topics)
+            admin.wait_for_topics(list(wanted))
 
     @staticmethod
     def unique(prefix: str) -> str:
@@ -81,11 +88,18 @@ class Broker(Cluster):
     a client certificate is asked for, not required), a SASL_SSL listener with SCRAM-SHA-512, PLAIN (`USERS`) and
     OAUTHBEARER with tokens that are not signed (`sasl_address`), and rights: plain-text clients, alice and the client
     certificate may do everything, all others nothing.
-    `settings` are added to the broker's own. Topics are never made by being named.
+    `settings` are added to the broker's own. Topics are never made by being named. `lasting`: compiled for a long life,
+    as one whose speed matters; else for a short one, which costs half the processor time.
     """
 
     def __init__(
-        self, directory: Path, *, secure: bool = False, heap_mb: int = 384, settings: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        secure: bool = False,
+        heap_mb: int = 384,
+        settings: Mapping[str, str] | None = None,
+        lasting: bool = False,
     ) -> None:
         plain, controller, tls, sasl = free_ports(4)
         super().__init__(f"127.0.0.1:{plain}")
@@ -95,6 +109,7 @@ class Broker(Cluster):
         self.secure = secure
         self.log = directory / "broker.log"
         self._heap_mb = heap_mb
+        self._compiler = [] if lasting else [SHORT_LIVED]
         self._settings = dict(settings or {})
         self._controller = f"127.0.0.1:{controller}"
         self._properties = directory / "server.properties"
@@ -132,7 +147,7 @@ class Broker(Cluster):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *dies_with_us(), _java(), f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC",
+                    *dies_with_us(), _java(), f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", *self._compiler,
                     "-cp", f"{JARS}/*", "kafka.Kafka", str(self._properties),
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -203,7 +218,7 @@ class Broker(Cluster):
         ]
         done = subprocess.run(
             [
-                _java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
+                _java(), "-Xmx128m", "-XX:+UseSerialGC", SHORT_LIVED, "-cp", f"{JARS}/*",
                 "kafka.tools.StorageTool", "format", "--standalone",
                 f"--cluster-id={cluster_id}", "--config", str(part), *scram,
             ],

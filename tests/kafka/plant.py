@@ -24,11 +24,15 @@ class Plant:
         self.cluster = cluster
         self.partitions = partitions
         self.group = cluster.unique("g")
-        self.input = cluster.create_topic(cluster.unique("in"), partitions)
-        self.alerts = cluster.create_topic(cluster.unique("alerts"))
-        self.dead_letters = cluster.create_topic(cluster.unique("dead"))
-        self.verdicts = cluster.create_topic(cluster.unique("verdicts"))
-        self.state = cluster.create_topic(f"{self.group}-readings-state", partitions, {"cleanup.policy": "compact"})
+        self.input, self.alerts, self.dead_letters, self.verdicts = map(
+            cluster.unique, ("in", "alerts", "dead", "verdicts")
+        )
+        self.state = f"{self.group}-readings-state"
+        outputs = self.alerts, self.dead_letters, self.verdicts
+        cluster.create_topics(
+            {self.input: (partitions, {}), self.state: (partitions, {"cleanup.policy": "compact"})}
+            | dict.fromkeys(outputs, (1, {}))
+        )
         self._producer: KafkaProducer | None = None
 
     def topic(self, stream: str) -> str:

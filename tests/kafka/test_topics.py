@@ -12,6 +12,7 @@ from detector.errors import UserError
 from detector.streams.base import Assigned, Event
 from tests.kafka.broker import Cluster
 from tests.kafka.plant import PATIENCE, Plant
+from tests.kafka.test_faults import wait_until
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def refusal(plant: Plant, *, create_topics: bool = False) -> str:
 def grow(plant: Plant, topic: str, partitions: int) -> None:
     with plant.cluster.admin() as admin:
         admin.create_partitions({topic: partitions})
-        admin.wait_for_topics([topic])
+    wait_until(lambda: partitions_of(plant, topic) == partitions, "the broker shows them")
 
 
 def partitions_of(plant: Plant, topic: str) -> int:
@@ -48,6 +49,7 @@ def policy_of(plant: Plant, topic: str) -> str:
 def delete(plant: Plant, *topics: str) -> None:
     with plant.cluster.admin() as admin:
         admin.delete_topics(list(topics))
+        wait_until(lambda: not {*topics} & {*admin.list_topics()}, "the broker no longer shows them")
 
 
 def test_partitions_added_to_the_input_are_explained(plant: Plant) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from detector.arrays import F64, I64, Bools
 from detector.detection.alignment import Alignment, align
 from detector.detection.columns import columns
+from detector.detection.prefix import first_whole
 from detector.detection.signals import forward_filled
 from detector.detection.table import SensorTable
 from detector.detection.windows import BACKWARDS, Arrivals, admit
@@ -39,7 +40,8 @@ class Collected:
     `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `sorted`: sensors
     whose readings ran backwards, and were sorted by time. `held`: readings held
     back at the end for others that might be late; the daemon would make rows of them with the next ones. `patched`: of
-    machines, which values (L, C) stand for missing ones, where any does.
+    machines, which values (L, C) stand for missing ones, where any does. A series begins where each channel has come;
+    `never`: of machines that have none for it, the channels that never come.
     """
 
     series: dict[str, tuple[I64, F64]] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Collected:
     held: int = 0
     sorted: list[str] = field(default_factory=list)
     patched: dict[str, Bools] = field(default_factory=dict)
+    never: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,11 @@ def collect(
     for number, sensor_id in enumerate(ids):
         mine = slice(bounds[number], bounds[number + 1])
         if mine.start < mine.stop:
+            begin = first_whole(values[mine])
+            if begin == mine.stop - mine.start:
+                out.never[sensor_id] = np.flatnonzero(np.isnan(values[mine]).all(axis=0)).tolist()
+                continue
+            mine = slice(mine.start + begin, mine.stop)
             patched = np.isnan(values[mine])
             out.series[sensor_id] = times[mine], forward_filled(values[mine]) if patched.any() else values[mine]
             if patched.any():

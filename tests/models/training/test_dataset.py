@@ -62,8 +62,9 @@ def test_messages_of_many_readings_and_channels() -> None:
         "values": {"flow": [1, 2, None], "heat": [4, 5, 6]},
     }
     found = collect(batches([message]), ReadingDecoder(FieldsConfig(), ("heat", "flow")))
-    assert found.series["a"][1].tolist() == [[4, 1], [5, 2]]
-    assert found.missing == 1
+    assert found.series["a"][1].tolist() == [[4, 1], [5, 2], [6, 2]]
+    assert found.patched["a"].tolist() == [[False, False], [False, False], [False, True]]
+    assert found.missing == 0
 
 
 def test_a_csv_file_has_its_sensor_from_outside() -> None:
@@ -222,3 +223,18 @@ def test_tags_of_machines_become_the_rows_that_the_daemon_learns_from() -> None:
             assert np.isfinite(rows).all()
     first = collect(plant.batches_of(records), decoder, rows=50, machines=machines)
     assert len(first.series["m1"][0]) == 50
+
+
+def test_readings_that_lack_channels_are_rows_from_where_each_has_come() -> None:
+    cells = [(None, 1.0), (2.0, None), (None, 3.0), (None, None), (4.0, None)]
+    messages = [
+        {"sensor_id": "a", "timestamp": START + second, "values": {"x": x, "y": y}}
+        for second, (x, y) in enumerate(cells)
+    ]
+    messages += [{"sensor_id": "b", "timestamp": START, "values": {"x": 1.0, "y": None}}]
+    found = collect(batches(messages), ReadingDecoder(FieldsConfig(), ("x", "y")))
+    assert seconds(found) == [1, 2, 4]
+    assert found.series["a"][1].tolist() == [[2.0, 3.0], [2.0, 3.0], [4.0, 3.0]]
+    assert found.patched["a"].tolist() == [[False, True], [True, False], [False, True]]
+    assert (found.missing, found.never) == (1, {"b": [1]})
+    assert list(found.series) == ["a"]
