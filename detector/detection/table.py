@@ -503,7 +503,10 @@ class SensorTable:
         self.warming |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.warming).items()}
         self.relearning |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.relearning).items()}
         if packed.zone == self.contexts.hours.zone:  # by other clocks they say nothing
-            self.contexts.unpack(by_slot(packed.contexts))
+            try:
+                self.contexts.unpack(by_slot(packed.contexts))
+            except (ValueError, IndexError):
+                raise StateError("the stored hours were written by another version") from None
         for name, episode in packed.episodes.items():
             slot, has_cells = places[name]
             put = self.episodes.__setitem__ if has_cells else self.put_episode

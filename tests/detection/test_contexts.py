@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from detector.detection.context import CONTEXT, HOURS, Contexts
 from detector.detection.contexts import STATE, ContextTable
 from detector.detection.hours import Hours
-from detector.detection.table import SensorTable
+from detector.detection.table import SensorTable, StateError
 from tests.shifts import DAY, HOUR, MONDAY
 
 
@@ -40,6 +41,14 @@ def test_a_state_comes_back_bit_by_bit() -> None:
     for slot in range(4):
         copy.contexts.pop(slot)
     assert with_hours - copy.stored_bytes == 4 * STATE.itemsize
+
+
+def test_hours_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = SensorTable(1, 10)
+    table.set(table.add("press"), {"live": True, "contexts": profiles(0)})
+    monkeypatch.setattr(ContextTable, "pack", lambda _, names: {names[0]: (b"less", b"", b"")})
+    with pytest.raises(StateError, match="the stored hours were written by another version"):
+        SensorTable(1, 10).unpack(table.pack(table.occupied()))
 
 
 def test_who_is_forgotten_or_warms_up_again_leaves_its_place_to_others() -> None:
