@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from detector.arrays import F64, I64, Bools
@@ -37,13 +38,16 @@ STATE: Final = np.dtype(
         ("sums", "f8", (2,)), ("since", "i8", (2,)), ("run", "u1", (2,)), ("begun", "i8", (RUNS,)),
         # the day whose rows are collected, the weekday it goes by, and by hour: rows, sums of values and of distances
         # from the usual, whether one lay in an episode; and by hour of the profile on how many days it was off
-        ("day", "i8"), ("weekday", "i1"), ("rows", "u4", (HOURS,)), ("total", "f8", (HOURS,)),
+        ("day", "i8"), ("weekday", "i1"), ("rows", "u4", (HOURS,)), ("total", "f4", (HOURS,)),
         ("apart", "f4", (HOURS,)), ("excluded", "?", (HOURS,)), ("streak", "i1", (WEEK,)),
         # the day of the last run, and by hour of the day the last days on which it was idle, or busy, as usual
         ("ran", "u2"), ("as_usual", "u2", (2, HOURS)),
     ]
 )  # fmt: skip
 """A profile of hours and what goes along with it."""
+Packed = tuple[bytes, bytes, bytes]
+"""States without streaks, which streaks are not 0, and these."""
+_DENSE: Final = repack_fields(STATE[[name for name in STATE.names or () if name != "streak"]])
 TOLD: Final = np.dtype(
     [("score", "f8"), ("since", "i8"), ("usual", "f8"), ("channel", "i2"), ("hour", "i2"), ("weekly", "?")]
 )
@@ -105,13 +109,35 @@ class ContextTable:
         """What all states take when they are packed."""
         return STATE.itemsize * sum(map(len, self._places.values()))
 
-    def pack(self, names: Mapping[int, str]) -> dict[str, bytes]:
+    def pack(self, names: Mapping[int, str]) -> dict[str, Packed]:
         """The states of some slots by the ids of their sensors."""
-        return {name: self.of(slot).tobytes() for slot, name in names.items() if slot in self._places}
+        there = {name: self._places[slot] for slot, name in names.items() if slot in self._places}
+        states = self._states[[place for places in there.values() for place in places]]
+        dense = np.empty(len(states), dtype=_DENSE)
+        for part in _DENSE.names or ():
+            dense[part] = states[part]
+        found, begin = dict[str, Packed](), 0
+        for name, places in there.items():
+            mine = slice(begin, begin + len(places))
+            streaks = states["streak"][mine].ravel()
+            at = np.flatnonzero(streaks).astype(np.uint16)
+            found[name] = dense[mine].tobytes(), at.tobytes(), streaks[at].tobytes()
+            begin = mine.stop
+        return found
 
-    def unpack(self, slot: int, data: bytes) -> None:
-        """Take up what `pack` packed. Raises ValueError where it is something else."""
-        self._store(slot, np.frombuffer(data, dtype=STATE))
+    def unpack(self, packed: Mapping[int, Packed]) -> None:
+        """Take up what `pack` packed, by slot. Raises ValueError where it is something else."""
+        dense = np.frombuffer(b"".join(one[0] for one in packed.values()), dtype=_DENSE)
+        states = np.zeros(len(dense), dtype=STATE)
+        for part in _DENSE.names or ():
+            states[part] = dense[part]
+        begin = 0
+        for slot, (own, at, streaks) in packed.items():
+            mine = states[begin : begin + len(own) // _DENSE.itemsize]
+            at_once = np.frombuffer(at, dtype=np.uint16)
+            mine["streak"][at_once // WEEK, at_once % WEEK] = np.frombuffer(streaks, dtype=np.int8)
+            self._store(slot, mine)
+            begin += len(mine)
 
     def _store(self, slot: int, states: NDArray[Any]) -> None:
         self.pop(slot)
@@ -124,7 +150,11 @@ class ContextTable:
             self._states = larger
             self._free += range(len(larger) - 1, count - 1, -1)
         self._places[slot] = [self._free.pop() for _ in states]
-        self._states[self._places[slot]] = states
+        self._put(self._places[slot], states)
+
+    def _put(self, places: Sequence[int] | I64, states: NDArray[Any]) -> None:
+        whole = np.dtype((np.void, STATE.itemsize))  # a state is copied at once, not field by field
+        self._states.view(whole)[places] = np.ascontiguousarray(states).view(whole)
 
     def new_days(self, slots: NDArray[np.intp], first: NDArray[np.intp], last: NDArray[np.intp], times: I64) -> I64:
         """The rows with which a day begins, of those of the sensors `slots` that have a profile.
@@ -203,11 +233,11 @@ class ContextTable:
         """Keep the states after a block, whose rows (N,) teach nothing where they are `excluded`."""
         states, at = judged.states, (judged.series, judged.hour)
         np.add.at(states["rows"], at, np.uint32(1))
-        np.add.at(states["total"], at, judged.z)
+        np.add.at(states["total"], at, judged.z.astype(np.float32))
         np.add.at(states["apart"], at, judged.apart.astype(np.float32))
         out = excluded[judged.rows]
         states["excluded"][judged.series[out], judged.hour[out]] = True
-        self._states[judged.places] = states
+        self._put(judged.places, states)
 
 
 def _scores(states: NDArray[Any], begin: I64, beyond: F64, times: I64, local: Local, hour: I64) -> tuple[F64, I64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detector.arrays import F64, I64, Bools
 from detector.detection.closed import EXCUSING, LastEpisodes
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
-from detector.detection.contexts import ContextTable
+from detector.detection.contexts import ContextTable, Packed
 from detector.detection.episodes import closing_level
 from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
@@ -218,7 +218,7 @@ class _Packed(msgspec.Struct):
     aligning: dict[str, Aligning] = {}
     patches: dict[str, bytes] = {}
     last_episodes: dict[str, LastEpisodes] = {}
-    contexts: dict[str, bytes] = {}
+    contexts: dict[str, Packed] = {}
     zone: str | None = None
 
 
@@ -503,8 +503,10 @@ class SensorTable:
         self.warming |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.warming).items()}
         self.relearning |= {slot: self._warm_up(*one) for slot, one in by_slot(packed.relearning).items()}
         if packed.zone == self.contexts.hours.zone:  # by other clocks they say nothing
-            for slot, states in by_slot(packed.contexts).items():
-                self.contexts.unpack(slot, states)
+            try:
+                self.contexts.unpack(by_slot(packed.contexts))
+            except (ValueError, IndexError):
+                raise StateError("the stored hours were written by another version") from None
         for name, episode in packed.episodes.items():
             slot, has_cells = places[name]
             put = self.episodes.__setitem__ if has_cells else self.put_episode
