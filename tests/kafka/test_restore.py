@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +15,9 @@ from kafka import KafkaProducer, TopicPartition
 from detector.config.settings import StateConfig
 from detector.errors import OperationError, UserError
 from detector.streams.base import Partition
+from detector.streams.kafka.clients import connection_settings, plain_consumer
 from detector.streams.kafka.inspection import inspect
+from detector.streams.kafka.membership import hold, release
 from detector.streams.kafka.statelog import StateReading
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster
@@ -293,3 +297,36 @@ def test_state_that_was_never_committed_is_no_state(plant: Plant) -> None:
     plant.append(0, values)
     Worker(plant, plant.streams(**SLOW)).run()
     assert published(plant) == reference(plant, {0: values})
+
+
+def test_what_was_fetched_before_a_partition_was_held_keeps_nothing_back(plant: Plant) -> None:
+    for number in range(2):
+        plant.append(number, [b"%d" % value for value in range(20)])
+    consumer = plain_consumer(connection_settings(plant.settings()), max_records=5)
+    with contextlib.closing(consumer):
+        tps = [TopicPartition(plant.input, number) for number in range(2)]
+        consumer.assign(tps)
+        consumer.seek_to_beginning(*tps)
+        come: Counter[object] = Counter()
+
+        def poll() -> None:
+            for tp, records in consumer.poll(timeout_ms=200).items():
+                come[tp] += len(records)
+
+        def some() -> bool:
+            poll()
+            return bool(come)
+
+        def all_of(tp: object) -> bool:
+            poll()
+            return come[tp] >= 20
+
+        wait_until(some, "records come")
+        (begun,) = come  # of which five have come, and the others wait to be taken
+        (other,) = (tp for tp in tps if tp != begun)
+        hold(consumer, [begun])
+        wait_until(lambda: all_of(other), "those of the other come")
+        come.clear()
+        release(consumer, begun, 0)
+        wait_until(lambda: all_of(begun), "all of the one that was held come")
+        assert come == {begun: 20}

@@ -79,6 +79,17 @@ def hold(consumer: KafkaConsumer, tps: Iterable[TopicPartition]) -> None:
         consumer.seek(tp, 0)
 
 
+def release(consumer: KafkaConsumer, tp: TopicPartition, position: int) -> None:
+    """Fetch a partition that was held, from this position on."""
+    consumer.seek(tp, position)
+    # What had been fetched of it when it was held, kafka-python 3.0.12 gives back only at a time that may never come,
+    # and as long as it keeps that it fetches no more.
+    fetcher = consumer._fetcher  # noqa: SLF001  there is no public way
+    for kept in (fetcher._paused_completed_fetches, fetcher._paused_partition_records):  # noqa: SLF001
+        kept.pop(tp, None)
+    consumer.resume(tp)
+
+
 def is_member(group: ConsumerGroupMetadata) -> bool:
     """Whether the group knows this member, as far as the client has heard."""
     return bool(group.generation_id >= 0 and group.member_id)

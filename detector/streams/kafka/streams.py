@@ -33,7 +33,7 @@ from detector.streams.kafka.committing import Composition, Pieces, committing, n
 from detector.streams.kafka.connection import Connection
 from detector.streams.kafka.failures import CORRUPT, Reaction, as_failure, is_fenced, rule_for, told
 from detector.streams.kafka.held import Held
-from detector.streams.kafka.membership import Change, at_work, broker_away, hold
+from detector.streams.kafka.membership import Change, at_work, broker_away, hold, release
 from detector.streams.kafka.outage import Outage
 from detector.streams.kafka.poison import describe_corrupt
 from detector.streams.kafka.restoring import Restored, Restorer, Steps
@@ -370,8 +370,7 @@ class KafkaStreams:
         self._ends.setdefault(held.tp, restored.end)
         consumer = self._ours(held)
         if consumer is not None:
-            consumer.seek(held.tp, held.jump(restored.position) or restored.position)
-            consumer.resume(held.tp)
+            release(consumer, held.tp, held.jump(restored.position) or restored.position)
         live_from = restored.live_from if restored.live_from > restored.position else None
         seconds = self._clock() - held.since
         self._events.append(Assigned(held.partition, restored.position, restored.state, live_from, seconds))
