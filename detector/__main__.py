@@ -10,12 +10,12 @@ import signal
 import sys
 from types import FrameType
 
-from detector.cli.command import find_command
+from detector.cli.command import DAEMONS, find_command
 
 
 def main() -> int:
     """Run the command that was asked for and return its exit status."""
-    if find_command(sys.argv[1:]) in {"run", "incidents", "notify"}:
+    if find_command(sys.argv[1:]) in DAEMONS:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])

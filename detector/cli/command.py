@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+DAEMONS = frozenset(("run", "incidents", "notify", "rekey"))
+"""The commands that stay."""
+
 
 def find_command(argv: Sequence[str]) -> str | None:
     """Return the first argument that is no global option and no value of one."""

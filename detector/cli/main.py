@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from detector import __version__
-from detector.cli.command import find_command
+from detector.cli.command import DAEMONS, find_command
 from detector.errors import DetectorError, OperationError
 from detector.service import logs
 
@@ -237,6 +237,8 @@ def _configure(module: ModuleType, args: argparse.Namespace) -> None:
     else:
         args.config = None
         logs.configure(args.log_level or "info", args.log_format or "auto")
+    if module.__name__.rpartition(".")[2] not in DAEMONS:
+        logs.leave_errors_to_commands()
 
 
 def _say(line: str) -> None:

@@ -64,6 +64,12 @@ def configure(level: str = "info", form: str = "auto", *, stream: TextIO | None 
     logging.raiseExceptions = False
 
 
+def leave_errors_to_commands() -> None:
+    """The Kafka client's errors are no lines of the log: a command that ends says in its own words what went wrong."""
+    if not debugging():
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
 def debugging() -> bool:
     """Whether the log is written down to its finest level."""
     return logging.getLogger().isEnabledFor(logging.DEBUG)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from detector.cli import check, rekey
 from detector.cli.command import find_command
+from detector.cli.main import main
 from tests.tiny import json_lines, tiny_bundle
 
 WORDS = ("--input", "in.jsonl", "--output", "out.jsonl", "--set", "http.listen=127.0.0.1:0", "--log-format", "json")
@@ -88,3 +92,20 @@ def test_the_keyboard_while_a_command_is_imported_leaves_no_traceback(module: st
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("module", "level"), [(check, logging.CRITICAL), (rekey, logging.WARNING)])
+def test_the_kafka_client_complains_in_daemons_only(
+    module: ModuleType, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(_: object) -> int:
+        seen.append(logging.getLogger("kafka").level)
+        return 0
+
+    monkeypatch.setattr(module, "run", run)
+    words = {check: ["check"], rekey: ["rekey", "--key", "{machine}", "--from", "a", "--to", "b"]}[module]
+    assert main(words) == 0
+    assert main([*words, "--log-level", "debug"]) == 0
+    assert seen == [level, logging.WARNING]
