@@ -39,12 +39,12 @@ FEWEST: Final = 3.0
 """Rows of the least limit."""
 ROOM: Final = 2.0
 MANY_DAYS: Final = 7
-"""With so many days before it a prefix may have a day that was out of the ordinary."""
+"""In a prefix of this many days or more, one day may be out of the ordinary."""
 SPREADS: Final = 2.0
 SLOW: Final = (0.1, 0.25)
 """How much an hour's usual value learns from one day, and from one week, of it."""
 LASTS: Final = (3, 2)
-"""So many days one after the other, or weeks, on which an hour is off to the same side make that the usual."""
+"""An hour that is off to the same side on this many successive days, or weeks, makes that the usual."""
 _LOW, _HIGH = 0.05, 0.95
 _SPREAD: Final = 0.9
 _NORMAL: Final = 1.6449

@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 
 from detector.arrays import I64
-from detector.detection.table import SensorTable, StateError
+from detector.detection.table import SensorTable
+from detector.engine.slices import decoded
 
 WARM_UP_BYTES: Final = 160_000_000
 """What warm-ups of a partition hold together: 10 000 of 1 000 rows with one channel."""
@@ -54,10 +55,7 @@ def pack_log(log: Log) -> bytes:
 
 def unpack_log(data: bytes) -> Log:
     """What `pack_log` packed. Raises StateError."""
-    try:
-        return msgspec.msgpack.decode(data, type=Log)
-    except msgspec.MsgspecError as error:
-        raise StateError(f"the stored state cannot be read: {error}") from None
+    return decoded(data, Log)
 
 
 class Places:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,8 @@ from detector.config.load import CalendarConfig, FramesConfig, MaintenanceConfig
 from detector.detection.table import Episode, SensorTable, Silence, StateError
 from detector.engine.clock import Jumps, PartitionClock
 from detector.streams.base import let_go, unpack_state
+
+T = TypeVar("T")
 
 SLICE_SENSORS = 64
 """Sensors in a slice: 190 KB of them, once they have warmed up. A table of larger ones has a limit of its own."""
@@ -40,7 +42,7 @@ LOG_ENTRIES = "\0log "
 """The keys of the entries of what else a replay has to repeat: this, and the offset before which each ends."""
 
 OLDEST_ENTRY = "\0oldest"
-"""In a copy for another pipeline of this process: the position of the oldest slice that is stored."""
+"""In a copy for another pipeline of this process: the position of the oldest slice that is stored, in digits."""
 
 
 MEANT_BEFORE: Final[dict[str, dict[tuple[str, str], Any]]] = {
@@ -72,14 +74,14 @@ class _Slice(msgspec.Struct):
     sensors: memoryview
     resumed: dict[int, int] = {}
     run: tuple[int, str | None, int, int, int] | None = None  # of the clock
-    tells: bool = False  # whether the journal tells how the clock jumped since
+    tells: bool = False  # whether the journal tells what a replay has to repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What slices said beside their sensors: the oldest one's position and clock, the provenance of all.
 
-    `tells`: the journal has all jumps of the clock since that position.
+    `tells`: the journal has all that a replay from that position has to repeat.
     """
 
     position: int
@@ -167,10 +169,7 @@ def pack_left_out(offsets: Collection[int]) -> bytes:
 
 def unpack_left_out(data: bytes) -> set[int]:
     """What `pack_left_out` packed. Raises StateError."""
-    try:
-        return set(msgspec.msgpack.decode(data, type=list[int]))
-    except msgspec.MsgspecError as error:
-        raise StateError(f"the stored state cannot be read: {error}") from None
+    return set(decoded(data, list[int]))
 
 
 def pack_jumps(jumps: Jumps) -> bytes:
@@ -180,21 +179,15 @@ def pack_jumps(jumps: Jumps) -> bytes:
 
 def unpack_jumps(data: bytes) -> Jumps:
     """What `pack_jumps` packed. Raises StateError."""
+    return {(offset, reading): jump for offset, reading, jump in decoded(data, list[tuple[int, int, int]])}
+
+
+def decoded(data: bytes | memoryview, form: type[T]) -> T:
+    """A part of the stored state, which has this form. Raises StateError."""
     try:
-        found = msgspec.msgpack.decode(data, type=list[tuple[int, int, int]])
+        return msgspec.msgpack.decode(data, type=form)
     except msgspec.MsgspecError as error:
         raise StateError(f"the stored state cannot be read: {error}") from None
-    return {(offset, reading): jump for offset, reading, jump in found}
-
-
-def pack_offset(offset: int) -> bytes:
-    """The value of `OLDEST_ENTRY`."""
-    return msgspec.msgpack.encode(offset)
-
-
-def unpack_offset(data: bytes) -> int:
-    """What `pack_offset` packed."""
-    return msgspec.msgpack.decode(data, type=int)
 
 
 def _common(provenances: Sequence[Provenance]) -> Provenance:
@@ -237,10 +230,7 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes | memoryview]) -> R
     Every sensor comes back to its slot: a slice that is stored from now on replaces the one of its number, and has to
     be of the same sensors. Raises StateError if the slices are none, or of another configuration.
     """
-    try:
-        found = [msgspec.msgpack.decode(data, type=_Slice) for data in slices]
-    except msgspec.MsgspecError as error:
-        raise StateError(f"the stored state cannot be read: {error}") from None
+    found = [decoded(data, _Slice) for data in slices]
     if not found:
         raise StateError("the stored state is empty")
     provenance = _common([Provenance(one.model, one.settings) for one in found])

@@ -25,13 +25,11 @@ from detector.engine.slices import (
     pack_entry,
     pack_jumps,
     pack_left_out,
-    pack_offset,
     pack_provenance,
     pack_slice,
     slice_count,
     unpack_jumps,
     unpack_left_out,
-    unpack_offset,
     unpack_slices,
 )
 from detector.engine.timers import Timers
@@ -73,9 +71,10 @@ class PartitionState(ABC):
         self._announce_provenance = False
         self._journal: dict[str, bytes] | None = None  # while it has not been judged by it
         self._left_out: set[int] = set()
-        self._clock_told: Jumps | None = {}  # what the journal says of its jumps; None: it may be out of date
-        self._left_out_told: frozenset[int] | None = frozenset()
         self._logs: dict[int, bytes] = {}  # of `_take_log`, by the position when they were taken
+        # What the journal says of it, of the clock's jumps and of the logs.
+        self._left_out_told: frozenset[int] = frozenset()
+        self._clock_told: Jumps = {}
         self._logs_told: set[int] = set()
         self._packed_at: dict[int, int] = {}  # the position of each slice that is stored
 
@@ -160,7 +159,7 @@ class PartitionState(ABC):
         self._keep_log()
         replay = {f"{LOG_ENTRIES}{end}": log for end, log in self._logs.items()}
         if replay or self._left_out or self._clock.jumps:
-            replay[OLDEST_ENTRY] = pack_offset(self._oldest())
+            replay[OLDEST_ENTRY] = str(self._oldest()).encode()
             replay[JUMPS_ENTRY], replay[LEFT_OUT_ENTRY] = pack_jumps(self._clock.jumps), pack_left_out(self._left_out)
         return joined(self._whole(replay))
 
@@ -282,10 +281,11 @@ class PartitionState(ABC):
         until = self._live_from if told else position
         self._clock.tell(past, until)
         self._tell_logs(self._logs, until)
-        if oldest:
-            self._began = unpack_offset(oldest)
-        self._left_out_told, self._clock_told = (None, None) if oldest else (frozenset(self._left_out), past)
-        self._logs_told = set() if oldest else set(self._logs)
+        if oldest:  # a copy, with what nobody may have told the journal yet: it is told again
+            self._began = int(oldest)
+        else:
+            self._left_out_told, self._clock_told = frozenset(self._left_out), past
+            self._logs_told = set(self._logs)
         self._journal = journal
         self._announce_provenance = provenance is None or not len(self._table)  # of nothing there may be no slice yet
         self._renewed = provenance not in (None, self.provenance)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,16 +92,21 @@ def _wave(numbers: I64, ticks: I64) -> F64:
 
 
 def _single(sensor: int, sensors: int, stamp: int, value: float, odd: float) -> Iterator[Item]:
-    item = _reading(sensor, sensors, stamp, f"{value:.4f}")
+    return oddly(partial(_reading, sensor, sensors), stamp, f"{value:.4f}", odd)
+
+
+def oddly(make: Callable[[float, str], Item], stamp: float, value: str, odd: float) -> Iterator[Item]:
+    """What `make` makes of a time and a value; seldom, by `odd` (0 to 1), it is cut off, null, repeated or late."""
+    item = make(stamp, value)
     if odd < 0.0005:
         yield item._replace(value=item.value[:-3], readings=0)  # cut off
     elif odd < 0.003:
-        yield _reading(sensor, sensors, stamp, "null")
+        yield make(stamp, "null")
     elif odd < 0.005:
         yield item
         yield item
     elif odd < 0.007:
-        yield _reading(sensor, sensors, stamp - 60, f"{value:.4f}")
+        yield make(stamp - 60, value)
     else:
         yield item
 

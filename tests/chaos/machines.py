@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from detector.streams.base import Record
 from detector.streams.kafka_reader import TopicReader
 from detector.wire.documents import Rejected
 from detector.wire.rekeying import Rekeying
-from tests.chaos.load import Item, name_of, values_without_faults
+from tests.chaos.load import Item, name_of, oddly, values_without_faults
 
 MACHINES = 100
 TAGS = "plant-tags"
@@ -94,18 +95,8 @@ def _of_machine(
 
 
 def _odd(machine: int, channel: int, stamp: float, value: str, odd: float) -> Iterator[Item]:
-    item = _tag(machine, channel, stamp, value)
-    if odd < 0.0005:
-        yield item._replace(value=item.value[:-3], readings=0)  # cut off
-    elif odd < 0.003:
-        yield _tag(machine, channel, stamp, "null")
-    elif odd < 0.005:
-        yield item
-        yield item
-    elif odd < 0.007:
-        yield _tag(machine, channel, stamp - 60, value)
-    elif odd > 0.02:  # else it never comes, and its last value stands for it
-        yield item
+    if not 0.007 <= odd <= 0.02:  # else it never comes, and its last value stands for it
+        yield from oddly(partial(_tag, machine, channel), stamp, value, odd)
 
 
 def _tag(machine: int, channel: int, stamp: float, value: str) -> Item:
