@@ -25,11 +25,20 @@ def _no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def _log_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    levels = _levels()
     yield
     # pytest's own handlers of the moment stay: only what the test added goes.
     root.handlers = [handler for handler in root.handlers if handler in handlers or _is_pytests(handler)]
     root.setLevel(level)
+    # A command that a test calls quietens the loggers of libraries; the next test may wait for one of their lines.
+    for name in _levels():
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
     logging.raiseExceptions = raising
+
+
+def _levels() -> dict[str, int]:
+    loggers = logging.root.manager.loggerDict
+    return {name: each.level for name, each in list(loggers.items()) if isinstance(each, logging.Logger)}
 
 
 def _is_pytests(handler: logging.Handler) -> bool:
