@@ -181,7 +181,7 @@ def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:
     rules = rules_for(len(book.close_after), book.open_after, book.close_after)
     rules["deviates"], rules["direction"] = book.need_deviation, book.direction
     rules["absolute"], rules["relative"] = book.absolute, book.relative
-    chosen: Rules = rules[table["rules"][block.slots]]
+    chosen: Rules = rules.take(table["rules"][block.slots])
     return chosen
 
 
