@@ -715,8 +715,8 @@ const char *kernel_digest(void) { return KERNEL_DIGEST; }
    their windows; columns of `raw` (2 C, N) squared prediction errors and squared values. Returns 0 without memory. */
 ALSO_WIDE
 int64_t kernel_windows(const shape *of, char *records, const rings *ring, const int64_t *slots, const int64_t *begin,
-                       const int64_t *owner, const int64_t *source, int64_t from, int64_t to, const double *values,
-                       float *inputs, double *raw, int64_t count) {
+                       const int64_t *owner, const int64_t *source, const double *values, double *raw, int64_t count,
+                       int64_t from, int64_t to, float *inputs) {
     int64_t channels = of->channels, at = -1, next = 0;
     char *room = malloc(channels * (ROOM * (sizeof(double) + sizeof(float)) + WINDOW * sizeof(double)));
     if (!room) return 0;
