@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, Bools
+from detector.arrays import F64, I64, Bools
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.block import Block, Span, rings_of, starts_of
@@ -204,7 +204,7 @@ def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:
     rules = rules_for(len(book.close_after), book.open_after, book.close_after)
     rules["deviates"], rules["direction"] = book.need_deviation, book.direction
     rules["absolute"], rules["relative"] = book.absolute, book.relative
-    chosen: Rules = rules[table["rules"][block.slots]]
+    chosen: Rules = rules.take(table["rules"][block.slots])
     return chosen
 
 
@@ -232,29 +232,30 @@ def _window_errors(
     prediction errors where `signals.unforeseen`.
     """
     rows, channels = block.values.shape
-    kernel, rings = choose().kernel, rings_of(table)
+    kernel = choose().kernel
     raw, errors = np.empty((2 * channels, rows)), np.full(rows, np.nan)
+    gather = kernel.windows(records, rings_of(table), block.rows, raw)
     newest = np.full((rows if explain else 0, channels), np.nan)
     room = np.empty((min(CHUNK, rows), signals.WINDOW, channels), dtype=np.float32)
     for begin in range(0, rows, CHUNK):
         part = slice(begin, min(begin + CHUNK, rows))
         inputs = room[: part.stop - begin]
-        kernel.windows(records, rings, block.rows, part, inputs, raw)
+        gather(part, inputs)
         patched = None if block.patches is None else block.patches.windows(part)
         if patched is not None:
             raw[:channels, part][signals.unforeseen(patched).T] = np.nan
             raw[channels:, part][patched[:, -1].T] = np.nan
-        chosen = np.arange(begin, part.stop)
+        chosen: slice | I64 = slice(None)  # of the part
         if model.stride > 1:
-            ticks = chosen - block.first[block.owner[part]]
-            chosen = chosen[(records["completions"][block.owner[part]] + ticks) % model.stride == 0]
-            inputs = np.ascontiguousarray(inputs[chosen - begin])
-        if not len(chosen):
+            ticks = np.arange(begin, part.stop) - block.first[block.owner[part]]
+            chosen = np.flatnonzero((records["completions"][block.owner[part]] + ticks) % model.stride == 0)
+            inputs = np.ascontiguousarray(inputs[chosen])
+        if not len(inputs):
             continue
         outputs = np.ascontiguousarray(model.reconstruct(inputs), dtype=np.float32)
         if patched is not None:
-            outputs = np.where(patched[chosen - begin], inputs, outputs)  # no error there
-        errors[chosen] = kernel.rebuilt(inputs, outputs)
+            outputs = np.where(patched[chosen], inputs, outputs)  # no error there
+        errors[part][chosen] = kernel.rebuilt(inputs, outputs)
         if explain:
-            newest[chosen] = outputs[:, -1]
+            newest[part][chosen] = outputs[:, -1]
     return raw, errors, newest
