@@ -7,6 +7,7 @@ an open episode) exists for few sensors at a time and hangs beside.
 
 from __future__ import annotations
 
+import itertools
 import math
 import mmap
 from collections.abc import Mapping, Sequence
@@ -455,7 +456,8 @@ class SensorTable:
             raise StateError(f"the stored state cannot be read: {error}") from None
         if packed.format not in (_FORMAT, _LIVE_FORMAT, _WHOLE_FORMAT) or not self._takes(packed.layout):
             raise StateError("the stored state was written with another configuration or version")
-        slots = np.array([self.slots.get(i, -1) for i in packed.ids], dtype=np.intp)
+        found = map(self.slots.get, packed.ids, itertools.repeat(-1))
+        slots = np.fromiter(found, dtype=np.intp, count=len(packed.ids))
         for at in np.flatnonzero(slots < 0):
             slots[at] = self.add(packed.ids[at])
         whole = packed.format == _WHOLE_FORMAT
@@ -482,14 +484,14 @@ class SensorTable:
                 wider[:, column.shape[0] :] = cells
                 cells = wider[:, shape[0] :]
             self._arrays[column.name][where] = cells
-        self._hang_beside(packed, dict(zip(packed.ids, zip(slots.tolist(), full.tolist(), strict=True), strict=True)))
+        self._hang_beside(packed, slots[full])
         return slots
 
-    def _hang_beside(self, packed: _Packed, places: Mapping[str, tuple[int, bool]]) -> None:
-        """Take up what hangs beside columns. `places`: by sensor its slot, and whether it has cells of a profile."""
+    def _hang_beside(self, packed: _Packed, full: Slots) -> None:
+        """Take up what hangs beside columns. The slots `full` have cells of a profile."""
 
         def by_slot(stored: Mapping[str, T]) -> dict[int, T]:
-            return {places[name][0]: one for name, one in stored.items()}
+            return {self.slots[name]: one for name, one in stored.items()}
 
         self.failed |= by_slot(packed.failed)
         self.called |= by_slot(packed.called)
@@ -507,9 +509,9 @@ class SensorTable:
                 self.contexts.unpack(by_slot(packed.contexts))
             except (ValueError, IndexError):
                 raise StateError("the stored hours were written by another version") from None
-        for name, episode in packed.episodes.items():
-            slot, has_cells = places[name]
-            put = self.episodes.__setitem__ if has_cells else self.put_episode
+        with_cells = set(full.tolist()) if packed.episodes else ()
+        for slot, episode in by_slot(packed.episodes).items():
+            put = self.episodes.__setitem__ if slot in with_cells else self.put_episode
             put(slot, episode)
 
     def _clear(self, slots: Slots, empty: Bools) -> None:

@@ -139,7 +139,7 @@ class ReadingsPipeline(PartitionPipeline):
         )  # fmt: skip
 
     def _settle(self, *, switched: bool) -> None:
-        take_rules(self._table, self._book.number)
+        take_rules(self._table, self._book.numbers)
         # Peaks are peaks of n-of-m scores: with another n-of-m a profile is of no use.
         useless = judged_otherwise(self._table, self._book.open_after)
         useless_slots = frozenset(useless.tolist())

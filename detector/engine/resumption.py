@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -107,11 +107,10 @@ def warm_up_again(table: SensorTable, slot: int, forget_scores: Callable[[int], 
     table.relearning.pop(slot, None)
 
 
-def take_rules(table: SensorTable, number_of: Callable[[str], int]) -> None:
+def take_rules(table: SensorTable, numbers_of: Callable[[Collection[str]], list[int]]) -> None:
     """Which rules apply to each sensor, by number, under the present settings."""
-    slots = table.occupied()
-    numbers = [number_of(table.name(slot)) for slot in slots.tolist()]
-    table["rules"][slots] = np.array(numbers, dtype=np.int16)
+    slots = np.fromiter(table.slots.values(), dtype=np.intp, count=len(table.slots))
+    table["rules"][slots] = np.array(numbers_of(table.slots.keys()), dtype=np.int16)
 
 
 def judged_otherwise(table: SensorTable, open_after: I64) -> Slots:

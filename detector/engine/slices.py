@@ -8,6 +8,7 @@ the settings it was run with before: every slice names its *provenance*.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
@@ -248,18 +249,19 @@ def unpack_slices(table: SensorTable, slices: Sequence[bytes | memoryview]) -> R
 
 def _lay_out(table: SensorTable, slices: Sequence[_Slice]) -> None:
     """Give every sensor of the slices, ascending in age, the slot it had."""
-    places: dict[str, int] = {}
+    places: dict[str | None, int] = {}
     for one in slices:
         if one.begin % _per_slice(table) or len(one.ids) > _per_slice(table, TOGETHER):
             raise StateError("the stored state was written by a version that stores other slices")
-        places |= {sensor_id: one.begin + i for i, sensor_id in enumerate(one.ids) if sensor_id is not None}
-    sensors = {slot: sensor_id for sensor_id, slot in places.items()}
+        places.update(zip(one.ids, itertools.count(one.begin), strict=False))
+    sensors = {slot: sensor_id for sensor_id, slot in places.items() if sensor_id is not None}
     slots = range(max(sensors, default=-1) + 1)
+    free = [slot for slot in reversed(slots) if slot not in sensors] if len(sensors) < len(slots) else []
     # No sensor has an id with a NUL in front and a number behind: it holds a place that stays free.
-    table.extend([sensors.get(slot, f"\0{slot}") for slot in slots])
-    for slot in reversed(slots):
-        if slot not in sensors:
-            table.remove(slot)
+    sensors |= {slot: f"\0{slot}" for slot in free}
+    table.extend([*map(sensors.__getitem__, slots)])
+    for slot in free:
+        table.remove(slot)
 
 
 class _Entry(msgspec.Struct):
