@@ -1,4 +1,4 @@
-"""Readings and frames a second, and memory, without a broker: `python -m benchmarks.speed`."""
+"""Readings and frames a second, whole recordings, and memory, without a broker: `python -m benchmarks.speed`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from benchmarks.speed.frames import CAMERAS, FORMS, GATES, ensure_frame_model, m
 from benchmarks.speed.gates import Gate, gate_table, kept
 from benchmarks.speed.machine import Machine
 from benchmarks.speed.models import KINDS, ensure_models
+from benchmarks.speed.recordings import recording_gates
 
 SENSORS = (1, 1_000, 10_000, 100_000)
 TICKS = {
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             frames.add_row(form, str(cameras), f"{found['rate']:,.0f}", f"{found['bare']:,.0f}", f"{share:.2g}")
             if (form, cameras) in GATES:
                 gates.append(Gate(f"{form} frames/s of bare, {cameras} cameras", share, GATES[form, cameras]))
+    if "dense" in args.kinds:
+        gates += recording_gates(args.models)
     ready = min(start_and_stop(args.models / "dense") for _ in range(2))
     gates.append(Gate("seconds to start, find nothing and stop, on directory", ready, READY_SECONDS, at_most=True))
     console.print(table)
