@@ -385,6 +385,7 @@ class PartitionPipeline(PartitionState):
             self._table.warming[slot] = WarmUp(self._table.channels)
         else:
             self._take_profile(run, slot, cells)
+            self._pulse()
         return slot
 
     def _unseen(self, run: Run, arrivals: Arrivals) -> Arrivals:

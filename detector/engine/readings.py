@@ -110,7 +110,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._hours = Hours(config.timezone, calendar)
         table.contexts = ContextTable(self._hours)
         announcer = Announcer(
-            table, writer(alerts, partition, model, config.channels), lambda slot: self._rules_of(slot).alerts
+            table, writer(alerts, partition, model, config.channels), lambda slot: self._rules_of(slot).alerts, pulse
         )
         worked_on = Maintenance(maintenance)
         self._patience = Patience(table, book.silence_after)
@@ -423,6 +423,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._table["relearnt"][slot] = min(self._table["relearnt"][slot] + 1, MOST_RELEARNT)
         self._watch.look(slot)
         self._timers.look_again()
+        self._pulse()
 
     def _without_sentinels(self, run: Run, rows: WindowRows, missing: Bools | None) -> WindowRows:
         """The rows without those that have a value which stands for none: they count as missing."""
