@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
