@@ -18,7 +18,7 @@ help:  ## this list
 install: $(INSTALLED)  ## everything into .venv, so that .venv/bin/detector works
 
 $(INSTALLED): pyproject.toml constraints.txt detector/detection/kernel/recurrences.c \
-	detector/models/runtime/lstm.c detector/models/runtime/lstm_lanes.h detector/wire/scan.c
+	detector/models/runtime/lstm.c detector/models/runtime/lstm_lanes.h
 	@deploy/venv.sh $(PYTHON) $(VENV) 3000
 	@echo "Installing into $(VENV): about 800 MB to download (TensorFlow alone is 570 MB), 2.5 GB on disk."
 	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || $(UNDONE)

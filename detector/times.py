@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +110,7 @@ def rfc3339(ns: int) -> str:
     return f"{text}.{fraction:09d}Z"
 
 
-def instants(raw: Sequence[str | int | float] | I64 | F64) -> tuple[I64, NDArray[np.int8]]:
+def instants(raw: list[str | int | float]) -> tuple[I64, NDArray[np.int8]]:
     """`parse_time` of many, with the range checked: (times in ns, what became of each).
 
     Where the second is not `OK` it is `UNREADABLE` or `OUT_OF_RANGE` (outside the years 2000 to 2100), and the time
@@ -121,9 +120,6 @@ def instants(raw: Sequence[str | int | float] | I64 | F64) -> tuple[I64, NDArray
     >>> int(times[0]), (became == OK).tolist()
     (1772366400000000000, [True, False])
     """
-    if isinstance(raw, np.ndarray):
-        numbers: Any = raw
-        return _from_floats(numbers) if raw.dtype == np.float64 else _from_integers(numbers)
     # An array takes integers, or integers and floats, or nothing: cheaper than asking every value for its type.
     try:
         return _from_integers(np.frombuffer(array("q", cast(list[int], raw)), dtype=np.int64))

@@ -84,9 +84,32 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     `explain` asks for `Scored.expected`.
     """
     records, rules = records_of(table, block), rules_of(table, block, book)
+    scores, errors, expected = score_rows(table, block, model, records, rules, explain=explain)
+    return judge_rows(table, block, scores, errors, records, rules, expected=expected)
+
+
+def score_rows(
+    table: SensorTable, block: Block, model: Model, records: Cells, rules: Rules, *, explain: bool = False
+) -> tuple[tuple[F64, F64, F64], F64, F64 | None]:
+    """What the N rows of a block are worth by themselves, whatever was judged before: scores as `judge_block` takes
+    them, and `Scored.errors` and `Scored.expected`. Changes `records` alone.
+    """
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
     scores = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
-    expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
+    return scores, errors, newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
+
+
+def judge_rows(
+    table: SensorTable,
+    block: Block,
+    scores: tuple[F64, F64, F64],
+    errors: F64,
+    records: Cells,
+    rules: Rules,
+    *,
+    expected: F64 | None = None,
+) -> Scored:
+    """What follows from the scores of a block's rows, with what was learnt of the hours. Changes `records` alone."""
     hours = _hours(table, block, records)
     if hours is None:
         return judge_block(table, block, scores, errors, records, rules, expected=expected)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
@@ -160,16 +160,17 @@ class PartitionPipeline(PartitionState):
 
     # How it is driven
 
-    def _masked(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records, with something that every decoder rejects in place of those to leave out."""
-        if not self._left_out or not any(record.offset in self._left_out for record in records):
-            return records
-        return [
+    def _masked(self, batch: Batch) -> Batch:
+        """The batch, with something that every decoder rejects in place of the records to leave out."""
+        if not self._left_out or not any(record.offset in self._left_out for record in batch.records):
+            return batch
+        records = [
             Record(record.offset, record.key, UNREADABLE, record.timestamp)
             if record.offset in self._left_out
             else record
-            for record in records
+            for record in batch.records
         ]
+        return replace(batch, records=records)
 
     def _with_reasons(self, records: Sequence[Record], rejects: Sequence[Reject]) -> Sequence[Reject]:
         """The rejects, with the true reason for records that are left out."""

@@ -23,7 +23,7 @@ from detector.models.bundle.bundles import bundle_with, check_fits, check_frames
 from detector.models.bundle.frame_bundles import open_frame_model
 from detector.models.bundle.spec import FRAME_KINDS
 from detector.models.runtime.onnx import open_runtime
-from detector.service.kernel import plain_library, ready_kernel
+from detector.service.kernel import ready_kernel
 from detector.service.supported import tell_impatient, tell_unmatched
 from detector.service.web.status import ModelStatus, Setup, setup_of
 from detector.streams.base import Partition
@@ -223,7 +223,6 @@ def make_decoder(
         coerce=readings.coerce,
         csv=csv,
         documents=documents,
-        plain=plain_library(),
     )
     return MachineDecoder(decoder, readings.machines, readings.channels) if readings.machines else decoder
 

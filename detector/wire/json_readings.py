@@ -7,7 +7,6 @@ what fits neither is looked at piece by piece, to find the reason and to save th
 
 from __future__ import annotations
 
-from ctypes import CDLL
 from typing import Annotated, Any
 
 import msgspec
@@ -30,7 +29,6 @@ from detector.wire.documents import (
     read_json,
 )
 from detector.wire.mapped_readings import MappedJson
-from detector.wire.plain import Plain, PlainScanner
 from detector.wire.readings import (
     LINE_TOO_LONG,
     MAX_SENSOR_ID,
@@ -58,7 +56,7 @@ class ReadingDecoder:
     (ns) is the time between CSV rows without a timestamp column, `max_future` (ns) how far a reading may lie beyond
     its record's own timestamp. `place` names the file in errors about a CSV header (default: the stream). `coerce`:
     numbers in strings are numbers. `csv`: what was said of CSV files. `documents`: how values are read that need not be
-    JSON. `plain`: the library that scan.c was built into, where there is one.
+    JSON.
 
     >>> from detector.streams.base import Partition
     >>> decoder = ReadingDecoder(FieldsConfig(), ("value",))
@@ -81,7 +79,6 @@ class ReadingDecoder:
         coerce: bool = False,
         csv: CsvOptions | None = None,
         documents: Documents | None = None,
-        plain: CDLL | None = None,
     ) -> None:
         self._channels = channels
         self._max_future = max_future
@@ -89,7 +86,7 @@ class ReadingDecoder:
         self.json: Decoder
         """What decodes JSON."""
         if fields.is_plain and not coerce and documents is None:
-            self.json = PlainJson(fields, channels, max_future, plain)
+            self.json = PlainJson(fields, channels, max_future)
         else:
             read = documents or read_json
             self.json = MappedJson(fields, channels, coerce=coerce, max_future=max_future, read=read)
@@ -113,9 +110,7 @@ class ReadingDecoder:
 class PlainJson:
     """Decodes JSON whose parts are keys of the message itself, in all the forms of `docs/messages.md`."""
 
-    def __init__(
-        self, fields: FieldsConfig, channels: tuple[str, ...], max_future: int | None, library: CDLL | None = None
-    ) -> None:
+    def __init__(self, fields: FieldsConfig, channels: tuple[str, ...], max_future: int | None) -> None:
         self._channels = channels
         self._names = frozenset(channels)
         self._max_future = max_future
@@ -154,8 +149,6 @@ class PlainJson:
             kw_only=True,
             gc=False,
         )
-        keys = self._id_key, self._time_key, self._value_key
-        self._scan = None if library is None else PlainScanner(library, keys)
         self._decode_plain = msgspec.json.Decoder(plain).decode
         self._decode_message = msgspec.json.Decoder(message | list[message]).decode  # type: ignore[valid-type]
 
@@ -178,25 +171,6 @@ class PlainJson:
 
     def _decode_plainly(self, batch: Batch) -> Readings | None:
         """Decode a batch in which every record is one good reading of one channel; None if it is not such a batch."""
-        found = (self._scan and self._scan(batch.records)) or self._typed(batch)
-        if found is None:
-            return None
-        times, codes = instants(found.times)
-        count = len(times)
-        records = np.arange(count)
-        if codes.any():
-            return None
-        ones = np.ones(count, dtype=np.int64)
-        late = too_far_ahead(batch.records, records, ones, times, self._max_future)
-        if late is not None and late.any():
-            return None
-        values = found.values.reshape(count, 1)
-        if out_of_range(values).any():
-            return None
-        return Readings(found.ids, ones, records, np.zeros(count, dtype=np.int64), times, values, [])
-
-    def _typed(self, batch: Batch) -> Plain | None:
-        """The columns of such a batch, by one typed decode a record; None if it is not one as far as seen here."""
         decode = self._decode_plain
         try:
             messages: list[Any] = [decode(record.value or b"") for record in batch.records]
@@ -218,8 +192,19 @@ class PlainJson:
                 return None
         if not joined.isprintable() and not all(map(is_sensor_id, ids)):
             return None
-        values = np.array([message.value for message in messages], dtype=np.float64)
-        return Plain(ids, [message.timestamp for message in messages], values)
+        times, codes = instants([message.timestamp for message in messages])
+        count = len(messages)
+        records = np.arange(count)
+        if codes.any():
+            return None
+        ones = np.ones(count, dtype=np.int64)
+        late = too_far_ahead(batch.records, records, ones, times, self._max_future)
+        if late is not None and late.any():
+            return None
+        values = np.array([message.value for message in messages], dtype=np.float64).reshape(count, 1)
+        if out_of_range(values).any():
+            return None
+        return Readings(ids, ones, records, np.zeros(count, dtype=np.int64), times, values, [])
 
     def _take(self, draft: Draft, number: int, record: Record, message: Any) -> bool:
         """Add a typed message to the draft, or else leave the draft alone and return False."""

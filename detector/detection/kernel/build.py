@@ -17,8 +17,7 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("recurrences.c")
 LIBRARY = SOURCE.with_suffix(".so")
 LSTM_SOURCE = Path(__file__).parents[2] / "models" / "runtime" / "lstm.c"
-SCAN_SOURCE = Path(__file__).parents[2] / "wire" / "scan.c"
-SOURCES = (SOURCE, LSTM_SOURCE, SCAN_SOURCE)
+SOURCES = (SOURCE, LSTM_SOURCE)
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra")
 """No fast-math and no contraction, nothing of the machine that builds: the same bits on every processor."""
 
