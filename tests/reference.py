@@ -268,7 +268,8 @@ class Sensor:
         if self.profile is None:
             self._warm_up(_row_of(time, values), offset)
             return
-        if self._stands_for_none(values):
+        values = self._without_sentinels(values)
+        if not any(map(_is_there, values)):
             self.waiting = self.waiting or restart
             return
         restart, self.waiting = restart or self.waiting, False
@@ -336,7 +337,8 @@ class Sensor:
             self.wanted = len(self.warming) + max(error.rows, warmup // 10, 1)
             return
         self._begin(profile)
-        rows = [row for row in self.warming if not self._stands_for_none(row.values)]
+        rows = [_row_of(row.time, self._without_sentinels(row.values)) for row in self.warming]
+        rows = [row for row in rows if not all(row.lacks)]
         last = tuple(next(filter(_is_there, column), 0.0) for column in zip(*(row.values for row in rows), strict=True))
         for row in rows:
             self.window.append(row.after(last))
@@ -367,10 +369,10 @@ class Sensor:
         keeps = complete >= 0.5 * (len(rows) - ROWS + 1) and self.relearnt < 3
         return replace(profile, regular=profile.regular and keeps)
 
-    def _stands_for_none(self, values: tuple[float, ...]) -> bool:
+    def _without_sentinels(self, values: tuple[float, ...]) -> tuple[float, ...]:
         assert self.profile is not None
-        known = self.profile.sentinels.tolist()
-        return any(_is_there(value) and value in those for value, those in zip(values, known, strict=True))
+        known = zip(values, self.profile.sentinels.tolist(), strict=True)
+        return tuple(math.nan if value in those else value for value, those in known)
 
     def _build(self, rows: list[Row], least: int | None = None) -> tuple[Profile, Carry]:
         if least is None:
