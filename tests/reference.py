@@ -22,7 +22,7 @@ from detector.arrays import F64
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
-from detector.detection.prefix import NotYetError
+from detector.detection.prefix import NotYetError, also_known
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
 from detector.detection.stillness import Run
@@ -316,7 +316,8 @@ class Sensor:
                 return
             lately = [row for row in self.window if not row.imputed]
             unbroken = self.completed >= ROWS and rows[-len(lately) :] == lately
-            self._begin(profile)
+            assert self.profile is not None
+            self._begin(replace(profile, sentinels=also_known(profile.sentinels, self.profile.sentinels)))
             if unbroken:
                 self._carry(carry)
             else:

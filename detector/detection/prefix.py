@@ -136,6 +136,19 @@ def sentinel_counts(values: F64, sentinels: F64) -> list[list[tuple[float, int]]
     ]
 
 
+def also_known(sentinels: F64, before: F64) -> F64:
+    """The sentinels (C, 3), after those of a profile `before`: rows that it was built of no longer have these.
+
+    >>> also_known(np.array([[7.0, np.nan, np.nan]]), np.array([[-1.0, np.nan, np.nan]]))
+    array([[-1.,  7., nan]])
+    """
+    both = np.full_like(sentinels, np.nan)
+    for channel, (new, old) in enumerate(zip(sentinels, before, strict=True)):
+        known = [value for value in dict.fromkeys([*old.tolist(), *new.tolist()]) if value == value][:SENTINELS]
+        both[channel, : len(known)] = known
+    return both
+
+
 def stands_for_none(values: F64, sentinels: F64) -> Bools:
     """Which of the values (L, C) are a sentinel, of (C, 3) or (L, C, 3)."""
     found: Bools = (values[:, :, None] == sentinels).any(axis=2)

@@ -26,7 +26,7 @@ from detector.detection.contexts import ContextTable
 from detector.detection.episodes import Closing, Opening, in_episodes
 from detector.detection.hours import Hours
 from detector.detection.patches import stand_in
-from detector.detection.prefix import NotYetError, sentinel_counts, stands_for_none
+from detector.detection.prefix import NotYetError, also_known, sentinel_counts, stands_for_none
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
 from detector.detection.signals import WINDOW, forward_filled
@@ -359,6 +359,8 @@ class ReadingsPipeline(PartitionPipeline):
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
                 continue
+            known = also_known(profile.sentinels, self._table["sentinels"][slot])
+            profile = replace(profile, sentinels=known)
             moving = self._carried(slot, carry) if unbroken(self._table, slot, readings) else self._forgotten
             self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
