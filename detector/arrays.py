@@ -12,6 +12,12 @@ U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 
+def stable_order(numbers: NDArray[np.integer]) -> NDArray[np.intp]:
+    """The order (n,) that sorts numbers (n,), none of them negative; equal ones stay in theirs."""
+    small = len(numbers) > 0 and numbers.max() < 1 << 16  # which numpy sorts by their digits
+    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
+
+
 def in_any_channel(flags: Bools) -> Bools:
     """Which of n rows have a flag in any of C channels; `flags` (n, C)."""
     # With one channel `any` would look at each row by itself.

@@ -131,17 +131,14 @@ def _peak() -> float:
 
 
 def _windows(sensors: int) -> Iterator[Batch]:
-    rng, offset = np.random.default_rng(0), 0
+    """A window of each sensor, a message each. Every batch has the same values: to write others takes minutes."""
     stamps = ",".join(str(START + i) for i in range(WINDOW))
+    rows = np.random.default_rng(0).normal(MEAN, DEVIATION, (BATCH_SENSORS, WINDOW)).round(3).tolist()
+    tails = [f'"timestamps":[{stamps}],"values":[{",".join(map(str, row))}]}}' for row in rows]
     for first in range(0, sensors, BATCH_SENSORS):
-        values = rng.normal(MEAN, DEVIATION, (min(BATCH_SENSORS, sensors - first), WINDOW)).round(3)
-        records = [Record(offset + i, None, _message(first + i, stamps, row)) for i, row in enumerate(values.tolist())]
-        offset += len(records)
-        yield Batch(PARTITION, records, offset)
-
-
-def _message(sensor: int, stamps: str, values: list[float]) -> bytes:
-    return f'{{"sensor_id":"sensor-{sensor}","timestamps":[{stamps}],"values":[{",".join(map(str, values))}]}}'.encode()
+        some = tails[: sensors - first]
+        records = [Record(i, None, f'{{"sensor_id":"sensor-{i}",{tail}'.encode()) for i, tail in enumerate(some, first)]
+        yield Batch(PARTITION, records, first + len(records))
 
 
 def _readings(sensors: list[int], offset: int) -> Batch:

@@ -27,7 +27,8 @@ from benchmarks.speed.machine import Machine
 from benchmarks.speed.models import DEVIATION, MEAN, ensure_models, model_for_everyone
 from benchmarks.speed.topics import WINDOW, batched, single
 from detector.config.load import Config
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.service.assemble import kafka_topics
 from detector.service.daemon import Daemon
 from detector.service.health import Health

@@ -40,9 +40,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="PATH|kafka",
         help="instead: what is understood of the first thousand records, and which settings would mend the rest",
     )
-    parser.add_argument(
-        "--interval", type=options.duration, metavar="D", help="time between rows of a CSV file without timestamps"
-    )
     options.add_csv_options(parser)
 
 

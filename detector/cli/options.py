@@ -127,8 +127,18 @@ def add_companions(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--with", dest="companions", type=companions, metavar="incidents,notify", default=(), help=what)
 
 
+def add_sensor_option(parser: argparse.ArgumentParser) -> None:
+    """Add whose readings those are that name no sensor."""
+    parser.add_argument(
+        "--sensor", type=sensor_id, metavar="ID", help="the sensor of readings that name none (default: file name)"
+    )
+
+
 def add_csv_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be said of a CSV file beside what is recognised of it."""
+    parser.add_argument(
+        "--interval", type=duration, metavar="D", help="time between rows of a CSV file without timestamps, e.g. 1s"
+    )
     parser.add_argument(
         "--time-format",
         type=time_format,

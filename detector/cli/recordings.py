@@ -33,18 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH|kafka",
         help="a CSV or JSON lines file, a directory, or the topic readings.input",
     )
-    parser.add_argument(
-        "--sensor",
-        type=options.sensor_id,
-        metavar="ID",
-        help="the sensor of readings that name none (default: file name)",
-    )
-    parser.add_argument(
-        "--interval",
-        type=options.duration,
-        metavar="D",
-        help="time between rows of a CSV file without timestamps, e.g. 1s",
-    )
+    options.add_sensor_option(parser)
     parser.add_argument(
         "--since", type=options.duration, metavar="D", help="only so much of the end of the data, e.g. 7d"
     )

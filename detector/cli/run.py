@@ -30,18 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--output", type=options.place, metavar="PATH|-", help="a file for alerts, a directory of streams, or stdout"
     )
-    parser.add_argument(
-        "--sensor",
-        type=options.sensor_id,
-        metavar="ID",
-        help="the sensor of readings that name none (default: file name)",
-    )
-    parser.add_argument(
-        "--interval",
-        type=options.duration,
-        metavar="D",
-        help="time between rows of a CSV file without timestamps, e.g. 1s",
-    )
+    options.add_sensor_option(parser)
     options.add_csv_options(parser)
     parser.add_argument("--until-end", action="store_true", help="stop at the end that is there at the start")
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoint and the output, start over")

@@ -45,15 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="CSV or JSON lines (.gz too), a directory of streams, or the topic readings.input "
         "(default: where the configuration says the daemon reads); of frames also a directory of images or an IDX file",
     )
-    parser.add_argument(
-        "--sensor",
-        type=options.sensor_id,
-        metavar="ID",
-        help="sensor of CSV rows without a sensor column (the file's name)",
-    )
-    parser.add_argument(
-        "--interval", type=options.duration, metavar="D", help="time between CSV rows without a timestamp"
-    )
+    options.add_sensor_option(parser)
     parser.add_argument("--since", type=options.duration, metavar="D", help="only this long before the newest reading")
     parser.add_argument("--until", type=options.instant, metavar="T", help="only readings before this time (RFC 3339)")
     parser.add_argument("--rows", type=options.count, metavar="N", help="only the first N readings of each sensor")

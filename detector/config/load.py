@@ -16,41 +16,40 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from detector.config import yamltext
+from detector.config.alerts import (
+    AlertsConfig,
+    AlertsOverride,
+    FalseAlarms,
+    FrameAlertsConfig,
+    FrameOpenAfter,
+    MinDeviation,
+    OpenAfter,
+    OverrideConfig,
+    WindowOverride,
+)
 from detector.config.base import resolve_secret
 from detector.config.fields import FieldsConfig
 from detector.config.machines import AlignConfig, MachineConfig
 from detector.config.people import IncidentsConfig, NotifyConfig, TargetConfig
 from detector.config.settings import (
-    AlertsConfig,
-    AlertsOverride,
     CalendarConfig,
     Config,
-    DirectoryConfig,
-    FalseAlarms,
-    FrameAlertsConfig,
-    FrameOpenAfter,
     FramesConfig,
     HttpConfig,
-    KafkaConfig,
     LimitsConfig,
     LogConfig,
     MaintenanceConfig,
     MetricsConfig,
-    MinDeviation,
-    OpenAfter,
     OutputConfig,
-    OverrideConfig,
     ReadingsConfig,
     RejectsConfig,
-    SchemaRegistryConfig,
     SensorsConfig,
     StateConfig,
-    StreamsConfig,
     TrainingConfig,
     WindowConfig,
-    WindowOverride,
     config_schema,
 )
+from detector.config.streams import DirectoryConfig, KafkaConfig, SchemaRegistryConfig, StreamsConfig
 from detector.config.values import DURATION_FORM, Duration, format_duration, parse_duration
 from detector.errors import UserError
 

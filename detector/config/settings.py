@@ -9,201 +9,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from detector.config.base import Section, resolve_secret
+from detector.config.alerts import AlertsConfig, FrameAlertsConfig, OverrideConfig
+from detector.config.base import Section
 from detector.config.fields import FieldsConfig
 from detector.config.machines import AlignConfig, MachineConfig
 from detector.config.people import IncidentsConfig, NotifyConfig
+from detector.config.streams import StreamsConfig
 from detector.config.values import (
     DURATION_PATTERN,
     Count,
     Day,
     Duration,
-    Endpoint,
     Listen,
     Name,
     PatientDuration,
     Pattern,
-    Period,
     PositiveDuration,
     Text,
     Time,
-    Variable,
     Weekday,
     Zone,
     format_duration,
     parse_duration,
-    parse_period,
     refused,
 )
-
-
-class DirectoryConfig(Section):
-    """Streams as append-only files in one directory."""
-
-    path: Path = Path("var/data")
-    checkpoint_interval: PositiveDuration = parse_duration("1s")
-
-
-class NewTopicsConfig(Section):
-    """What topics are like that are made because `create_topics` is true. Settings are those of a Kafka topic."""
-
-    partitions: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """null: as many as the broker gives by default. A state topic has as many as its input."""
-    replication: Annotated[int, Field(ge=1, le=32_767)] | None = None
-    """null: as many as the broker gives by default."""
-    settings: dict[Text, Text] = Field(default_factory=dict)
-    """Of every topic, e.g. {min.insync.replicas: "2"}."""
-    state_settings: dict[Text, Text] = Field(default={"segment.bytes": "67108864", "min.cleanable.dirty.ratio": "0.3"})
-    """Of state topics, on top. Only whole segments are compacted: small ones keep a topic close to its state's size."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for name, settings in (("settings", self.settings), ("state_settings", self.state_settings)):
-            if "cleanup.policy" in settings:
-                raise refused(
-                    f"cleanup.policy in {name} is no choice: it is compact for a state topic, else delete",
-                    "Leave it out",
-                )
-        return self
-
-
-class SchemaRegistryConfig(Section):
-    """Where the schemas of Avro readings are, by the API of Confluent's registry."""
-
-    url: Endpoint
-    username: Text | None = None
-    password_file: Path | None = None
-    password_env: Variable | None = None
-    token_file: Path | None = None
-    """In place of user and password: a bearer token."""
-    token_env: Variable | None = None
-    ssl_ca_file: Path | None = None
-    """null: the authorities the system trusts."""
-    ssl_cert_file: Path | None = None
-    ssl_key_file: Path | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for secret in ("password", "token"):
-            if getattr(self, f"{secret}_file") is not None and getattr(self, f"{secret}_env") is not None:
-                raise refused(f"{secret}_file and {secret}_env are both given", "Keep one of them")
-        password, token = self.password_file or self.password_env, self.token_file or self.token_env
-        if (self.username is None) != (password is None):
-            raise refused("username and a password belong together", "Give both or neither")
-        if password is not None and token is not None:
-            raise refused("a password and a token are both given", "Keep one of them")
-        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
-            raise refused("ssl_cert_file and ssl_key_file belong together", "Give both or neither")
-        return self
-
-    def password(self) -> SecretStr | None:
-        """Read the password; None where none is configured. Raises UserError."""
-        return resolve_secret(self.password_file, self.password_env, "streams.kafka.schema_registry.password")
-
-    def token(self) -> SecretStr | None:
-        """Read the bearer token; None where none is configured. Raises UserError."""
-        return resolve_secret(self.token_file, self.token_env, "streams.kafka.schema_registry.token")
-
-
-class KafkaConfig(Section):
-    """Streams as Kafka topics, exactly once."""
-
-    bootstrap_servers: Annotated[tuple[Text, ...], Field(min_length=1)] = ("localhost:9092",)
-    group_id: Name = "detector"
-    """The consumer group; also the prefix of the state topics."""
-    instance: Name = "auto"
-    """Name of this process within the group; `auto`: $DETECTOR_INSTANCE, else the host name."""
-    static_membership: bool = False
-    """Only with a fixed number of replicas."""
-    start_from: Literal["earliest", "latest"] = "earliest"
-    on_offset_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
-    commit_interval: PositiveDuration = parse_duration("100ms")
-    commit_max_records: Count = 50_000
-    session_timeout: PositiveDuration = parse_duration("10s")
-    transaction_timeout: PositiveDuration = parse_duration("10s")
-    broker_outage_limit: PositiveDuration = parse_duration("10m")
-    """How long the broker may be away before the process exits with 1."""
-    create_topics: bool = False
-    new_topics: NewTopicsConfig = Field(default_factory=NewTopicsConfig)
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    ssl_ca_file: Path | None = None
-    ssl_cert_file: Path | None = None
-    ssl_key_file: Path | None = None
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
-    sasl_username: Text | None = None
-    sasl_password_file: Path | None = None
-    sasl_password_env: Variable | None = None
-    sasl_token_file: Path | None = None
-    """Of OAUTHBEARER; read again for every connection, so whatever renews the token writes it there."""
-    sasl_token_env: Variable | None = None
-    sasl_oauth_token_endpoint: Endpoint | None = None
-    """Of OAUTHBEARER in place of a token: where one is asked for, by client credentials, before the last expires."""
-    sasl_oauth_client_id: Text | None = None
-    sasl_oauth_client_secret_file: Path | None = None
-    sasl_oauth_client_secret_env: Variable | None = None
-    sasl_oauth_scope: Text | None = None
-    sasl_oauth_ca_file: Path | None = None
-    """Of the endpoint; null: the authorities the system trusts."""
-    schema_registry: SchemaRegistryConfig | None = None
-    """Of readings in Avro; null: readings are JSON."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for secret in ("password", "token", "oauth_client_secret"):
-            if getattr(self, f"sasl_{secret}_file") is not None and getattr(self, f"sasl_{secret}_env") is not None:
-                raise refused(f"sasl_{secret}_file and sasl_{secret}_env are both given", "Keep one of them")
-        if self.sasl_mechanism == "OAUTHBEARER":
-            secret_given = self.sasl_oauth_client_secret_file or self.sasl_oauth_client_secret_env
-            token = self.sasl_token_file or self.sasl_token_env
-            if self.sasl_oauth_token_endpoint is not None:
-                if self.sasl_oauth_client_id is None or secret_given is None:
-                    raise refused(
-                        "sasl_oauth_token_endpoint needs sasl_oauth_client_id and a secret",
-                        "Set them; the secret as sasl_oauth_client_secret_file or sasl_oauth_client_secret_env",
-                    )
-                if token is not None:
-                    raise refused("a token and sasl_oauth_token_endpoint are both given", "Keep one of them")
-            elif token is None:
-                raise refused(
-                    "sasl_mechanism OAUTHBEARER needs a token",
-                    "Set sasl_token_file or sasl_token_env, or sasl_oauth_token_endpoint",
-                )
-        elif self.security_protocol.startswith("SASL"):
-            password = self.sasl_password_file or self.sasl_password_env
-            if self.sasl_mechanism is None or self.sasl_username is None or password is None:
-                raise refused(
-                    f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and a password",
-                    "Set them; the password as sasl_password_file or sasl_password_env",
-                )
-        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
-            raise refused("ssl_cert_file and ssl_key_file belong together", "Give both or neither")
-        return self
-
-    def sasl_password(self) -> SecretStr | None:
-        """Read the password from its file or variable; None where none is configured. Raises UserError."""
-        return resolve_secret(self.sasl_password_file, self.sasl_password_env, "streams.kafka.sasl_password")
-
-    def sasl_token(self) -> SecretStr | None:
-        """Read the bearer token from its file or variable; None where none is configured. Raises UserError."""
-        return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
-
-    def sasl_oauth_client_secret(self) -> SecretStr | None:
-        """Read the client's secret from its file or variable; None where none is configured. Raises UserError."""
-        return resolve_secret(
-            self.sasl_oauth_client_secret_file,
-            self.sasl_oauth_client_secret_env,
-            "streams.kafka.sasl_oauth_client_secret",
-        )
-
-
-class StreamsConfig(Section):
-    """Where readings come from and alerts go to."""
-
-    backend: Literal["directory", "kafka", "memory"] = "directory"
-    directory: DirectoryConfig = Field(default_factory=DirectoryConfig)
-    kafka: KafkaConfig = Field(default_factory=KafkaConfig)
 
 
 class SensorsConfig(Section):
@@ -229,132 +60,6 @@ class WindowConfig(Section):
     fill: Literal["linear"] = "linear"
     max_fill: Annotated[int, Field(ge=0, le=50)] = 5
     """At most this many missing rows are filled in."""
-
-
-class FalseAlarms(Section):
-    """The budget: this many false alarms a sensor in this time, or in this many readings."""
-
-    per_sensor: Annotated[float, Field(gt=0)] = 1.0
-    per: Period = "week"
-    """hour, day, week, month (30 days), year, a duration such as 12h, or `10000 readings`."""
-
-    @property
-    def period(self) -> int | None:
-        """The budget's time in ns, None where it counts readings."""
-        return parse_period(self.per)[0]
-
-    @property
-    def readings(self) -> int | None:
-        """The budget's number of readings, None where it counts time."""
-        return parse_period(self.per)[1]
-
-
-class OpenAfter(Section):
-    """An episode opens when `n` of the last `of` rows exceed the threshold."""
-
-    n: Count = 10
-    of: Annotated[int, Field(ge=1, le=100)] = 10
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.n > self.of:
-            raise refused(f"n is {self.n}, more than the {self.of} rows it is counted in", "Lower n or raise of")
-        return self
-
-
-class FrameOpenAfter(OpenAfter):
-    """The same for frames, which are fewer."""
-
-    n: Count = 3
-    of: Annotated[int, Field(ge=1, le=100)] = 5
-
-
-class MinDeviation(Section):
-    """Deviations from the sensor's usual level below this are no anomaly, whatever their score."""
-
-    absolute: Annotated[float, Field(ge=0)] = 0.0
-    """In the sensor's own unit."""
-    relative: Annotated[float, Field(ge=0)] = 0.0
-    """As a share of the usual level."""
-
-
-class AlertsConfig(Section):
-    """When an episode opens, is updated and closes."""
-
-    false_alarms: FalseAlarms | None = Field(default_factory=FalseAlarms)
-    """null: no budget, a fixed threshold."""
-    open_after: OpenAfter = Field(default_factory=OpenAfter)
-    close_after: Count = 100
-    """Rows in a row below the closing level."""
-    critical_ratio: Annotated[float, Field(ge=1)] = 3.0
-    """An episode is critical from this multiple of the threshold on."""
-    update_every: PositiveDuration | None = parse_duration("15m")
-    """Event time between two `updated` messages."""
-    max_duration: PositiveDuration | None = parse_duration("7d")
-    direction: Literal["both", "above", "below"] = "both"
-    min_deviation: MinDeviation = Field(default_factory=MinDeviation)
-
-
-_NO_LEVEL: Final = "{} has no meaning for frames: a picture has no usual level to lie above or below"
-
-
-class FrameAlertsConfig(AlertsConfig):
-    """The same for frames, but for `direction` and `min_deviation`, which stay as they are."""
-
-    open_after: FrameOpenAfter = Field(default_factory=FrameOpenAfter)
-    close_after: Count = 20
-    direction: Literal["both", "above", "below"] = Field(default="both", json_schema_extra={"const": "both"})
-    """Without meaning for frames."""
-    min_deviation: MinDeviation = Field(
-        default_factory=MinDeviation, json_schema_extra={"const": {"absolute": 0.0, "relative": 0.0}}
-    )
-    """Without meaning for frames."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.direction != "both":
-            raise refused(_NO_LEVEL.format("direction"), "Remove it")
-        if self.min_deviation != MinDeviation():
-            raise refused(_NO_LEVEL.format("min_deviation"), "Remove it; a stricter false_alarms means fewer alerts")
-        return self
-
-
-class AlertsOverride(Section):
-    """Keys of `readings.alerts` that differ for some sensors. Which were given is in `model_fields_set`."""
-
-    false_alarms: FalseAlarms | None = None
-    open_after: OpenAfter = Field(default_factory=OpenAfter)
-    close_after: Count = 100
-    critical_ratio: Annotated[float, Field(ge=1)] = 3.0
-    update_every: PositiveDuration | None = None
-    max_duration: PositiveDuration | None = None
-    direction: Literal["both", "above", "below"] = "both"
-    min_deviation: MinDeviation = Field(default_factory=MinDeviation)
-
-
-class WindowOverride(Section):
-    """Keys of `readings.window` that differ for some sensors."""
-
-    max_gap: PositiveDuration | None = None
-    max_fill: Annotated[int, Field(ge=0, le=50)] = 5
-
-
-class OverrideConfig(Section):
-    """Other settings for the sensors whose id matches a shell pattern; of several overrides the first one counts."""
-
-    match: Pattern
-    enabled: bool = True
-    """false: these sensors are left out."""
-    window: WindowOverride = Field(default_factory=WindowOverride)
-    silence_after: PatientDuration | None = None
-    alerts: AlertsOverride = Field(default_factory=AlertsOverride)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = self.model_fields_set - {"match"}
-        if not given - {"window", "alerts"} and not self.window.model_fields_set and not self.alerts.model_fields_set:
-            raise refused(f"the override for `{self.match}` sets nothing", "Add a setting, or `enabled: true`")
-        return self
 
 
 class ReadingsConfig(Section):

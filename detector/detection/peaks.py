@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 import numpy as np
@@ -37,12 +38,13 @@ def declustered(first: I64, last: I64, v: F64, begin: int, rows: int) -> list[fl
     A running maximum ends once 100 rows pass with nothing higher, so each is the first *standing* row at or after the
     end of the one before.
     """
+    begins, ends = first.tolist(), last.tolist()
     peaks = []
     row = begin
     while row < rows:
-        run = int(np.searchsorted(last, row))
+        run = bisect_left(ends, row)
         peaks.append(float(v[run]))
-        row = max(int(first[run]), row) + QUIET_ROWS + 1
+        row = max(begins[run], row) + QUIET_ROWS + 1
     return peaks
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, Bools
+from detector.arrays import F64, I64, Bools
 from detector.config.rules import RuleBook
 from detector.detection import signals
 from detector.detection.block import Block, Span, rings_of, starts_of
@@ -84,9 +84,32 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
     `explain` asks for `Scored.expected`.
     """
     records, rules = records_of(table, block), rules_of(table, block, book)
+    scores, errors, expected = score_rows(table, block, model, records, rules, explain=explain)
+    return judge_rows(table, block, scores, errors, records, rules, expected=expected)
+
+
+def score_rows(
+    table: SensorTable, block: Block, model: Model, records: Cells, rules: Rules, *, explain: bool = False
+) -> tuple[tuple[F64, F64, F64], F64, F64 | None]:
+    """What the N rows of a block are worth by themselves, whatever was judged before: scores as `judge_block` takes
+    them, and `Scored.errors` and `Scored.expected`. Changes `records` alone.
+    """
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
     scores = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
-    expected = newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
+    return scores, errors, newest * records["scale"][block.owner] + records["center"][block.owner] if explain else None
+
+
+def judge_rows(
+    table: SensorTable,
+    block: Block,
+    scores: tuple[F64, F64, F64],
+    errors: F64,
+    records: Cells,
+    rules: Rules,
+    *,
+    expected: F64 | None = None,
+) -> Scored:
+    """What follows from the scores of a block's rows, with what was learnt of the hours. Changes `records` alone."""
     hours = _hours(table, block, records)
     if hours is None:
         return judge_block(table, block, scores, errors, records, rules, expected=expected)
@@ -181,7 +204,7 @@ def rules_of(table: SensorTable, block: Block, book: RuleBook) -> Rules:
     rules = rules_for(len(book.close_after), book.open_after, book.close_after)
     rules["deviates"], rules["direction"] = book.need_deviation, book.direction
     rules["absolute"], rules["relative"] = book.absolute, book.relative
-    chosen: Rules = rules[table["rules"][block.slots]]
+    chosen: Rules = rules.take(table["rules"][block.slots])
     return chosen
 
 
@@ -209,29 +232,30 @@ def _window_errors(
     prediction errors where `signals.unforeseen`.
     """
     rows, channels = block.values.shape
-    kernel, rings = choose().kernel, rings_of(table)
+    kernel = choose().kernel
     raw, errors = np.empty((2 * channels, rows)), np.full(rows, np.nan)
+    gather = kernel.windows(records, rings_of(table), block.rows, raw)
     newest = np.full((rows if explain else 0, channels), np.nan)
     room = np.empty((min(CHUNK, rows), signals.WINDOW, channels), dtype=np.float32)
     for begin in range(0, rows, CHUNK):
         part = slice(begin, min(begin + CHUNK, rows))
         inputs = room[: part.stop - begin]
-        kernel.windows(records, rings, block.rows, part, inputs, raw)
+        gather(part, inputs)
         patched = None if block.patches is None else block.patches.windows(part)
         if patched is not None:
             raw[:channels, part][signals.unforeseen(patched).T] = np.nan
             raw[channels:, part][patched[:, -1].T] = np.nan
-        chosen = np.arange(begin, part.stop)
+        chosen: slice | I64 = slice(None)  # of the part
         if model.stride > 1:
-            ticks = chosen - block.first[block.owner[part]]
-            chosen = chosen[(records["completions"][block.owner[part]] + ticks) % model.stride == 0]
-            inputs = np.ascontiguousarray(inputs[chosen - begin])
-        if not len(chosen):
+            ticks = np.arange(begin, part.stop) - block.first[block.owner[part]]
+            chosen = np.flatnonzero((records["completions"][block.owner[part]] + ticks) % model.stride == 0)
+            inputs = np.ascontiguousarray(inputs[chosen])
+        if not len(inputs):
             continue
         outputs = np.ascontiguousarray(model.reconstruct(inputs), dtype=np.float32)
         if patched is not None:
-            outputs = np.where(patched[chosen - begin], inputs, outputs)  # no error there
-        errors[chosen] = kernel.rebuilt(inputs, outputs)
+            outputs = np.where(patched[chosen], inputs, outputs)  # no error there
+        errors[part][chosen] = kernel.rebuilt(inputs, outputs)
         if explain:
-            newest[chosen] = outputs[:, -1]
+            newest[part][chosen] = outputs[:, -1]
     return raw, errors, newest

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel
+from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel, stable_order
 from detector.detection.columns import NEVER, flags_of
 from detector.detection.prefix import stands_for_none
 from detector.detection.signals import WINDOW
@@ -144,7 +144,7 @@ def _admit(table: SensorTable, arrivals: Arrivals, missing: Bools, lateness: int
     """The same, of readings of which it is known which are missing (n,)."""
     tally = Tally(missing=int(missing.sum()))
     kept = np.flatnonzero(~missing)
-    order = kept[np.argsort(arrivals.slots[kept], kind="stable")]
+    order = kept[stable_order(arrivals.slots[kept])]
     slots, times = arrivals.slots[order], arrivals.times[order]
     new_group = np.ones(len(order), dtype=bool)
     new_group[1:] = slots[1:] != slots[:-1]

@@ -27,7 +27,7 @@ def budget_of(allowed: FalseAlarms | None, median_interval: int) -> Budget:
 
     One false alarm a week of a sensor with a reading a minute:
 
-    >>> from detector.config.settings import FalseAlarms
+    >>> from detector.config.alerts import FalseAlarms
     >>> budget_of(FalseAlarms(per_sensor=1, per="week"), 60 * 10**9)
     Budget(rows=10080.0, limited=False)
     """

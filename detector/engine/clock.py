@@ -52,6 +52,14 @@ def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64) -> s
     }
 
 
+def _within_a_day(times: I64, before: I64) -> bool:
+    """Whether no reading lies more than a day from the clock before it."""
+    earliest, latest, now = times.min(), times.max(), before[0]
+    if latest <= now + DAY and earliest >= max(now, latest) - DAY:  # which it nearly always is
+        return True
+    return not ((times > before + DAY) | (times < before - DAY)).any()
+
+
 class PartitionClock:
     """The largest timestamp accepted so far, ns.
 
@@ -106,9 +114,7 @@ class PartitionClock:
         np.maximum.accumulate(after, out=after)
         jumps: list[tuple[int, int]] = []
         before = after[:-1]
-        if len(times) and (
-            self.now == NEVER or self.ahead or (times > before + DAY).any() or (times < before - DAY).any()
-        ):
+        if len(times) and (self.now == NEVER or self.ahead or not _within_a_day(times, before)):
             jumps = self._one_by_one(times, owners, offsets, heard, after)
         elif len(times):
             self._forget_behind()

@@ -43,6 +43,7 @@ def relearning_rows(
     gap[1:] = rows.times[1:] - rows.times[:-1]
     gap[rows.first] = rows.times[rows.first] - newest_times(table, rows.slots)
     odd = np.abs(gap - median) > REGULAR_BAND * median
+    odd[rows.first] &= table["filled"][rows.slots] > 0  # before the first row of a window there is no interval
     if ignored is not None:
         odd |= ignored
     suspicious = regular & (np.logical_or.reduceat(odd, rows.first) | (table["unfit"][rows.slots] > 0))

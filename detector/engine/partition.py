@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
@@ -160,16 +160,17 @@ class PartitionPipeline(PartitionState):
 
     # How it is driven
 
-    def _masked(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records, with something that every decoder rejects in place of those to leave out."""
-        if not self._left_out or not any(record.offset in self._left_out for record in records):
-            return records
-        return [
+    def _masked(self, batch: Batch) -> Batch:
+        """The batch, with something that every decoder rejects in place of the records to leave out."""
+        if not self._left_out or not any(record.offset in self._left_out for record in batch.records):
+            return batch
+        records = [
             Record(record.offset, record.key, UNREADABLE, record.timestamp)
             if record.offset in self._left_out
             else record
-            for record in records
+            for record in batch.records
         ]
+        return replace(batch, records=records)
 
     def _with_reasons(self, records: Sequence[Record], rejects: Sequence[Reject]) -> Sequence[Reject]:
         """The rejects, with the true reason for records that are left out."""
@@ -208,7 +209,7 @@ class PartitionPipeline(PartitionState):
         if len(times):
             output.first_time = int(times[0])
         count, before = len(records), self._clock.now
-        offsets = np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)
+        offsets = _offsets(records)
         heard = Heard(name, self._heard_after, self._heard_since, self._timers.remembered)
         clocks, jumps = self._clock.advance(times, owners, offsets, heard)
         self._announcer.begin_batch(offsets, clocks)
@@ -447,3 +448,11 @@ class PartitionPipeline(PartitionState):
 
     def _forget_scores(self, slot: int) -> None:
         self._table.set(slot, self._forgotten)
+
+
+def _offsets(records: Sequence[Record]) -> I64:
+    """The offsets (R,) of records, which rise. One after the other, as topics have them, they need not be read."""
+    first, count = records[0].offset, len(records)
+    if records[-1].offset - first == count - 1:
+        return np.arange(first, first + count)
+    return np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import I64, U8, Bools
+from detector.arrays import I64, U8, Bools, stable_order
 from detector.config.rules import AUTO, ENDLESS
 from detector.detection.table import SensorTable, Slots
 from detector.detection.windows import Arrivals
@@ -111,7 +111,7 @@ class Patience:
         """Silences of patient sensors for which they need their patience."""
         table = self._table
         at = np.flatnonzero(table["patience"][arrivals.slots])
-        at = at[np.argsort(arrivals.slots[at], kind="stable")]
+        at = at[stable_order(arrivals.slots[at])]
         slots, now = arrivals.slots[at], clocks[arrivals.records[at]]
         before = np.empty_like(now)
         before[1:] = now[:-1]
@@ -177,7 +177,7 @@ def messages_of(slots: Slots, records: I64, earliest: I64, latest: I64, counts: 
     many readings it has. Returns sensors; rungs, of twice what the message covers of that sensor, 0: nothing; records;
     and counts.
     """
-    order = np.argsort(slots.astype(np.uint16) if slots.max() < 1 << 16 else slots, kind="stable")
+    order = stable_order(slots)
     slots, records, earliest, latest, counts = (one[order] for one in (slots, records, earliest, latest, counts))
     begins = np.flatnonzero(np.append(True, _steps(slots) | _steps(records)))
     if len(begins) < len(slots):

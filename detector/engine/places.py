@@ -102,7 +102,7 @@ class Places:
             return not self._told
         if not self._most:
             return True
-        if not self._refused.isdisjoint(ids):
+        if self._refused and not self._refused.isdisjoint(ids):
             return False
         free = self._most - len(self._table)
         if len(ids) <= free:

@@ -182,7 +182,7 @@ class ReadingsPipeline(PartitionPipeline):
 
     def _decoded(self, batch: Batch, output: Output) -> Readings:
         """The readings of a batch. A record that the decoder fails at, alone and twice, is left out for good."""
-        masked = replace(batch, records=self._masked(batch.records))
+        masked = self._masked(batch)
         try:
             readings = self._decoder.decode(masked)
         except Exception as error:
@@ -193,7 +193,7 @@ class ReadingsPipeline(PartitionPipeline):
                 raise
             output.internal.append("".join(traceback.format_exception(error)))
             self.leave_out(culprits)
-            readings = self._decoder.decode(replace(batch, records=self._masked(batch.records)))
+            readings = self._decoder.decode(self._masked(batch))
         readings.rejects = list(self._with_reasons(batch.records, readings.rejects))
         return readings
 

@@ -1,8 +1,9 @@
 """Many pipelines over the same readings that differ only in how scores are judged: what they share is computed once.
 
 A row's score depends on its sensor's readings and profile, and on nothing that thresholds or episodes decide. So one
-pipeline computes the scores of a batch, and others with other budgets go the same path with those scores. The window
-that an open episode is looked at in, and what kind of fault it shows, are no matter of the budget either.
+pipeline computes the scores of a batch, and others with other budgets go the same path with those scores. What an hour
+of the day adds to them is each one's own: what lay in an episode teaches nothing of the hours. The window that an open
+episode is looked at in, and what kind of fault it shows, are no matter of the budget either.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.arrays import F64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
-from detector.detection.contexts import TOLD
-from detector.detection.scorer import Model, ScoreBlock, Scored, judge_block, records_of, rules_of, score_block
+from detector.detection.scorer import Model, ScoreBlock, Scored, judge_rows, records_of, rules_of, score_rows
 from detector.detection.table import Episode, SensorTable
 from detector.engine.alertwriter import AlertWriter, Moment
 from detector.engine.readings import MakeWriter
@@ -34,19 +33,16 @@ class RecordedScores:
 
     def __init__(self) -> None:
         self._scores: dict[str, list[F64]] = {}
-        self._joined: dict[str, F64] = {}
-        self._told: dict[str, list[NDArray[Any]]] = {}
         self._reusing: list[_Reuse] = []
 
     def record(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
         """Score, and keep the scores."""
-        scored = score_block(table, block, model, book)
-        scores, first_rows = np.stack([scored.u, scored.alarm, scored.eligible]), block.first.tolist()
-        told = np.zeros(len(scored.u), dtype=TOLD) if scored.hours is None else scored.hours.told
+        records, rules = records_of(table, block), rules_of(table, block, book)
+        scores, errors, _ = score_rows(table, block, model, records, rules)
+        kept, first_rows = np.stack(scores), block.first.tolist()
         for slot, first, end in zip(block.slots.tolist(), first_rows, first_rows[1:], strict=False):
-            self._scores.setdefault(table.name(slot), []).append(scores[:, first:end])
-            self._told.setdefault(table.name(slot), []).append(told[first:end])
-        return scored
+            self._scores.setdefault(table.name(slot), []).append(kept[:, first:end])
+        return judge_rows(table, block, scores, errors, records, rules)
 
     def reuse(self) -> ScoreBlock:
         """A new `score_block` that takes the scores from here."""
@@ -56,20 +52,14 @@ class RecordedScores:
 
     def of(self, sensor_id: str) -> F64:
         """All scores of a sensor in this batch, those of alerts, and what of these counts (3, rows)."""
-        if sensor_id not in self._joined:
-            self._joined[sensor_id] = np.concatenate(self._scores[sensor_id], axis=1)
-        return self._joined[sensor_id]
-
-    def told(self, sensor_id: str) -> NDArray[Any]:
-        """What the rule of hours said of them (rows,)."""
-        self._told[sensor_id] = [np.concatenate(self._told[sensor_id])]
-        return self._told[sensor_id][0]
+        parts = self._scores[sensor_id]
+        if len(parts) > 1:
+            parts[:] = [np.concatenate(parts, axis=1)]
+        return parts[0]
 
     def forget(self) -> None:
         """The batch is over: every pipeline has been given it."""
         self._scores.clear()
-        self._told.clear()
-        self._joined.clear()
         for reuse in self._reusing:
             reuse.used.clear()
 
@@ -132,16 +122,16 @@ class _Reuse:
         self.used: dict[str, int] = {}
 
     def __call__(self, table: SensorTable, block: Block, model: Model, book: RuleBook) -> Scored:
-        parts, told = [], []
+        parts = []
         for slot, count in zip(block.slots.tolist(), block.ticks.tolist(), strict=True):
             sensor_id = table.name(slot)
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
-            told.append(self._recorded.told(sensor_id)[first : first + count])
             self.used[sensor_id] = first + count
         u, alarm, eligible = np.concatenate(parts, axis=1)
         records, there = records_of(table, block), block.ticks > 0
         records["score"][there] = alarm[block.first[1:][there] - 1]
         records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
-        unknown, rules = np.full_like(u, np.nan), rules_of(table, block, book)
-        return judge_block(table, block, (u, alarm, eligible), unknown, records, rules, told=np.concatenate(told))
+        return judge_rows(
+            table, block, (u, alarm, eligible), np.full_like(u, np.nan), records, rules_of(table, block, book)
+        )

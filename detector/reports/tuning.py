@@ -15,7 +15,7 @@ from typing import Final
 
 from rich.table import Table
 
-from detector.config.settings import FalseAlarms
+from detector.config.alerts import FalseAlarms
 from detector.config.values import PERIODS, parse_duration
 from detector.detection.scorer import ScoreBlock, score_block
 from detector.engine.readings import MakeWriter, ReadingsPipeline

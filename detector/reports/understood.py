@@ -44,12 +44,19 @@ class SensorSeen:
     times: list[int] = field(default_factory=list)
     ranges: list[tuple[float, float] | None] = field(default_factory=list)
     missing: int = 0
+    one_by_one: bool = False
+    """Whether a reading is about one channel of it."""
 
     @property
     def interval(self) -> int | None:
         """The median time between two readings, ns."""
-        steps = np.diff(np.sort(np.array(self.times, dtype=np.int64)))
+        steps = np.diff(np.unique(np.array(self.times, dtype=np.int64)))
         return int(np.median(steps)) if len(steps) else None
+
+    @property
+    def repeated(self) -> int:
+        """Readings with the time of another one; the channels of a machine that come one by one may well share it."""
+        return 0 if self.one_by_one else len(self.times) - len(set(self.times))
 
 
 @dataclass(slots=True)
@@ -101,6 +108,7 @@ def _add(seen: Understood, batch: Batch, readings: Readings, channels: int) -> N
         one = seen.sensors.setdefault(sensor, SensorSeen(ranges=[None] * channels))
         values = readings.values[begin : begin + count]
         one.readings += count
+        one.one_by_one = readings.channels is not None
         one.times += readings.times[begin : begin + count].tolist()
         one.missing += int(np.isnan(values).any(axis=1).sum())
         for channel, column in enumerate(values.T):

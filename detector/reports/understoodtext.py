@@ -23,14 +23,16 @@ def table_of(seen: Understood, channels: Sequence[str]) -> Table:
     from rich.table import Table
 
     table = Table()
-    for name in ("sensor", "readings", "missing", "from", "to", "interval", *channels):
+    for name in ("sensor", "readings", "missing", "from, to", "interval", *channels):
         table.add_column(name, justify="left" if name == "sensor" else "right")
+    table.columns[0].overflow = "fold"
+    table.columns[3].no_wrap = True
     ranked = sorted(seen.sensors.items(), key=lambda item: (-item[1].readings, item[0]))
     for sensor, one in ranked[:_SHOWN]:
         ranges = ["-" if span is None else f"{span[0]:.6g} .. {span[1]:.6g}" for span in one.ranges]
         interval = "-" if one.interval is None else duration(one.interval)
-        times = rfc3339(min(one.times)), rfc3339(max(one.times))
-        table.add_row(sensor, str(one.readings), str(one.missing), *times, interval, *ranges)
+        times = f"{rfc3339(min(one.times))}\n{rfc3339(max(one.times))}"
+        table.add_row(sensor, str(one.readings), str(one.missing), times, interval, *ranges)
     return table
 
 
@@ -49,6 +51,8 @@ def lines_of(seen: Understood, mending: Mending | None) -> Iterator[str]:
         yield f"CSV: {told(seen.header.partition(LINE_FEED)[0], form)}"
         zone = form.zone or zone
     yield f"times that name no zone are {zone}"
+    if repeated := sum(one.repeated for one in seen.sensors.values()):
+        yield f"{counted(repeated, 'reading')} with the time of another of that sensor: the first of each time counts"
     for reason, count in seen.rejects.most_common():
         yield f"rejected  {reason:<22} {count:>5}   {seen.examples[reason]}"
     if mending is not None:

@@ -18,7 +18,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import DetectorError, OperationError, UserError
 from detector.streams.base import Batch, Partition
 from detector.streams.kafka.clients import admin_client, connection_settings, plain_consumer

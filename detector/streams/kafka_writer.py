@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import UserError
 from detector.streams.base import Partition
 from detector.streams.kafka.clients import connection_settings

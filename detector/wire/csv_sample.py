@@ -18,6 +18,7 @@ SEPARATORS: Final = ",;\t|"
 _VALUES: Final = ("value", "values", "val", "reading", "measurement", "_value", "wert", "messwert")
 _POINT: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _COMMA: Final = re.compile(r"[-+]?(?:\d+,\d*|,\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_ABBREVIATED: Final = re.compile(r"\d\s*[A-Za-z]{3,5}$", re.ASCII)
 _GROUPED: Final = re.compile(
     r"[-+]?(?:\d{1,3}(?:\.\d{3})+,\d*|\d{1,3}(?:,\d{3})+\.\d*|\d{1,3}(?:,\d{3}){2,}|\d{1,3}(?:\.\d{3}){2,}"
     r"|\d{1,3}(?:[ '\u00a0\u202f\u2019]\d{3})+(?:[.,]\d*)?)"
@@ -56,6 +57,10 @@ class Sample:
             first = ", ".join(self.names)[:200]
             todo = "Add a line with the names of the columns, such as timestamp,value"
             return UserError(f"the first line has no names but data: {first}", where=f"{self.place}:1", todo=todo)
+        if self.names and self.names[0].startswith("#") and column != self.names[0]:
+            first = ", ".join(self.names)[:200]
+            todo = "Remove the lines before the one with the names of the columns"
+            return UserError(f"the first line is a comment: {first}", where=f"{self.place}:1", todo=todo)
         there = f"the columns are {', '.join(self.names) or 'none'}"[:300]
         return UserError(f"no column {column}; {there}", where=f"{self.place}:1", todo=todo)
 
@@ -166,7 +171,10 @@ class Sample:
         best = max(read, key=lambda form: len(read[form]))  # the first of those that read as many
         if best in ("day-first", "month-first"):
             _refuse_ambiguous(read["day-first"], read["month-first"], where)
-        return best if read[best] else None
+        if not read[best]:
+            _refuse_abbreviated_zones(cells, where)
+            return None
+        return best
 
     def _times(self, column: int) -> list[str]:
         return [row[column].strip() for row in self._rows if len(row) == len(self.names)]
@@ -188,6 +196,16 @@ def _refuse_ambiguous(by_day: list[str], by_month: list[str], where: str) -> Non
         example = next((one for one in both if read[one][0] != read[one][1]), both[0])
         first, second = (rfc3339(ns - ns % SECOND)[:10] for ns in read[example])
         raise UserError(f"{show(example)} may be {first} (day first) or {second} (month first)", where=where, todo=todo)
+
+
+def _refuse_abbreviated_zones(cells: list[str], where: str) -> None:
+    """Raise UserError where every time ends in letters that may be one zone or another, as `CST` may."""
+    if all(_ABBREVIATED.search(cell) for cell in cells):
+        raise UserError(
+            f"the times end in the abbreviation of a zone, as {show(cells[0])} does, which may mean several",
+            where=where,
+            todo="Export them with an offset such as +01:00, or without a zone and say --zone Europe/Berlin",
+        )
 
 
 def _of_numbers(cells: list[str], where: str) -> str | None:

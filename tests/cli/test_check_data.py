@@ -37,13 +37,29 @@ def test_what_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
     table = [line.split("│") for line in capsys.readouterr().out.splitlines()]
     (pump,) = (row for row in table if len(row) > 1 and row[1].strip() == "pump-0")
     assert [cell.strip() for cell in pump[1:-1]] == [
-        "pump-0", "10", "1", "2026-11-22T10:00:00Z", "2026-11-22T10:00:18Z", "2 s", "0 .. 18",
+        "pump-0", "10", "1", "2026-11-22T10:00:00Z", "2 s", "0 .. 18",
     ]  # fmt: skip
+    assert any(len(row) > 1 and row[4].strip() == "2026-11-22T10:00:18Z" for row in table)
     lines = [row[0] for row in table if len(row) == 1]
+    assert not any("the time of another" in line for line in lines)
     assert "22 records: 20 readings of 2 sensors, 2 records rejected" in lines
     assert "times that name no zone are UTC" in lines
     assert any(line.split() == ["rejected", "malformed", "1", "`timestamp`", "is", "missing"] for line in lines)
     assert any(line.startswith("rejected  bad_value") for line in lines)
+
+
+def test_times_that_repeat_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write(*({"sensor_id": "a", "timestamp": S + 60 * (i // 6), "value": i} for i in range(600)))
+    assert check() == 0
+    out = capsys.readouterr().out
+    assert "500 readings with the time of another of that sensor: the first of each time counts" in out
+    assert " 1 min " in out  # the interval is that of the readings that count
+
+
+def test_a_comment_above_the_header_is_told_from_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in.csv").write_text("# exported by a historian\ntime,value\n2026-11-22 10:00:00,1\n")
+    assert check(data="in.csv") == 2
+    assert "the first line is a comment: # exported by a historian (in.csv:1). Remove" in capsys.readouterr().err
 
 
 def test_a_thousand_records_are_enough(capsys: pytest.CaptureFixture[str]) -> None:

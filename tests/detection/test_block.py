@@ -44,7 +44,8 @@ def windows(table: SensorTable, block: Block) -> tuple[F32, F64]:
     channels = block.values.shape[1]
     inputs = np.empty((len(block.owner), WINDOW, channels), dtype=np.float32)
     raw = np.empty((2 * channels, len(block.owner)))
-    choose().kernel.windows(table.records(block.slots), rings_of(table), block.rows, slice(0, len(inputs)), inputs, raw)
+    gather = choose().kernel.windows(table.records(block.slots), rings_of(table), block.rows, raw)
+    gather(slice(0, len(inputs)), inputs)
     return inputs, raw
 
 

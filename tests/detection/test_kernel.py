@@ -277,9 +277,10 @@ def looked_at(kernel: Kernel, seed: int, step: int) -> list[bytes]:
     cells, rings, rows = a_stretch(seed)
     count, channels = len(rows.source), rows.values.shape[1]
     inputs, raw = np.empty((count, 100, channels), dtype=np.float32), np.empty((2 * channels, count))
+    gather = kernel.windows(cells, rings, rows, raw)
     for begin in range(0, count, step):
         part = slice(begin, min(begin + step, count))
-        kernel.windows(cells, rings, rows, part, inputs[part], raw)
+        gather(part, inputs[part])
     rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
     kernel.push(rings, rows)
     return [array.tobytes() for array in (inputs, raw, rebuilt, *rings)]

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.config.settings import FalseAlarms, LimitsConfig
+from detector.config.alerts import FalseAlarms
+from detector.config.settings import LimitsConfig
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import score_frames
 from detector.detection.profile import build_frame_profile

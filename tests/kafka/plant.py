@@ -7,7 +7,8 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.streams.base import Assigned, Deferred, Event, Message, Partition, Snapshot, nothing_deferred
 from detector.streams.kafka.streams import KafkaStreams
 from tests.kafka.broker import Cluster

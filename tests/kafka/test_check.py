@@ -12,7 +12,7 @@ from kafka.admin import ResourceType
 from kafka.errors import KafkaError
 
 from detector.cli.main import main
-from detector.config.settings import NewTopicsConfig
+from detector.config.streams import NewTopicsConfig
 from detector.errors import OperationError, UserError
 from detector.streams.base import Batch, Message
 from detector.streams.kafka.inspection import inspect

@@ -17,7 +17,7 @@ import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaConnectionError
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import UserError
 from detector.streams.base import Assigned, Batch, Event, Message
 from detector.streams.kafka.clients import connection_settings

@@ -16,7 +16,8 @@ from kafka import TopicPartition
 from kafka.coordinator.heartbeat import Heartbeat
 from kafka.structs import OffsetAndMetadata
 
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.streams.base import Message, Partition, unpack_state
 from detector.streams.kafka import committing, statelog
 from detector.streams.kafka.held import Held

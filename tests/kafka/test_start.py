@@ -11,7 +11,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from prometheus_client import CollectorRegistry
 
 from detector.config.load import load_config
-from detector.config.settings import NewTopicsConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import NewTopicsConfig
 from detector.errors import OperationError, UserError
 from detector.service.assemble import RunOptions, make_kafka_streams
 from detector.service.daemon import Daemon

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from detector.cli.main import main
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import OperationError, UserError
 from detector.models.bundle.bundles import load_bundle
 from detector.simulation import plant as simulation

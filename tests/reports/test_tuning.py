@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +19,17 @@ from detector.engine.readings import MakeWriter, ReadingsPipeline
 from detector.reports.backtest import BacktestResult, Replay
 from detector.reports.scoreboard import EpisodeSpan
 from detector.reports.tuning import Cost, MakePipeline, added, budget, chance_of, choose, costs_of, noise_of, spoken
-from detector.streams.base import Partition
+from detector.streams.base import Batch, Partition
 from detector.wire.json_readings import ReadingDecoder
-from detector.wire.readings import Decoder
+from detector.wire.readings import Decoder, Readings
 from tests import plant
 from tests.plant import SECOND, START
 from tests.reference_rules import Reading
+from tests.shifts import shifts
 
 MINUTE, DAY = 60 * SECOND, 86_400 * SECOND
 BUDGETS = tuple(budget(text) for text in ("4/day", "1/day", "1/week"))
+TWO = tuple(budget(text) for text in ("1/week", "1/month"))
 MODEL = plant.model_of()
 
 
@@ -43,9 +47,17 @@ def shifted(values: F64, *, rows: int, gap: int) -> list[Reading]:
     ]
 
 
-def maker(decoder: Decoder) -> MakePipeline:
+PLAIN: Mapping[str, Any] = {"update_every": 15 * MINUTE, "warmup": 300, "close_after": 30}
+SHIFTS: Mapping[str, Any] = {"warmup": 18 * 48, "open_after": (3, 3), "timezone": "UTC"}
+"""Readings every half hour, by whose hours a sensor goes."""
+
+
+def maker(decoder: Decoder, settings: Mapping[str, Any] = PLAIN) -> MakePipeline:
+    told = {name: value for name, value in settings.items() if name != "timezone"}
+
     def make(partition: Partition, asked: FalseAlarms, score: ScoreBlock, writer: MakeWriter) -> ReadingsPipeline:
-        config = plant.readings_config(false_alarms=asked, update_every=15 * MINUTE, warmup=300, close_after=30)
+        config = plant.readings_config(false_alarms=asked, **told)
+        config = config.model_copy(update={"timezone": settings.get("timezone")})
         return ReadingsPipeline(
             partition, config, MODEL, decoder, dead_letters="dead", alerts="alerts", score=score,
             writer=writer,
@@ -54,11 +66,13 @@ def maker(decoder: Decoder) -> MakePipeline:
     return make
 
 
-def costs(readings: Sequence[Reading]) -> list[Cost]:
+def costs(
+    readings: Sequence[Reading], budgets: Sequence[FalseAlarms] = BUDGETS, settings: Mapping[str, Any] = PLAIN
+) -> list[Cost]:
     records = plant.records_of([[one] for one in readings])
     batches = plant.batches_of(records, range(700, len(records), 700))
     decoder = ReadingDecoder(FieldsConfig(), ("value",))
-    return costs_of(batches, decoder, maker, BUDGETS)
+    return costs_of(batches, decoder, partial(maker, settings=settings), budgets)
 
 
 def test_together_budgets_cost_what_each_costs_by_itself() -> None:
@@ -67,18 +81,53 @@ def test_together_budgets_cost_what_each_costs_by_itself() -> None:
         + [one._replace(sensor="other") for one in shifted(faulty(1100, 1), rows=10_000, gap=0)],
         key=lambda one: one.time,
     )
-    together = costs(readings)
-    assert sum(len(cost.result.episodes) for cost in together) > 5
+    assert sum(len(cost.result.episodes) for cost in same_as_by_themselves(readings)) > 5
+
+
+def same_as_by_themselves(
+    readings: Sequence[Reading], budgets: Sequence[FalseAlarms] = BUDGETS, settings: Mapping[str, Any] = PLAIN
+) -> list[Cost]:
+    """What budgets cost together, which is what each of them does."""
+    together = costs(readings, budgets, settings)
     for cost in together:
-        alone = by_itself(readings, cost.budget)
+        alone = by_itself(readings, cost.budget, settings)
         # Rows that opened an episode are in its message, of which `tune` has no use.
         assert cost.result.episodes == [replace(one, judged_from=None) for one in alone.episodes if one.counts]
         assert astuple(cost.result.budget) == astuple(alone.budget)
         assert (cost.result.watched, cost.result.readings) == (alone.watched, alone.readings)
+    return together
 
 
-def by_itself(readings: Sequence[Reading], asked: FalseAlarms) -> BacktestResult:
-    make, records = maker(ReadingDecoder(FieldsConfig(), ("value",))), plant.records_of([[one] for one in readings])
+def test_hours_are_learnt_as_each_budget_has_its_episodes() -> None:
+    """What lay in an episode teaches nothing of the hours, so what is told of them later hangs on the budget."""
+    rng = np.random.default_rng(2)
+    times, values = shifts(60, seed=2)
+    for day in range(19, 60):
+        if rng.random() < 0.6:
+            at = 48 * day + 2 * int(rng.integers(6, 20))
+            values[at : at + 8] += rng.uniform(-8.0, 4.0)
+    readings = [Reading("press", time, (value,)) for time, value in zip(times.tolist(), values.tolist(), strict=True)]
+    found = [one.what or "" for cost in same_as_by_themselves(readings, TWO, SHIFTS) for one in cost.result.episodes]
+    assert any("where on a" in what for what in found)
+
+
+def test_a_batch_is_decoded_once() -> None:
+    class Counting(ReadingDecoder):
+        decoded = 0
+
+        def decode(self, batch: Batch) -> Readings:
+            self.decoded += 1
+            return super().decode(batch)
+
+    decoder = Counting(FieldsConfig(), ("value",))
+    records = plant.records_of([[one] for one in shifted(faulty(40), rows=40, gap=0)])
+    costs_of(plant.batches_of(records, [10, 30]), decoder, maker, BUDGETS)
+    assert decoder.decoded == 3
+
+
+def by_itself(readings: Sequence[Reading], asked: FalseAlarms, settings: Mapping[str, Any] = PLAIN) -> BacktestResult:
+    make = partial(maker, settings=settings)(ReadingDecoder(FieldsConfig(), ("value",)))
+    records = plant.records_of([[one] for one in readings])
     replay = Replay(lambda partition: make(partition, asked, score_block, AlertWriter))
     for batch in plant.batches_of(records, range(700, len(records), 700)):
         replay.take(batch)

@@ -9,7 +9,8 @@ import pytest
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import OperationError, UserError
 from detector.streams.kafka.restoring import Restored, Restorer
 from detector.streams.kafka.slices import RestorePoint

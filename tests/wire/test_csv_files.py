@@ -182,6 +182,11 @@ class TestWhatCannotBeGuessed:
         path = written(tmp_path, "timestamp,value,°C\n2026-11-22,1,x\n".encode("latin-1"))
         assert refused(path).startswith("this is not UTF-8 text (FILE:1). If it is Latin-1, say so with --encoding")
 
+    def test_an_abbreviated_zone(self, tmp_path: Path) -> None:
+        abbreviated = refused(written(tmp_path, "time,value\n2026-03-13 08:00:00 CET,1\n2026-03-13 08:01:00 CET,2\n"))
+        assert "end in the abbreviation of a zone, as `2026-03-13 08:00:00 CET` does" in abbreviated
+        assert "--zone" in abbreviated
+
     def test_days_of_a_spreadsheet(self, tmp_path: Path) -> None:
         assert "days since 1900" in refused(written(tmp_path, "time,value\n46348.25,1\n46348.26,2\n"))
 

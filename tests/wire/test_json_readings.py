@@ -655,7 +655,21 @@ def test_damaged_messages(value: bytes, cuts: list[tuple[int, bytes]]) -> None:
     assert_sound(decoder().decode(batch([value])), 1, 1)
 
 
-numeric = ["1795341600", "1795341600.5", "1795341600125000001", "1.5e-3", " 1.5e-3", "1", "-2.5", "1e5"]
+numeric = [
+    "1795341600",
+    "1795341600.5",
+    "1795341600125000001",
+    "1.5e-3",
+    " 1.5e-3",
+    "1",
+    "-2.5",
+    "1e5",
+    "-0",
+    "+1",
+    ".5",
+    "1.",
+    "01",
+]
 python_only = ["nan", "inf", "1_0", "0x1", "1e400"]
 dated = ["2026-11-22 10:00:00", "2026-11-22T10:00:00Z"]
 other = ["", " ", "null", "x", " 7 ", "a", "é", '"q"', '"1"', "\r", "\x1f"]
@@ -677,6 +691,13 @@ def test_csv_rows_are_read_the_same_in_any_company(table: list[list[str]]) -> No
     slowly = made.decode(batch([*lines, b'"1795341600",1,z'], header=header))
     assert rows(together) == rows(slowly)[: len(together)]
     assert [reject[:2] for reject in together.rejects] == [reject[:2] for reject in slowly.rejects]
+
+
+def test_the_sign_of_a_zero_hangs_on_no_company() -> None:
+    header, lines = b"timestamp,value,sensor_id", [b"1795341600,-0,a", b"1795341601,0,a", b"1795341602,-0.5,a"]
+    for company in ([], [b'"1795341603",1,a']):
+        readings = decoder().decode(batch([*lines, *company], header=header))
+        assert np.signbit(readings.values[:3, 0]).tolist() == [True, False, True]
 
 
 @given(st.lists(st.binary(max_size=30), max_size=5), st.sampled_from([b"timestamp,value,sensor_id", b"value"]))

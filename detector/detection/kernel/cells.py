@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -58,6 +59,9 @@ class Rows(NamedTuple):
     owner: I64
     source: I64
 
+
+Gather = Callable[[slice, F32], None]
+"""Puts the windows of a part of `Rows.source`, standardised, where there is room for them: (k, 100, C)."""
 
 Rules = NDArray[np.void]
 """Rules (n,) of the dtype `RULE`."""

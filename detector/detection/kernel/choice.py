@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
 from detector.detection.kernel.build import LIBRARY
-from detector.detection.kernel.cells import Cells, Rings, Rows, Rules, rules_for
+from detector.detection.kernel.cells import Cells, Gather, Rings, Rows, Rules, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.signals import WINDOW
@@ -34,11 +34,10 @@ class Kernel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
-        """What some rows that complete windows, those of a `part` of `rows.source`, say by themselves.
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
+        """What gathers the windows that rows complete, and fills `raw` (2 C, N) with what they say by themselves.
 
-        Fills `inputs` (k, 100, C) with their windows, standardised, and their columns of `raw` (2 C, N): squared
-        prediction errors, then squared values. Changes nothing else.
+        That is squared prediction errors, then squared values. It changes nothing else.
         """
         ...
 
@@ -160,8 +159,9 @@ def trial(kernel: Kernel) -> bytes:
     rings, kept = _trial_windows(rng, 2, channels)
     inputs, seen = np.empty((len(kept.source), WINDOW, channels), dtype=np.float32), np.empty((2 * channels, 7))
     cells["center"], cells["scale"] = 0.3, (0.7, 1.9)
-    kernel.windows(cells, rings, kept, slice(0, 3), inputs[:3], seen)
-    kernel.windows(cells, rings, kept, slice(3, 7), inputs[3:], seen)
+    gather = kernel.windows(cells, rings, kept, seen)
+    gather(slice(0, 3), inputs[:3])
+    gather(slice(3, 7), inputs[3:])
     rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
     kernel.push(rings, kept)
     said = kernel.score(cells, rules, first, raw, errors, values, inside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, SOURCE, digest
-from detector.detection.kernel.cells import EVENT, Cells, Rings, Rows, Rules
+from detector.detection.kernel.cells import EVENT, Cells, Gather, Rings, Rows, Rules
 from detector.detection.signals import ROOT_WEIGHTS
 
 
@@ -36,14 +37,19 @@ class Compiled:
         self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
 
-    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
-        shape, columns = _shape(cells), _columns(rings)
-        done = self._windows(
-            _at(shape), _at(cells), _at(columns), _at(rows.slots), _at(rows.begin), _at(rows.owner), _at(rows.source),
-            part.start, part.stop, _at(rows.values), _at(inputs), _at(raw), raw.shape[1],
-        )  # fmt: skip
-        if not done:
-            raise MemoryError
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
+        arrays = (
+            _shape(cells),
+            cells,
+            _columns(rings),
+            rows.slots,
+            rows.begin,
+            rows.owner,
+            rows.source,
+            rows.values,
+            raw,
+        )
+        return _Gathering(self._windows, arrays, raw.shape[1])
 
     def rebuilt(self, inputs: F32, outputs: F32) -> F64:
         rows, window, channels = inputs.shape
@@ -95,6 +101,18 @@ class Compiled:
             _at(v), _at(limits), _at(events),
         )  # fmt: skip
         return v, limits, events[:count]
+
+
+class _Gathering:
+    """A `Gather`. Where an array lies is asked once: it takes as long as gathering some windows."""
+
+    def __init__(self, function: Any, arrays: Sequence[NDArray[Any]], count: int) -> None:
+        self._function, self._arrays = function, arrays  # which have to be there as long as they are used
+        self._known = (*map(_at, arrays), count)
+
+    def __call__(self, part: slice, inputs: F32) -> None:
+        if not self._function(*self._known, part.start, part.stop, _at(inputs)):
+            raise MemoryError
 
 
 def opened(path: Path, source: Path) -> ctypes.CDLL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
 from detector.detection.drifting import drift
 from detector.detection.episodes import judge_row
-from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Rings, Rows, Rules
+from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Gather, Rings, Rows, Rules
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import larger, load, store
 from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
@@ -25,7 +26,10 @@ class Interpreted:
 
     name: ClassVar = "interpreted"
 
-    def windows(self, cells: Cells, rings: Rings, rows: Rows, part: slice, inputs: F32, raw: F64) -> None:
+    def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
+        return partial(self._gather, cells, rings, rows, raw)
+
+    def _gather(self, cells: Cells, rings: Rings, rows: Rows, raw: F64, part: slice, inputs: F32) -> None:
         owner, channels = rows.owner[part], rows.values.shape[1]
         place = rows.source[part, None] + np.arange(1 - WINDOW, 1)
         behind = place - rows.begin[owner, None]

@@ -31,12 +31,22 @@
 #define KERNEL_DIGEST ""
 #endif
 
+/* Compiled twice by a compiler that can: for any processor, and for one with wider vectors. Which of them runs shows when
+   the library is loaded; it changes no bit. What such a function calls has to become part of it. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
+#define ALSO_WIDE __attribute__((target_clones("default", "avx2")))
+#else
+#define ALSO_WIDE
+#endif
+#define PART static inline __attribute__((always_inline))
+
 enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
 enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
 enum { REMEMBERED = 4 };
 enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
+enum { LINE = 64, AHEAD = 8 }; /* bytes of a cache's line; rows ahead of which windows are fetched */
 enum { VIEWS = 2, COMPONENTS = 4, ROUNDS = 8 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
@@ -114,7 +124,7 @@ static const lesson NOTHING = {
 
 static inline double larger(double a, double b) { return a >= b || a != a ? a : b; }
 static inline double smaller(double a, double b) { return a <= b || a != a ? a : b; }
-static inline double within(double x, double limit) { return x < -limit ? -limit : x > limit ? limit : x; }
+PART double within(double x, double limit) { return x < -limit ? -limit : x > limit ? limit : x; }
 
 static sensor take_up(const shape *of, char *record, const rule *rule) {
     int channels = (int)of->channels, signals = 2 * channels + 1;
@@ -162,7 +172,7 @@ typedef struct {
 static inline char *cell(column of, int64_t slot) { return of.at + slot * of.step; }
 
 /* The sum of LANES sums, always in this order. */
-static inline double summed(const double *lanes) {
+PART double summed(const double *lanes) {
     double half[LANES / 2], quarter[LANES / 4];
     for (int i = 0; i < LANES / 2; i++) half[i] = lanes[i] + lanes[i + LANES / 2];
     for (int i = 0; i < LANES / 4; i++) quarter[i] = half[i] + half[i + LANES / 4];
@@ -170,7 +180,7 @@ static inline double summed(const double *lanes) {
 }
 
 /* Room for more rows; of those that are there no window needs more than the newest 99. */
-static void make_room(strip *of) {
+PART void make_room(strip *of) {
     if (of->end < ROOM) return;
     int64_t kept = WINDOW - 1, from = of->end - kept;
     for (int64_t c = 0; c < of->channels; c++) memmove(of->z + c * ROOM, of->z + c * ROOM + from, kept * sizeof(double));
@@ -178,7 +188,7 @@ static void make_room(strip *of) {
     of->end = kept;
 }
 
-static void append(strip *of, const sensor *s, const double *values, int64_t count) {
+PART void append(strip *of, const sensor *s, const double *values, int64_t count) {
     for (int64_t done = 0, some; done < count; done += some) {
         make_room(of);
         some = count - done < ROOM - of->end ? count - done : ROOM - of->end;
@@ -194,7 +204,7 @@ static void append(strip *of, const sensor *s, const double *values, int64_t cou
 }
 
 /* The rows of a window from `back` rows before its newest end on, oldest first. */
-static void append_ring(strip *of, const sensor *s, const rings *from, int64_t slot, int64_t back) {
+PART void append_ring(strip *of, const sensor *s, const rings *from, int64_t slot, int64_t back) {
     const double *values = (const double *)cell(from->values, slot);
     int64_t begin = (*(uint8_t *)cell(from->head, slot) + WINDOW - back) % WINDOW;
     int64_t straight = back < WINDOW - begin ? back : WINDOW - begin;
@@ -202,7 +212,17 @@ static void append_ring(strip *of, const sensor *s, const rings *from, int64_t s
     append(of, s, values, back - straight);
 }
 
-static void begin_strip(strip *of, const rings *from, int64_t slot) {
+/* Ask for what a sensor's windows are made of before it is needed: of many sensors it lies in no cache. */
+PART void fetch(const rings *from, int64_t slot, int64_t channels) {
+#if defined(__GNUC__)
+    const char *values = cell(from->values, slot), *ridge = cell(from->ridge, slot);
+    for (int64_t i = 0; i < WINDOW * channels * (int64_t)sizeof(double); i += LINE) __builtin_prefetch(values + i);
+    for (int64_t i = 0; i < (WINDOW - 1) * channels * (int64_t)sizeof(float); i += LINE) __builtin_prefetch(ridge + i);
+#endif
+    (void)from, (void)slot, (void)channels;
+}
+
+PART void begin_strip(strip *of, const rings *from, int64_t slot) {
     const float *ridge = (const float *)cell(from->ridge, slot);
     of->end = 0;
     for (int64_t c = 0; c < of->channels; c++) {
@@ -212,7 +232,7 @@ static void begin_strip(strip *of, const rings *from, int64_t slot) {
     }
 }
 
-static double prediction_error(const double *window, const double *forecast, double bias) {
+PART double prediction_error(const double *window, const double *forecast, double bias) {
     double lanes[LANES];
     for (int i = 0; i < LANES; i++) lanes[i] = window[i] * forecast[i];
     for (int from = LANES; from < WINDOW; from += LANES)
@@ -693,9 +713,10 @@ const char *kernel_digest(void) { return KERNEL_DIGEST; }
 /* `slots`, `begin` (n): whose rows those from `begin` on are, in `values` (R, C). `owner`, `source` (N): of each row that
    completes a window, its sensor, and where it lies in `values`. Of the rows from .. to - 1: `inputs` (to - from, 100, C)
    their windows; columns of `raw` (2 C, N) squared prediction errors and squared values. Returns 0 without memory. */
+ALSO_WIDE
 int64_t kernel_windows(const shape *of, char *records, const rings *ring, const int64_t *slots, const int64_t *begin,
-                       const int64_t *owner, const int64_t *source, int64_t from, int64_t to, const double *values,
-                       float *inputs, double *raw, int64_t count) {
+                       const int64_t *owner, const int64_t *source, const double *values, double *raw, int64_t count,
+                       int64_t from, int64_t to, float *inputs) {
     int64_t channels = of->channels, at = -1, next = 0;
     char *room = malloc(channels * (ROOM * (sizeof(double) + sizeof(float)) + WINDOW * sizeof(double)));
     if (!room) return 0;
@@ -706,6 +727,7 @@ int64_t kernel_windows(const shape *of, char *records, const rings *ring, const 
     for (int64_t row = from; row < to; row++) {
         if (owner[row] != at) {
             at = owner[row];
+            if (row + AHEAD < to && owner[row + AHEAD] != at) fetch(ring, slots[owner[row + AHEAD]], channels);
             s = take_up(of, records + at * of->size, NULL);
             begin_strip(&rows, ring, slots[at]);
             next = source[row] - (WINDOW - 1);
@@ -730,6 +752,7 @@ int64_t kernel_windows(const shape *of, char *records, const rings *ring, const 
 }
 
 /* `inputs`, `outputs` (n, size); `weights` (size), a multiple of LANES. */
+ALSO_WIDE
 void kernel_rebuilt(const float *inputs, const float *outputs, const float *weights, int64_t n, int64_t size,
                     int64_t channels, double *errors) {
     for (int64_t row = 0; row < n; row++, inputs += size, outputs += size) {

@@ -11,7 +11,7 @@ from typing import Any, Final
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import UserError
 from detector.streams.kafka.assignor import Assignor
 from detector.streams.kafka.oauth import token_provider

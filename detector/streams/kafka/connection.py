@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError
 from kafka.structs import ConsumerGroupMetadata
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import OperationError
 from detector.streams.kafka.assignor import Assignor, SoleAssignor
 from detector.streams.kafka.clients import (

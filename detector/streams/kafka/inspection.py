@@ -14,7 +14,7 @@ from kafka.protocol.consumer.group import HeartbeatRequest
 from kafka.protocol.metadata import CoordinatorType
 from kafka.protocol.producer.transaction import EndTxnRequest
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import DetectorError, OperationError, UserError
 from detector.streams.kafka.clients import admin_client, connection_settings, instance_name, plain_consumer
 from detector.streams.kafka.failures import Reaction, as_failure, rule_for

@@ -16,7 +16,7 @@ from typing import Any, Final
 from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import UserError, in_brief
 
 _SECONDS: Final = 5.0

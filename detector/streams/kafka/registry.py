@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-from detector.config.settings import SchemaRegistryConfig
+from detector.config.streams import SchemaRegistryConfig
 from detector.errors import OperationError, StopAskedError, UserError, in_brief
 from detector.streams.schemas import Schema
 

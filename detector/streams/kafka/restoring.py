@@ -19,7 +19,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import OperationError, UserError
 from detector.streams.base import pack_state
 from detector.streams.kafka.slices import RestorePoint, SliceBook, Stored

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from kafka.errors import IllegalSaslStateError, KafkaConnectionError, NoError, UnsupportedSaslMechanismError
 from kafka.net.sasl import get_sasl_mechanism
 
-from detector.config.settings import KafkaConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import UserError
 from detector.streams.kafka.oauth import Token
 

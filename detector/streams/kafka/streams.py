@@ -16,7 +16,8 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError
 
-from detector.config.settings import KafkaConfig, StateConfig
+from detector.config.settings import StateConfig
+from detector.config.streams import KafkaConfig
 from detector.errors import DetectorError, OperationError
 from detector.streams.base import (
     Assigned,

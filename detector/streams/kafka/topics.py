@@ -9,7 +9,7 @@ from typing import Any, Final
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from detector.config.settings import NewTopicsConfig
+from detector.config.streams import NewTopicsConfig
 from detector.errors import UserError
 
 _UNKNOWN: Final = errors.UnknownTopicOrPartitionError.errno
