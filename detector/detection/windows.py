@@ -17,7 +17,7 @@ from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel, st
 from detector.detection.columns import NEVER, flags_of
 from detector.detection.kernel.cells import Paces
 from detector.detection.kernel.choice import choose
-from detector.detection.prefix import has_sentinel
+from detector.detection.prefix import stands_for_none
 from detector.detection.signals import WINDOW
 from detector.detection.table import HeldBack, SensorTable, Slots
 
@@ -192,13 +192,23 @@ def _admit(table: SensorTable, arrivals: Arrivals, missing: Bools, lateness: int
     return (_append(rows, loose) if loose.slots else rows), tally
 
 
-def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
-    """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
+def sentinels_of(table: SensorTable, rows: WindowRows) -> Bools | None:
+    """Which values (n, C) stand for none, by their sensors' profiles; None: no value does."""
     sentinels = table["sentinels"][rows.slots]
     if np.isnan(sentinels).all():
         return None
-    found = has_sentinel(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
+    found = stands_for_none(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
     return found if found.any() else None
+
+
+def missing_rows(rows: WindowRows, nothing: Bools) -> Bools:
+    """Which rows (n,) are missing, if these values (n, C) stand for none.
+
+    As with null: with patches a row of which one has come, else a row that has no other value.
+    """
+    if rows.patched is not None:
+        return in_any_channel(nothing & ~rows.patched)
+    return in_all_channels(nothing | np.isnan(rows.values))
 
 
 def without(table: SensorTable, rows: WindowRows, dropped: Bools) -> WindowRows:
