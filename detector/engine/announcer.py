@@ -48,16 +48,22 @@ class Announcement:
 class Announcer:
     """Keeps the open episodes of a table up to date and collects what is to be published of them.
 
-    `alerts_of` gives the settings of the sensor in a slot. `begin_batch` gives it the offset of each record of the
-    batch and the partition clock after it.
+    `alerts_of` gives the settings of the sensor in a slot. `pulse` is called between sensors, since thousands may have
+    something to tell at once. `begin_batch` gives it the offset of each record of the batch and the partition clock
+    after it.
     """
 
     def __init__(
-        self, table: SensorTable, writer: EpisodeWriter[Any, Any], alerts_of: Callable[[int], AlertsConfig]
+        self,
+        table: SensorTable,
+        writer: EpisodeWriter[Any, Any],
+        alerts_of: Callable[[int], AlertsConfig],
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
         self.table = table
         self.writer = writer
         self.alerts_of = alerts_of
+        self._pulse = pulse
         self._announcements: list[Announcement] = []
         self.offsets: I64 = np.empty(0, dtype=np.int64)
         self.clocks: I64 = np.empty(0, dtype=np.int64)
@@ -110,6 +116,7 @@ class Announcer:
         for at, transitions in by_sensor.items():
             rows = slice(int(block.first[at]), int(block.first[at + 1]))
             _Sensor(self, block, scored, at, rows).follow(transitions)
+            self._pulse()
 
     def update(self, slot: int, record: int) -> None:
         """Publish a due update of a sensor none of whose rows came since; `record` is the one that passed the time."""
@@ -197,6 +204,7 @@ class Announcer:
         self._announcements.append(
             Announcement((*key, len(self._announcements)), message, event, episode.severity, episode.muted, notifies)
         )
+        self._pulse()
 
     def _call(self, slot: int, episode: Episode | Silence, clock: int) -> None:
         """A person is called; what is said of it by then may be that it is no false alarm."""

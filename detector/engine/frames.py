@@ -66,7 +66,7 @@ class FramesPipeline(PartitionPipeline):
     ) -> None:
         table = camera_table(model.shape, config.alerts.open_after.of)
         writer = FrameAlertWriter(alerts, partition, model)
-        announcer = Announcer(table, writer, lambda _: config.alerts)
+        announcer = Announcer(table, writer, lambda _: config.alerts, pulse)
         longest = config.alerts.max_duration
         timers = Timers(table, announcer, config.idle_eviction, [] if longest is None else [longest])
         provenance = Provenance(model.digest, frame_settings_of(config, maintenance))

@@ -15,7 +15,9 @@ from detector.arrays import I64
 from detector.engine.pace import keeps_windows
 from detector.engine.readings import ReadingsPipeline
 from detector.times import parse_time
+from detector.wire.json_readings import ReadingDecoder
 from tests.plant import (
+    PARTITION,
     SECOND,
     START,
     batches_of,
@@ -226,3 +228,30 @@ def test_single_gaps_teach_nothing() -> None:
 )
 def test_an_interval_is_kept_where_windows_become_complete(times: I64, kept: bool) -> None:
     assert keeps_windows(times * SECOND, SECOND, 5) == kept
+
+
+def test_there_is_a_sign_of_life_between_sensors_that_do_the_same_at_once() -> None:
+    """They are met, begin to relearn, have a new profile, and have an alert, each time all of them in one batch."""
+    sensors, config = ["a", "b", "c"], readings_config(warmup=WARMUP, false_alarms=per_readings(2000))
+    model = replace(MODEL, profiles=dict.fromkeys(sensors, MODEL.profiles["pump"]))
+    signs: list[int] = []
+    pipeline = ReadingsPipeline(
+        PARTITION, config, model, ReadingDecoder(config.fields, config.channels),
+        dead_letters="dead", alerts="alerts", pulse=lambda: signs.append(1),
+    )  # fmt: skip
+    some = [[one._replace(sensor=sensor)] for one in readings("tenfold", 420, fault=True) for sensor in sensors]
+    records, seen = records_of(some), set()
+    for batch in batches_of(records, range(0, len(records), len(sensors))):
+        signs.clear()
+        output = pipeline.process(batch)
+        happened = {
+            "met": len(output.new_sensors),
+            "relearning": sum(change.reason == "relearning" for change in output.watch_changes),
+            "watched": sum(change.reason is None for change in output.watch_changes) if "relearning" in seen else 0,
+            "alert": len(output.alerts),
+        }
+        for what, count in happened.items():
+            if count:
+                seen.add(what)
+                assert len(signs) >= count == len(sensors), what
+    assert seen == {"met", "relearning", "watched", "alert"}

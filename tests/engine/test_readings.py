@@ -171,7 +171,7 @@ def test_a_sensor_warms_up_over_exactly_so_many_readings() -> None:
         count = 1 + records.index(batch.records[0])
         pipeline.process(batch)
         assert pipeline.warming == (count < 200)
-    assert pulses == [plant.offset_of(198) + 1]
+    assert pulses[0] == plant.offset_of(198) + 1
     assert (pipeline.sensors, pipeline.clock) == (1, START + 499 * SECOND)
     assert pipeline.position == plant.offset_of(499) + 1
 
