@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from array import array
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
+
+
+def integers(numbers: list[int]) -> I64:
+    """An array (n,) of Python's integers: twice as fast as numpy makes one."""
+    return np.frombuffer(array("q", numbers), dtype=np.int64)
+
+
+def floats(numbers: list[float | None]) -> F64:
+    """An array (n,) of Python's floats, None: NaN."""
+    try:
+        return np.frombuffer(array("d", cast(list[float], numbers)), dtype=np.float64)
+    except TypeError:  # there is a None
+        return np.array(numbers, dtype=np.float64)
 
 
 def stable_order(numbers: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ from detector.arrays import F64
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
-from detector.detection.prefix import NotYetError
+from detector.detection.prefix import NotYetError, also_known
 from detector.detection.profile import Carry, Profile, build_profile
 from detector.detection.scorer import Model
 from detector.detection.stillness import Run
@@ -268,7 +268,8 @@ class Sensor:
         if self.profile is None:
             self._warm_up(_row_of(time, values), offset)
             return
-        if self._stands_for_none(values):
+        values = self._without_sentinels(values)
+        if not any(map(_is_there, values)):
             self.waiting = self.waiting or restart
             return
         restart, self.waiting = restart or self.waiting, False
@@ -315,7 +316,8 @@ class Sensor:
                 return
             lately = [row for row in self.window if not row.imputed]
             unbroken = self.completed >= ROWS and rows[-len(lately) :] == lately
-            self._begin(profile)
+            assert self.profile is not None
+            self._begin(replace(profile, sentinels=also_known(profile.sentinels, self.profile.sentinels)))
             if unbroken:
                 self._carry(carry)
             else:
@@ -336,7 +338,8 @@ class Sensor:
             self.wanted = len(self.warming) + max(error.rows, warmup // 10, 1)
             return
         self._begin(profile)
-        rows = [row for row in self.warming if not self._stands_for_none(row.values)]
+        rows = [_row_of(row.time, self._without_sentinels(row.values)) for row in self.warming]
+        rows = [row for row in rows if not all(row.lacks)]
         last = tuple(next(filter(_is_there, column), 0.0) for column in zip(*(row.values for row in rows), strict=True))
         for row in rows:
             self.window.append(row.after(last))
@@ -367,10 +370,10 @@ class Sensor:
         keeps = complete >= 0.5 * (len(rows) - ROWS + 1) and self.relearnt < 3
         return replace(profile, regular=profile.regular and keeps)
 
-    def _stands_for_none(self, values: tuple[float, ...]) -> bool:
+    def _without_sentinels(self, values: tuple[float, ...]) -> tuple[float, ...]:
         assert self.profile is not None
-        known = self.profile.sentinels.tolist()
-        return any(_is_there(value) and value in those for value, those in zip(values, known, strict=True))
+        known = zip(values, self.profile.sentinels.tolist(), strict=True)
+        return tuple(math.nan if value in those else value for value, those in known)
 
     def _build(self, rows: list[Row], least: int | None = None) -> tuple[Profile, Carry]:
         if least is None:

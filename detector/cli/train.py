@@ -171,7 +171,6 @@ def _sensors(args: argparse.Namespace, config: Config, settings: TrainingConfig)
         open_after=book[0].open_after,
         other_open_after={sensor_id: book.of(sensor_id).open_after for sensor_id in series},
         refused=_leave_out,
-        patched=collected.patched,
         hours=Hours(readings.timezone, config.calendar),
     )
 

@@ -21,9 +21,9 @@ from detector.detection.windows import WindowRows, newest_places
 def stand_in(table: SensorTable, rows: WindowRows) -> WindowRows:
     """The rows, where they lack a channel with its last value, marked as `WindowRows.patched`.
 
-    The channel's center stands before the first row of a sensor. Rows with patches of their own are as they are.
+    The channel's center stands before the first row of a sensor. What is patched already stays so.
     """
-    if table.channels == 1 or rows.patched is not None:
+    if table.channels == 1:
         return rows
     lacking = np.isnan(rows.values)
     if not lacking.any():
@@ -35,7 +35,8 @@ def stand_in(table: SensorTable, rows: WindowRows) -> WindowRows:
     source = np.maximum.accumulate(np.where(lacking, -1, np.arange(len(lacking))[:, None]), axis=0)
     own = source >= np.repeat(rows.first, lengths)[:, None]
     last = np.take_along_axis(rows.values, np.maximum(source, 0), axis=0)
-    return replace(rows, values=np.where(own, last, np.repeat(before, lengths, axis=0)), patched=lacking)
+    patched = lacking if rows.patched is None else rows.patched | lacking
+    return replace(rows, values=np.where(own, last, np.repeat(before, lengths, axis=0)), patched=patched)
 
 
 def patches_of(table: SensorTable, rows: Rows, patched: Bools | None) -> Patches | None:

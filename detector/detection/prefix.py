@@ -5,8 +5,8 @@ of the distance from the median, the 95 % one included, each in units of the nor
 a third of the time has a wide one, and nothing of it is far. Of normal rows the limit is that of the median distance.
 
 A *sentinel* is a value that stands for none (-9999, 2147483647): far, exactly the same at least three times, and the
-lowest or highest of all. A reading with one counts as missing. Other far values make their row *wild*. If a sensor was
-in one regime and then in another (zeros, then life), all of the first being far from the second, the later one counts.
+lowest or highest of all. It counts as null. Other far values make their row *wild*. If a sensor was in one regime and
+then in another (zeros, then life), all of the first being far from the second, the later one counts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools
-from detector.detection.signals import WINDOW
+from detector.arrays import F64, I64, Bools, in_all_channels
+from detector.detection.signals import WINDOW, forward_filled
 
 FAR: Final = 30.0
 """Robust deviations; this far out, because an outlier guard nearer to the data loses faults."""
@@ -32,6 +32,8 @@ CONVENTIONAL: Final = np.array([999.0, 9999.0, 32767.0, 32768.0, 65535.0, 99999.
 """Sizes of values that stand for none by convention, and whatever is larger than the last of them."""
 FEWEST_WINDOWS: Final = 0.5
 """If wild rows leave less than this share of the windows, they are the sensor's habit, and are calibrated on."""
+HEARD: Final = 150
+"""In so many rows each channel has come lately; the shortest profile has as many."""
 
 _SHARES: Final = np.array([0.5, 0.75, 0.9, 0.95])
 _NORMAL: Final = np.array([0.6745, 1.1503, 1.6449, 1.9600])
@@ -50,19 +52,24 @@ class NotYetError(ValueError):
 class Prefix:
     """Rows to calibrate on: `times` (L,) ns, `values` (L, C); those that are `wild` (L,) take part in nothing.
 
-    `sentinels` (C, 3), NaN: none.
+    `sentinels` (C, 3), NaN: none. `lacking` (L, C): values that stand for missing ones, each the channel's last one.
     """
 
     times: I64
     values: F64
     wild: Bools
     sentinels: F64
+    lacking: Bools
 
 
 def examine(times: I64, values: F64, *, least: int) -> Prefix:
-    """Examine a prefix: times (L,), values (L, C). Raises `NotYetError` where fewer than `least` rows are left."""
+    """Examine a prefix: times (L,), values (L, C), NaN: a row lacks the channel.
+
+    Raises `NotYetError` where fewer than `least` rows are left, or a channel hardly came.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        begin = max(_later_regime(np.ascontiguousarray(column)) for column in values.T)
+        times, values = _with_all_channels(times, values, least)
+        begin = max(_later_regime(np.ascontiguousarray(column)) for column in forward_filled(values).T)
         if begin:
             if len(values) - begin < least:
                 raise NotYetError(
@@ -71,12 +78,13 @@ def examine(times: I64, values: F64, *, least: int) -> Prefix:
                 )
             times, values = times[begin:], values[begin:]
         sentinels = _sentinels(values)
-        missing = has_sentinel(values, sentinels)
+        values = np.where(stands_for_none(values, sentinels), np.nan, values)
+        missing = in_all_channels(np.isnan(values))
         if missing.any():
             times, values = times[~missing], values[~missing]
             if len(values) < least:
                 raise NotYetError(f"{int(missing.sum())} of its readings stand for none", least - len(values))
-        return Prefix(times, values, wild_rows(values), sentinels)
+        return _prefix_of(*_with_all_channels(times, values, least), sentinels)
 
 
 def first_whole(values: F64) -> int:
@@ -91,11 +99,23 @@ def first_whole(values: F64) -> int:
     return int(np.where(there.any(axis=0), there.argmax(axis=0), len(there)).max())
 
 
-def with_all_channels(times: I64, values: F64, *, least: int, heard: int) -> tuple[I64, F64]:
-    """A prefix, times (L,), values (L, C), from where on each channel has come. NaN: a row lacks the channel.
+def taken_as_it_is(times: I64, values: F64) -> Prefix:
+    """All of a prefix, whatever it has, from where on each channel has come. Raises `NotYetError` as `examine` does."""
+    times, values = _with_all_channels(times, values, HEARD)
+    return _prefix_of(times, values, np.full((values.shape[1], SENTINELS), np.nan))
 
-    Raises `NotYetError` where fewer than `least` rows are left, or in fewer than `heard` a channel has come lately: of
-    one that was gone nobody knows how it moves. Lately: within a window.
+
+def _prefix_of(times: I64, values: F64, sentinels: F64) -> Prefix:
+    lacking = np.isnan(values)
+    values = forward_filled(values)
+    return Prefix(times, values, wild_rows(values), sentinels, lacking)
+
+
+def _with_all_channels(times: I64, values: F64, least: int) -> tuple[I64, F64]:
+    """The rows from where on each channel has come.
+
+    Raises `NotYetError` where fewer than `least` are left, or in fewer than `HEARD` a channel has come lately: of one
+    that was gone nobody knows how it moves. Lately: within a window.
     """
     begin = first_whole(values)
     times, values = times[begin:], values[begin:]
@@ -103,14 +123,9 @@ def with_all_channels(times: I64, values: F64, *, least: int, heard: int) -> tup
         raise NotYetError("one of its channels came late, or not at all", least - len(values))
     there, row = ~np.isnan(values), np.arange(len(values))[:, None]
     lately = row - np.maximum.accumulate(np.where(there, row, -WINDOW), axis=0) < WINDOW
-    if (fewest := int(lately.sum(axis=0).min())) < heard and not there.all():
-        raise NotYetError("one of its channels hardly came", heard - fewest)
+    if (fewest := int(lately.sum(axis=0).min())) < HEARD and not there.all():
+        raise NotYetError("one of its channels hardly came", HEARD - fewest)
     return times, values
-
-
-def taken_as_it_is(times: I64, values: F64) -> Prefix:
-    """All of a prefix, whatever it has."""
-    return Prefix(times, values, wild_rows(values), np.full((values.shape[1], SENTINELS), np.nan))
 
 
 def sentinel_counts(values: F64, sentinels: F64) -> list[list[tuple[float, int]]]:
@@ -121,9 +136,22 @@ def sentinel_counts(values: F64, sentinels: F64) -> list[list[tuple[float, int]]
     ]
 
 
-def has_sentinel(values: F64, sentinels: F64) -> Bools:
-    """Which of the rows (L, C) have a sentinel, of (C, 3) or (L, C, 3)."""
-    found: Bools = (values[:, :, None] == sentinels).any(axis=(1, 2))
+def also_known(sentinels: F64, before: F64) -> F64:
+    """The sentinels (C, 3), after those of a profile `before`: rows that it was built of no longer have these.
+
+    >>> also_known(np.array([[7.0, np.nan, np.nan]]), np.array([[-1.0, np.nan, np.nan]]))
+    array([[-1.,  7., nan]])
+    """
+    both = np.full_like(sentinels, np.nan)
+    for channel, (new, old) in enumerate(zip(sentinels, before, strict=True)):
+        known = [value for value in dict.fromkeys([*old.tolist(), *new.tolist()]) if value == value][:SENTINELS]
+        both[channel, : len(known)] = known
+    return both
+
+
+def stands_for_none(values: F64, sentinels: F64) -> Bools:
+    """Which of the values (L, C) are a sentinel, of (C, 3) or (L, C, 3)."""
+    found: Bools = (values[:, :, None] == sentinels).any(axis=2)
     return found
 
 
@@ -171,6 +199,7 @@ def _sentinels(values: F64) -> F64:
     """The sentinels of each channel (C, 3), NaN where there are fewer."""
     found = np.full((values.shape[1], SENTINELS), np.nan)
     for channel, column in enumerate(values.T):
+        column = column[~np.isnan(column)]
         for place in range(SENTINELS):
             value = _sentinel(column, alone=len(found) == 1) if len(column) else None
             if value is None:
@@ -195,8 +224,7 @@ def _sentinel(column: F64, *, alone: bool) -> float | None:
 def _ends_a_tail(value: float, column: F64) -> bool:
     """Whether more values than there may be sentinels lie half as far from the median as this one, on its side.
 
-    A processor that is idle but for rare full loads has such values: 100 % of it is no sentinel. It would take its row
-    from all channels of a machine.
+    A processor that is idle but for rare full loads has such values: 100 % of it is no sentinel.
     """
     middle = float(np.median(column))
     beyond = column[(column - middle) / (value - middle) >= 0.5]

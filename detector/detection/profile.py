@@ -27,7 +27,6 @@ from detector.detection.prefix import (
     examine,
     taken_as_it_is,
     wild_rows,
-    with_all_channels,
 )
 from detector.detection.signals import (
     LEVEL_RATE,
@@ -37,7 +36,6 @@ from detector.detection.signals import (
     combine,
     deviation,
     ewma_path,
-    forward_filled,
     prediction_errors,
     reconstruction_errors,
     standardise,
@@ -225,15 +223,9 @@ def build_profile(
     `least`. `hours`: the clocks that the sensor goes by, and its id; None: by none.
     """
     _check_length(len(values), "rows")
-    times, values = with_all_channels(times, values, least=max(least, MIN_ROWS), heard=MIN_ROWS)
-    lacking, given = np.isnan(values), times
-    patched = lacking if lacking.any() else None
-    if patched is not None:
-        values = forward_filled(values)
     prefix = examine(times, values, least=max(least, MIN_ROWS)) if least else taken_as_it_is(times, values)
-    times, values, wild = prefix.times, prefix.values, prefix.wild
-    if patched is not None:
-        patched = patched[np.isin(given, times)]
+    times, values, wild, lacks = prefix.times, prefix.values, prefix.wild, prefix.lacking
+    patched = lacks if lacks.any() else None
     channels = values.shape[1]
     center, scale = scale_of(values, scaler)
     z = np.ascontiguousarray(standardise(values, center, scale).T)
@@ -242,7 +234,6 @@ def build_profile(
     ridge = np.array([fit[0] for fit in fits], dtype=np.float32)
     bias = np.array([fit[1] for fit in fits])
 
-    lacks = np.zeros(values.shape, dtype=bool) if patched is None else patched
     blind = lacks[WINDOW - 1 :] if patched is None else _unforeseen(patched)
     prediction = np.array(
         [

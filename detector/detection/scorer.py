@@ -167,7 +167,9 @@ def judge_block(
     transitions = [_transition(block, ruled, told, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
     # A peak matters beyond the reservoir only where there may be others to take back.
-    remembering = np.isin(block.slots, list(table.last_episodes))
+    remembering = np.zeros(len(block.slots), dtype=bool)
+    if table.last_episodes:
+        remembering = np.isin(block.slots, list(table.last_episodes))
     remembering[events["at"][events["kind"] == CLOSED]] = True
     learnings = [_learning(block, *event) for event in events[learnt & remembering[events["at"]]].tolist()]
     return Scored(u, alarm, eligible, v, limits, errors, transitions, earlier_peak, records, expected, learnings)

@@ -129,6 +129,8 @@ def forward_filled(values: F64) -> F64:
     array([1., 1., 1., 2.])
     """
     there = ~np.isnan(values)
+    if there.all():
+        return values
     row = np.arange(len(values))[:, None]
     newest = np.maximum.accumulate(np.where(there, row, -1), axis=0)
     source = np.where(newest < 0, there.argmax(axis=0), newest)

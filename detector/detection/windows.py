@@ -15,7 +15,9 @@ import numpy as np
 
 from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel, stable_order
 from detector.detection.columns import NEVER, flags_of
-from detector.detection.prefix import has_sentinel
+from detector.detection.kernel.cells import Paces
+from detector.detection.kernel.choice import choose
+from detector.detection.prefix import stands_for_none
 from detector.detection.signals import WINDOW
 from detector.detection.table import HeldBack, SensorTable, Slots
 
@@ -143,14 +145,17 @@ def admit(table: SensorTable, arrivals: Arrivals, lateness: int) -> tuple[Window
 def _admit(table: SensorTable, arrivals: Arrivals, missing: Bools, lateness: int) -> tuple[WindowRows, Tally]:
     """The same, of readings of which it is known which are missing (n,)."""
     tally = Tally(missing=int(missing.sum()))
-    kept = np.flatnonzero(~missing)
-    order = kept[stable_order(arrivals.slots[kept])]
+    if tally.missing:
+        kept = np.flatnonzero(~missing)
+        order = kept[stable_order(arrivals.slots[kept])]
+    else:
+        order = stable_order(arrivals.slots)
     slots, times = arrivals.slots[order], arrivals.times[order]
     new_group = np.ones(len(order), dtype=bool)
     new_group[1:] = slots[1:] != slots[:-1]
     first = np.flatnonzero(new_group)
+    last = np.append(first[1:], len(order)) if len(first) else first
     owners = slots[first]
-    lengths = np.diff(np.append(first, len(order)))
 
     before = np.empty_like(times)
     before[1:] = times[:-1]
@@ -163,38 +168,47 @@ def _admit(table: SensorTable, arrivals: Arrivals, missing: Bools, lateness: int
         regular = np.ones(0, dtype=bool)
 
     loose = _Loose()
-    for group in np.flatnonzero(~regular).tolist():
-        part = order[first[group] : first[group] + lengths[group]]
-        _in_order(table, int(owners[group]), arrivals, part, lateness, loose, tally)
-
-    keep = np.repeat(regular, lengths)
-    straight = order[keep]
-    straight_owners, straight_lengths = owners[regular], lengths[regular]
-    ends = np.cumsum(straight_lengths)
-    newest = arrivals.times[straight][ends - 1] if len(ends) else ends
-    restarts = np.zeros(len(straight), dtype=bool)
-    restarts[ends - straight_lengths] = table["restart"][straight_owners]
-    table["restart"][straight_owners] = False
-    table["released"][straight_owners] = newest
-    table["newest"][straight_owners] = newest
-    table["late_run"][straight_owners] = 0
-    tally.accepted += len(straight)
+    if not regular.all():
+        for group in np.flatnonzero(~regular).tolist():
+            part = order[first[group] : last[group]]
+            _in_order(table, int(owners[group]), arrivals, part, lateness, loose, tally)
+        keep, lengths = np.repeat(regular, last - first), (last - first)[regular]
+        order, times, owners, last = order[keep], times[keep], owners[regular], np.cumsum(lengths)
+        first = last - lengths
+    newest = times[last - 1]
+    restarts = np.zeros(len(order), dtype=bool)
+    restarts[first] = table["restart"][owners]
+    table["restart"][owners] = False
+    table["released"][owners] = newest
+    table["newest"][owners] = newest
+    table["late_run"][owners] = 0
+    tally.accepted += len(order)
 
     rows = WindowRows(
-        slots=straight_owners, first=ends - straight_lengths, last=ends, times=arrivals.times[straight],
-        values=arrivals.values[straight], records=arrivals.records[straight], elements=arrivals.elements[straight],
-        restarts=restarts, imputed=np.zeros(len(straight), dtype=bool),
+        slots=owners, first=first, last=last, times=times,
+        values=arrivals.values.take(order, axis=0), records=arrivals.records[order], elements=arrivals.elements[order],
+        restarts=restarts, imputed=np.zeros(len(order), dtype=bool),
     )  # fmt: skip
     return (_append(rows, loose) if loose.slots else rows), tally
 
 
-def sentinel_rows(table: SensorTable, rows: WindowRows) -> Bools | None:
-    """Which rows have a value that stands for none, by their sensors' profiles; None: no row."""
+def sentinels_of(table: SensorTable, rows: WindowRows) -> Bools | None:
+    """Which values (n, C) stand for none, by their sensors' profiles; None: no value does."""
     sentinels = table["sentinels"][rows.slots]
     if np.isnan(sentinels).all():
         return None
-    found = has_sentinel(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
+    found = stands_for_none(rows.values, np.repeat(sentinels, rows.last - rows.first, axis=0))
     return found if found.any() else None
+
+
+def missing_rows(rows: WindowRows, nothing: Bools) -> Bools:
+    """Which rows (n,) are missing, if these values (n, C) stand for none.
+
+    As with null: with patches a row of which one has come, else a row that has no other value.
+    """
+    if rows.patched is not None:
+        return in_any_channel(nothing & ~rows.patched)
+    return in_all_channels(nothing | np.isnan(rows.values))
 
 
 def without(table: SensorTable, rows: WindowRows, dropped: Bools) -> WindowRows:
@@ -296,24 +310,16 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
     """
     if not len(rows.times):
         return rows
-    has_past = table["filled"][rows.slots] > 0
-    previous = np.empty_like(rows.times)
-    previous[1:] = rows.times[:-1]
-    previous[rows.first] = np.where(has_past, newest_times(table, rows.slots), rows.times[rows.first])
-    lengths = rows.last - rows.first
-    gap = rows.times - previous
-    gap[rows.restarts] = 0
-    median = np.repeat(np.where(table["regular"][rows.slots], table["median"][rows.slots], 0), lengths)
-    usable = median > 0
-    missing = np.zeros(len(gap), dtype=np.int64)
-    np.floor_divide(2 * gap + median, 2 * median, out=missing, where=usable)
-    missing = np.maximum(missing - 1, 0)
-    rules = np.repeat(table["rules"][rows.slots], lengths)
-    rows.restarts |= (missing > max_fill[rules]) | (gap > max_gap[rules])
-    missing[rows.restarts] = 0
+    missing = choose().kernel.missing(
+        paces_of(table), rows.slots, rows.first, rows.last, rows.times, rows.restarts, max_gap, max_fill
+    )
     if not missing.any():
         return rows
 
+    previous = np.empty_like(rows.times)
+    previous[1:] = rows.times[:-1]
+    previous[rows.first] = newest_times(table, rows.slots)
+    gap = rows.times - previous
     copies = missing + 1
     source = np.repeat(np.arange(len(gap)), copies)
     step = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
@@ -336,6 +342,11 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
         imputed=imputed,
         patched=None if rows.patched is None else rows.patched[source] & ~imputed[:, None],
     )
+
+
+def paces_of(table: SensorTable) -> Paces:
+    """Its columns that tell when a row is due."""
+    return Paces(*(table[name] for name in Paces._fields))
 
 
 def newest_places(table: SensorTable, slots: Slots) -> I64:

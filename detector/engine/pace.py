@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from detector.arrays import I64, Bools
+from detector.detection.kernel.choice import choose
 from detector.detection.profile import REGULAR_BAND
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
-from detector.detection.windows import WindowRows, newest_times
+from detector.detection.windows import WindowRows, newest_times, paces_of
 
 MOST_RESTARTS = 3
 """Restarts without a complete window in between after which a sensor relearns."""
@@ -34,19 +35,11 @@ def relearning_rows(
     """
     if not len(rows.times):
         return {}
-    regular = table["regular"][rows.slots] & (table["median"][rows.slots] > 0)
-    if not regular.any():
-        return {}
-    lengths = rows.last - rows.first
-    median = np.repeat(table["median"][rows.slots], lengths)
-    gap = np.empty_like(rows.times)
-    gap[1:] = rows.times[1:] - rows.times[:-1]
-    gap[rows.first] = rows.times[rows.first] - newest_times(table, rows.slots)
-    odd = np.abs(gap - median) > REGULAR_BAND * median
-    odd[rows.first] &= table["filled"][rows.slots] > 0  # before the first row of a window there is no interval
+    paces = paces_of(table)
+    suspicious = choose().kernel.uneven(paces, rows.slots, rows.first, rows.last, rows.times)
     if ignored is not None:
-        odd |= ignored
-    suspicious = regular & (np.logical_or.reduceat(odd, rows.first) | (table["unfit"][rows.slots] > 0))
+        regular = paces.regular[rows.slots] & (paces.median[rows.slots] > 0)
+        suspicious |= regular & np.logical_or.reduceat(ignored, rows.first)
     found: dict[int, int] = {}
     for group in np.flatnonzero(suspicious).tolist():
         slot, rule = int(rows.slots[group]), int(table["rules"][rows.slots[group]])

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 
 from detector import __version__
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F64, I64, Bools, integers
 from detector.detection.prefix import NotYetError
 from detector.detection.table import Failure, SensorTable, Slots, WarmUp
 from detector.detection.windows import Arrivals, WindowRows
@@ -370,7 +370,7 @@ class PartitionPipeline(PartitionState):
         """The slots of these sensors; those that are not known yet get one."""
         known = self._table.slots
         try:
-            return np.fromiter(map(known.__getitem__, sensor_ids), dtype=np.intp, count=len(sensor_ids))
+            return integers(list(map(known.__getitem__, sensor_ids)))
         except KeyError:
             return np.array([known[i] if i in known else self._meet(run, i) for i in sensor_ids], dtype=np.intp)
 
@@ -456,4 +456,4 @@ def _offsets(records: Sequence[Record]) -> I64:
     first, count = records[0].offset, len(records)
     if records[-1].offset - first == count - 1:
         return np.arange(first, first + count)
-    return np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)
+    return integers(list(map(_OFFSET, records)))

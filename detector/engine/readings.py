@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools
+from detector.arrays import Bools, in_all_channels
 from detector.config.load import CalendarConfig, MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
@@ -26,13 +26,21 @@ from detector.detection.contexts import ContextTable
 from detector.detection.episodes import Closing, Opening, in_episodes
 from detector.detection.hours import Hours
 from detector.detection.patches import stand_in
-from detector.detection.prefix import NotYetError, has_sentinel, sentinel_counts
+from detector.detection.prefix import NotYetError, also_known, sentinel_counts, stands_for_none
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
 from detector.detection.signals import WINDOW, forward_filled
 from detector.detection.table import SensorTable, Slots, WarmUp
 from detector.detection.usable import check_usable
-from detector.detection.windows import Arrivals, WindowRows, admit, bridge_gaps, sentinel_rows, without
+from detector.detection.windows import (
+    Arrivals,
+    WindowRows,
+    admit,
+    bridge_gaps,
+    missing_rows,
+    sentinels_of,
+    without,
+)
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.announcer import Announcer
 from detector.engine.foresight import Upcoming
@@ -319,8 +327,9 @@ class ReadingsPipeline(PartitionPipeline):
             if not patient:  # a channel has not come yet: what came before it will be of no use
                 collected.keep_last(WINDOW)
             raise
-        rows = np.flatnonzero(~has_sentinel(collected.values, profile.sentinels))
-        values = collected.values[rows]
+        values = np.where(stands_for_none(collected.values, profile.sentinels), np.nan, collected.values)
+        rows = np.flatnonzero(~in_all_channels(np.isnan(values)))
+        values = values[rows]
         patched = np.isnan(values)
         if patched.any():
             values = forward_filled(values)
@@ -350,6 +359,8 @@ class ReadingsPipeline(PartitionPipeline):
                 (group,) = np.flatnonzero(rows.slots == slot)
                 self._fail(run, "profile", slot, int(rows.records[edge[group]]), error)
                 continue
+            known = also_known(profile.sentinels, self._table["sentinels"][slot])
+            profile = replace(profile, sentinels=known)
             moving = self._carried(slot, carry) if unbroken(self._table, slot, readings) else self._forgotten
             self._take_profile(run, slot, {**moving, **self._cells_of(slot, profile)})
             self._pulse()
@@ -396,14 +407,15 @@ class ReadingsPipeline(PartitionPipeline):
             rows = self._without_warm_ups(run, self._not_failed(left.pop()))
             now, later = split(self._table, rows, self._config.warmup)
             left += [] if later is None else [later]
-            missing = sentinel_rows(self._table, now)
+            nothing = sentinels_of(self._table, now)
+            missing = None if nothing is None else missing_rows(now, nothing)
             relearning = relearning_rows(self._table, now, missing, max_gap, max_fill)
             begin = [(int(now.slots[group]), now, row) for group, row in relearning.items()]
             if relearning:
                 now, later = cut(now, relearning)
                 left += [] if later is None else [later]
-                missing = sentinel_rows(self._table, now)
-            now = self._without_sentinels(run, now, missing)
+                nothing = sentinels_of(self._table, now)
+            now = self._without_sentinels(run, now, nothing)
             self._blocks(run, bridge_gaps(self._table, stand_in(self._table, now), max_gap, max_fill))
             self._relearn(run, complete(self._table, now.slots, self._config.warmup), now, now.last - 1)
             for slot, whole, row in begin:
@@ -425,17 +437,18 @@ class ReadingsPipeline(PartitionPipeline):
         self._timers.look_again()
         self._pulse()
 
-    def _without_sentinels(self, run: Run, rows: WindowRows, missing: Bools | None) -> WindowRows:
-        """The rows without those that have a value which stands for none: they count as missing."""
-        if missing is None:
+    def _without_sentinels(self, run: Run, rows: WindowRows, nothing: Bools | None) -> WindowRows:
+        """The rows, NaN where values stand for none, without those that are missing by it."""
+        if nothing is None:
             if self._table["stuck"][rows.slots].any():
                 self._tell_stuck(rows, np.zeros(len(rows.times), dtype=bool))
             return rows
+        missing = missing_rows(rows, nothing)
         self._tell_stuck(rows, missing)
         count = int(missing.sum())
         run.output.tally.accepted -= count
         run.output.tally.missing += count
-        return without(self._table, rows, missing)
+        return without(self._table, replace(rows, values=np.where(nothing, np.nan, rows.values)), missing)
 
     def _tell_stuck(self, rows: WindowRows, missing: Bools) -> None:
         self._watch.heard(np.repeat(rows.slots, rows.last - rows.first), missing, "stuck")

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from detector.arrays import floats
 from detector.config.fields import FieldsConfig
 from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
@@ -201,7 +202,7 @@ class PlainJson:
         late = too_far_ahead(batch.records, records, ones, times, self._max_future)
         if late is not None and late.any():
             return None
-        values = np.array([message.value for message in messages], dtype=np.float64).reshape(count, 1)
+        values = floats([message.value for message in messages]).reshape(count, 1)
         if out_of_range(values).any():
             return None
         return Readings(ids, ones, records, np.zeros(count, dtype=np.int64), times, values, [])

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools, in_any_channel
+from detector.arrays import F64, I64, Bools, floats, in_any_channel
 from detector.streams.base import Batch, Record
 from detector.streams.lines import MAX_LINE
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
@@ -217,7 +217,7 @@ class Draft:
         if not good.all():
             for index in np.flatnonzero(~good).tolist():
                 self._bad.append((self._done + index, *explain_time(self.times[index], int(codes[index]))))
-        values = np.array(self.columns, dtype=np.float64).T
+        values = np.column_stack([floats(column) for column in self.columns])
         self._pieces.append((times, good, values))
         self._done += len(times)
         self.times = []

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from detector.detection.kernel import build as build_module
 from detector.detection.kernel import choice
 from detector.detection.kernel.build import SOURCE, BuildError, build, compilers
-from detector.detection.kernel.cells import OPENED, Cells, Rings, Rows, rules_for
+from detector.detection.kernel.cells import OPENED, Cells, Paces, Rings, Rows, rules_for
 from detector.detection.kernel.choice import VARIABLE, Kernel, choose, chosen, trial
 from detector.detection.kernel.compiled import Compiled
 from detector.detection.kernel.interpreted import Interpreted
@@ -292,6 +292,31 @@ def test_windows_are_the_same_to_the_bit_however_rows_are_cut(compiled: Compiled
     ours = looked_at(compiled, seed, 512)
     assert ours == looked_at(Interpreted(), seed, 512)
     assert ours == looked_at(compiled, seed, 7)
+
+
+@STORIES
+@given(st.integers(0, 2**32 - 1))
+def test_intervals_are_judged_alike(compiled: Compiled, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sensors, ends = 6, np.sort(rng.integers(1, 60, 6)).cumsum()
+    first = np.append(0, ends[:-1])
+    paces = Paces(
+        times=rng.integers(0, 900, (9, 100)), head=rng.integers(0, 100, 9).astype(np.uint8),
+        filled=rng.choice([0, 1, 100], 9).astype(np.int16), regular=rng.random(9) < 0.8,
+        median=rng.choice([0, 1, 10, 60], 9), unfit=rng.choice([0, 0, 3], 9).astype(np.int16),
+        rules=rng.integers(-1, 3, 9).astype(np.int16),
+    )  # fmt: skip
+    odd = rng.random(ends[-1]) < rng.choice([0.0, 0.02, 0.5])
+    times = 1000 + np.where(odd, rng.integers(-30, 500, ends[-1]), 10).cumsum()
+    before = rng.random(ends[-1]) < rng.choice([0.0, 0.05])
+    limits = rng.choice([15, 300, 2**62], 3), rng.choice([0, 2, 5], 3)
+    slots = rng.permutation(9)[:sensors]
+    said = []
+    for kernel in (compiled, Interpreted()):
+        restarts = before.copy()
+        missing = kernel.missing(paces, slots, first, ends, times, restarts, *limits)
+        said.append([kernel.uneven(paces, slots, first, ends, times).tobytes(), missing.tobytes(), restarts.tobytes()])
+    assert said[0] == said[1]
 
 
 def test_cells_come_back_from_plain_numbers_as_they_were() -> None:

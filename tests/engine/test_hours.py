@@ -161,26 +161,56 @@ def test_a_machine_that_runs_on_a_holiday_is_told() -> None:
 # -- clocks that are set ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timezone", ["Europe/Berlin", "UTC"])
-def test_a_clock_that_is_set_is_no_fault(timezone: str) -> None:
-    times, values = shifts(42, seed=1)
-    # By local time the plant does what it always does; on day 27 an hour is left out of it.
-    change = MONDAY + 27 * DAY + 2 * HOUR
-    moved = parse_time("2027-03-28T01:00:00Z") - (change - HOUR)
+SET = 27
+"""The day on which clocks are set, a Sunday."""
+SPRING = parse_time("2027-03-28T01:00:00Z") - (MONDAY + SET * DAY + HOUR)
+"""From the plant's days to those around it."""
+
+
+def clocks_set(times: I64, values: F64) -> tuple[I64, F64]:
+    """A plant that does by local time what it always does: on day `SET` an hour is left out of it, in Berlin."""
+    change = MONDAY + SET * DAY + 2 * HOUR
     kept = (times < change) | (times >= change + HOUR)
     times, values = times[kept], values[kept]
-    instants = np.where(times < change, times - HOUR, times - 2 * HOUR) + moved
+    return times - np.where(times < change, HOUR, 2 * HOUR) + SPRING, values
+
+
+@pytest.mark.parametrize("timezone", ["Europe/Berlin", "UTC"])
+def test_a_clock_that_is_set_is_no_fault(timezone: str) -> None:
     made = pipeline(config_of(timezone))
-    assert opened(told(made, instants, values)) == []
+    assert opened(told(made, *clocks_set(*shifts(42, seed=1)))) == []
     assert contexts(made, timezone)["weekly"].all()
     assert len(contexts(made, timezone)) == 1
+
+
+def test_a_shift_that_moves_as_the_clocks_are_set_is_learnt() -> None:
+    """Fourteen days later a machine that rests on a working day is told by the new pattern."""
+
+    def runs(day: int) -> Spans:
+        return two_shifts(day) if day < SET + 1 else [] if day == SET + 17 else four_hours_later(day)
+
+    alerts = [
+        one for one in opened(told(pipeline(config_of("Europe/Berlin")), *clocks_set(*shifts(50, runs)))) if one.what
+    ]
+    days = [(parse_time(one.detected_at) - SPRING - MONDAY) // DAY for one in alerts]
+    changed = [day for day in days if day <= SET + 14]
+    assert 1 <= len(changed) <= 2
+    assert days == [*changed, SET + 17]
 
 
 # -- what it learns --------------------------------------------------------------------------------------------------
 
 
 CHANGED = 21
+
+
+def four_hours_later(day: int) -> Spans:
+    """Two shifts that begin at ten and end at two in the night."""
+    return [*([(10, 24)] if day % 7 < 5 else []), *([(0, 2)] if 1 <= day % 7 < 6 else [])]
+
+
 PATTERNS: dict[str, Callable[[int], Spans]] = {
+    "four hours later": four_hours_later,
     "one shift": lambda day: [(6, 14)] if day % 7 < 5 else [],
     "nights": lambda day: [(0, 6), (22, 24)] if day % 7 < 5 else [],
     "the weekend, too": lambda day: [(6, 22)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,15 +28,20 @@ def config_of(channels: int = 3, **more: Any) -> ReadingsConfig:
     return plant.readings_config(channels=channels, warmup=WARMUP, false_alarms=plant.per_readings(20_000), **more)
 
 
-def play(values: F64, gone: Bools, *, known: bool, cut: int = 50) -> list[Output]:
-    """What comes of rows a second apart, of which some cells are `gone` (L, C)."""
+def play(
+    values: F64, gone: Bools, *, known: bool, cut: int = 50, nothing: float = math.nan, prefix: F64 | None = None
+) -> list[Output]:
+    """What comes of rows a second apart, of which some cells are `gone` (L, C): there it says `nothing`, NaN: null.
+
+    `prefix`: of what the sensor is `known`.
+    """
     channels = values.shape[1]
-    healthy = plant.healthy(np.random.default_rng(1), 800, channels)
+    healthy = plant.healthy(np.random.default_rng(1), 800, channels) if prefix is None else prefix
     profiles = {"m0": plant.profile_of(healthy, plant.reconstructor(channels))} if known else {}
     pipeline = plant.pipeline_of(config_of(channels), plant.model_of(profiles, channels=channels))
     rows = [
-        Reading("m0", START + at * SECOND, tuple(None if no else one for one, no in zip(*cells, strict=True)))
-        for at, cells in enumerate(zip(values.tolist(), gone.tolist(), strict=True))
+        Reading("m0", START + at * SECOND, tuple(None if math.isnan(one) else one for one in cells))
+        for at, cells in enumerate(np.where(gone, nothing, values).tolist())
     ]
     records = plant.records_of([[row] for row in rows])
     return [pipeline.process(batch) for batch in plant.batches_of(records, range(0, len(records), cut))]
@@ -109,6 +115,42 @@ def test_a_warm_up_waits_for_each_channel() -> None:
     assert watched[-1][1] is None
     assert 2000 < watched[-1][0] * 50 < 2000 + WARMUP + 100
     assert alerts_of(outputs) == [], "that it comes back is no fault of a machine that was not known"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_value_that_stands_for_none_is_null_in_its_channel(known: bool) -> None:
+    values, gone = with_a_fault()
+    gone[20:WARMUP:30, 2] = gone[50:WARMUP:60, 1] = gone[650:900, 1] = gone[985:1100, 2] = True
+    gone[700:705] = known  # a warm-up has taken in such rows before it knows what stands for none
+    healthy, lost = plant.healthy(np.random.default_rng(1), 800, 3), np.zeros((800, 3), dtype=bool)
+    lost[::90, 1:] = lost[0, 2] = lost[10::200] = True
+    null, stands = (
+        play(values, gone, known=known, nothing=nothing, prefix=np.where(lost, nothing, healthy))
+        for nothing in (math.nan, -9999.0)
+    )
+    assert [one.event for one in alerts_of(null)][:1] == ["opened"]
+    assert [(one.value, one.key) for output in stands for one in output.alerts] == [
+        (one.value, one.key) for output in null for one in output.alerts
+    ]
+    assert reasons_of(stands) == reasons_of(null)
+    for outcome in ("accepted", "missing"):
+        one, other = (sum(getattr(output.tally, outcome) for output in outputs) for outputs in (stands, null))
+        assert one == other
+
+
+def test_a_tag_that_says_what_stands_for_none_leaves_its_row_missing_and_no_more() -> None:
+    values, gone = with_a_fault(channels=2)
+    prefix = values[:WARMUP].copy()
+    prefix[20::30, 1] = -9999.0
+    values[:WARMUP] = prefix
+    values[990, 1] = -9999.0
+    gone[991:1040, 1] = True
+    config = machines.config_of(machines=1, align=AlignConfig(max_age=90 * MINUTES))
+    tags = machines.pipeline_of(config.model_copy(update={"warmup": WARMUP}))
+    outputs = machines.play(tags, machines.records_of(machines.readings_of(values, gone=gone)))
+    assert sum(output.tally.missing for output in outputs) == 1
+    assert alerts_of(outputs)[0].event == "opened"
+    assert parse_time(alerts_of(outputs)[0].detected_at) < START + 1030 * SECOND
 
 
 def test_null_in_all_channels_is_a_missing_reading() -> None:

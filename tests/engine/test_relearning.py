@@ -97,6 +97,21 @@ def test_a_sensor_the_new_model_does_not_know_keeps_its_profile_and_is_mute() ->
     assert after["worst_zz"][slot] == kept.worst_zz_of_others
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_stands_for_none_is_known_to_the_new_profile_too(channels: int) -> None:
+    config = plant.readings_config(channels=channels, warmup=300, false_alarms=plant.per_readings(50_000))
+    values = healthy(850, channels=channels)
+    values[20::37, -1] = -9999.0
+    old = plant.pipeline_of(config, plant.model_of(channels=channels))
+    records = plant.records_of([[reading] for reading in plant.readings_of("a", values)])
+    assert plant.play(old, records[:500]) == []
+    new = switched(old, config, dataclasses.replace(plant.model_of(channels=channels, seed=1), digest="sha256:1"))
+    assert plant.play(new, records[500:]) == []
+    assert new.relearning == 0
+    table, slot = cells(new, config)
+    assert table["sentinels"][slot, -1, 0] == -9999.0
+
+
 def test_of_a_machine_the_reconstruction_counts_as_usual() -> None:
     table = SensorTable(2, 10)
     slot = table.add("press")

@@ -7,6 +7,7 @@ from dataclasses import astuple, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from detector.reports.backtest import BacktestResult, Replay
 from detector.reports.scoreboard import EpisodeSpan
 from detector.reports.tuning import Cost, MakePipeline, added, budget, chance_of, choose, costs_of, noise_of, spoken
 from detector.streams.base import Batch, Partition
+from detector.wire.alerts import decode_alert, encode_alert
 from detector.wire.json_readings import ReadingDecoder
 from detector.wire.readings import Decoder, Readings
 from tests import plant
@@ -67,12 +69,16 @@ def maker(decoder: Decoder, settings: Mapping[str, Any] = PLAIN) -> MakePipeline
 
 
 def costs(
-    readings: Sequence[Reading], budgets: Sequence[FalseAlarms] = BUDGETS, settings: Mapping[str, Any] = PLAIN
+    readings: Sequence[Reading],
+    budgets: Sequence[FalseAlarms] = BUDGETS,
+    settings: Mapping[str, Any] = PLAIN,
+    *,
+    pictured: bool = False,
 ) -> list[Cost]:
     records = plant.records_of([[one] for one in readings])
     batches = plant.batches_of(records, range(700, len(records), 700))
     decoder = ReadingDecoder(FieldsConfig(), ("value",))
-    return costs_of(batches, decoder, partial(maker, settings=settings), budgets)
+    return costs_of(batches, decoder, partial(maker, settings=settings), budgets, pictured=pictured)
 
 
 def test_together_budgets_cost_what_each_costs_by_itself() -> None:
@@ -81,21 +87,35 @@ def test_together_budgets_cost_what_each_costs_by_itself() -> None:
         + [one._replace(sensor="other") for one in shifted(faulty(1100, 1), rows=10_000, gap=0)],
         key=lambda one: one.time,
     )
-    assert sum(len(cost.result.episodes) for cost in same_as_by_themselves(readings)) > 5
+    found = same_as_by_themselves(readings, pictured=True)
+    assert sum(len(cost.result.episodes) for cost in found) > 5
 
 
 def same_as_by_themselves(
-    readings: Sequence[Reading], budgets: Sequence[FalseAlarms] = BUDGETS, settings: Mapping[str, Any] = PLAIN
+    readings: Sequence[Reading],
+    budgets: Sequence[FalseAlarms] = BUDGETS,
+    settings: Mapping[str, Any] = PLAIN,
+    *,
+    pictured: bool = False,
 ) -> list[Cost]:
-    """What budgets cost together, which is what each of them does."""
-    together = costs(readings, budgets, settings)
+    """What budgets cost together, which is what each of them does; with `pictured` their messages, too."""
+    together = costs(readings, budgets, settings, pictured=pictured)
     for cost in together:
         alone = by_itself(readings, cost.budget, settings)
-        # Rows that opened an episode are in its message, of which `tune` has no use.
-        assert cost.result.episodes == [replace(one, judged_from=None) for one in alone.episodes if one.counts]
+        found = [one for one in alone.episodes if one.counts]
+        # Rows that opened an episode are in its message, which has none unless it is for a picture.
+        assert cost.result.episodes == (found if pictured else [replace(one, judged_from=None) for one in found])
         assert astuple(cost.result.budget) == astuple(alone.budget)
         assert (cost.result.watched, cost.result.readings) == (alone.watched, alone.readings)
+        if pictured:
+            assert list(map(shown, cost.result.alerts)) == list(map(shown, alone.alerts))
     return together
+
+
+def shown(message: bytes) -> bytes:
+    """What a picture, and a line of text, is made of: all of a message, but for the rows of an update."""
+    alert = decode_alert(message)
+    return message if alert.event != "updated" else encode_alert(msgspec.structs.replace(alert, window=None))
 
 
 def test_hours_are_learnt_as_each_budget_has_its_episodes() -> None:

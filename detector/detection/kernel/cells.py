@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F32, F64, I64, U8, Bools
+from detector.arrays import F32, F64, I16, I64, U8, Bools
 
 Cells = NDArray[Any]
 """Records (n,) of the dtype that `columns.cells_of` makes."""
@@ -40,6 +40,18 @@ class Rings(NamedTuple):
     head: U8
     ridge: F32
     bias: F64
+
+
+class Paces(NamedTuple):
+    """The columns, by slot, of what tells when a sensor's next row is due: `paces` of recurrences.c."""
+
+    times: I64
+    head: U8
+    filled: I16
+    regular: Bools
+    median: I64
+    unfit: I16
+    rules: I16
 
 
 class Rows(NamedTuple):

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
 from detector.detection.kernel.build import LIBRARY
-from detector.detection.kernel.cells import Cells, Gather, Rings, Rows, Rules, rules_for
+from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.signals import WINDOW
 from detector.detection.threshold import UNLEARNT
 from detector.errors import UserError
 
+Slots = NDArray[np.intp]
 VARIABLE: Final = "DETECTOR_KERNEL"
 INTERPRETED: Final = "interpreted"
 
@@ -33,6 +34,32 @@ class Kernel(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def uneven(self, paces: Paces, slots: Slots, first: I64, last: I64, times: I64) -> Bools:
+        """Which sensors (n,) with a usable interval have one before a row that does not fit, or had of late.
+
+        Rows first .. last - 1 (n,) of `times` (N,) are those of each, in order. There is none before the first row of a
+        window.
+        """
+        ...
+
+    def missing(
+        self,
+        paces: Paces,
+        slots: Slots,
+        first: I64,
+        last: I64,
+        times: I64,
+        restarts: Bools,
+        max_gap: I64,
+        max_fill: I64,
+    ) -> I64:
+        """How many rows (N,) are to be filled in before each of such rows.
+
+        Adds to `restarts` (N,) the rows before which more than `max_fill` would have to be, or more than `max_gap` ns
+        lie, both by the number of a sensor's rules.
+        """
+        ...
 
     def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
         """What gathers the windows that rows complete, and fills `raw` (2 C, N) with what they say by themselves.
@@ -164,10 +191,24 @@ def trial(kernel: Kernel) -> bytes:
     gather(slice(3, 7), inputs[3:])
     rebuilt = kernel.rebuilt(inputs, np.flip(inputs, axis=1).copy())
     kernel.push(rings, kept)
+    due = _trial_intervals(kernel, rings, kept)
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
     told = kernel.judge(cells, rules, first, said[2], np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
-    return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings))
+    return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings, *due))
+
+
+def _trial_intervals(kernel: Kernel, rings: Rings, rows: Rows) -> tuple[Bools, I64, Bools]:
+    """What is said of intervals that are short, long and too long, of two sensors of which one has a usual one."""
+    paces = Paces(
+        rings.times, rings.head, filled=np.array([100, 3], dtype=np.int16), regular=np.array([True, False]),
+        median=np.array([7, 7]), unfit=np.array([0, 2], dtype=np.int16), rules=np.array([-1, 0], dtype=np.int16),
+    )  # fmt: skip
+    times = 640 + np.cumsum(np.where(rows.times % 31, 7, 5 + rows.times % 64))
+    restarts = rows.times % 200 == 77
+    spans = rows.slots, rows.begin, rows.end, times
+    found = kernel.missing(paces, *spans, restarts, max_gap=np.array([60, 60]), max_fill=np.array([0, 5]))
+    return kernel.uneven(paces, *spans), found, restarts
 
 
 def _trial_windows(rng: np.random.Generator, sensors: int, channels: int) -> tuple[Rings, Rows]:

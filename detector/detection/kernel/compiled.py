@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, SOURCE, digest
-from detector.detection.kernel.cells import EVENT, Cells, Gather, Rings, Rows, Rules
+from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules
 from detector.detection.signals import ROOT_WEIGHTS
 
 
@@ -30,12 +30,37 @@ class Compiled:
         """Load a library. Raises UnusableError."""
         self.path = path
         library = opened(path, SOURCE)
+        self._uneven = _function(library.kernel_uneven, 7)
+        self._missing = _function(library.kernel_missing, 11)
         self._windows = _function(library.kernel_windows, 13)
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
         self._fill = _function(library.kernel_fill, 5)
         self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
+
+    def uneven(self, paces: Paces, slots: NDArray[np.intp], first: I64, last: I64, times: I64) -> Bools:
+        columns, found = _columns(paces), np.empty(len(slots), dtype=bool)
+        self._uneven(_at(columns), _at(slots), _at(first), _at(last), len(slots), _at(times), _at(found))
+        return found
+
+    def missing(
+        self,
+        paces: Paces,
+        slots: NDArray[np.intp],
+        first: I64,
+        last: I64,
+        times: I64,
+        restarts: Bools,
+        max_gap: I64,
+        max_fill: I64,
+    ) -> I64:
+        columns, found = _columns(paces), np.empty(len(times), dtype=np.int64)
+        self._missing(
+            _at(columns), _at(slots), _at(first), _at(last), len(slots), _at(times), _at(restarts), _at(max_gap),
+            _at(max_fill), len(max_fill), _at(found),
+        )  # fmt: skip
+        return found
 
     def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
         arrays = (
@@ -148,9 +173,9 @@ def _shape(cells: Cells) -> I64:
     return np.array([cells.dtype["level"].shape[0], cells.dtype["recent"].shape[0], cells.dtype.itemsize])
 
 
-def _columns(rings: Rings) -> I64:
+def _columns(named: Rings | Paces) -> I64:
     """Where each column lies, and how far apart its cells are."""
-    return np.array([(column.ctypes.data, column.strides[0]) for column in rings])
+    return np.array([(column.ctypes.data, column.strides[0]) for column in named])
 
 
 @cache

@@ -13,7 +13,8 @@ from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
 from detector.detection.drifting import drift
 from detector.detection.episodes import judge_row
-from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Gather, Rings, Rows, Rules
+from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Gather, Paces, Rings, Rows, Rules
+from detector.detection.profile import REGULAR_BAND
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import larger, load, store
 from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
@@ -25,6 +26,41 @@ class Interpreted:
     """See `kernel.Kernel`."""
 
     name: ClassVar = "interpreted"
+
+    def uneven(self, paces: Paces, slots: NDArray[np.intp], first: I64, last: I64, times: I64) -> Bools:
+        lengths, median = last - first, paces.median[slots]
+        usual = np.repeat(median, lengths)
+        gap = np.empty_like(times)
+        gap[1:] = times[1:] - times[:-1]
+        gap[first] = np.where(paces.filled[slots] > 0, times[first] - _newest(paces, slots), median)
+        odd = np.logical_or.reduceat(np.abs(gap - usual) > REGULAR_BAND * usual, first)
+        found: Bools = paces.regular[slots] & (median > 0) & (odd | (paces.unfit[slots] > 0))
+        return found
+
+    def missing(
+        self,
+        paces: Paces,
+        slots: NDArray[np.intp],
+        first: I64,
+        last: I64,
+        times: I64,
+        restarts: Bools,
+        max_gap: I64,
+        max_fill: I64,
+    ) -> I64:
+        lengths = last - first
+        gap = np.empty_like(times)
+        gap[1:] = times[1:] - times[:-1]
+        gap[first] = np.where(paces.filled[slots] > 0, times[first] - _newest(paces, slots), 0)
+        gap[restarts] = 0
+        median = np.repeat(np.where(paces.regular[slots], paces.median[slots], 0), lengths)
+        found = np.zeros(len(gap), dtype=np.int64)
+        np.floor_divide(2 * gap + median, 2 * median, out=found, where=median > 0)
+        found = np.maximum(found - 1, 0)
+        rules = np.repeat(paces.rules[slots], lengths)
+        restarts |= (found > max_fill[rules]) | (gap > max_gap[rules])
+        found[restarts] = 0
+        return found
 
     def windows(self, cells: Cells, rings: Rings, rows: Rows, raw: F64) -> Gather:
         return partial(self._gather, cells, rings, rows, raw)
@@ -132,3 +168,9 @@ class Interpreted:
                     events.append((at, row, LEARNT, 0, 0.0, *s.lesson))
         store(sensors, cells)
         return np.array(v), np.array(limits), np.array(events, dtype=EVENT)
+
+
+def _newest(paces: Paces, slots: NDArray[np.intp]) -> I64:
+    """The times of the newest rows in the windows of these sensors, ns."""
+    newest: I64 = paces.times[slots, (paces.head[slots].astype(np.int64) - 1) % WINDOW]
+    return newest

@@ -58,6 +58,7 @@ static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT =
 static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0;
 static const double MOST_RULED = 20.0;
 static const float LONG_STILL = 1e7f;
+static const double REGULAR_BAND = 0.2;
 static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
@@ -100,6 +101,11 @@ typedef struct {
 typedef struct {
     column values, times, imputed, head, ridge, bias;
 } rings;
+
+/* The columns that tell when a sensor's next row is due, as PACES in cells.py. */
+typedef struct {
+    column times, head, filled, regular, median, unfit, rules;
+} paces;
 
 /* How many channels and earlier scores a record has room for, and its size in bytes. */
 typedef struct {
@@ -241,6 +247,12 @@ PART double prediction_error(const double *window, const double *forecast, doubl
     error += bias;
     error -= window[WINDOW - 1];
     return error * error;
+}
+
+/* -- intervals ----------------------------------------------------------------------------------------------------- */
+
+static int64_t newest_time(const paces *of, int64_t slot) {
+    return ((const int64_t *)cell(of->times, slot))[(*(uint8_t *)cell(of->head, slot) + WINDOW - 1) % WINDOW];
 }
 
 /* -- averages, adaptive scale, score ---------------------------------------------------------------------------- */
@@ -709,6 +721,41 @@ static int judge_row(sensor *s, double v, int64_t time, int inside, double *limi
 /* -- passes over the rows of many sensors ------------------------------------------------------------------------ */
 
 const char *kernel_digest(void) { return KERNEL_DIGEST; }
+
+/* `slots`, `first`, `last` (n): whose rows first .. last - 1 are, at `times`; `uneven` (n) says of which sensor with a usable
+   interval one before a row does not fit, or did not of late. */
+void kernel_uneven(const paces *of, const int64_t *slots, const int64_t *first, const int64_t *last, int64_t n,
+                   const int64_t *times, uint8_t *uneven) {
+    for (int64_t at = 0; at < n; at++) {
+        int64_t slot = slots[at], median = *(int64_t *)cell(of->median, slot), before = times[first[at]] - median;
+        int odd = *(int16_t *)cell(of->unfit, slot) > 0;
+        double limit = REGULAR_BAND * (double)median;
+        if (*(int16_t *)cell(of->filled, slot) > 0) before = newest_time(of, slot);
+        for (int64_t row = first[at]; row < last[at]; before = times[row++])
+            odd |= fabs((double)(times[row] - before - median)) > limit;
+        uneven[at] = *(uint8_t *)cell(of->regular, slot) && median > 0 && odd;
+    }
+}
+
+/* Of the same rows (N): how many are `missing` before each; more than may be filled in is one of the `restarts`. The limits
+   are by number of rules, of which there are `kinds`; the last ones have negative numbers, too. */
+void kernel_missing(const paces *of, const int64_t *slots, const int64_t *first, const int64_t *last, int64_t n,
+                    const int64_t *times, uint8_t *restarts, const int64_t *max_gap, const int64_t *max_fill,
+                    int64_t kinds, int64_t *missing) {
+    for (int64_t at = 0; at < n; at++) {
+        int64_t slot = slots[at], rule = *(int16_t *)cell(of->rules, slot), before = times[first[at]];
+        int64_t median = *(uint8_t *)cell(of->regular, slot) ? *(int64_t *)cell(of->median, slot) : 0;
+        if (*(int16_t *)cell(of->filled, slot) > 0) before = newest_time(of, slot);
+        if (rule < 0) rule += kinds;
+        for (int64_t row = first[at]; row < last[at]; before = times[row++]) {
+            int64_t gap = restarts[row] ? 0 : times[row] - before, count = 0;
+            if (median > 0 && gap > 0) count = (2 * gap + median) / (2 * median) - 1;
+            if (count < 0) count = 0;
+            restarts[row] = restarts[row] || count > max_fill[rule] || gap > max_gap[rule];
+            missing[row] = restarts[row] ? 0 : count;
+        }
+    }
+}
 
 /* `slots`, `begin` (n): whose rows those from `begin` on are, in `values` (R, C). `owner`, `source` (N): of each row that
    completes a window, its sensor, and where it lies in `values`. Of the rows from .. to - 1: `inputs` (to - from, 100, C)

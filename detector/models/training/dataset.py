@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import F64, I64
 from detector.detection.alignment import Alignment, align
 from detector.detection.columns import columns
 from detector.detection.prefix import first_whole
@@ -34,14 +34,13 @@ PORTION: Final = 100_000
 class Collected:
     """The readings of a recording, sorted by sensor, and what was left out of them.
 
-    `series`: by sensor id, times (L,) in ns and values (L, C), all finite; sensors in the order in which they appear.
-    `records`, `refused`: how many records came, and how many of them were rejected in whole or in part;
-    `first_refusal` says why. `excluded`: readings of sensors that are not watched; `outside`: readings cut off by
-    `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `sorted`: sensors
-    whose readings ran backwards, and were sorted by time. `held`: readings held
-    back at the end for others that might be late; the daemon would make rows of them with the next ones. `patched`: of
-    machines, which values (L, C) stand for missing ones, where any does. A series begins where each channel has come;
-    `never`: of machines that have none for it, the channels that never come.
+    `series`: by sensor id, times (L,) in ns and values (L, C), NaN: a row lacks the channel; sensors in the order in
+    which they appear. A series begins where each channel has come; `never`: of those that have none for it, the
+    channels that never come. `records`, `refused`: how many records came, and how many of them were rejected in whole
+    or in part; `first_refusal` says why. `excluded`: readings of sensors that are not watched; `outside`: readings cut
+    off by `rows`, `since` or `until`. `missing`, `late`, `duplicate`, `resets` count as the daemon does. `sorted`:
+    sensors whose readings ran backwards, and were sorted by time. `held`: readings held back at the end for others that
+    might be late; the daemon would make rows of them with the next ones.
     """
 
     series: dict[str, tuple[I64, F64]] = field(default_factory=dict)
@@ -57,7 +56,6 @@ class Collected:
     resets: int = 0
     held: int = 0
     sorted: list[str] = field(default_factory=list)
-    patched: dict[str, Bools] = field(default_factory=dict)
     never: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -117,10 +115,7 @@ def collect(
                 out.never[sensor_id] = np.flatnonzero(np.isnan(values[mine]).all(axis=0)).tolist()
                 continue
             mine = slice(mine.start + begin, mine.stop)
-            patched = np.isnan(values[mine])
-            out.series[sensor_id] = times[mine], forward_filled(values[mine]) if patched.any() else values[mine]
-            if patched.any():
-                out.patched[sensor_id] = patched
+            out.series[sensor_id] = times[mine], values[mine]
     return out
 
 
@@ -178,7 +173,8 @@ def _rows(
 def constant_sensors(collected: Collected) -> Iterator[tuple[str, int, list[int]]]:
     """Sensors with channels whose values are all equal: their number of rows, and those channels by number."""
     for sensor_id, (times, values) in collected.series.items():
-        if (flat := np.flatnonzero((values == values[0]).all(axis=0))).size:
+        filled = forward_filled(values)
+        if (flat := np.flatnonzero((filled == filled[0]).all(axis=0))).size:
             yield sensor_id, len(times), flat.tolist()
 
 

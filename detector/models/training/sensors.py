@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.arrays import F32, F64, I64, Bools
+from detector.arrays import F32, F64, I64
 from detector.detection.hours import Hours
 from detector.detection.prefix import NotYetError, examine, sentinel_counts
 from detector.detection.profile import MIN_ROWS, Profile, build_profile, scale_of
@@ -36,7 +36,8 @@ def with_a_scale(series: Series, scaler: str) -> tuple[Series, dict[str, str]]:
         if scaled:
             kept[sensor_id] = times, values
         else:
-            refused[sensor_id] = f"values from {values.min():.3g} to {values.max():.3g} are too far apart, or too large"
+            low, high = np.nanmin(values), np.nanmax(values)
+            refused[sensor_id] = f"values from {low:.3g} to {high:.3g} are too far apart, or too large"
     return kept, refused
 
 
@@ -57,11 +58,12 @@ def _cleaned(times: I64, values: F64) -> tuple[I64, F64]:
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    """Each sensor of `series` has at least 150 rows; its profile is built from all of them, as the daemon would.
+    """Each sensor of `series` has at least 150 rows; its profile is built from all of them, as the daemon would. NaN: a
+    row lacks the channel.
 
     `stride` thins the autoencoder as it does live. `open_after` is the (n, m) of the sensors' alerts,
     `other_open_after` that of sensors where it differs. `refused` is told which sensor has no profile, and why.
-    `patched`: which values of sensors stand for missing ones. `hours`: the clocks that they go by, None: by none.
+    `hours`: the clocks that they go by, None: by none.
     """
 
     series: Series
@@ -70,7 +72,6 @@ class Sensors:
     open_after: tuple[int, int]
     other_open_after: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: Callable[[str, str], None] = lambda _, __: None
-    patched: Mapping[str, Bools] = field(default_factory=dict)
     hours: Hours | None = None
 
     @property
@@ -109,8 +110,6 @@ class Sensors:
 
     def _profile(self, sensor_id: str, runtime: OnnxRuntime) -> Profile:
         times, values = self.series[sensor_id]
-        if (patched := self.patched.get(sensor_id)) is not None:
-            values = np.where(patched, np.nan, values)
         open_after = self.other_open_after.get(sensor_id, self.open_after)
         with np.errstate(over="ignore", invalid="ignore"):
             profile, _ = build_profile(

@@ -62,8 +62,7 @@ def test_messages_of_many_readings_and_channels() -> None:
         "values": {"flow": [1, 2, None], "heat": [4, 5, 6]},
     }
     found = collect(batches([message]), ReadingDecoder(FieldsConfig(), ("heat", "flow")))
-    assert found.series["a"][1].tolist() == [[4, 1], [5, 2], [6, 2]]
-    assert found.patched["a"].tolist() == [[False, False], [False, False], [False, True]]
+    np.testing.assert_array_equal(found.series["a"][1], [[4, 1], [5, 2], [6, np.nan]])
     assert found.missing == 0
 
 
@@ -214,13 +213,11 @@ def test_tags_of_machines_become_the_rows_that_the_daemon_learns_from() -> None:
         with mock.patch.object(dataset, "PORTION", portion):
             found = collect(plant.batches_of(records), decoder, lateness=SECOND, machines=machines)
         assert list(found.series) == ["m0", "m1"]
-        assert found.patched.keys() == {"m0"}
         assert found.missing == output.tally.missing
-        for (name, (times, rows)), ours in zip(found.series.items(), warming, strict=True):
+        for (times, rows), ours in zip(found.series.values(), warming, strict=True):
             assert times.tolist() == ours.times.tolist()
-            patched = found.patched.get(name, np.zeros(rows.shape, dtype=bool))
-            np.testing.assert_array_equal(np.where(patched, np.nan, rows), ours.values)
-            assert np.isfinite(rows).all()
+            np.testing.assert_array_equal(rows, ours.values)
+            assert np.isnan(rows).any() == (times is found.series["m0"][0])
     first = collect(plant.batches_of(records), decoder, rows=50, machines=machines)
     assert len(first.series["m1"][0]) == 50
 
@@ -234,7 +231,6 @@ def test_readings_that_lack_channels_are_rows_from_where_each_has_come() -> None
     messages += [{"sensor_id": "b", "timestamp": START, "values": {"x": 1.0, "y": None}}]
     found = collect(batches(messages), ReadingDecoder(FieldsConfig(), ("x", "y")))
     assert seconds(found) == [1, 2, 4]
-    assert found.series["a"][1].tolist() == [[2.0, 3.0], [2.0, 3.0], [4.0, 3.0]]
-    assert found.patched["a"].tolist() == [[False, True], [True, False], [False, True]]
+    np.testing.assert_array_equal(found.series["a"][1], [[2.0, np.nan], [np.nan, 3.0], [4.0, np.nan]])
     assert (found.missing, found.never) == (1, {"b": [1]})
     assert list(found.series) == ["a"]
