@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -33,10 +33,16 @@ FAULTS, QUIET = 5, 3_000
 SIZE, CAMERA_SIZE = 10.0, 30.0
 """Of a fault: deviations of a sensor, times the usual signal of a camera."""
 FAULT_ROWS: Final = {"sensors": (60, 200), "cameras": (30, 200)}
-"""Short faults, and longer ones, which teach the adaptive scale, too: what that costs is shown, and no gate."""
-SHORT: Final = 60
+"""Short faults, and longer ones, which teach the adaptive scale, too."""
+LONG: Final = 200
+PERIOD: Final = 20
+"""Rows of an oscillation's period."""
 EVENTS, EVENT_SIZE = 50, 10.0
 EVENTS_A_BUDGET: Final = 4
+
+Form = Literal["step", "noise", "oscillation"]
+"""Of a fault: only a step moves the level, of which a rule of its own tells (drifting.py). Of the others what they cost
+is shown, and no gate."""
 
 Watched = Literal["sensor", "camera"]
 """Whose prefix and n of m a made-up signal has."""
@@ -58,7 +64,7 @@ RULES: Final[dict[Watched, Rules]] = {
 }
 
 
-def sensors_found(budget: int, rows: int, seeds: int, setup: Setup, key: str) -> list[list[bool]]:
+def sensors_found(form: Form, budget: int, rows: int, seeds: int, setup: Setup, key: str) -> list[list[bool]]:
     """Of each sensor, which of its faults lay in an episode."""
     kinds = list(KINDS)
     step = rows + QUIET
@@ -67,11 +73,22 @@ def sensors_found(budget: int, rows: int, seeds: int, setup: Setup, key: str) ->
     for i in range(seeds):
         values = sensor(kinds[i % len(kinds)], i // len(kinds), begins[-1] + step, SEED)
         for begin in begins:
-            values = shifted(values, begin, rows, SIZE, WARMUP)
+            values = _disturbed(form, values, begin, rows)
         sensors[f"{kinds[i % len(kinds)]} {i // len(kinds)}"] = values
     found = play_together(sensors, WARMUP, opened_model(setup.models, key), budget)
     spans = [[(episode.opened, episode.ended) for episode in episodes] for episodes in found.values()]
     return [_found(one, begins, rows) for one in spans]
+
+
+def _disturbed(form: Form, values: F64, begin: int, rows: int) -> F64:
+    """The values (L,) with a fault in `rows` rows from row `begin` on."""
+    if form == "step":
+        return shifted(values, begin, rows, SIZE, WARMUP)
+    waves = np.sin(2 * np.pi * np.arange(rows) / PERIOD)
+    moved = np.random.default_rng([SEED, begin]).normal(size=rows) if form == "noise" else waves
+    out = values.copy()
+    out[begin : begin + rows] += SIZE * values[:WARMUP].std() * moved
+    return out
 
 
 def cameras_found(budget: int, rows: int, seeds: int) -> list[list[bool]]:
@@ -131,16 +148,19 @@ def outcome(workers: Workers, setup: Setup, key: str, *, quick: bool) -> Outcome
     seeds, asked = (15, BUDGETS[:3]) if quick else (SEEDS, BUDGETS)
     result = Outcome("hearing")
     lines = []
-    runs = [(name, rows, b) for name in FAULT_ROWS for rows in FAULT_ROWS[name] for b in asked]
-    tasks = [(b, rows, seeds, setup, key) for name, rows, b in runs if name == "sensors"]
-    found = workers.run("equal faults, sensors", sensors_found, tasks)
-    cameras = [(b, rows, seeds) for name, rows, b in runs if name == "cameras"]
+    kinds: list[tuple[Form, int]] = [("step", rows) for rows in FAULT_ROWS["sensors"]]
+    kinds += [(form, LONG) for form in get_args(Form) if form != "step"]
+    sensors = [(form, b, rows, seeds, setup, key) for form, rows in kinds for b in asked]
+    found = workers.run("equal faults, sensors", sensors_found, sensors)
+    cameras = [(b, rows, seeds) for rows in FAULT_ROWS["cameras"] for b in asked]
     found += workers.run("equal faults, cameras", cameras_found, cameras)
+    runs = [("sensors" if form == "step" else f"sensors, {form}", rows, b) for form, b, rows, *_ in sensors]
+    runs += [("cameras", rows, b) for b, rows, _ in cameras]
     for (name, rows, b), faults in zip(runs, found, strict=True):
         shares = np.mean(faults, axis=0).tolist()
         lines.append((f"{name}, {rows} rows", f"1 in {b}", *map(percent, shares)))
         result.numbers[f"{name}, {rows} rows, {b}"] = shares
-        if rows <= SHORT:
+        if name in FAULT_ROWS:
             gate = f"hearing 1 in {b}, {name}, {rows} rows: fifth fault found"
             result.gates.append(Gate.at_least(gate, shares[-1], 0.95, 1.0))
     title = f"Equal faults of {SIZE:g} deviations (cameras: {CAMERA_SIZE:g} times the usual signal), found"
