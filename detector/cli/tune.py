@@ -15,7 +15,7 @@ from detector.errors import UserError, unwritable
 if TYPE_CHECKING:
     from detector.config.load import Config, FalseAlarms
     from detector.detection.scorer import ScoreBlock
-    from detector.engine.readings import MakeWriter
+    from detector.engine.readings import BuildProfile, MakeWriter
     from detector.reports.tuning import Choice, Cost, MakePipeline
     from detector.streams.base import Partition
     from detector.wire.readings import Decoder
@@ -150,11 +150,13 @@ def _pipelines(config: Config, model: Any) -> Any:
     from detector.service.pipelines import pipeline_factory
 
     def for_decoder(decoder: Decoder) -> MakePipeline:
-        def make(partition: Partition, budget: FalseAlarms, score: ScoreBlock, writer: MakeWriter) -> Any:
+        def make(
+            partition: Partition, budget: FalseAlarms, score: ScoreBlock, writer: MakeWriter, build: BuildProfile
+        ) -> Any:
             alerts = config.readings.alerts.model_copy(update={"false_alarms": budget})
             readings = config.readings.model_copy(update={"alerts": alerts})
             changed = config.model_copy(update={"readings": readings})
-            return pipeline_factory(changed, model, decoder, score=score, writer=writer)(partition)
+            return pipeline_factory(changed, model, decoder, score=score, writer=writer, build=build)(partition)
 
         return make
 

@@ -66,6 +66,8 @@ BLOCK_ROWS = 8192
 """Rows dealt with together; more only take memory."""
 
 MakeWriter = Callable[[str, Partition, Model, tuple[str, ...]], AlertWriter]
+BuildProfile = Callable[..., tuple[Profile, Carry]]
+"""`build_profile`, or what stands in for it."""
 Refused = dict[int, list[int]]
 """By record of a batch: the elements of sensors for which there was no place."""
 
@@ -75,7 +77,7 @@ class ReadingsPipeline(PartitionPipeline):
 
     `pulse` is called between pieces of work that may add up (building many profiles at once), so that whoever drives
     the pipeline can show that it is alive. `score` is the function that scores a block of rows; with `keep_rows` the
-    output has all of them. `writer` makes what writes the alerts.
+    output has all of them. `writer` makes what writes the alerts, `build` the profiles of warm-ups.
 
     >>> from detector.streams.base import Record
     >>> from detector.wire.json_readings import ReadingDecoder
@@ -112,6 +114,7 @@ class ReadingsPipeline(PartitionPipeline):
         maintenance: Sequence[MaintenanceConfig] = (),
         calendar: Sequence[CalendarConfig] = (),
         writer: MakeWriter = AlertWriter,
+        build: BuildProfile = build_profile,
     ) -> None:
         book = RuleBook(config)
         table = SensorTable(len(config.channels), book.most_rows)
@@ -133,6 +136,7 @@ class ReadingsPipeline(PartitionPipeline):
         self._model = model
         self._decoder = decoder
         self._score = explained if keep_rows else score
+        self._build = build
         self._keep_rows = keep_rows
         self._book = book
         self._maintenance = worked_on
@@ -368,7 +372,7 @@ class ReadingsPipeline(PartitionPipeline):
     def _built(self, run: Run, slot: int, readings: WarmUp, *, patient: bool) -> tuple[Profile, Carry]:
         """The profile that readings make. Who is `patient` gets `NotYetError` if those of one regime are too few."""
         build = partial(
-            build_profile, readings.times, readings.values, self._model.reconstruct,
+            self._build, readings.times, readings.values, self._model.reconstruct,
             scaler=self._model.scaler, stride=self._model.stride, open_after=self._rules_of(slot).open_after,
             hours=(self._hours, self._table.name(slot)),
         )  # fmt: skip

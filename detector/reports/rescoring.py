@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from detector.arrays import F64
+from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
+from detector.detection.profile import Carry, Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_rows, records_of, rules_of, score_rows
 from detector.detection.table import Episode, SensorTable
 from detector.engine.alertwriter import AlertWriter, Moment
@@ -114,6 +115,25 @@ class _BriefWriter(AlertWriter):
         if self._shared.pictured and event != "updated":
             return super()._content(episode, moment, event)
         return {"window": None, **self._claims(episode, moment)}
+
+
+class SharedProfiles:
+    """The profiles that the warm-ups of one batch make, for all of the pipelines. `forget` ends the batch."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[object, ...], tuple[Profile, Carry]] = {}
+
+    def build(self, times: I64, values: F64, reconstruct: Reconstruct, **how: Any) -> tuple[Profile, Carry]:
+        """`build_profile`, once for equal readings of a sensor."""
+        _, sensor_id = how["hours"]
+        key = sensor_id, how["least"], how["open_after"], times.tobytes(), values.tobytes()
+        if key not in self._made:
+            self._made[key] = build_profile(times, values, reconstruct, **how)
+        return self._made[key]
+
+    def forget(self) -> None:
+        """The batch is over: every pipeline has been given it."""
+        self._made.clear()
 
 
 class _Reuse:

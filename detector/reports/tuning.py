@@ -1,6 +1,6 @@
 """What other budgets would have cost: the episodes that one recording leads to under each of several budgets.
 
-Every budget goes the whole path of a backtest; only the scores, which do not depend on it, are computed once.
+Every budget goes the whole path of a backtest; only what does not depend on it, scores for one, is computed once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rich.table import Table
 from detector.config.alerts import FalseAlarms
 from detector.config.values import PERIODS, parse_duration
 from detector.detection.scorer import ScoreBlock, score_block
-from detector.engine.readings import MakeWriter, ReadingsPipeline
+from detector.engine.readings import BuildProfile, MakeWriter, ReadingsPipeline
 from detector.reports.backtest import BacktestResult, Replay, worst_first
-from detector.reports.rescoring import RecordedScores, SharedLooks
+from detector.reports.rescoring import RecordedScores, SharedLooks, SharedProfiles
 from detector.reports.scoreboard import EpisodeSpan
 from detector.reports.text import counted, duration
 from detector.streams.base import Batch, Partition
@@ -34,7 +34,7 @@ CLEAR: Final = 2.0
 """An episode stands out if its peak is this many times as bad as noise."""
 SELDOM: Final = 0.05
 """A budget is recommended for episodes that chance alone would add less often than this."""
-MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock, MakeWriter], ReadingsPipeline]
+MakePipeline = Callable[[Partition, FalseAlarms, ScoreBlock, MakeWriter, BuildProfile], ReadingsPipeline]
 
 
 def budget(text: str) -> FalseAlarms:
@@ -182,9 +182,10 @@ def costs_of(
     """
     decoded = _DecodedOnce(decoder)
     make, recorded, looks = make_pipeline(decoded), RecordedScores(), SharedLooks(pictured=pictured)
+    profiles = SharedProfiles()
 
     def making(asked: FalseAlarms, score: ScoreBlock) -> Callable[[Partition], ReadingsPipeline]:
-        return lambda partition: make(partition, asked, score, looks.writer())
+        return lambda partition: make(partition, asked, score, looks.writer(), profiles.build)
 
     replays = []
     for number, asked in enumerate(budgets):
@@ -195,6 +196,7 @@ def costs_of(
             replay.take(batch)
         recorded.forget()
         looks.forget()
+        profiles.forget()
     return [Cost(asked, _called_for(replay.finish())) for asked, replay in zip(budgets, replays, strict=True)]
 
 

@@ -13,10 +13,11 @@ from detector import zones
 from detector.config.load import Config, FramesConfig, ReadingsConfig
 from detector.config.rules import RuleBook
 from detector.detection.framesignal import FrameModel
+from detector.detection.profile import build_profile
 from detector.detection.scorer import Model, ScoreBlock, score_block
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.partition import PartitionPipeline
-from detector.engine.readings import MakeWriter, ReadingsPipeline
+from detector.engine.readings import BuildProfile, MakeWriter, ReadingsPipeline
 from detector.engine.slices import FramesProvenance, Provenance, ReadingsProvenance, as_meant
 from detector.errors import UserError
 from detector.models.bundle.bundles import bundle_with, check_fits, check_frames_fit, check_profiles, load_bundle
@@ -247,11 +248,12 @@ def pipeline_factory(
     *,
     keep_rows: bool = False,
     writer: MakeWriter = AlertWriter,
+    build: BuildProfile = build_profile,
 ) -> Callable[[Partition], ReadingsPipeline]:
     """What makes the pipeline of a partition when it is assigned.
 
-    `pulse`, `score`, `keep_rows` and `writer` are those of `ReadingsPipeline`. Raises UserError if the compiled kernel
-    is wrong.
+    `pulse`, `score`, `keep_rows`, `writer`, `build` are those of `ReadingsPipeline`. Raises UserError if the compiled
+    kernel is wrong.
     """
     ready_kernel()
 
@@ -270,6 +272,7 @@ def pipeline_factory(
             maintenance=config.maintenance,
             calendar=config.calendar,
             writer=writer,
+            build=build,
         )
 
     return make

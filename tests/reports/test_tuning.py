@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from detector.arrays import F64
+from detector.arrays import F64, I64
 from detector.config.load import FalseAlarms, FieldsConfig
+from detector.detection.profile import build_profile
 from detector.detection.scorer import ScoreBlock, score_block
 from detector.engine.alertwriter import AlertWriter
 from detector.engine.budget import BudgetAccount
-from detector.engine.readings import MakeWriter, ReadingsPipeline
+from detector.engine.readings import BuildProfile, MakeWriter, ReadingsPipeline
+from detector.reports import rescoring
 from detector.reports.backtest import BacktestResult, Replay
 from detector.reports.scoreboard import EpisodeSpan
 from detector.reports.tuning import Cost, MakePipeline, added, budget, chance_of, choose, costs_of, noise_of, spoken
@@ -57,12 +59,14 @@ SHIFTS: Mapping[str, Any] = {"warmup": 18 * 48, "open_after": (3, 3), "timezone"
 def maker(decoder: Decoder, settings: Mapping[str, Any] = PLAIN) -> MakePipeline:
     told = {name: value for name, value in settings.items() if name != "timezone"}
 
-    def make(partition: Partition, asked: FalseAlarms, score: ScoreBlock, writer: MakeWriter) -> ReadingsPipeline:
+    def make(
+        partition: Partition, asked: FalseAlarms, score: ScoreBlock, writer: MakeWriter, build: BuildProfile
+    ) -> ReadingsPipeline:
         config = plant.readings_config(false_alarms=asked, **told)
         config = config.model_copy(update={"timezone": settings.get("timezone")})
         return ReadingsPipeline(
             partition, config, MODEL, decoder, dead_letters="dead", alerts="alerts", score=score,
-            writer=writer,
+            writer=writer, build=build,
         )  # fmt: skip
 
     return make
@@ -145,10 +149,22 @@ def test_a_batch_is_decoded_once() -> None:
     assert decoder.decoded == 3
 
 
+def test_a_profile_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def counted(times: I64, *arguments: Any, **how: Any) -> Any:
+        built.append(len(times))
+        return build_profile(times, *arguments, **how)
+
+    monkeypatch.setattr(rescoring, "build_profile", counted)
+    assert [cost.result.warming for cost in costs(shifted(faulty(320), rows=320, gap=0))] == [0] * len(BUDGETS)
+    assert built == [300]
+
+
 def by_itself(readings: Sequence[Reading], asked: FalseAlarms, settings: Mapping[str, Any] = PLAIN) -> BacktestResult:
     make = partial(maker, settings=settings)(ReadingDecoder(FieldsConfig(), ("value",)))
     records = plant.records_of([[one] for one in readings])
-    replay = Replay(lambda partition: make(partition, asked, score_block, AlertWriter))
+    replay = Replay(lambda partition: make(partition, asked, score_block, AlertWriter, build_profile))
     for batch in plant.batches_of(records, range(700, len(records), 700)):
         replay.take(batch)
     return replay.finish()
