@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, get_args
+from typing import Final, Literal, NamedTuple, Protocol, cast, get_args
 
 import numpy as np
 
-from detector.arrays import F64, I64, Bools, floats, in_any_channel
+from detector.arrays import F64, I64, Bools, floats, in_any_channel, integers
 from detector.streams.base import Batch, Record
 from detector.streams.lines import MAX_LINE
 from detector.times import EARLIEST, LATEST, OK, OUT_OF_RANGE, instants, rfc3339
@@ -281,7 +281,10 @@ def too_far_ahead(
         return None
     # What lies beyond LATEST limits nothing, so it may be cut there.
     limit = LATEST // _MILLISECOND
-    known = np.array([limit if stamp is None else min(stamp, limit) for stamp in stamps], dtype=np.int64)
+    try:
+        known = np.minimum(integers(cast(list[int], stamps)), limit)
+    except (TypeError, OverflowError):  # some have none, or one that is no time
+        known = np.array([limit if stamp is None else min(stamp, limit) for stamp in stamps], dtype=np.int64)
     known[known < EARLIEST // _MILLISECOND] = limit  # see `plausible`
     return times > np.repeat((known * _MILLISECOND + min(max_future, LATEST))[records], counts)
 
