@@ -532,7 +532,8 @@ class Sensor:
         worst, worst_zz = (float(np.float32(limit[i])) for limit in (profile.drift_worst, profile.drift_worst_zz))
         worth: float = min(way / worst, away / worst_zz)
         if not (maintained and worth >= 1):
-            rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -2.0), 2.0) * unit
+            far = 5.0 if worth >= 8 else 2.0
+            rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -far), far) * unit
             self.ways[i] = (mean + rate * step, (1 - rate) * (variance + rate * step * step))
         return worth
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from detector.arrays import F64, Bools
 from detector.detection.sensor import Sensor, larger, smaller, within
-from detector.detection.signals import ADAPTIVE_RATE, TINY
+from detector.detection.signals import ADAPTIVE_RATE, LEARNING_LIMIT, TINY
 
 QUICK_RATE: Final = 2 / (200 + 1)
 SLOW_RATE: Final = 2 / (1000 + 1)
@@ -30,6 +30,9 @@ FARTHEST: Final = 5.0
 """Values count no farther from the usual place than this many deviations: one of them is no drift."""
 LEARNING: Final = 2.0
 """The running mean and variance learn from ways limited to this many deviations, so a drift hides itself late."""
+BEYOND: Final = 8.0
+"""From this many limits on they learn as those of signals do. By then it is told; and a swing that a quiet prefix has
+nothing of, as that of a machine known from a weekend alone, becomes usual within days, not after a dozen alarms."""
 MOST: Final = 20.0
 """What a drift is worth at most, as a value that sticks; see `stillness.MOST`."""
 _ROOM: Final = 2.5
@@ -117,7 +120,7 @@ def drift(s: Sensor, values: Sequence[float], inside: bool) -> float:
         if worth >= 1.0:
             most = larger(smaller(worth, MOST), most)
         if not (inside and worth >= 1.0):
-            step = within(off, LEARNING * unit)
+            step = within(off, (LEARNING_LIMIT if worth >= BEYOND else LEARNING) * unit)
             gain = rate * step
             s.drift_mean[i] += gain
             s.drift_variance[i] = (s.drift_variance[i] + gain * step) * (1.0 - rate)

@@ -102,6 +102,22 @@ def test_a_swing_that_the_prefix_has_is_none() -> None:
     assert worth(sensor_after(z[:4000]), z[4000:]).max() == 0.0
 
 
+def test_a_swing_that_a_quiet_prefix_has_nothing_of_becomes_usual_within_days() -> None:
+    one, day = sensor_after(noise(700)), 288
+    days = [np.r_[np.full(192, 45.0), noise(day - 192, seed)] for seed in range(8)]
+    most = worth(one, np.concatenate(days)).reshape(len(days), day).max(axis=1)
+    assert most[0] == MOST
+    assert most[4:].max() < 2.0
+
+
+def test_after_a_drift_the_next_one_like_it_is_told_while_it_lasts() -> None:
+    one = sensor_after(noise(2000))
+    for seed in (1, 2):
+        said = worth(one, ramp(1500, 6.0) + noise(1500, seed))
+        assert said[:500].max() >= 1.0
+        worth(one, noise(3000, seed + 2))
+
+
 def test_state_of_before_short_and_flat_prefixes_and_seldom_switches_have_no_limit() -> None:
     assert worth(sensor_of(scale=1.0), noise(2000) + ramp(2000, 5.0)).max() == 0.0
     assert known(noise(SETTLED - 1)).worst == [math.inf]

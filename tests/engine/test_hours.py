@@ -198,6 +198,18 @@ def test_a_shift_that_moves_as_the_clocks_are_set_is_learnt() -> None:
     assert days == [*changed, SET + 17]
 
 
+# -- a prefix that does not know the day ----------------------------------------------------------------------------
+
+
+def test_who_is_known_from_a_weekend_alone_learns_the_working_days() -> None:
+    """A budget allows one alarm in as many rows."""
+    step, first, monday = HOUR // 12, MONDAY + 4 * DAY + 22 * HOUR, MONDAY + 7 * DAY + 6 * HOUR
+    config = plant.readings_config(warmup=(monday - first) // step, false_alarms=plant.per_readings(10_000))
+    alerts = opened(told(pipeline(config), *shifts(35, interval=step, begin=first)))
+    assert 1 <= len(alerts) <= 3
+    assert all(parse_time(one.detected_at) < MONDAY + 21 * DAY for one in alerts)
+
+
 # -- what it learns --------------------------------------------------------------------------------------------------
 
 

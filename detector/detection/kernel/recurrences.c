@@ -55,7 +55,7 @@ static const double FLOOR_V = -2.5, TINY_SCORE = 1e-9;
 static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS = 1.0 / 3, YOUNG_CAP = 3.0;
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
-static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0;
+static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0, BEYOND = 8.0;
 static const double MOST_RULED = 20.0;
 static const float LONG_STILL = 1e7f;
 static const double REGULAR_BAND = 0.2;
@@ -486,7 +486,7 @@ static double drift(sensor *s, const double *values, int inside) {
         if (square >= s->drift_worst[i]) worth = smaller(square / s->drift_worst[i], off / unit / s->drift_worst_zz[i]);
         if (worth >= 1.0) most = larger(smaller(worth, MOST_RULED), most);
         if (inside && worth >= 1.0) continue;
-        double step = within(off, LEARNING * unit), gain = rate * step;
+        double step = within(off, (worth >= BEYOND ? LEARNING_LIMIT : LEARNING) * unit), gain = rate * step;
         s->drift_mean[i] += gain;
         s->drift_variance[i] = (s->drift_variance[i] + gain * step) * (1.0 - rate);
     }
