@@ -110,7 +110,7 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
             again = _kind(window, before.channel, row)
             if again.row is not None:
                 onset, gain = _since(window.times, again.row, earliest), math.inf
-            kind = again if again.name != "unusual" else kind
+            kind = kind if again.name == "unusual" or _goes_back(kind, again) else again
     if kind.name == "drift" and kind.row is not None:
         kind = replace(kind, size=max(kind.size, _off(window, before.channel), key=abs))
     parts = before.shares
@@ -177,6 +177,11 @@ def _once(window: Window, question: tuple[int, ...], answer: Callable[[], T]) ->
         window.known[question] = answer()
     found: T = window.known[question]
     return found
+
+
+def _goes_back(kind: Kind, again: Kind) -> bool:
+    """Whether a step seems to lead the other way than the one that was found: so a fault ends, and none begins."""
+    return kind.name == again.name == "level-shift" and kind.size * again.size < 0
 
 
 def _since(times: I64, row: int, earliest: int) -> int:

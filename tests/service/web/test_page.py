@@ -37,6 +37,8 @@ from detector.wire.alerts import What
 from tests.deploy.tools import tool
 from tests.incidents.made import encoded
 
+PACKAGE = Path(__file__).parents[3] / "detector"
+
 SECOND = 10**9
 START = 1_790_000_000 * SECOND
 NOW = 1_790_001_000.0
@@ -275,6 +277,14 @@ def browse(address: str, profile: Path, *arguments: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("style", sorted(PACKAGE.rglob("templates/style.*")), ids=lambda path: path.parts[-3])
+def test_rules_for_narrow_screens_stand_by_themselves(style: Path) -> None:
+    """What has a selector before it is no rule to a browser, which leaves all of it out."""
+    parts = re.split(r"@(?:media|supports)", style.read_text(encoding="utf-8"))
+    assert len(parts) > 1
+    assert all(part.rstrip().endswith(("}", "*/")) for part in parts[:-1])
 
 
 @pytest.mark.slow
