@@ -32,7 +32,7 @@ from detector.detection.table import SensorTable
 from detector.detection.views import VIEWS
 from detector.engine import alertwriter as alerts_module
 from detector.engine import slices as snapshots
-from detector.engine.readings import ReadingsPipeline
+from detector.engine.readings import BuildProfile, ReadingsPipeline
 from detector.engine.slices import unpack_slices
 from detector.streams.base import Batch, Message, Partition, Record, pack_state, unpack_state
 from detector.times import parse_time
@@ -134,12 +134,13 @@ def pipeline_of(
     model: Model,
     score: ScoreBlock = score_block,
     maintenance: Sequence[MaintenanceConfig] = (),
+    build: BuildProfile = build_profile,
 ) -> ReadingsPipeline:
     """A pipeline that knows nothing yet."""
     decoder = ReadingDecoder(FieldsConfig(), config.channels)
     return ReadingsPipeline(
         PARTITION, config, model, decoder,
-        dead_letters="dead-letters", alerts="alerts", score=score, maintenance=maintenance,
+        dead_letters="dead-letters", alerts="alerts", score=score, maintenance=maintenance, build=build,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ import pytest
 from detector.arrays import F32
 from detector.detection import profile
 from detector.detection.scorer import Model
-from detector.engine import readings, state
+from detector.engine import state
 from detector.engine.alertwriter import AlertWriter
-from detector.engine.readings import ReadingsPipeline
+from detector.engine.readings import BuildProfile, ReadingsPipeline
 from detector.errors import OperationError
 from detector.streams.base import Batch, Message, Record, pack_state, unpack_state
 from detector.wire.alerts import Alert, decode_alert
@@ -52,8 +52,13 @@ def alerts_of(messages: Sequence[Message], sensor: str) -> list[Alert]:
     return [decode_alert(value) for value in told(messages, sensor)]
 
 
-def play(cuts: Sequence[int], model: Model | None = None, poison: int | None = None) -> tuple[ReadingsPipeline, Any]:
-    pipeline = plant.pipeline_of(CONFIG, plant.model_of() if model is None else model)
+def play(
+    cuts: Sequence[int],
+    model: Model | None = None,
+    poison: int | None = None,
+    build: BuildProfile = profile.build_profile,
+) -> tuple[ReadingsPipeline, Any]:
+    pipeline = plant.pipeline_of(CONFIG, plant.model_of() if model is None else model, build=build)
     return pipeline, plant.play(pipeline, plant.records_of(groups(poison=poison)), cuts)
 
 
@@ -69,19 +74,17 @@ def failing_at(values: Callable[[F32], Any]) -> Model:
     return replace(model, reconstruct=reconstruct)
 
 
-def test_a_profile_that_cannot_be_built_costs_its_sensor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_that_cannot_be_built_costs_its_sensor_alone() -> None:
     _, expected = play(CUTS[0])
-    build = profile.build_profile
 
     def failing(times: Any, values: Any, *args: Any, **options: Any) -> Any:
         if values[0, 0] == pytest.approx(groups()[1][0].values[0]):
             raise np.linalg.LinAlgError("Singular matrix")
-        return build(times, values, *args, **options)
+        return profile.build_profile(times, values, *args, **options)
 
-    monkeypatch.setattr(readings, "build_profile", failing)
     states = set()
     for cuts in CUTS:
-        pipeline, messages = play(cuts)
+        pipeline, messages = play(cuts, build=failing)
         assert told(messages, "a", "c") == told(expected, "a", "c")
         assert not told(messages, "b")
         states.add(pipeline.snapshot())
