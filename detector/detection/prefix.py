@@ -33,7 +33,7 @@ CONVENTIONAL: Final = np.array([999.0, 9999.0, 32767.0, 32768.0, 65535.0, 99999.
 FEWEST_WINDOWS: Final = 0.5
 """If wild rows leave less than this share of the windows, they are the sensor's habit, and are calibrated on."""
 HEARD: Final = 150
-"""In so many rows each channel has come lately; the shortest profile has as many."""
+"""Each channel has to have come lately in at least this many rows. The shortest profile has as many."""
 
 _SHARES: Final = np.array([0.5, 0.75, 0.9, 0.95])
 _NORMAL: Final = np.array([0.6745, 1.1503, 1.6449, 1.9600])

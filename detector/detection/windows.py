@@ -15,7 +15,7 @@ import numpy as np
 
 from detector.arrays import F64, I64, Bools, in_all_channels, in_any_channel, stable_order
 from detector.detection.columns import NEVER, flags_of
-from detector.detection.kernel.cells import Paces
+from detector.detection.kernel.cells import Paces, Spans
 from detector.detection.kernel.choice import choose
 from detector.detection.prefix import stands_for_none
 from detector.detection.signals import WINDOW
@@ -310,9 +310,7 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
     """
     if not len(rows.times):
         return rows
-    missing = choose().kernel.missing(
-        paces_of(table), rows.slots, rows.first, rows.last, rows.times, rows.restarts, max_gap, max_fill
-    )
+    missing = choose().kernel.missing(paces_of(table), spans_of(rows), rows.restarts, max_gap, max_fill)
     if not missing.any():
         return rows
 
@@ -347,6 +345,11 @@ def bridge_gaps(table: SensorTable, rows: WindowRows, max_gap: I64, max_fill: I6
 def paces_of(table: SensorTable) -> Paces:
     """Its columns that tell when a row is due."""
     return Paces(*(table[name] for name in Paces._fields))
+
+
+def spans_of(rows: WindowRows) -> Spans:
+    """Whose rows lie where, and when they were."""
+    return Spans(rows.slots, rows.first, rows.last, rows.times)
 
 
 def newest_places(table: SensorTable, slots: Slots) -> I64:

@@ -14,7 +14,7 @@ from detector.detection.kernel.choice import choose
 from detector.detection.profile import REGULAR_BAND
 from detector.detection.signals import WINDOW
 from detector.detection.table import SensorTable
-from detector.detection.windows import WindowRows, newest_times, paces_of
+from detector.detection.windows import WindowRows, newest_times, paces_of, spans_of
 
 MOST_RESTARTS = 3
 """Restarts without a complete window in between after which a sensor relearns."""
@@ -36,7 +36,7 @@ def relearning_rows(
     if not len(rows.times):
         return {}
     paces = paces_of(table)
-    suspicious = choose().kernel.uneven(paces, rows.slots, rows.first, rows.last, rows.times)
+    suspicious = choose().kernel.uneven(paces, spans_of(rows))
     if ignored is not None:
         regular = paces.regular[rows.slots] & (paces.median[rows.slots] > 0)
         suspicious |= regular & np.logical_or.reduceat(ignored, rows.first)

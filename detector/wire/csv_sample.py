@@ -57,7 +57,7 @@ class Sample:
             first = ", ".join(self.names)[:200]
             todo = "Add a line with the names of the columns, such as timestamp,value"
             return UserError(f"the first line has no names but data: {first}", where=f"{self.place}:1", todo=todo)
-        if self.names and self.names[0].startswith("#") and column != self.names[0]:
+        if self.names and self.names[0].startswith("#"):
             first = ", ".join(self.names)[:200]
             todo = "Remove the lines before the one with the names of the columns"
             return UserError(f"the first line is a comment: {first}", where=f"{self.place}:1", todo=todo)

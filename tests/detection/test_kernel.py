@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from detector.detection.kernel import build as build_module
 from detector.detection.kernel import choice
 from detector.detection.kernel.build import SOURCE, BuildError, build, compilers
-from detector.detection.kernel.cells import OPENED, Cells, Paces, Rings, Rows, rules_for
+from detector.detection.kernel.cells import OPENED, Cells, Paces, Rings, Rows, Spans, rules_for
 from detector.detection.kernel.choice import VARIABLE, Kernel, choose, chosen, trial
 from detector.detection.kernel.compiled import Compiled
 from detector.detection.kernel.interpreted import Interpreted
@@ -310,12 +310,12 @@ def test_intervals_are_judged_alike(compiled: Compiled, seed: int) -> None:
     times = 1000 + np.where(odd, rng.integers(-30, 500, ends[-1]), 10).cumsum()
     before = rng.random(ends[-1]) < rng.choice([0.0, 0.05])
     limits = rng.choice([15, 300, 2**62], 3), rng.choice([0, 2, 5], 3)
-    slots = rng.permutation(9)[:sensors]
+    spans = Spans(rng.permutation(9)[:sensors], first, ends, times)
     said = []
     for kernel in (compiled, Interpreted()):
         restarts = before.copy()
-        missing = kernel.missing(paces, slots, first, ends, times, restarts, *limits)
-        said.append([kernel.uneven(paces, slots, first, ends, times).tobytes(), missing.tobytes(), restarts.tobytes()])
+        missing = kernel.missing(paces, spans, restarts, *limits)
+        said.append([kernel.uneven(paces, spans).tobytes(), missing.tobytes(), restarts.tobytes()])
     assert said[0] == said[1]
 
 

@@ -54,6 +54,15 @@ class Paces(NamedTuple):
     rules: I16
 
 
+class Spans(NamedTuple):
+    """Rows of n sensors: those of `slots` (n,) are first .. last - 1 (n,) of `times` (N,) ns, in order."""
+
+    slots: NDArray[np.intp]
+    first: I64
+    last: I64
+    times: I64
+
+
 class Rows(NamedTuple):
     """Rows of n sensors, one sensor after the other, in order of time.
 

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
 from detector.detection.kernel.build import LIBRARY
-from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, rules_for
+from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, Spans, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.signals import WINDOW
 from detector.detection.threshold import UNLEARNT
 from detector.errors import UserError
 
-Slots = NDArray[np.intp]
 VARIABLE: Final = "DETECTOR_KERNEL"
 INTERPRETED: Final = "interpreted"
 
@@ -35,25 +34,14 @@ class Kernel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def uneven(self, paces: Paces, slots: Slots, first: I64, last: I64, times: I64) -> Bools:
-        """Which sensors (n,) with a usable interval have one before a row that does not fit, or had of late.
+    def uneven(self, paces: Paces, spans: Spans) -> Bools:
+        """Which sensors (n,) have an interval that does not fit their usual one, or had one of late.
 
-        Rows first .. last - 1 (n,) of `times` (N,) are those of each, in order. There is none before the first row of a
-        window.
+        A sensor without a usual one has none. No interval lies before the first row of a window.
         """
         ...
 
-    def missing(
-        self,
-        paces: Paces,
-        slots: Slots,
-        first: I64,
-        last: I64,
-        times: I64,
-        restarts: Bools,
-        max_gap: I64,
-        max_fill: I64,
-    ) -> I64:
+    def missing(self, paces: Paces, spans: Spans, restarts: Bools, max_gap: I64, max_fill: I64) -> I64:
         """How many rows (N,) are to be filled in before each of such rows.
 
         Adds to `restarts` (N,) the rows before which more than `max_fill` would have to be, or more than `max_gap` ns
@@ -206,9 +194,9 @@ def _trial_intervals(kernel: Kernel, rings: Rings, rows: Rows) -> tuple[Bools, I
     )  # fmt: skip
     times = 640 + np.cumsum(np.where(rows.times % 31, 7, 5 + rows.times % 64))
     restarts = rows.times % 200 == 77
-    spans = rows.slots, rows.begin, rows.end, times
-    found = kernel.missing(paces, *spans, restarts, max_gap=np.array([60, 60]), max_fill=np.array([0, 5]))
-    return kernel.uneven(paces, *spans), found, restarts
+    spans = Spans(rows.slots, rows.begin, rows.end, times)
+    found = kernel.missing(paces, spans, restarts, max_gap=np.array([60, 60]), max_fill=np.array([0, 5]))
+    return kernel.uneven(paces, spans), found, restarts
 
 
 def _trial_windows(rng: np.random.Generator, sensors: int, channels: int) -> tuple[Rings, Rows]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, SOURCE, digest
-from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules
+from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules, Spans
 from detector.detection.signals import ROOT_WEIGHTS
 
 
@@ -39,23 +39,15 @@ class Compiled:
         self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
 
-    def uneven(self, paces: Paces, slots: NDArray[np.intp], first: I64, last: I64, times: I64) -> Bools:
-        columns, found = _columns(paces), np.empty(len(slots), dtype=bool)
+    def uneven(self, paces: Paces, spans: Spans) -> Bools:
+        (slots, first, last, times), columns = spans, _columns(paces)
+        found = np.empty(len(slots), dtype=bool)
         self._uneven(_at(columns), _at(slots), _at(first), _at(last), len(slots), _at(times), _at(found))
         return found
 
-    def missing(
-        self,
-        paces: Paces,
-        slots: NDArray[np.intp],
-        first: I64,
-        last: I64,
-        times: I64,
-        restarts: Bools,
-        max_gap: I64,
-        max_fill: I64,
-    ) -> I64:
-        columns, found = _columns(paces), np.empty(len(times), dtype=np.int64)
+    def missing(self, paces: Paces, spans: Spans, restarts: Bools, max_gap: I64, max_fill: I64) -> I64:
+        (slots, first, last, times), columns = spans, _columns(paces)
+        found = np.empty(len(times), dtype=np.int64)
         self._missing(
             _at(columns), _at(slots), _at(first), _at(last), len(slots), _at(times), _at(restarts), _at(max_gap),
             _at(max_fill), len(max_fill), _at(found),

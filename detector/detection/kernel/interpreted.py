@@ -13,7 +13,19 @@ from detector.detection.columns import bits_of, flags_of
 from detector.detection.deviation import deviates
 from detector.detection.drifting import drift
 from detector.detection.episodes import judge_row
-from detector.detection.kernel.cells import CLOSED, EVENT, LEARNT, OPENED, Cells, Gather, Paces, Rings, Rows, Rules
+from detector.detection.kernel.cells import (
+    CLOSED,
+    EVENT,
+    LEARNT,
+    OPENED,
+    Cells,
+    Gather,
+    Paces,
+    Rings,
+    Rows,
+    Rules,
+    Spans,
+)
 from detector.detection.profile import REGULAR_BAND
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import larger, load, store
@@ -27,7 +39,8 @@ class Interpreted:
 
     name: ClassVar = "interpreted"
 
-    def uneven(self, paces: Paces, slots: NDArray[np.intp], first: I64, last: I64, times: I64) -> Bools:
+    def uneven(self, paces: Paces, spans: Spans) -> Bools:
+        slots, first, last, times = spans
         lengths, median = last - first, paces.median[slots]
         usual = np.repeat(median, lengths)
         gap = np.empty_like(times)
@@ -37,17 +50,8 @@ class Interpreted:
         found: Bools = paces.regular[slots] & (median > 0) & (odd | (paces.unfit[slots] > 0))
         return found
 
-    def missing(
-        self,
-        paces: Paces,
-        slots: NDArray[np.intp],
-        first: I64,
-        last: I64,
-        times: I64,
-        restarts: Bools,
-        max_gap: I64,
-        max_fill: I64,
-    ) -> I64:
+    def missing(self, paces: Paces, spans: Spans, restarts: Bools, max_gap: I64, max_fill: I64) -> I64:
+        slots, first, last, times = spans
         lengths = last - first
         gap = np.empty_like(times)
         gap[1:] = times[1:] - times[:-1]
