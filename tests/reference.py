@@ -75,6 +75,7 @@ class Sensor:
         self.scale = Scale(profile)
         self.usual = profile.center.tolist()
         self.ways = list(zip(profile.drift_mean.tolist(), profile.drift_variance.tolist(), strict=True))
+        self.noise = {name: profile.noise_usual.tolist() for name in ("quick", "slow")}
 
     def take_model(self, profile: Profile | None) -> None:
         """The model is another one from now on; `profile` is what it knows of the sensor."""
@@ -398,6 +399,7 @@ class Sensor:
         self.relation = carry.relation[0] if len(carry.relation) else None
         self.reconstruction, self.completed = carry.held_error, carry.completions
         self.moves = {"quick": carry.drift_quick.tolist(), "slow": carry.drift_slow.tolist()}
+        self.noise = {"quick": carry.noise_quick.tolist(), "slow": carry.noise_slow.tolist()}
         self.recent.extend([0.0] * len(carry.recent_u) if self._limited() else carry.recent_u.tolist())
 
     def _missing_before(self, time: int) -> int | None:
@@ -458,8 +460,9 @@ class Sensor:
         maintained = self.owner.maintained(self.name, self.window[-1].time)
         self.scale.learn(signals, u, maintained=maintained)
 
-        alarm = self.score = max(u, self._stuck(), self._drift(maintained=maintained))
-        self.ruled = alarm > u
+        ruled, calm = max(self._stuck(), self._drift(maintained=maintained)), self._calm(errors, maintained=maintained)
+        alarm = self.score = max(u, ruled, calm)
+        self.ruled = ruled > max(u, calm)
 
         after = self.alerts.open_after
         eligible = alarm if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
@@ -536,6 +539,24 @@ class Sensor:
             rate, step = max(2 / 8001, 1 / self.scale.count), min(max(away, -far), far) * unit
             self.ways[i] = (mean + rate * step, (1 - rate) * (variance + rate * step * step))
         return worth
+
+    def _calm(self, errors: list[float], *, maintained: bool) -> float:
+        """The square of how many of its limits, as logarithms, the errors are smaller than usual by; at most 20."""
+        profile, worst = self.profile, 0.0
+        assert profile is not None
+        quick, slow = self.noise["quick"], self.noise["slow"]
+        for i, (error, value) in enumerate(zip(errors, self.window[-1].marked, strict=True)):
+            usual, hush = (float(np.float32(one[i])) for one in (profile.noise_usual, profile.noise_hush))
+            sticks = len(self.equal[i]) >= profile.still_limit[i]
+            if sticks or math.isinf(hush) or not (_is_there(error) and _is_there(value)):
+                continue
+            quick[i] += 2 / 151 * (min(error, 2 * usual) - quick[i])
+            fall = min(slow[i], usual) / max(quick[i], 1e-12)
+            worth = (math.log(fall) / math.log(hush)) ** 2 if fall >= hush else 0.0
+            worst = max(worst, worth)
+            if not (maintained and worth):
+                slow[i] += (2 / 1001 if quick[i] < slow[i] else 2 / 16001) * (quick[i] - slow[i])
+        return min(worst, 20.0)
 
     def _limited(self) -> bool:
         alerts = self.alerts

@@ -69,6 +69,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[int], slice]]]] = {
     "level": ("worst", lambda channels: slice(channels + 1, None)),
     "stuck": ("still_limit", lambda _: slice(None)),
     "drift": ("drift_worst", lambda _: slice(None)),
+    "quiet": ("noise_hush", lambda _: slice(None)),
     "context": ("contexts", lambda _: slice(None)),
 }
 """Signals and rules that may be left out: the cells that hold what is the worst of training, and which of them, by the

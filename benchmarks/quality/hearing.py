@@ -124,7 +124,7 @@ def judged(signal: F64, rules: Rules, budget: int) -> list[tuple[int, int]]:
     records, live = table.records(np.array([slot])), signal[rules.prefix :].copy()
     first, nothing, kernel = np.array([0, len(live)]), np.empty((0, len(live))), choose().kernel
     asked = rules_for(1, rules.open_after, rules.close_after)
-    *_, eligible = kernel.score(records, asked, first, nothing, live, nothing.T, None)
+    eligible = kernel.score(records, asked, first, nothing, live, nothing.T, None).eligible
     events = kernel.judge(records, asked, first, eligible, np.arange(len(live)), None)[2]
     opened = events["row"][events["kind"] == OPENED].tolist()
     ended = events["ended"][events["kind"] == CLOSED].tolist()

@@ -126,6 +126,11 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("drift_variance", "f8", (channels,), 1.0, added=True),
         Column("drift_worst", "f4", (channels,), math.inf, added=True),
         Column("drift_worst_zz", "f4", (channels,), 1.0, added=True),
+        # errors of forecasts: two averages; of the profile: what is usual, how calm is too calm
+        Column("noise_quick", "f8", (channels,), 1.0, added=True),
+        Column("noise_slow", "f8", (channels,), 1.0, added=True),
+        Column("noise_usual", "f4", (channels,), 1.0, added=True),
+        Column("noise_hush", "f4", (channels,), math.inf, added=True),
         # the adaptive scale as it was before a long fault (see faultmemory.py)
         Column("high", "i2", (), 0),
         Column("cold", "i2", (), 0),
@@ -170,6 +175,7 @@ CHANNEL_COLUMNS = frozenset(
         "rules", "open_after", "usual", "lean", "worst_zz_of_others", "unheard", "patience", "needed", "packet",
         "still_value", "still_rows", "still_limit", "resolution", "typical", "components", "relation",
         "drift_quick", "drift_slow", "drift_mean", "drift_variance", "drift_worst", "drift_worst_zz",
+        "noise_quick", "noise_slow", "noise_usual", "noise_hush",
         "nulls", "restarts", "unfit", "relearnt", "sentinels", "stuck",
     )
 )  # fmt: skip
@@ -248,6 +254,10 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "drift_variance": profile.drift_variance,
         "drift_worst": profile.drift_worst,
         "drift_worst_zz": profile.drift_worst_zz,
+        "noise_quick": profile.noise_usual,
+        "noise_slow": profile.noise_usual,
+        "noise_usual": profile.noise_usual,
+        "noise_hush": profile.noise_hush,
         "worst_zz_of_others": profile.worst_zz_of_others,
         "typical": profile.typical,
         "components": profile.components,

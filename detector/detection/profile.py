@@ -28,6 +28,7 @@ from detector.detection.prefix import (
     taken_as_it_is,
     wild_rows,
 )
+from detector.detection.quietness import noise_of
 from detector.detection.signals import (
     LEVEL_RATE,
     PREDICTION_RATE,
@@ -104,10 +105,11 @@ class Profile(Calibration):
     z. `worst_zz_of_others`: as `worst_zz`, of all signals but the reconstruction. `open_after`: (n, m) of the n-of-m
     scores whose peaks these are. `sentinels` (C, 3): values that stand for none, NaN where there are fewer.
     `still_limit` (C,): how many equal values are plausible, infinity: any number; `resolution` (C,): what is equal.
-    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`. Of
-    several channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are
-    empty. Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals. `contexts` (k,): the hours of
-    channels that go by them (see context.py), by the clocks of `zone`.
+    `drift_worst`, `drift_worst_zz`, `drift_mean`, `drift_variance` (C,): of slow moves, see `drifting.Drift`.
+    `noise_usual`, `noise_hush` (C,): of the errors of forecasts, see `quietness.Noise`. Of several
+    channels `typical` (2 C + 2,) and `components` (4, C) are what views.py makes of the prefix, else they are empty.
+    Where `typical` is NaN, the profile is of a release that had 2 C + 1 signals. `contexts` (k,): the hours of channels
+    that go by them (see context.py), by the clocks of `zone`.
     """
 
     center: F64
@@ -123,6 +125,8 @@ class Profile(Calibration):
     drift_worst_zz: F64
     drift_mean: F64
     drift_variance: F64
+    noise_usual: F64
+    noise_hush: F64
     typical: F32
     components: F32
     contexts: Contexts = field(default_factory=lambda: NONE)
@@ -140,7 +144,7 @@ class Carry:
     `prediction`, `level` (C,), `relation` (1,), of one channel (0,): moving averages. `recent_u` (99,): the newest
     scores, oldest first; where there were not this many the first one stands for the missing. `held_error`: the newest
     reconstruction error; `completions`: window-completing rows so far, the phase of the stride. `drift_quick`,
-    `drift_slow` (C,): see `drifting`.
+    `drift_slow` (C,): see `drifting`; `noise_quick`, `noise_slow` (C,): see `quietness`.
     """
 
     prediction: F64
@@ -148,6 +152,8 @@ class Carry:
     relation: F64
     drift_quick: F64
     drift_slow: F64
+    noise_quick: F64
+    noise_slow: F64
     recent_u: F64
     held_error: float
     completions: int
@@ -235,12 +241,8 @@ def build_profile(
     bias = np.array([fit[1] for fit in fits])
 
     blind = lacks[WINDOW - 1 :] if patched is None else _unforeseen(patched)
-    prediction = np.array(
-        [
-            _held_path(_prediction_path(z[c], ridge[c], bias[c])[clean], blind[clean, c], PREDICTION_RATE)
-            for c in range(channels)
-        ]
-    )
+    missed = np.array([_prediction_path(z[c], ridge[c], bias[c])[clean] for c in range(channels)])
+    prediction = np.array([_held_path(missed[c], blind[clean, c], PREDICTION_RATE) for c in range(channels)])
     level = np.array([_held_path(z[c] * z[c], wild | lacks[:, c], LEVEL_RATE) for c in range(channels)])
     errors = _reconstruction_path(z, reconstruct, stride, patched)[clean]
     signals = np.concatenate([prediction, errors[None], level[:, WINDOW - 1 :][:, clean]])[:, 1:]
@@ -260,12 +262,14 @@ def build_profile(
     calibration, u, zz = calibrate(times, signals, open_after, machine=bool(several(channels)))
     still_limit, resolution = limits_of(values, ~lacks)
     moves = drift_of(z, ~(wild[:, None] | lacks).T)
+    noise = noise_of(missed, ~blind[clean].T)
     profile = Profile(
         **asdict(calibration), center=center, scale=scale, ridge=ridge, bias=bias, open_after=open_after,
         worst_zz_of_others=calibration.worst_zz if several(channels) else worst_deviation(np.delete(zz, 1, axis=0)),
         sentinels=prefix.sentinels, still_limit=still_limit, resolution=resolution, drift_worst=moves.worst,
-        drift_worst_zz=moves.worst_zz, drift_mean=moves.mean, drift_variance=moves.variance, typical=typical,
-        components=components, **_contexts(times, z, ~(wild[:, None] | lacks).T, calibration.median_interval, hours),
+        drift_worst_zz=moves.worst_zz, drift_mean=moves.mean, drift_variance=moves.variance,
+        noise_usual=noise.usual, noise_hush=noise.hush, typical=typical, components=components,
+        **_contexts(times, z, ~(wild[:, None] | lacks).T, calibration.median_interval, hours),
     )  # fmt: skip
     carry = Carry(
         prediction=prediction[:, -1],
@@ -273,6 +277,8 @@ def build_profile(
         relation=relation[-1:],
         drift_quick=moves.quick,
         drift_slow=moves.slow,
+        noise_quick=noise.quick,
+        noise_slow=noise.slow,
         recent_u=np.concatenate([np.full(WINDOW - 1, u[0]), u])[1 - WINDOW :],
         held_error=float(errors[-1]),
         completions=len(clean),
@@ -414,13 +420,14 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched:
 _STORED: Final = (
     "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz", "worst_zz_of_others", "mean",
     "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v", "open_after", "sentinels",
-    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance", "typical",
-    "components",
+    "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance",
+    "noise_usual", "noise_hush", "typical", "components",
 )  # fmt: skip
 """The arrays of a file of profiles, in this order, those that the profiles have; peaks of all profiles in a row."""
 _WITHOUT_RULES: Final = {
     "still_limit": np.inf, "resolution": 0.0,
     "drift_worst": np.inf, "drift_worst_zz": 1.0, "drift_mean": 0.0, "drift_variance": 1.0,
+    "noise_usual": 1.0, "noise_hush": np.inf,
 }  # fmt: skip
 """What a bundle of before says to the rules of evidence."""
 _RAGGED: Final = ("peak_first", "peak_last", "peak_v")

@@ -20,7 +20,7 @@ from detector.detection.block import Block, Span, rings_of, starts_of
 from detector.detection.context import HOURS
 from detector.detection.contexts import Judged
 from detector.detection.episodes import Closing, Learning, OffHours, Opening
-from detector.detection.kernel.cells import CLOSED, LEARNT, OPENED, Cells, Rules, rules_for
+from detector.detection.kernel.cells import CLOSED, LEARNT, OPENED, Cells, Rules, Scores, rules_for
 from detector.detection.kernel.choice import choose
 from detector.detection.profile import Profile, Reconstruct
 from detector.detection.table import SensorTable
@@ -90,9 +90,9 @@ def score_block(table: SensorTable, block: Block, model: Model, book: RuleBook, 
 
 def score_rows(
     table: SensorTable, block: Block, model: Model, records: Cells, rules: Rules, *, explain: bool = False
-) -> tuple[tuple[F64, F64, F64], F64, F64 | None]:
-    """What the N rows of a block are worth by themselves, whatever was judged before: scores as `judge_block` takes
-    them, and `Scored.errors` and `Scored.expected`. Changes `records` alone.
+) -> tuple[Scores, F64, F64 | None]:
+    """What the N rows of a block are worth by themselves, whatever was judged before, and `Scored.errors` and
+    `Scored.expected`. Changes `records` alone.
     """
     raw, errors, newest = _window_errors(table, block, model, records, explain=explain)
     scores = choose().kernel.score(records, rules, block.first, raw, errors, block.marked, block.inside)
@@ -102,7 +102,7 @@ def score_rows(
 def judge_rows(
     table: SensorTable,
     block: Block,
-    scores: tuple[F64, F64, F64],
+    scores: Scores,
     errors: F64,
     records: Cells,
     rules: Rules,
@@ -126,26 +126,23 @@ def _hours(table: SensorTable, block: Block, records: Cells) -> Judged | None:
     return table.contexts.judge(block.slots, block.first, block.times, block.marked, scaling, block.inside, table.name)
 
 
-def _raised(
-    scores: tuple[F64, F64, F64], told: NDArray[Any], block: Block, records: Cells, rules: Rules
-) -> tuple[F64, F64, F64]:
+def _raised(scores: Scores, told: NDArray[Any], block: Block, records: Cells, rules: Rules) -> Scores:
     """The scores with those of rows that have a value of other hours. Deviations are from what is usual at the hour."""
-    u, alarm, eligible = scores
     worth, owner, channel = told["score"], block.owner, told["channel"]
     usual = told["usual"] * records["scale"][owner, channel] + records["center"][owner, channel]
-    off, asked = block.values[np.arange(len(u)), channel] - usual, rules[owner]
+    off, asked = block.values[np.arange(len(worth)), channel] - usual, rules[owner]
     far = (np.abs(off) >= asked["absolute"]) & (np.abs(off) >= asked["relative"] * np.abs(usual))
     counts = (asked["deviates"] == 0) | (far & (asked["direction"] * off >= 0.0))
-    alarm = np.maximum(alarm, worth)
+    alarm = np.maximum(scores.alarm, worth)
     there = block.ticks > 0
     records["score"][there] = alarm[block.first[1:][there] - 1]
-    return u, alarm, np.maximum(eligible, np.where(counts, worth, 0.0))
+    return scores._replace(alarm=alarm, eligible=np.maximum(scores.eligible, np.where(counts, worth, 0.0)))
 
 
 def judge_block(
     table: SensorTable,
     block: Span,
-    scores: tuple[F64, F64, F64],
+    scores: Scores,
     errors: F64,
     records: Cells,
     rules: Rules,
@@ -155,13 +152,13 @@ def judge_block(
 ) -> Scored:
     """What follows from the scores of a block: thresholds, openings, closings. Changes `records` alone.
 
-    `scores`: u, those of alerts, and what of these counts, each (N,). `told` (N,): what the rule of hours says of the
+    `told` (N,): what the rule of hours says of the
     rows, of the dtype `contexts.TOLD`; None: nothing.
     """
-    u, alarm, eligible = scores
+    u, calm, alarm, eligible = scores
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
     learnt = events["kind"] == LEARNT
-    ruled = alarm > u
+    ruled = alarm > np.maximum(u, calm)  # noise that dies down is seen in the window, as what u says
     if told is not None:
         told = np.where(ruled & (told["score"] >= alarm), told, np.zeros(1, dtype=told.dtype))
     transitions = [_transition(block, ruled, told, *event) for event in events[~learnt].tolist()]

@@ -73,6 +73,8 @@ class Sensor:
     drift_slow: list[float]
     drift_mean: list[float]
     drift_variance: list[float]
+    noise_quick: list[float]
+    noise_slow: list[float]
     recent: list[float]
     relation: list[float]
     typical: list[float]
@@ -84,6 +86,8 @@ class Sensor:
     resolution: list[float]
     drift_worst: list[float]
     drift_worst_zz: list[float]
+    noise_usual: list[float]
+    noise_hush: list[float]
     n: int
     m: int
     close_after: int

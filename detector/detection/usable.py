@@ -54,6 +54,9 @@ def check_usable(profiles: Mapping[str, Profile], channels: int) -> None:
     _check("drift_worst_zz", ids, (profile.drift_worst_zz for profile in all_of_them), c, least=_POSITIVE)
     _check("drift_mean", ids, (profile.drift_mean for profile in all_of_them), c)
     _check("drift_variance", ids, (profile.drift_variance for profile in all_of_them), c, least=0.0)
+    _check("noise_usual", ids, (profile.noise_usual for profile in all_of_them), c, least=_POSITIVE)
+    limits = (np.where(np.isinf(profile.noise_hush), 2.0, profile.noise_hush) for profile in all_of_them)
+    _check("noise_hush", ids, limits, c, least=1.01)
     _check("open_after", ids, (profile.open_after for profile in all_of_them), (2,), least=1)
     for sensor_id, profile in profiles.items():
         if len(profile.contexts):

@@ -105,6 +105,8 @@ def moving_cells(carry: Carry, last_scores: int) -> dict[str, Any]:
         "relation": carry.relation,
         "drift_quick": carry.drift_quick,
         "drift_slow": carry.drift_slow,
+        "noise_quick": carry.noise_quick,
+        "noise_slow": carry.noise_slow,
         "recent": carry.recent_u[len(carry.recent_u) - (last_scores - 1) :],
         "held_error": carry.held_error,
         "completions": carry.completions,

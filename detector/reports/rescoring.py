@@ -16,6 +16,7 @@ import numpy as np
 from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
+from detector.detection.kernel.cells import Scores
 from detector.detection.profile import Carry, Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_rows, records_of, rules_of, score_rows
 from detector.detection.table import Episode, SensorTable
@@ -52,7 +53,7 @@ class RecordedScores:
         return reuse
 
     def of(self, sensor_id: str) -> F64:
-        """All scores of a sensor in this batch, those of alerts, and what of these counts (3, rows)."""
+        """All `Scores` of a sensor in this batch (4, rows)."""
         parts = self._scores[sensor_id]
         if len(parts) > 1:
             parts[:] = [np.concatenate(parts, axis=1)]
@@ -148,10 +149,8 @@ class _Reuse:
             first = self.used.get(sensor_id, 0)
             parts.append(self._recorded.of(sensor_id)[:, first : first + count])
             self.used[sensor_id] = first + count
-        u, alarm, eligible = np.concatenate(parts, axis=1)
+        scores = Scores(*np.concatenate(parts, axis=1))
         records, there = records_of(table, block), block.ticks > 0
-        records["score"][there] = alarm[block.first[1:][there] - 1]
+        records["score"][there] = scores.alarm[block.first[1:][there] - 1]
         records["completions"] += block.ticks  # looks at open episodes are counted from the window's completion
-        return judge_rows(
-            table, block, (u, alarm, eligible), np.full_like(u, np.nan), records, rules_of(table, block, book)
-        )
+        return judge_rows(table, block, scores, np.full_like(scores.u, np.nan), records, rules_of(table, block, book))

@@ -94,6 +94,7 @@ class Story:
             resolution=rng.choice([0.0, 1e-6]), completions=rng.choice([0, 450, 9000], sensors),
             drift_worst=rng.choice([1e-3, 0.1, INFINITY], (sensors, self.channels)), center=50.0,
             drift_variance=rng.uniform(1e-4, 0.1, (sensors, self.channels)),
+            noise_hush=rng.choice([1.1, 3.0, INFINITY], (sensors, self.channels)), noise_usual=rng.choice([0.05, 1.0]),
         )  # fmt: skip
         for at in range(sensors):
             budget = float(rng.choice([300.0, 1000.0, 5e4, 1e6, INFINITY]))
@@ -142,6 +143,8 @@ class Story:
             "drift_mean",
             "drift_variance",
             "drift_quick",
+            "noise_quick",
+            "noise_slow",
             "credit",
             "forgotten",
             "pending",
@@ -168,7 +171,7 @@ class Story:
             inside = None if self.inside is None else self.inside[rows]
             raw = np.ascontiguousarray(self.raw[:, rows])
             scores = kernel.score(records, self.rules[at], first, raw, errors, self.values[rows], inside)
-            judged = kernel.judge(records, self.rules[at], first, scores[2], self.times[rows], inside)
+            judged = kernel.judge(records, self.rules[at], first, scores.eligible, self.times[rows], inside)
             cells[at] = records
             for place, sensor in enumerate(at.tolist()):
                 part = slice(first[place], first[place + 1])

@@ -220,12 +220,12 @@ def test_the_median_interval_is_usable_if_nearly_all_intervals_keep_to_it() -> N
 
 def test_a_constant_sensor_gets_a_profile_of_finite_numbers() -> None:
     profile, carry = build_profile(TIMES[:300], np.zeros((300, 1)), plant.reconstructor())
-    limits = ("sentinels", "still_limit", "drift_worst", "contexts", "zone")
+    limits = ("sentinels", "still_limit", "drift_worst", "noise_hush", "contexts", "zone")
     numbers = [getattr(profile, field.name) for field in fields(Profile) if field.name not in limits]
     assert all(np.isfinite(number).all() for number in numbers)
     assert (profile.worst > 0).all()
     assert np.isfinite(carry.recent_u).all()
-    assert np.isinf([profile.still_limit, profile.drift_worst]).all()
+    assert np.isinf([profile.still_limit, profile.drift_worst, profile.noise_hush]).all()
 
 
 def test_where_the_prefix_has_few_scores_the_first_stands_for_the_missing() -> None:
@@ -258,7 +258,7 @@ def test_a_file_of_profiles_has_the_arrays_that_bundles_have(tmp_path: Path) -> 
             "sensor_id", "center", "scale", "ridge", "bias", "median_interval", "regular", "worst", "worst_zz",
             "worst_zz_of_others", "mean", "variance", "count", "scored_rows", "peak_first", "peak_last", "peak_v",
             "open_after", "still_limit", "resolution", "drift_worst", "drift_worst_zz", "drift_mean", "drift_variance",
-            "peak_count",
+            "noise_usual", "noise_hush", "peak_count",
         ]  # fmt: skip
     assert list(pack_profiles(Calibration, {"c": camera_profile(200)})) == [
         "camera_id", "median_interval", "regular", "worst", "worst_zz", "mean", "variance", "count", "scored_rows",

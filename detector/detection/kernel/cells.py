@@ -24,9 +24,10 @@ FIELDS: Final = (
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (
     "worst", "mean", "variance", "prediction", "level", "center", "scale", "usual", "lean",
-    "still_value", "drift_quick", "drift_slow", "drift_mean", "drift_variance", "recent", "relation",
+    "still_value", "drift_quick", "drift_slow", "drift_mean", "drift_variance", "noise_quick", "noise_slow", "recent",
+    "relation",
     "kept_mean", "kept_variance", "still_rows", "still_limit", "resolution", "drift_worst", "drift_worst_zz",
-    "typical", "components",
+    "noise_usual", "noise_hush", "typical", "components",
 )  # fmt: skip
 """What lies behind it and is as long as there are signals, channels or earlier scores."""
 
@@ -83,6 +84,18 @@ class Rows(NamedTuple):
 
 Gather = Callable[[slice, F32], None]
 """Puts the windows of a part of `Rows.source`, standardised, where there is room for them: (k, 100, C)."""
+
+
+class Scores(NamedTuple):
+    """What rows are worth, each (N,): the score `u`; what the rule of noise that dies down says (`calm`); the `alarm`,
+    the most of these and of other rules; and what of that counts towards n of m (`eligible`).
+    """
+
+    u: F64
+    calm: F64
+    alarm: F64
+    eligible: F64
+
 
 Rules = NDArray[np.void]
 """Rules (n,) of the dtype `RULE`."""

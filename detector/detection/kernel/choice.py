@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
 from detector.detection.kernel.build import LIBRARY
-from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, Spans, rules_for
+from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, Scores, Spans, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
 from detector.detection.kernel.interpreted import Interpreted
 from detector.detection.signals import WINDOW
@@ -77,8 +77,8 @@ class Kernel(Protocol):
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64, F64]:
-        """The scores u of rows (N,), those of alerts (N,), and what of the latter counts towards one (N,).
+    ) -> Scores:
+        """What rows are worth.
 
         `raw` (2 C, N): squared prediction errors, then squared values. `errors` (N,): of the reconstruction; where one
         is NaN, the one before is held and put there. `values` (N, C): as they came.
@@ -166,6 +166,11 @@ def trial(kernel: Kernel) -> bytes:
     cells["worst"][1, channels] = np.inf
     cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
     cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
+    cells["noise_quick"], cells["noise_slow"], cells["noise_hush"] = (
+        0.3,
+        (0.3, 0.05),
+        ((2.0, 3.0), (1.5, np.inf), (4.0, 2.0)),
+    )
     cells["typical"][2] = 0.5, 0.0, 0.6, 0.4, 0.3, 1.2
     cells["components"][2, 0] = 0.6, 0.8
     rules = rules_for(sensors, np.array([(10, 10), (3, 5), (3, 5)]), np.array([12, 100, 12]))
@@ -181,7 +186,7 @@ def trial(kernel: Kernel) -> bytes:
     kernel.push(rings, kept)
     due = _trial_intervals(kernel, rings, kept)
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
-    told = kernel.judge(cells, rules, first, said[2], np.arange(sensors * rows), inside)
+    told = kernel.judge(cells, rules, first, said.eligible, np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
     return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings, *due))
 

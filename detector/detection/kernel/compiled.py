@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, SOURCE, digest
-from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules, Spans
+from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules, Scores, Spans
 from detector.detection.signals import ROOT_WEIGHTS
 
 
@@ -36,7 +36,7 @@ class Compiled:
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
         self._fill = _function(library.kernel_fill, 5)
-        self._score = _function(library.kernel_score, 12)
+        self._score = _function(library.kernel_score, 13)
         self._judge = _function(library.kernel_judge, 11)
 
     def uneven(self, paces: Paces, spans: Spans) -> Bools:
@@ -94,13 +94,13 @@ class Compiled:
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64, F64]:
-        u, alarm, eligible, shape = np.empty(n := len(errors)), np.empty(n), np.empty(n), _shape(cells)
+    ) -> Scores:
+        made, shape = Scores(*np.empty((4, len(errors)))), _shape(cells)
         self._score(
             _at(shape), _at(cells), len(cells), _at(first), _at(rules), _at(raw), _at(errors), _at(values), _at(inside),
-            _at(u), _at(alarm), _at(eligible),
+            *map(_at, made),
         )  # fmt: skip
-        return u, alarm, eligible
+        return made
 
     def judge(
         self,

@@ -24,9 +24,11 @@ from detector.detection.kernel.cells import (
     Rings,
     Rows,
     Rules,
+    Scores,
     Spans,
 )
 from detector.detection.profile import REGULAR_BAND
+from detector.detection.quietness import quiet
 from detector.detection.score import fill, score_row, signals_of
 from detector.detection.sensor import larger, load, store
 from detector.detection.signals import WINDOW, prediction_errors, reconstruction_errors, standardise
@@ -114,33 +116,31 @@ class Interpreted:
         errors: F64,
         values: F64,
         inside: Bools | None,
-    ) -> tuple[F64, F64, F64]:
+    ) -> Scores:
         sensors, channels = load(cells), len(raw) // 2
         predictions, squares = raw[:channels].T.tolist(), raw[channels:].T.tolist()
         held, within = errors.tolist(), None if inside is None else inside.tolist()
-        u, alarm, eligible = np.empty((3, len(errors)))
+        made = Scores(*np.empty((4, len(errors))))
         for at, s in enumerate(sensors):
             s.take_rule(rules[at])
             rows = range(int(first[at]), int(first[at + 1]))
-            scores: list[float] = []
-            alarms: list[float] = []
-            counting: list[float] = []
+            worth: list[tuple[float, float, float, float]] = []
             for row in rows:
                 here = within is not None and within[row]
                 newest = values[row].tolist()
                 signals = signals_of(s, predictions[row], squares[row], held[row], newest)
                 held[row] = s.held_error
                 one = score_row(s, signals, here)
-                s.score = larger(one, larger(still(s, newest), drift(s, newest, here)))
+                ruled = larger(still(s, newest), drift(s, newest, here))
+                calm = quiet(s, predictions[row], newest, here)
+                s.score = larger(larger(one, ruled), calm)
                 counts = not s.deviates or deviates(s, newest, here and one >= 1.0)
-                scores.append(one)
-                alarms.append(s.score)
-                counting.append(s.score if counts else 0.0)
-            part = slice(rows.start, rows.stop)
-            u[part], alarm[part], eligible[part] = scores, alarms, counting
+                worth.append((one, calm, s.score, s.score if counts else 0.0))
+            for whole, part in zip(made, zip(*worth, strict=True), strict=bool(worth)):
+                whole[rows.start : rows.stop] = part
         errors[:] = held
         store(sensors, cells)
-        return u, alarm, eligible
+        return made
 
     def judge(
         self,

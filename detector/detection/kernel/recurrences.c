@@ -12,6 +12,7 @@
        what counts by its deviation            detection/deviation.py
        a value that sticks                     detection/stillness.py
        a level that moves away slowly          detection/drifting.py
+       noise that dies down                    detection/quietness.py
        n of m, the threshold                   detection/threshold.py
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
@@ -56,6 +57,8 @@ static const double PRIOR_WEIGHT = 15.0, PRIOR_SCALE = 0.35, AIM = 3.0, AIM_ROWS
 static const double CREDIT_FREE = 3.0, CREDIT_MIN = -4.0, FLOOR_SPEED = 0.07, CREDIT_MAX = 3.0 + 1 / 0.07;
 static const double STRICT = 1e4, FREE_POWER = 0.25, SPEED_POWER = -0.75, LIFT = 0.4, PEAK_CAP = 1.5;
 static const double QUICK_RATE = 2.0 / 201, SLOW_RATE = 2.0 / 1001, FARTHEST = 5.0, LEARNING = 2.0, BEYOND = 8.0;
+static const double NOISE_RATE = 2.0 / 151, SINKING_RATE = 2.0 / 1001, RISING_RATE = 2.0 / 16001, SILENCE = 1e-12;
+static const double LARGEST = 2.0;
 static const double MOST_RULED = 20.0;
 static const float LONG_STILL = 1e7f;
 static const double REGULAR_BAND = 0.2;
@@ -116,9 +119,9 @@ typedef struct {
 typedef struct {
     cells *c;
     double *worst, *mean, *variance, *prediction, *level, *center, *scale, *usual, *lean, *recent, *relation;
-    double *still_value, *drift_quick, *drift_slow, *drift_mean, *drift_variance;
+    double *still_value, *drift_quick, *drift_slow, *drift_mean, *drift_variance, *noise_quick, *noise_slow;
     float *kept_mean, *kept_variance, *still_rows, *still_limit, *resolution, *drift_worst, *drift_worst_zz;
-    float *typical, *components;
+    float *noise_usual, *noise_hush, *typical, *components;
     const rule *rule;
     int channels, signals, earlier, places, together;
     double per_row, free, speed, base, excess, weight, ratio, forget;
@@ -149,7 +152,9 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.drift_slow = s.drift_quick + channels;
     s.drift_mean = s.drift_slow + channels;
     s.drift_variance = s.drift_mean + channels;
-    s.recent = s.drift_variance + channels;
+    s.noise_quick = s.drift_variance + channels;
+    s.noise_slow = s.noise_quick + channels;
+    s.recent = s.noise_slow + channels;
     s.relation = s.recent + s.earlier;
     s.kept_mean = (float *)(s.relation + (channels > 1));
     s.kept_variance = s.kept_mean + signals;
@@ -158,7 +163,9 @@ static sensor take_up(const shape *of, char *record, const rule *rule) {
     s.resolution = s.still_limit + channels;
     s.drift_worst = s.resolution + channels;
     s.drift_worst_zz = s.drift_worst + channels;
-    s.typical = s.drift_worst_zz + channels;
+    s.noise_usual = s.drift_worst_zz + channels;
+    s.noise_hush = s.noise_usual + channels;
+    s.typical = s.noise_hush + channels;
     s.components = s.typical + (channels > 1 ? 2 * channels + 2 : 0);
     s.places = signals;
     s.together = channels > 1 && s.typical[0] == s.typical[0];
@@ -489,6 +496,29 @@ static double drift(sensor *s, const double *values, int inside) {
         double step = within(off, (worth >= BEYOND ? LEARNING_LIMIT : LEARNING) * unit), gain = rate * step;
         s->drift_mean[i] += gain;
         s->drift_variance[i] = (s->drift_variance[i] + gain * step) * (1.0 - rate);
+    }
+    return most;
+}
+
+/* -- noise that dies down ---------------------------------------------------------------------------------------- */
+
+static double quiet(sensor *s, const double *errors, int64_t step, const double *values, int inside) {
+    double most = 0.0;
+    for (int i = 0; i < s->channels; i++) {
+        double error = errors[i * step];
+        if (missing(error) || missing(values[i]) || s->noise_hush[i] == INFINITY) continue;
+        if (s->still_rows[i] >= s->still_limit[i]) continue;
+        double quick = s->noise_quick[i] + NOISE_RATE * (smaller(error, LARGEST * (double)s->noise_usual[i]) - s->noise_quick[i]);
+        s->noise_quick[i] = quick;
+        double least = larger(quick, SILENCE), usual = smaller(s->noise_slow[i], (double)s->noise_usual[i]);
+        int calm = usual >= (double)s->noise_hush[i] * least;
+        if (calm) {
+            double limits = log(usual / least) / log((double)s->noise_hush[i]);
+            most = larger(smaller(limits * limits, MOST_RULED), most);
+        }
+        if (inside && calm) continue;
+        double rate = quick < s->noise_slow[i] ? SINKING_RATE : RISING_RATE;
+        s->noise_slow[i] += rate * (quick - s->noise_slow[i]);
     }
     return most;
 }
@@ -842,8 +872,8 @@ void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first
 }
 
 void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
-                  double *errors, const double *values, const uint8_t *inside, double *u, double *alarm,
-                  double *eligible) {
+                  double *errors, const double *values, const uint8_t *inside, double *u, double *calm,
+                  double *alarm, double *eligible) {
     double signals[2 * of->channels + 1];
     for (int64_t at = 0; at < n; at++) {
         sensor s = take_up(of, records + at * of->size, rules + at);
@@ -852,7 +882,9 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
             const double *newest = values + row * s.channels;
             signals_of(&s, raw + row, first[n], errors + row, newest, signals);
             u[row] = score_row(&s, signals, here);
-            s.c->score = eligible[row] = alarm[row] = larger(u[row], larger(still(&s, newest), drift(&s, newest, here)));
+            double ruled = larger(still(&s, newest), drift(&s, newest, here));
+            calm[row] = quiet(&s, raw + row, first[n], newest, here);
+            s.c->score = eligible[row] = alarm[row] = larger(larger(u[row], ruled), calm[row]);
             if (s.rule->deviates && !deviates(&s, newest, here && u[row] >= 1.0)) eligible[row] = 0.0;
         }
     }
