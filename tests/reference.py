@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from detector.arrays import F64
+from detector.arrays import F64, Bools
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
@@ -63,7 +63,7 @@ class Sensor:
         self.ended: float = -math.inf
         self.score: float | None = None
         self.judged: float | None = None
-        self.ruled = False
+        self.ruled = self.calmed = False
         self.window: deque[Row] = deque(maxlen=ROWS)
         self._empty()
         if profile is not None:
@@ -462,7 +462,7 @@ class Sensor:
 
         ruled, calm = max(self._stuck(), self._drift(maintained=maintained)), self._calm(errors, maintained=maintained)
         alarm = self.score = max(u, ruled, calm)
-        self.ruled = ruled > max(u, calm)
+        self.ruled, self.calmed = alarm > u, alarm > u and calm >= alarm
 
         after = self.alerts.open_after
         eligible = alarm if not self._limited() or self._matters(learns=not maintained or u < 1) else 0.0
@@ -635,7 +635,14 @@ class Sensor:
         detected = self.window[-1].time
         self.episode = Episode(
             name=alert_id("readings", "anomaly", self.name, detected),
-            finding=first_look(self._seen(), int(max(self.ended, NEVER)), self.alerts.open_after.n, self._standing()),
+            finding=first_look(
+                self._seen(),
+                int(max(self.ended, NEVER)),
+                self.alerts.open_after.n,
+                self._standing(),
+                None,
+                self._calm_channels() if self.calmed else None,
+            ),
             until=detected,
             detected_at=detected,
             ln_threshold=ln_threshold,
@@ -659,9 +666,13 @@ class Sensor:
         errors = np.where([row.lacks for row in self.window], 0.0, (z - expected) ** 2)
         return Window(times, z, errors, self.profile.ridge.astype(np.float64), self.profile.bias)
 
+    def _calm_channels(self) -> Bools:
+        assert self.profile is not None
+        return np.isfinite(self.profile.noise_hush)
+
     def _standing(self) -> Run | None:
         """The channel that stands still for longest, if it or a drift opens an episode."""
-        if not self.ruled:
+        if not self.ruled or self.calmed:
             return None
         assert self.profile is not None
         lengths = [

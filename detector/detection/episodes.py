@@ -41,8 +41,8 @@ class OffHours(NamedTuple):
 class Opening:
     """Sensor `at` opened an episode on its row `tick`. `ended`: when its last episode ended, ns.
 
-    `ruled`: a rule of evidence said more of that row than the score did. `hours`: what was said of its hours, where
-    that was the most.
+    `ruled`: a rule of evidence said more of that row than the score did. `calm`: it was that of noise that dies down.
+    `hours`: what was said of its hours, where that was the most.
     """
 
     at: int
@@ -50,6 +50,7 @@ class Opening:
     ln_threshold: float
     ended: int
     ruled: bool = False
+    calm: bool = False
     hours: OffHours | None = None
 
 

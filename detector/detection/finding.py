@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from detector.arrays import F64, I64
+from detector.arrays import F64, I64, Bools
 from detector.detection.episodes import OffHours
 from detector.detection.evidence import (
     NEWEST,
@@ -29,8 +29,9 @@ from detector.detection.evidence import (
     usual_errors,
 )
 from detector.detection.faultkind import Kind, kind_of
+from detector.detection.quietness import Calm, calmest
 from detector.detection.stillness import Run
-from detector.detection.usual import usual_level
+from detector.detection.usual import usual_level, usual_of
 
 T = TypeVar("T")
 LOOK: Final = 20
@@ -70,12 +71,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def first_look(
-    window: Window, earliest: int, least: int, run: Run | None = None, hours: OffHours | None = None
-) -> Finding:
+    window: Window, earliest: int, least: int, run: Run | None = None, hours: OffHours | None = None,
+    calm: Bools | None = None,
+) -> Finding:  # fmt: skip
     """What the window says whose newest row opened an episode: the n-th too bad of m, `least` = n.
 
     The fault began after `earliest`, ns. `run`: a rule of evidence opened it; where this is no run that sticks, that of
-    slow moves. `hours`: it was opened by what is usual at other hours.
+    slow moves. `hours`: it was opened by what is usual at other hours. `calm` (C,): it was opened by noise that dies
+    down, in one of these channels.
     """
     found = _onset(window, max(len(window.z) - least, OLDER))
     usual = usual_errors(window.errors, found.row)
@@ -83,6 +86,10 @@ def first_look(
     channel = int(parts.argmax())
     if hours is not None:
         kind, channel = _of_hours(window, hours), hours.channel
+        parts = np.eye(len(parts))[channel]
+    elif calm is not None:
+        calmer = _calmest(window, calm)
+        kind, channel = Kind("noise", row=calmer.row, size=calmer.size), calmer.channel
         parts = np.eye(len(parts))[channel]
     elif run is None:
         kind = _kind(window, channel, found.row)
@@ -128,6 +135,9 @@ def until(found: Finding, window: Window) -> int | None:
         return None  # the rows themselves are as usual
     if found.kind.name == "stuck":
         row = last_of_run(window.z[:, found.channel])
+    elif found.kind.name == "noise" and found.kind.row is not None:
+        now = _calmest(window, np.arange(window.z.shape[1]) == found.channel)
+        row = len(window.z) - 1 if 4 * now.size * now.size < 1 else None
     elif found.kind.name == "drift" and found.kind.row is not None:
         size = found.kind.size
         row = len(window.z) - 1 if 2 * _off(window, found.channel) * size >= size * size else None
@@ -143,6 +153,15 @@ def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
     there = window.errors[-1] > 0.0  # not what stands for a missing value
     channel = int(np.where(there, np.abs(window.z.mean(axis=0)), 0.0).argmax())
     return Kind("drift", row=0, size=_off(window, channel)), channel
+
+
+def _calmest(window: Window, asked: Bools) -> Calm:
+    white = np.zeros_like(window.z)
+    for channel in np.flatnonzero(asked).tolist():
+        ridge = window.ridge[channel]
+        level = usual_level(ridge, float(window.bias[channel]))
+        white[:, channel] = usual_of(ridge).whiten @ (window.z[:, channel] - level)
+    return calmest(white, asked)
 
 
 def _of_hours(window: Window, hours: OffHours) -> Kind:

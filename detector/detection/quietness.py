@@ -41,8 +41,19 @@ _SHORT: Final = 1000.0
 """Rows. A prefix of this length gives twice the room that a very long one gives."""
 _LEAST: Final = math.log(2.0)
 """Errors that are not even twice as small as usual are nothing that a person sees."""
+_NEWEST: Final = 40
+"""Rows that say how calm a channel is now."""
+_SURE: Final = 10.0
 _HABIT: Final = 4.0
 """A channel that may become quieter than exp(-4) of what is usual has nothing to say: such calms are its habit."""
+
+
+class Calm(NamedTuple):
+    """A channel that is calmer than usual since a row of its window; `size`: the share of its noise that is left."""
+
+    channel: int
+    row: int
+    size: float
 
 
 class Noise(NamedTuple):
@@ -113,3 +124,26 @@ def quiet(s: Sensor, errors: Sequence[float], values: Sequence[float], inside: b
         if not (inside and calm):
             s.noise_slow[i] += (SINKING_RATE if quick < s.noise_slow[i] else RISING_RATE) * (quick - s.noise_slow[i])
     return most
+
+
+def calmest(white: F64, asked: Bools) -> Calm:
+    """The calmest of the channels that are `asked` (C,), by what rows leave open of those after them (100, C).
+
+    It is calm since the row at which the mean of its squares likeliest fell; since before them, if none is likely.
+
+    >>> white = np.random.default_rng(0).normal(size=(100, 2))
+    >>> white[60:, 1] *= 0.1
+    >>> calmest(white, np.array([True, True]))[:2]
+    (1, 60)
+    """
+    squares, rows = np.square(white), len(white)
+    now = np.where(asked, squares[-_NEWEST:].mean(axis=0), np.inf)
+    channel = int(now.argmin())
+    cuts = np.arange(_NEWEST // 4, rows - _NEWEST // 4 + 1)
+    total = np.cumsum(squares[:, channel]) + SILENCE
+    before, after = total[cuts - 1] / cuts, (total[-1] - total[cuts - 1] + SILENCE) / (rows - cuts)
+    gain = rows * math.log(total[-1] / rows) - cuts * np.log(before) - (rows - cuts) * np.log(after)
+    gain[after >= before] = 0.0
+    best = int(gain.argmax())
+    row = int(cuts[best]) if gain[best] > _SURE else 0
+    return Calm(channel, row, min(math.sqrt(float(now[channel])), 1.0))

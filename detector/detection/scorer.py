@@ -158,10 +158,11 @@ def judge_block(
     u, calm, alarm, eligible = scores
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)
     learnt = events["kind"] == LEARNT
-    ruled = alarm > np.maximum(u, calm)  # noise that dies down is seen in the window, as what u says
+    ruled = alarm > u
+    calmed = ruled & (calm >= alarm)
     if told is not None:
         told = np.where(ruled & (told["score"] >= alarm), told, np.zeros(1, dtype=told.dtype))
-    transitions = [_transition(block, ruled, told, *event) for event in events[~learnt].tolist()]
+    transitions = [_transition(block, ruled, calmed, told, *event) for event in events[~learnt].tolist()]
     earlier_peak = table["peak"][block.slots]
     # A peak matters beyond the reservoir only where there may be others to take back.
     remembering = np.zeros(len(block.slots), dtype=bool)
@@ -173,13 +174,13 @@ def judge_block(
 
 
 def _transition(
-    block: Span, ruled: Bools, told: NDArray[Any] | None, at: int, row: int, kind: int, ended: int, level: float,
-    *lesson: Any,
+    block: Span, ruled: Bools, calmed: Bools, told: NDArray[Any] | None, at: int, row: int, kind: int, ended: int,
+    level: float, *lesson: Any,
 ) -> Opening | Closing:  # fmt: skip
     tick = row - int(block.first[at])
     if kind == OPENED:
         hours = None if told is None or not told["score"][row] else _off_hours(told[row])
-        return Opening(at, tick, level, ended, bool(ruled[row]), hours)
+        return Opening(at, tick, level, ended, bool(ruled[row]), bool(calmed[row]) and hours is None, hours)
     return Closing(at, tick, ended, level, _lesson(lesson))
 
 

@@ -83,7 +83,8 @@ class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
     `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
-    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`. `seen` and `window` are the
+    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`;
+    `noise_hush` (C,): see `quietness`. `seen` and `window` are the
     writer's, which fills them when they are needed.
     """
 
@@ -96,6 +97,7 @@ class Moment:
     bias: F64
     still_limit: F64
     resolution: F64
+    noise_hush: F64
     budget: float
     score: float
     offset: int
@@ -309,6 +311,7 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         return Moment(
             *window, center=table["center"][slot], scale=table["scale"][slot], ridge=table["ridge"][slot],
             bias=table["bias"][slot], still_limit=table["still_limit"][slot], resolution=table["resolution"][slot],
+            noise_hush=table["noise_hush"][slot],
             budget=float(table["budget"][slot]), score=score, offset=offset,
             patched=patched,
         )  # fmt: skip
@@ -317,8 +320,9 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
         limits = moment.still_limit
         if moment.patched is not None:  # who lacks the channel has not opened it
             limits = np.where(moment.patched[-1], np.inf, limits)
-        run = newest_run(moment.values, limits, moment.resolution) if opening.ruled else None
-        found = first_look(self._window(moment), opening.ended, least, run, opening.hours)
+        run = newest_run(moment.values, limits, moment.resolution) if opening.ruled and not opening.calm else None
+        calm = np.isfinite(moment.noise_hush) if opening.calm else None
+        found = first_look(self._window(moment), opening.ended, least, run, opening.hours, calm)
         return found.onset, found
 
     def look(self, episode: Episode, moment: Moment) -> bool:

@@ -86,7 +86,7 @@ class SharedLooks:
         self.moments.clear()
 
 
-_OF_THE_PROFILE: Final = ("center", "scale", "ridge", "bias", "still_limit", "resolution")
+_OF_THE_PROFILE: Final = ("center", "scale", "ridge", "bias", "still_limit", "resolution", "noise_hush")
 """What a moment has from the cells of its sensor's profile."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.arrays import F64
-from detector.detection.quietness import FEWEST, MOST, Noise, noise_of, quiet
+from detector.detection.quietness import FEWEST, MOST, Noise, calmest, noise_of, quiet
 from detector.detection.sensor import Sensor
 from detector.times import parse_time
 from detector.wire.alerts import Alert, decode_alert
@@ -97,6 +97,16 @@ def test_what_sticks_or_is_not_there_does_not_count_and_what_is_maintained_does_
     assert worth(one, np.zeros(5000), inside=True).min() == MOST
 
 
+def test_of_several_channels_the_one_that_has_become_calm_is_named() -> None:
+    white = np.random.default_rng(0).normal(size=(100, 3))
+    white[30:, 2], white[:, 0] = 0.2 * white[30:, 2], 0.0
+    found = calmest(white, np.array([False, True, True]))
+    assert found.channel == 2
+    assert abs(found.row - 30) <= 3
+    assert 0.1 < found.size < 0.3
+    assert calmest(0.2 * white[:, 1:], np.array([True, False])).row == 0
+
+
 # -- what is told ----------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +119,7 @@ def told(values: F64) -> list[Alert]:
     return [alert for alert in alerts if (parse_time(alert.detected_at) - START) // SECOND >= 3000]
 
 
-def test_a_filter_that_was_left_on_is_told_while_it_is_on() -> None:
+def test_a_filter_that_was_left_on_is_told_as_what_it_is() -> None:
     rng = np.random.default_rng(4)
     wave, hiss = np.sin(np.arange(4500) * 2 * np.pi / 60), rng.normal(0, 0.3, 4500)
     assert told(wave + hiss) == []
@@ -118,7 +128,11 @@ def test_a_filter_that_was_left_on_is_told_while_it_is_on() -> None:
     assert (parse_time(opened.detected_at) - START) // SECOND < 3200
     assert (closed.alert_id, closed.event) == (opened.alert_id, "closed")
     assert closed.ended_at is not None
-    assert (parse_time(closed.ended_at) - START) // SECOND < 3700
+    for alert in (opened, closed):
+        assert alert.what is not None
+        assert (alert.what.kind, alert.what.text[:18]) == ("noise", "quieter than usual")
+        assert abs((parse_time(alert.started_at) - START) // SECOND - 3000) <= 10
+    assert abs((parse_time(closed.ended_at) - START) // SECOND - 3500) <= 20
 
 
 def test_a_value_that_sticks_stays_one_episode_of_its_own_kind() -> None:

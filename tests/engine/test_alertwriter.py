@@ -49,6 +49,7 @@ def moment_of(channels: int = 1, **changes: Any) -> Moment:
             bias=np.zeros(channels),
             still_limit=np.full(channels, 20.0),
             resolution=np.zeros(channels),
+            noise_hush=np.full(channels, 2.0),
             budget=math.inf,
             score=4.25,
             offset=77,
