@@ -35,6 +35,7 @@ class Compiled:
         self._windows = _function(library.kernel_windows, 13)
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
+        self._whitening = _function(library.kernel_whitening, 3)
         self._fill = _function(library.kernel_fill, 5)
         self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
@@ -80,6 +81,11 @@ class Compiled:
             _at(columns), rows.values.shape[1], _at(rows.slots), _at(rows.begin), _at(rows.end), len(rows.slots),
             _at(rows.values), _at(rows.times), _at(rows.imputed),
         )  # fmt: skip
+
+    def whitening(self, alike: F64) -> F64:
+        white = np.empty((len(alike), len(alike)))
+        self._whitening(_at(alike), len(alike), _at(white))
+        return white
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         shape = _shape(cells)

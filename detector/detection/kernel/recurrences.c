@@ -833,6 +833,27 @@ void kernel_push(const rings *ring, int64_t channels, const int64_t *slots, cons
     }
 }
 
+/* What turns n rows with the covariances `alike` (n) by distance into white noise: `white` (n, n), a row for each, by
+   Durbin's recursion. `filter` holds what the newest row so far leaves open, of it and the rows before it. */
+void kernel_whitening(const double *alike, int64_t n, double *white) {
+    double filter[WINDOW] = {1.0}, open = alike[0];
+    memset(white, 0, n * n * sizeof(double));
+    for (int64_t row = 0; row < n; row++, white += n) {
+        if (row > 0) {
+            double sum = 0.0, part;
+            for (int64_t back = 0; back < row; back++) sum += alike[row - back] * filter[back];
+            part = -sum / open;
+            for (int64_t i = 0, j = row; i <= j; i++, j--) {
+                double newer = filter[i], older = filter[j];
+                filter[i] = newer + part * older;
+                filter[j] = older + part * newer;
+            }
+            open *= 1.0 - part * part;
+        }
+        for (int64_t back = 0; back <= row; back++) white[row - back] = filter[back] / sqrt(open);
+    }
+}
+
 /* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
 void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first, const double *squares) {
     for (int64_t at = 0; at < n; at++) {
