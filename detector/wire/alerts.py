@@ -274,6 +274,8 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, list):
+        if set(map(type, value)) == {float} and all(map(math.isfinite, value)):
+            return list(map(float, ("%.6g " * len(value) % tuple(value)).split()))  # windows: once for each is slow
         return [_rounded(item) for item in value]
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
