@@ -221,7 +221,7 @@ def _apart(z: F64, channel: int, begin: int, times: float) -> bool:
     and that is not because the channel lies elsewhere, or drifts there.
     """
     known, new = max(begin, OLDER), min(max(begin, OLDER) + _AROUND, len(z) - NEWEST // 2)
-    squares = np.square(innovations(z, known)[:, channel])
+    squares = np.square(innovations(z, channel, known))
     worse = float(squares[new:].mean() / (squares[LAGS:known].mean() + _TINY))
     if worse <= UNUSUAL * max(times, 1.0):
         return False
