@@ -36,6 +36,7 @@ class Sensor:
     rows: float
     credit: float
     peaks: list[float]
+    heights: list[float]
     forgotten: float
     pending: float
     peak: float
@@ -44,6 +45,8 @@ class Sensor:
     peaks_seen: int
     loud_time: int
     ended: int
+    openings: list[int]
+    endings: list[int]
     quiet: int
     unlearnt_rows: int
     unlearnt_age: list[int]
@@ -59,6 +62,8 @@ class Sensor:
     muted: bool
     hold: bool
     excused: bool
+    brief: bool
+    hushed: bool
     worst: list[float]
     mean: list[float]
     variance: list[float]
