@@ -52,7 +52,7 @@ def take_down(s: Sensor, at: int, v: float, time: int) -> None:
 def hush(s: Sensor, v: float, limit: float, time: int) -> bool:
     """Whether the episode that would open now is usual at this hour; then it is hushed."""
     at = usual_at(s, time) if s.brief else None
-    if at is None or v > highest(s) + _TWICE:
+    if at is None or v > highest(s, at) + _TWICE:
         return False
     take_down(s, at, v, time)
     s.hushed, s.quiet, s.close_level = True, 0, smaller(limit, 0.0)
@@ -65,7 +65,7 @@ def go_on_hushed(s: Sensor, v: float, loud: bool, time: int) -> bool:
         s.quiet, s.endings[-1], s.heights[-1] = 0, time, larger(s.heights[-1], v)
     else:
         s.quiet += 1
-    told = loud and (v > highest(s) + _TWICE or time - s.openings[-1] > 2 * longest(s))
+    told = loud and (v > highest(s, EPISODES - 1) + _TWICE or time - s.openings[-1] > 2 * longest(s))
     s.hushed = not told and s.quiet < s.close_after
     return told
 
@@ -97,17 +97,17 @@ def usual_at(s: Sensor, time: int) -> int | None:
     return None
 
 
-def highest(s: Sensor) -> float:
-    """The highest v of the episodes before the newest one."""
+def highest(s: Sensor, but: int) -> float:
+    """The highest v of the episodes but one."""
     most = -math.inf
-    for opening, height in zip(s.openings[:-1], s.heights[:-1], strict=True):
-        if opening != NEVER:
+    for i, height in enumerate(s.heights):
+        if i != but and s.openings[i] != NEVER:
             most = larger(height, most)
     return most
 
 
 def longest(s: Sensor) -> int:
-    """How long the longest of them was, ns."""
+    """How long the longest episode before the newest one was, ns."""
     most = 0
     for opening, ending in zip(s.openings[:-1], s.endings[:-1], strict=True):
         if opening != NEVER:

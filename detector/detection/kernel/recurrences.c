@@ -730,10 +730,10 @@ static int usual_at(const cells *c, int64_t time) {
     return -1;
 }
 
-static double highest(const cells *c) {
+static double highest(const cells *c, int but) {
     double most = -INFINITY;
-    for (int i = 0; i < EPISODES - 1; i++)
-        if (c->openings[i] != NEVER) most = larger(c->heights[i], most);
+    for (int i = 0; i < EPISODES; i++)
+        if (i != but && c->openings[i] != NEVER) most = larger(c->heights[i], most);
     return most;
 }
 
@@ -746,7 +746,7 @@ static int64_t longest(const cells *c) {
 
 static int hush(cells *c, double v, double limit, int64_t time) {
     int at = c->brief ? usual_at(c, time) : -1;
-    if (at < 0 || v > highest(c) + LN_2) return 0;
+    if (at < 0 || v > highest(c, at) + LN_2) return 0;
     take_down(c, at, v, time);
     c->hushed = 1;
     c->quiet = 0;
@@ -763,7 +763,7 @@ static int go_on_hushed(sensor *s, double v, int loud, int64_t time) {
         c->heights[newest] = larger(c->heights[newest], v);
     } else
         c->quiet += 1;
-    int told = loud && (v > highest(c) + LN_2 || time - c->openings[newest] > 2 * longest(c));
+    int told = loud && (v > highest(c, newest) + LN_2 || time - c->openings[newest] > 2 * longest(c));
     c->hushed = !told && c->quiet < s->rule->close_after;
     return told;
 }
