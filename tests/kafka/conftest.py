@@ -27,11 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_sockets_for_later_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.node.get_closest_marker("kafka"):
+        yield
+        return
+    gc.freeze()  # what there was before the test: to look through all of it takes a good part of a second
     yield
-    if request.node.get_closest_marker("kafka"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
