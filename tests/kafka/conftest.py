@@ -25,17 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if any(item.get_closest_marker("kafka") for item in session.items):
+        # After each test on Kafka all is looked through for its sockets: not what there was before the first one, too.
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_sockets_for_later_tests(request: pytest.FixtureRequest) -> Iterator[None]:
-    if not request.node.get_closest_marker("kafka"):
-        yield
-        return
-    gc.freeze()  # what there was before the test: to look through all of it takes a good part of a second
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-    gc.unfreeze()
+    if request.node.get_closest_marker("kafka"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
