@@ -81,7 +81,7 @@ def told(groups: Sequence[Sequence[Reading]], *cuts: int, **settings: Any) -> li
 
 
 def test_an_episode_is_opened_updated_in_time_and_closed() -> None:
-    found = told(merged(plant.readings_of("a", broken(900, until=230))), 300, 301, update_every=60 * SECOND)
+    found = told(merged(plant.readings_of("a", broken(480, until=230))), 300, 301, update_every=60 * SECOND)
     opened, *updates, closed = found
     assert opened == (FAULT, "a", "opened", "critical")
     assert closed[1:] == ("a", "closed", "recovered")
@@ -91,7 +91,7 @@ def test_an_episode_is_opened_updated_in_time_and_closed() -> None:
 
 def test_sequences_count_and_the_id_stays() -> None:
     config = plant.readings_config(open_after=(1, 1), close_after=5, update_every=30 * SECOND)
-    records = plant.records_of(merged(plant.readings_of("a", broken(900, until=230))))
+    records = plant.records_of(merged(plant.readings_of("a", broken(480, until=230))))
     alerts = [decode_alert(message.value) for message in plant.play(plant.pipeline_of(config, MODEL), records)]
     assert [alert.sequence for alert in alerts] == list(range(len(alerts)))
     assert len({(alert.alert_id, alert.started_at, alert.detected_at, alert.threshold) for alert in alerts}) == 1
@@ -120,7 +120,7 @@ def test_severity_that_rises_is_told_at_once_and_puts_off_the_next_update() -> N
 
 @pytest.mark.parametrize("event", ["updated", "closed"])
 def test_an_update_due_at_the_record_of_a_rise_or_of_the_end_comes_before_it(event: str) -> None:
-    values = broken(900, size=1.5, until=240)
+    values = broken(480, size=1.5, until=240)
     values[FAULT + 25 : FAULT + 27] += 60
     groups = merged(plant.readings_of("a", values))
     plain = told(groups, critical_ratio=20.0)
@@ -278,7 +278,7 @@ def test_two_such_times_in_one_record_count_for_none_either() -> None:
 
 
 def test_without_timers_nothing_is_told_but_opening_and_closing() -> None:
-    found = told(merged(plant.readings_of("a", broken(900, until=230))), 333)
+    found = told(merged(plant.readings_of("a", broken(480, until=230))), 333)
     assert [one.event for one in found] == ["opened", "closed"]
 
 

@@ -25,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if any(item.get_closest_marker("kafka") for item in session.items):
+        # After each test on Kafka all is looked through for its sockets: not what there was before the first one, too.
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_sockets_for_later_tests(request: pytest.FixtureRequest) -> Iterator[None]:
     yield

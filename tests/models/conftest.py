@@ -65,7 +65,7 @@ def dense() -> Trained:
 
 @functools.cache
 def _train(kind: str, channels: int) -> Trained:
-    """Once a process: in random order the fixture goes from one parameter to another and back."""
+    """Once a process, whichever file and fixture asks for it."""
     series = waves(3, 260, channels)
     spec = ModelSpec(kind, tuple("abc"[:channels]), units=8)
     chosen = sample(series, scaler=spec.scaler, limit=TrainingConfig().max_windows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,17 +61,11 @@ class Network(NamedTuple):
 )
 def network(request: pytest.FixtureRequest) -> Network:
     """A model whose weights and biases are all different, as after training."""
-    return _network(request.param)
-
-
-@functools.cache
-def _network(spec: FrameSpec) -> Network:
-    """Once a process: in random order the fixture goes from one parameter to another and back."""
-    model = build(spec)
+    model = build(request.param)
     rng = np.random.default_rng(0)
     for weight in model.trainable_variables:
         weight.assign(weight + rng.normal(0, 0.1, weight.shape))
-    return Network(spec, model, to_onnx(model, spec))
+    return Network(request.param, model, to_onnx(model, request.param))
 
 
 def frames_for(spec: FrameSpec, n: int = 150) -> F32:
