@@ -7,6 +7,7 @@ SERVE ?= .venv-serve
 UNDONE = { echo "detector: error: pip could not install everything, see above. Run this again when that is mended." >&2; exit 1; }
 QUICK := tests/config tests/wire tests/detection tests/simulation tests/streams/test_memory.py tests/test_times.py \
 	$(addprefix tests/engine/test_, clock.py budget.py announcer.py alertwriter.py maintenance.py silence.py)
+SCENARIOS := $(addprefix tests/engine/test_, readings_property.py relearning.py verdicts.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -82,8 +83,8 @@ verify-detection: $(INSTALLED)  ## detection on labelled data: every gate, dense
 kafka: $(INSTALLED)  ## a Kafka broker for trying things out, in the foreground; prints its address
 	$(BIN)/python -m tests.kafka.broker
 
-fuzz: $(INSTALLED)  ## attack decoders, files and HTTP for longer than the tests do; FUZZ_TIMES=50
-	FUZZ_TIMES=$(or $(FUZZ_TIMES),20) $(BIN)/python -m pytest -q tests/fuzz --timeout 3600 $(PYTEST_ARGS)
+fuzz: $(INSTALLED)  ## attack decoders, files, HTTP and the engine for longer than the tests do; FUZZ_TIMES=50
+	FUZZ_TIMES=$(or $(FUZZ_TIMES),20) $(BIN)/python -m pytest -q tests/fuzz $(SCENARIOS) --timeout 3600 $(PYTEST_ARGS)
 
 chaos: $(INSTALLED)  ## kill daemons and broker, compare with a run without faults; CHAOS_FAULTS=200, CHAOS_ARGS="--short --machines"
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

@@ -45,9 +45,10 @@ def find_onset(z: F64, last: int) -> Onset:
     >>> abs(find_onset(z, 95).row - 80) <= 2
     True
     """
-    rows = min(_FITTED, max(last, _FITTED // 2))
+    rows, known = min(_FITTED, max(last, _FITTED // 2)), [_known(z, channel) for channel in range(z.shape[1])]
     for _ in range(2):
-        squares = np.square(innovations(z, rows))
+        missed = [_missed(z[:, channel], of, rows) for channel, of in enumerate(known)]
+        squares = np.square(np.column_stack(missed))
         found = _change_point(squares, last)
         if found.row >= rows:
             break
@@ -55,22 +56,23 @@ def find_onset(z: F64, last: int) -> Onset:
     return found
 
 
-def innovations(z: F64, rows: int, *, together: bool = True) -> F64:
-    """What a short forecast fitted on the first `rows` misses of z (100, C); 0 in the first rows, which have none.
+def innovations(z: F64, channel: int, rows: int) -> F64:
+    """What a short forecast of a channel, fitted on the first `rows`, misses (100,); 0 in the first rows."""
+    return _missed(z[:, channel], _known(z, channel), rows)
 
-    `together`: a forecast of one channel knows the present values of the others.
-    """
-    out = np.zeros_like(z)
-    for channel in range(z.shape[1]):
-        own = z[:, channel]
-        others = np.delete(z, channel, axis=1)[LAGS:] if together else np.empty((len(z) - LAGS, 0))
-        known = np.column_stack([_lagged(own), others, np.ones(len(z) - LAGS)])
-        out[LAGS:, channel] = own[LAGS:] - known @ fit(known[: rows - LAGS], own[LAGS:rows])
+
+def _known(z: F64, channel: int) -> F64:
+    """What the forecast knows of each row from `LAGS` on: the channel before it, the others at it, a constant."""
+    stop = len(z)
+    before = [z[LAGS - 1 - back : stop - 1 - back, channel] for back in range(LAGS)]
+    others = [z[LAGS:, other] for other in range(z.shape[1]) if other != channel]
+    return np.column_stack([*before, *others, np.ones(stop - LAGS)])
+
+
+def _missed(x: F64, known: F64, rows: int) -> F64:
+    out = np.zeros_like(x)
+    out[LAGS:] = x[LAGS:] - known @ fit(known[: rows - LAGS], x[LAGS:rows])
     return out
-
-
-def _lagged(x: F64) -> F64:
-    return np.column_stack([x[LAGS - 1 - back : len(x) - 1 - back] for back in range(LAGS)])
 
 
 def fit(known: F64, wanted: F64) -> F64:

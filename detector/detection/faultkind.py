@@ -18,7 +18,8 @@ import numpy as np
 
 from detector.arrays import F64
 from detector.detection.evidence import LAGS, NEWEST, OLDER, UNUSUAL, fit, innovations, longest_run
-from detector.detection.usual import PROMINENT, Usual, usual_of
+from detector.detection.signals import WINDOW
+from detector.detection.usual import PROMINENT, Usual, sums, usual_of
 
 Fault = Literal["stuck", "level-shift", "spike", "drift", "noise", "oscillation", "relation", "context", "unusual"]
 
@@ -44,6 +45,9 @@ _OFF: Final = 0.8
 """A window whose mean lies this many deviations of the sensor away from its usual level has drifted there."""
 _TINY: Final = 1e-9
 _FREQUENCIES: Final = np.arange(3, 128) / 256
+_ANGLES: Final = 2 * np.pi * np.outer(np.arange(WINDOW), _FREQUENCIES)
+_EVEN: Final = np.cos(_ANGLES)
+_ODD: Final = np.sin(_ANGLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,44 +140,46 @@ def _likeliest(usual: Usual, white: F64, begin: int) -> _Form:
 
 def _forms(usual: Usual, white: F64, begin: int) -> Iterator[_Form]:
     """The best of each form, whitened alike. A slope may have begun before the window, the others about `begin`."""
-    rows, first = len(white), max(begin - _AROUND, 1)
-    steps = np.cumsum(usual.whiten[:, ::-1], axis=1)[:, ::-1]
-    slopes = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
-    yield _best("level-shift", steps[:, first : rows - _AROUND], white, first)
+    first = max(begin - _AROUND, 1)
+    steps, since = sums(usual.whiten[first:, first:]), white[first:]  # a step is 0 before it begins
+    yield _best("level-shift", steps[:, :-_AROUND], since, first)
     for width in range(1, _SPIKE_ROWS + 1):
-        outliers = steps[:, first : rows - _AROUND - width] - steps[:, first + width : rows - _AROUND]
-        yield _best("spike", outliers, white, first)
-    yield _best("drift", slopes[:, : rows - _SLOPE_ROWS], white, 0)
-    line, _ = np.linalg.qr(np.column_stack([steps[:, 0], slopes[:, 0]]))
-    yield _Form(float(np.square(white @ line).sum()) - 1, "drift", 0, 0.0)
-    yield _cycle(usual, white, begin)
+        yield _best("spike", steps[:, : -_AROUND - width] - steps[:, width:-_AROUND], since, first)
+    along = sums(sums(white @ usual.whiten))[:-_SLOPE_ROWS]
+    yield _clearest("drift", along, usual.slopes[:-_SLOPE_ROWS], 0)
+    yield _Form(float(np.square(white @ usual.straight).sum()) - 1, "drift", 0, 0.0)
+    yield _cycle(usual, white[begin:], begin)
 
 
-def _best(name: Literal["level-shift", "spike", "drift"], forms: F64, white: F64, first: int) -> _Form:
-    """The best of forms (100, n), one for each row from `first` on."""
-    power, along = np.square(forms).sum(axis=0) + _TINY, white @ forms
-    gains = along * along / power
+def _best(name: Literal["level-shift", "spike"], forms: F64, white: F64, first: int) -> _Form:
+    """The best of whitened forms (k, n), one for each row from `first` on."""
+    return _clearest(name, white @ forms, np.square(forms).sum(axis=0), first)
+
+
+def _clearest(name: Literal["level-shift", "spike", "drift"], along: F64, power: F64, first: int) -> _Form:
+    """The best of n forms: the window's part along each, and the form's own sum of squares."""
+    gains = along * along / (power + _TINY)
     at = int(gains.argmax())
-    return _Form(float(gains[at]), name, first + at, float(along[at] / power[at]))
+    return _Form(float(gains[at]), name, first + at, float(along[at] / (power[at] + _TINY)))
 
 
 def _cycle(usual: Usual, white: F64, begin: int) -> _Form:
-    """The best cycle since `begin`, beside a change of the usual one: that may go on, or be gone."""
-    rows = np.arange(len(white))
-    frequencies = np.append(_FREQUENCIES[_FREQUENCIES * (len(white) - begin) >= 2], 1 / usual.cycle)
-    waves = usual.whiten @ (np.exp(2j * np.pi * np.outer(rows, frequencies)) * (rows >= begin)[:, None])
-    changed = np.linalg.qr(np.column_stack([waves[:, -1].real, waves[:, -1].imag]))[0]
-    if usual.share < PROMINENT:
-        changed = changed[:, :0]
-    rest = white - changed @ (changed.T @ white)
-    even, odd = waves[:, :-1].real, waves[:, :-1].imag
-    even, odd = even - changed @ (changed.T @ even), odd - changed @ (changed.T @ odd)
+    """The best cycle in the whitened rows since `begin`, beside a change of the usual one: it may go on, or be gone."""
+    rows = len(white)
+    whiten, fits = usual.whiten[begin:, begin:], int(np.searchsorted(_FREQUENCIES * rows, 2))
+    even, odd, rest = whiten @ _EVEN[:rows, fits:], whiten @ _ODD[:rows, fits:], white
+    changes = 0
+    if usual.share >= PROMINENT:
+        angle = 2 * np.pi * np.arange(rows) / usual.cycle
+        changed = np.linalg.qr(whiten @ np.column_stack([np.cos(angle), np.sin(angle)]))[0]
+        even, odd, rest = (of - changed @ (changed.T @ of) for of in (even, odd, rest))
+        changes = changed.shape[1]
     ee, oo, eo = np.square(even).sum(axis=0), np.square(odd).sum(axis=0), (even * odd).sum(axis=0)
     e, o = rest @ even, rest @ odd
     gains = (oo * e * e - 2 * eo * e * o + ee * o * o) / (ee * oo - eo * eo + _TINY)
     at = int(gains.argmax())
-    gain = float(gains[at] + white @ white - rest @ rest) - 1 - changed.shape[1]
-    return _Form(gain, "oscillation", begin, 1 / float(frequencies[at]))
+    gain = float(gains[at] + white @ white - rest @ rest) - 1 - changes
+    return _Form(gain, "oscillation", begin, 1 / float(_FREQUENCIES[fits + at]))
 
 
 def _excess(white: F64, begin: int, form: _Form) -> float:
@@ -215,7 +221,7 @@ def _apart(z: F64, channel: int, begin: int, times: float) -> bool:
     and that is not because the channel lies elsewhere, or drifts there.
     """
     known, new = max(begin, OLDER), min(max(begin, OLDER) + _AROUND, len(z) - NEWEST // 2)
-    squares = np.square(innovations(z, known)[:, channel])
+    squares = np.square(innovations(z, channel, known))
     worse = float(squares[new:].mean() / (squares[LAGS:known].mean() + _TINY))
     if worse <= UNUSUAL * max(times, 1.0):
         return False

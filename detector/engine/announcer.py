@@ -6,7 +6,7 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from detector.detection.block import Span
 from detector.detection.closed import EXCUSING, ClosedEpisode, LastEpisodes
 from detector.detection.episodes import Closing, Learning, Opening, closing_level, end_from_outside
 from detector.detection.scorer import Scored
-from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.table import Episode, SensorTable, Silence, Slots
 from detector.detection.threshold import NOTHING, Lesson
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
 from detector.engine.budget import note_call
@@ -82,9 +82,10 @@ class Announcer:
         """The first record of the run after which the clock is beyond the deadline."""
         return self._begin + int(np.searchsorted(self.clocks[self._begin : self._end], deadline, side="right"))
 
-    def save(self) -> Saved:
-        """What `undo` goes back to."""
-        open_now = {slot: copy(episode) for slot, episode in self.table.episodes.items()}
+    def save(self, slots: Iterable[int]) -> Saved:
+        """What `undo` goes back to after something was done with these sensors."""
+        open_now = dict(self.table.episodes)
+        open_now |= {slot: copy(open_now[slot]) for slot in (open_now.keys() & slots if open_now else ())}
         return len(self._announcements), open_now, dict(self.table.called), dict(self.table.last_episodes)
 
     def undo(self, saved: Saved) -> None:
@@ -111,12 +112,47 @@ class Announcer:
         by_sensor: dict[int, list[Opening | Closing | Learning]] = {}
         for transition in sorted((*scored.transitions, *scored.learnings), key=lambda one: one.tick):
             by_sensor.setdefault(transition.at, []).append(transition)
-        for at in np.flatnonzero(np.isin(block.slots, list(episodes))).tolist():
+        for at in self._due(block, scored):
             by_sensor.setdefault(at, [])
         for at, transitions in by_sensor.items():
             rows = slice(int(block.first[at]), int(block.first[at + 1]))
             _Sensor(self, block, scored, at, rows).follow(transitions)
             self._pulse()
+
+    def _due(self, block: Span, scored: Scored) -> Iterator[int]:
+        """The sensors of the block with an open episode that has something to look at or to tell over its rows.
+
+        Of thousands that are open at once, hardly any has after a single row.
+        """
+        if not self.table.episodes:
+            return
+        at = np.flatnonzero(np.isin(block.slots, list(self.table.episodes)))
+        slots, rows = block.slots[at], np.column_stack([block.first[at], block.first[at + 1]])
+        looks = self.to_look(slots) < rows[:, 1] - rows[:, 0]
+        clocks = self.clocks[block.records[rows[:, 1] - 1]]
+        peaks = np.maximum.reduceat(np.append(scored.v, -np.inf), rows.ravel())[::2]
+        columns = (column.tolist() for column in (at, slots, looks, clocks, peaks))
+        for one, slot, look, clock, peak in zip(*columns, strict=True):
+            episode = self.table.episodes[slot]
+            timed = episode.update_at is not None and clock > episode.update_at
+            rises = episode.severity == "warning" and peak >= self.critical(slot, episode)
+            if look or timed or rises or episode.muted:
+                yield one
+
+    def to_look(self, slots: Slots) -> I64:
+        """How many rows of sensors to skip before the next one at which an episode is looked at.
+
+        Looks fall on the same rows however they come in batches: by the rows since the window was complete.
+        """
+        every = self.writer.every
+        if every == 1:  # cameras have no windows
+            return np.zeros(len(slots), dtype=np.int64)
+        left: I64 = -(self.table["completions"][slots] + 1) % every
+        return left
+
+    def critical(self, slot: int, episode: Episode) -> float:
+        """The ln score from which on a sensor's open episode is critical."""
+        return critical_level(episode.ln_threshold, self.alerts_of(slot).critical_ratio)
 
     def update(self, slot: int, record: int) -> None:
         """Publish a due update of a sensor none of whose rows came since; `record` is the one that passed the time."""
@@ -224,9 +260,7 @@ class _Sensor:
         self._row_clocks = owner.clocks[self._records]
         self._v = scored.v[rows]
         self._inside = None if block.inside is None else block.inside[rows]
-        every = owner.writer.every
-        # Looks fall on the same rows however they come in batches: by the rows since the window was complete.
-        self._to_look = -(int(owner.table["completions"][self._slot]) + 1) % every if every > 1 else 0
+        self._to_look = int(owner.to_look(block.slots[at : at + 1])[0])
 
     def follow(self, transitions: list[Opening | Closing | Learning]) -> None:
         owner, episodes = self._owner, self._owner.table.episodes
@@ -257,8 +291,7 @@ class _Sensor:
         muted episode outlives the maintenance.
         """
         owner = self._owner
-        alerts = owner.alerts_of(self._slot)
-        critical = critical_level(episode.ln_threshold, alerts.critical_ratio)
+        alerts, critical = owner.alerts_of(self._slot), owner.critical(self._slot, episode)
         clocks = self._row_clocks[: stop + closing]
         while True:
             timer = len(clocks)

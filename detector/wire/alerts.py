@@ -274,6 +274,11 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, list):
+        types = set(map(type, value))  # windows have hundreds of elements: a call for each is slow
+        if types <= {int, bool}:
+            return value
+        if types == {float} and all(map(math.isfinite, value)):
+            return list(map(float, ("%.6g " * len(value) % tuple(value)).split()))
         return [_rounded(item) for item in value]
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}

@@ -33,10 +33,10 @@ from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
 DAY = 86_400 * SECOND
-# A scenario takes a good part of a second, and making a failing one smaller would take hundreds of them. Every run has
-# others; FUZZ_TIMES=10 tries ten times as many.
+# A scenario takes a second or more, and making a failing one smaller would take hundreds of them. Every run has others,
+# and `make fuzz` tries twenty times as many.
 THOROUGH = settings(
-    max_examples=16 * LONGER,
+    max_examples=8 * LONGER,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -44,7 +44,7 @@ from tests.plant import SECOND, START
 from tests.reference import Reference
 from tests.reference_rules import Event, Reading
 
-SOME = settings(THOROUGH, max_examples=8 * LONGER)  # the scenarios are those of test_pipeline_property
+SOME = settings(THOROUGH, max_examples=5 * LONGER)  # the scenarios are those of test_pipeline_property
 
 
 def healthy(rows: int, seed: int = 2, channels: int = 1) -> F64:

@@ -238,24 +238,33 @@ def test_held_rows_follow_a_verdict() -> None:
 
 
 def with_verdicts(scenario: Scenario, seed: int) -> list[Record]:
-    """The scenario's records with verdicts among them, most of them on alerts that there are by then."""
+    """The scenario's records with verdicts among them, most of them on alerts that there are by then.
+
+    They are given between records that come in bunches: what a bunch tells of is known after it.
+    """
     random = Random(seed)  # noqa: S311
     records = plant.records_of(grouped(scenario, arrivals(scenario)))
     pipeline = scenario.pipeline()
     known: list[tuple[str, str]] = []
     mixed: list[Record] = []
-    for record in records:
-        mixed.append(record)
-        given: list[Record] = []
-        while known and len(given) < 3 and random.random() < 0.15:
-            sensor, alert = random.choice(known[-8:])
-            sensor = name(0) if random.random() < 0.05 else sensor
-            alert = "none" if random.random() < 0.05 else alert
-            given.append(plant.verdict(sensor, alert, random.choice(WORDS), record.offset + 1 + len(given)))
-        mixed += given
-        for message in plant.play(pipeline, [record, *given]):
+    begin = 0
+    while begin < len(records):
+        end = begin + random.choice((1, 4, 16))
+        bunch: list[Record] = []
+        for record in records[begin:end]:
+            bunch.append(record)
+            given = 0
+            while known and given < 3 and random.random() < 0.15:
+                given += 1
+                sensor, alert = random.choice(known[-8:])
+                sensor = name(0) if random.random() < 0.05 else sensor
+                alert = "none" if random.random() < 0.05 else alert
+                bunch.append(plant.verdict(sensor, alert, random.choice(WORDS), record.offset + given))
+        for message in plant.play(pipeline, bunch):
             found = decode_alert(message.value)
             known = [*(one for one in known if one[1] != found.alert_id), (found.sensor_id, found.alert_id)]
+        mixed += bunch
+        begin = end
     return mixed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +63,9 @@ def dense() -> Trained:
     return _train("dense", 1)
 
 
+@functools.cache
 def _train(kind: str, channels: int) -> Trained:
+    """Once a process: in random order the fixture goes from one parameter to another and back."""
     series = waves(3, 260, channels)
     spec = ModelSpec(kind, tuple("abc"[:channels]), units=8)
     chosen = sample(series, scaler=spec.scaler, limit=TrainingConfig().max_windows)

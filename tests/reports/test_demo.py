@@ -158,7 +158,9 @@ def test_a_daemon_that_fails_ends_it_with_its_last_word(commands: Path) -> None:
 
 
 @pytest.mark.slow
-def test_small_and_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_small_and_real(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the camera has to see here is plain, and takes less training.
+    monkeypatch.setattr(demo, "QUICK", ("--epochs", "5", "--set", "training.batch_size=32"))
     small = Demo(tmp_path, seed=0, plain=True, sensors=6, rows=1500, training_rows=500, epochs=1, frames=1200)
     assert small.run() == 0
     text = capfd.readouterr().out

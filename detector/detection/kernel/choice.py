@@ -65,6 +65,13 @@ class Kernel(Protocol):
         """All rows go into their sensors' windows."""
         ...
 
+    def whitening(self, alike: F64) -> F64:
+        """What turns k <= 100 rows into white noise: the inverse (k, k) of the Cholesky factor of their covariance.
+
+        `alike` (k,): the covariance of rows by how far they are apart, which has to be positive definite.
+        """
+        ...
+
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         """Rows that complete no window yet move the level average; `squares` (C, N): of their standardised values."""
         ...
@@ -186,7 +193,10 @@ def trial(kernel: Kernel) -> bytes:
     said = kernel.score(cells, rules, first, raw, errors, values, inside)
     told = kernel.judge(cells, rules, first, said[2], np.arange(sensors * rows), inside)
     kernel.fill(cells, first, raw[channels:])
-    return b"".join(array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, *rings, *due))
+    white = kernel.whitening(np.cos(0.3 * np.arange(WINDOW)) + 0.1 * (np.arange(WINDOW) == 0))
+    return b"".join(
+        array.tobytes() for array in (*said, errors, *told, cells, inputs, seen, rebuilt, white, *rings, *due)
+    )
 
 
 def _trial_intervals(kernel: Kernel, rings: Rings, rows: Rows) -> tuple[Bools, I64, Bools]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from detector.arrays import F32, F64, I64, Bools
 from detector.detection.kernel.build import LIBRARY, SOURCE, digest
 from detector.detection.kernel.cells import EVENT, Cells, Gather, Paces, Rings, Rows, Rules, Spans
 from detector.detection.signals import ROOT_WEIGHTS
+
+_first_of: Final[Callable[[Any], Any]] = (ctypes.c_char * 0).from_buffer
 
 
 class UnusableError(Exception):
@@ -35,6 +37,7 @@ class Compiled:
         self._windows = _function(library.kernel_windows, 13)
         self._rebuilt = _function(library.kernel_rebuilt, 7)
         self._push = _function(library.kernel_push, 9)
+        self._whitening = _function(library.kernel_whitening, 3)
         self._fill = _function(library.kernel_fill, 5)
         self._score = _function(library.kernel_score, 12)
         self._judge = _function(library.kernel_judge, 11)
@@ -80,6 +83,11 @@ class Compiled:
             _at(columns), rows.values.shape[1], _at(rows.slots), _at(rows.begin), _at(rows.end), len(rows.slots),
             _at(rows.values), _at(rows.times), _at(rows.imputed),
         )  # fmt: skip
+
+    def whitening(self, alike: F64) -> F64:
+        white = np.empty((len(alike), len(alike)))
+        self._whitening(_at(alike), len(alike), _at(white))
+        return white
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         shape = _shape(cells)
@@ -167,7 +175,7 @@ def _shape(cells: Cells) -> I64:
 
 def _columns(named: Rings | Paces) -> I64:
     """Where each column lies, and how far apart its cells are."""
-    return np.array([(column.ctypes.data, column.strides[0]) for column in named])
+    return np.array([(_at(column[:1]), column.strides[0]) for column in named])
 
 
 @cache
@@ -180,6 +188,9 @@ def _at(array: NDArray[Any] | None) -> int:
     """Where a C-contiguous array lies."""
     if array is None:
         return 0
-    if not array.flags.c_contiguous:
-        raise ValueError("the kernel takes contiguous arrays only")
-    return array.ctypes.data
+    try:
+        return ctypes.addressof(_first_of(array))  # `array.ctypes` takes several times as long
+    except TypeError:  # it may only be read
+        if not array.flags.c_contiguous:
+            raise ValueError("the kernel takes contiguous arrays only") from None
+        return array.ctypes.data

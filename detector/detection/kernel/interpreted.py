@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import ClassVar
 
@@ -97,6 +98,21 @@ class Interpreted:
             flags[place] = rows.imputed[newest]
             rings.imputed[slot] = bits_of(flags)
             rings.head[slot] = (int(rings.head[slot]) + end - first) % WINDOW
+
+    def whitening(self, alike: F64) -> F64:
+        known, white = alike.tolist(), np.zeros((len(alike), len(alike)))
+        newest_first, left = [1.0], known[0]
+        white[0, 0] = 1.0 / math.sqrt(left)
+        for row in range(1, len(known)):
+            total = 0.0
+            for back, part in enumerate(newest_first):
+                total += known[row - back] * part
+            part = -total / left
+            padded = [*newest_first, 0.0]
+            newest_first = [newer + part * older for newer, older in zip(padded, reversed(padded), strict=True)]
+            left *= 1.0 - part * part
+            white[row, row::-1] = np.array(newest_first) / math.sqrt(left)
+        return white
 
     def fill(self, cells: Cells, first: I64, squares: F64) -> None:
         sensors, rows = load(cells), squares.T.tolist()

@@ -135,38 +135,41 @@ static inline double larger(double a, double b) { return a >= b || a != a ? a : 
 static inline double smaller(double a, double b) { return a <= b || a != a ? a : b; }
 PART double within(double x, double limit) { return x < -limit ? -limit : x > limit ? limit : x; }
 
-static sensor take_up(const shape *of, char *record, const rule *rule) {
+/* In place, and only what its record says: to clear and to copy all of it takes as long as a row. */
+static void take_up(sensor *s, const shape *of, char *record, const rule *rule) {
     int channels = (int)of->channels, signals = 2 * channels + 1;
-    sensor s = {.c = (cells *)record, .rule = rule, .channels = channels, .signals = signals, .earlier = (int)of->earlier};
-    s.worst = (double *)(record + sizeof(cells));
-    s.mean = s.worst + signals;
-    s.variance = s.mean + signals;
-    s.prediction = s.variance + signals;
-    s.level = s.prediction + channels;
-    s.center = s.level + channels;
-    s.scale = s.center + channels;
-    s.usual = s.scale + channels;
-    s.lean = s.usual + channels;
-    s.still_value = s.lean + channels;
-    s.drift_quick = s.still_value + channels;
-    s.drift_slow = s.drift_quick + channels;
-    s.drift_mean = s.drift_slow + channels;
-    s.drift_variance = s.drift_mean + channels;
-    s.recent = s.drift_variance + channels;
-    s.relation = s.recent + s.earlier;
-    s.kept_mean = (float *)(s.relation + (channels > 1));
-    s.kept_variance = s.kept_mean + signals;
-    s.still_rows = s.kept_variance + signals;
-    s.still_limit = s.still_rows + channels;
-    s.resolution = s.still_limit + channels;
-    s.drift_worst = s.resolution + channels;
-    s.drift_worst_zz = s.drift_worst + channels;
-    s.typical = s.drift_worst_zz + channels;
-    s.components = s.typical + (channels > 1 ? 2 * channels + 2 : 0);
-    s.places = signals;
-    s.together = channels > 1 && s.typical[0] == s.typical[0];
-    if (s.together) s.signals = VIEWS;
-    return s;
+    s->c = (cells *)record;
+    s->rule = rule;
+    s->channels = channels;
+    s->earlier = (int)of->earlier;
+    s->worst = (double *)(record + sizeof(cells));
+    s->mean = s->worst + signals;
+    s->variance = s->mean + signals;
+    s->prediction = s->variance + signals;
+    s->level = s->prediction + channels;
+    s->center = s->level + channels;
+    s->scale = s->center + channels;
+    s->usual = s->scale + channels;
+    s->lean = s->usual + channels;
+    s->still_value = s->lean + channels;
+    s->drift_quick = s->still_value + channels;
+    s->drift_slow = s->drift_quick + channels;
+    s->drift_mean = s->drift_slow + channels;
+    s->drift_variance = s->drift_mean + channels;
+    s->recent = s->drift_variance + channels;
+    s->relation = s->recent + s->earlier;
+    s->kept_mean = (float *)(s->relation + (channels > 1));
+    s->kept_variance = s->kept_mean + signals;
+    s->still_rows = s->kept_variance + signals;
+    s->still_limit = s->still_rows + channels;
+    s->resolution = s->still_limit + channels;
+    s->drift_worst = s->resolution + channels;
+    s->drift_worst_zz = s->drift_worst + channels;
+    s->typical = s->drift_worst_zz + channels;
+    s->components = s->typical + (channels > 1 ? 2 * channels + 2 : 0);
+    s->places = signals;
+    s->together = channels > 1 && s->typical[0] == s->typical[0];
+    s->signals = s->together ? VIEWS : signals;
 }
 
 /* -- windows ------------------------------------------------------------------------------------------------------ */
@@ -500,8 +503,8 @@ static double drift(sensor *s, const double *values, int inside) {
 
 static double nth_largest(const double *last, int n, int m) {
     if (n == m) {
-        double least = last[0];
-        for (int i = 1; i < m; i++) least = smaller(least, last[i]);
+        double least = last[m - 1]; /* if any is no number, this one is none */
+        for (int i = 0; i < m - 1; i++) least = last[i] < least ? last[i] : least;
         return least;
     }
     double sorted[m];
@@ -848,12 +851,12 @@ int64_t kernel_windows(const shape *of, char *records, const rings *ring, const 
     strip rows = {.z = (double *)room, .channels = channels};
     rows.forecast = rows.z + channels * ROOM;
     rows.narrow = (float *)(rows.forecast + channels * WINDOW);
-    sensor s = {0};
+    sensor s;
     for (int64_t row = from; row < to; row++) {
         if (owner[row] != at) {
             at = owner[row];
             if (row + AHEAD < to && owner[row + AHEAD] != at) fetch(ring, slots[owner[row + AHEAD]], channels);
-            s = take_up(of, records + at * of->size, NULL);
+            take_up(&s, of, records + at * of->size, NULL);
             begin_strip(&rows, ring, slots[at]);
             next = source[row] - (WINDOW - 1);
             if (next < begin[at]) {
@@ -911,10 +914,32 @@ void kernel_push(const rings *ring, int64_t channels, const int64_t *slots, cons
     }
 }
 
+/* What turns n rows with the covariances `alike` (n) by distance into white noise: `white` (n, n), a row for each, by
+   Durbin's recursion. `filter` holds what the newest row so far leaves open, of it and the rows before it. */
+void kernel_whitening(const double *alike, int64_t n, double *white) {
+    double filter[WINDOW] = {1.0}, open = alike[0];
+    memset(white, 0, n * n * sizeof(double));
+    for (int64_t row = 0; row < n; row++, white += n) {
+        if (row > 0) {
+            double sum = 0.0, part;
+            for (int64_t back = 0; back < row; back++) sum += alike[row - back] * filter[back];
+            part = -sum / open;
+            for (int64_t i = 0, j = row; i <= j; i++, j--) {
+                double newer = filter[i], older = filter[j];
+                filter[i] = newer + part * older;
+                filter[j] = older + part * newer;
+            }
+            open *= 1.0 - part * part;
+        }
+        for (int64_t back = 0; back <= row; back++) white[row - back] = filter[back] / sqrt(open);
+    }
+}
+
 /* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
 void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first, const double *squares) {
     for (int64_t at = 0; at < n; at++) {
-        sensor s = take_up(of, records + at * of->size, NULL);
+        sensor s;
+        take_up(&s, of, records + at * of->size, NULL);
         for (int64_t row = first[at]; row < first[at + 1]; row++) fill(&s, squares + row, first[n]);
     }
 }
@@ -924,7 +949,8 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
                   double *eligible) {
     double signals[2 * of->channels + 1];
     for (int64_t at = 0; at < n; at++) {
-        sensor s = take_up(of, records + at * of->size, rules + at);
+        sensor s;
+        take_up(&s, of, records + at * of->size, rules + at);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             int here = inside && inside[row];
             const double *newest = values + row * s.channels;
@@ -941,7 +967,8 @@ int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *f
                      event *events) {
     int64_t count = 0;
     for (int64_t at = 0; at < n; at++) {
-        sensor s = take_up(of, records + at * of->size, rules + at);
+        sensor s;
+        take_up(&s, of, records + at * of->size, rules + at);
         begin_thresholds(&s);
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             v[row] = smallest_of_recent(&s, eligible[row]);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from tests.models.conftest import NOON
 
 SECOND = 10**9
 SMALL = FrameSpec((12, 16), filters=(6, 4), units=8)
-QUICK = TrainingConfig(epochs=1, min_steps=600, batch_size=256)
+QUICK = TrainingConfig(epochs=1, min_steps=60, batch_size=64)
 
 
 def cameras_of(*counts: int, shape: tuple[int, int] = SMALL.image) -> CameraFrames:
@@ -61,11 +62,17 @@ class Network(NamedTuple):
 )
 def network(request: pytest.FixtureRequest) -> Network:
     """A model whose weights and biases are all different, as after training."""
-    model = build(request.param)
+    return _network(request.param)
+
+
+@functools.cache
+def _network(spec: FrameSpec) -> Network:
+    """Once a process: in random order the fixture goes from one parameter to another and back."""
+    model = build(spec)
     rng = np.random.default_rng(0)
     for weight in model.trainable_variables:
         weight.assign(weight + rng.normal(0, 0.1, weight.shape))
-    return Network(request.param, model, to_onnx(model, request.param))
+    return Network(spec, model, to_onnx(model, spec))
 
 
 def frames_for(spec: FrameSpec, n: int = 150) -> F32:
@@ -165,8 +172,8 @@ def test_a_few_frames_are_not_trained_on() -> None:
 
 def test_it_learns_and_the_same_seed_gives_the_same_weights() -> None:
     chosen = Cameras(cameras_of(300), SMALL, (3, 5)).sample(1000)
-    first, report = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 60}))
-    again, _ = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 60}))
+    first, report = train(chosen, SMALL, QUICK)
+    again, _ = train(chosen, SMALL, QUICK)
     _, short = train(chosen, SMALL, QUICK.model_copy(update={"min_steps": 1}))
     assert b"".join(w.tobytes() for w in first.get_weights()) == b"".join(w.tobytes() for w in again.get_weights())
     assert report.tail is not None
