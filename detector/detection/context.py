@@ -89,11 +89,13 @@ def _of_channel(times: I64, z: F64, local: Local, interval: int) -> Contexts | N
     if len(times) < 2:
         return None
     span = int(times[-1] - times[0])
-    daily = _unexplained(times, z, bins_of(local, weekly=False), max(HOURS * HOUR, span // 3))
-    weekly = 1.0
+    by_day = bins_of(local, weekly=False)
+    daily = _unexplained(times, z, by_day, max(HOURS * HOUR, span // 3))
+    weekly, by_week = 1.0, False
     if span + interval >= PERIODS * WEEK * HOUR:
-        weekly = _unexplained(times, z, bins_of(local, weekly=True), max(WEEK * HOUR, span // 3))
-    by_week = weekly <= WEEKLY * daily
+        week = max(WEEK * HOUR, span // 3)  # both are held to a week that is whole: a third may lack the day off
+        weekly = _unexplained(times, z, bins_of(local, weekly=True), week)
+        by_week = weekly <= WEEKLY * _unexplained(times, z, by_day, week)
     if min(weekly, daily) > EXPLAINED:
         return None
     bins = bins_of(local, weekly=by_week)

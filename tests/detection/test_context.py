@@ -51,6 +51,16 @@ def test_shifts_of_two_weeks_are_known_by_the_week(interval: int, days: int) -> 
     assert one["half"] == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.parametrize("first", range(7))
+def test_one_day_off_in_seven_is_known_whichever_day_the_prefix_begins_on(first: int) -> None:
+    def runs(day: int) -> Spans:
+        return [] if day % 7 == 6 else [(5, 13)]
+
+    times, values = shifts(18, runs, begin=MONDAY + first * DAY)
+    (one,) = known(times, values)
+    assert one["weekly"]
+
+
 def test_the_same_every_day_is_known_by_the_day() -> None:
     for days in (2, 4, 18):
         (one,) = known(*shifts(days, every_day, interval=HOUR // 6))
