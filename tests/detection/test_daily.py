@@ -16,7 +16,7 @@ from detector.detection.sensor import Sensor, store
 from detector.detection.threshold import begin, first_reservoir
 from detector.streams.base import Batch
 from detector.times import SECOND, parse_time
-from detector.wire.alerts import decode_alert
+from detector.wire.alerts import Alert, decode_alert
 from tests import plant
 from tests.reference_rules import Reading
 from tests.sensors import cells_for, sensor_of
@@ -110,7 +110,8 @@ def alarms(times: I64, values: F64, warmup: int, real: float = math.inf) -> list
     """Days after Monday, 0:00, at which episodes of a sensor opened; the last one before `real` is said to be that."""
     config = plant.readings_config(warmup=warmup, false_alarms=plant.per_readings(10_000), open_after=(10, 10))
     rows = [Reading("press", time, (value,)) for time, value in zip(times.tolist(), values.tolist(), strict=True)]
-    pipeline, found = plant.pipeline_of(config, plant.model_of()), []
+    pipeline = plant.pipeline_of(config, plant.model_of())
+    found: list[Alert] = []
     for i in range(0, len(rows), 500):
         (record,) = plant.records_of([rows[i : i + 500]])
         records = [record._replace(offset=plant.offset_of(i))]
