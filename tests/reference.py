@@ -28,7 +28,6 @@ from detector.detection.scorer import Model
 from detector.detection.stillness import Run
 from detector.engine import patience
 from detector.wire.alerts import alert_id
-from tests.reference_daily import Days
 from tests.reference_rules import Budget, Episode, Event, Order, Reading, Row, Scale, Silence
 
 ROWS = 100
@@ -65,7 +64,6 @@ class Sensor:
         self.score: float | None = None
         self.judged: float | None = None
         self.ruled = self.calmed = False
-        self.days = Days()
         self.window: deque[Row] = deque(maxlen=ROWS)
         self._empty()
         if profile is not None:
@@ -76,7 +74,6 @@ class Sensor:
         self.budget = Budget(profile, budget_of(self.alerts, profile.median_interval))
         self.scale = Scale(profile)
         self.usual = profile.center.tolist()
-        self.days.brief = profile.scored_rows * profile.median_interval < 7 * DAY and not len(profile.contexts)
         self.ways = list(zip(profile.drift_mean.tolist(), profile.drift_variance.tolist(), strict=True))
         self.noise = {name: profile.noise_usual.tolist() for name in ("quick", "slow")}
 
@@ -103,7 +100,6 @@ class Sensor:
         self.moves = {name: [0.0] * len(self.owner.config.channels) for name in ("quick", "slow")}
         self.reconstruction = math.nan
         self.completed = 0
-        self.days.quiet = None
         self.recent: deque[float] = deque(maxlen=self.alerts.open_after.of)
 
     def numbers(self) -> dict[str, list[float]]:
@@ -618,21 +614,16 @@ class Sensor:
                 self.close("recovered", hold=False)
             elif changed:
                 self.update()
-        elif self.days.quiet is not None:
-            self.budget.forget_pending()
-            if self.days.goes_on(v, row.time, self.alerts.close_after, loud=v >= ln_threshold):
-                self._open(v, ln_threshold, maintained)
         elif v < ln_threshold:
             self.hold = False
             if maintained and v >= 0:
                 self.budget.forget_pending()
             else:
                 self.budget.quiet(v)
-        elif self.hold or self.days.hushes(v, ln_threshold, row.time):
+        elif self.hold:
             self.budget.forget_pending()
         else:
             self._open(v, ln_threshold, maintained)
-            self.days.opens(v, row.time)
 
     def _critical_from(self, ln_threshold: float) -> float:
         return ln_threshold + math.log(self.alerts.critical_ratio)
@@ -716,7 +707,6 @@ class Sensor:
             return
         if not self.episode.muted:
             self.budget.spent(self.episode.peak)
-        self.days.closes(self.episode.loud_time, self.episode.peak, muted=self.episode.muted)
         self.episode.sequence += 1
         self.ended = self.episode.loud_time
         self._tell("closed", reason)

@@ -10,8 +10,6 @@ import msgspec
 import numpy as np
 
 from detector.arrays import F64, U8, Bools
-from detector.detection.daily import EPISODES, is_brief
-from detector.detection.daily import NEVER as NEVER
 from detector.detection.kernel.cells import ARRAYS, FIELDS
 from detector.detection.prefix import SENTINELS
 from detector.detection.profile import Calibration, Profile, peaks_of_suffix
@@ -19,6 +17,8 @@ from detector.detection.signals import WINDOW, signal_count
 from detector.detection.threshold import HORIZON, LONG_AGO, RESERVOIR, UNLEARNT, first_reservoir
 from detector.detection.views import COMPONENTS, several, typical_count
 
+NEVER = np.iinfo(np.int64).min
+"""A timestamp before all others."""
 SIGNALS = 1
 """A frame has one signal."""
 
@@ -165,13 +165,6 @@ def columns(channels: int, last_scores: int) -> tuple[Column, ...]:
         Column("peak", "f8", (), 0.0),
         Column("close_level", "f8", (), 0.0),
         Column("ended", "i8", (), NEVER),
-        # what comes every day (see daily.py): whether the prefix has no week; of the newest episodes, newest last, when
-        # they opened and ended and their highest v; whether one that is usual at this hour goes on
-        Column("brief", "?", (), False, added=True),
-        Column("openings", "i8", (EPISODES,), NEVER, added=True),
-        Column("endings", "i8", (EPISODES,), NEVER, added=True),
-        Column("heights", "f8", (EPISODES,), -math.inf, added=True),
-        Column("hushed", "?", (), False, added=True),
     )
 
 
@@ -269,7 +262,6 @@ def profile_cells(profile: Profile, budget: float) -> dict[str, Any]:
         "typical": profile.typical,
         "components": profile.components,
         "contexts": profile.contexts,
-        "brief": is_brief(profile.scored_rows * profile.median_interval, hours=len(profile.contexts) > 0),
         **{name: _widened(cells[name], signal_count(len(profile.center))) for name in ("worst", "mean", "variance")},
     }
 
@@ -293,7 +285,6 @@ FORGOTTEN: Final[Mapping[str, Any]] = {
     "recent": math.nan,
     "pending": -math.inf,
     "pending_age": 0,
-    "hushed": False,
 }
 """The cells of a sensor that has no moving averages, last scores and pending peak yet, or not any more."""
 CAMERA_FORGOTTEN: Final[Mapping[str, Any]] = {"recent": math.nan, "pending": -math.inf, "pending_age": 0, "filled": 0}

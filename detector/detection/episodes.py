@@ -7,7 +7,6 @@ After it was ended from outside (`hold`) none opens before one quiet row.
 An episode that a person has judged to be none of chance is `excused`: it is no peak and costs nothing (see closed.py).
 An episode that opens on a row inside a maintenance window is muted, up to the first row outside of one that reaches the
 closing level. One that ends while it is muted counts neither as a peak nor against the budget.
-One that is usual at its hour is hushed, and does not open (see daily.py).
 
 The functions of a `Sensor` are twins of those in recurrences.c; see sensor.py.
 """
@@ -21,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.arrays import I64, Bools
-from detector.detection.daily import NEVER, go_on_hushed, hush, take_down
 from detector.detection.kernel.cells import CLOSED, OPENED, Cells
 from detector.detection.sensor import Sensor, larger, load, smaller, store
 from detector.detection.threshold import NOTHING, Lesson, advance, begin, forget_pending, quiet_row, spend, threshold
@@ -87,17 +85,13 @@ def judge_row(s: Sensor, v: float, time: int, inside: bool) -> tuple[int, float]
     s.hold = s.hold and loud
     opens = loud and not s.open and not s.hold
     # What is as bad as the worst of training is no peak of normal operation in a maintenance window.
-    if busy := s.open or s.hushed or loud or (inside and v >= 0.0):
+    if busy := s.open or loud or (inside and v >= 0.0):
         forget_pending(s)
     what = 0
     if s.open:
         what = go_on(s, v, time, inside)
-    elif s.hushed:
-        if go_on_hushed(s, v, loud, time):
-            what = open_episode(s, v, limit, time, inside)
-    elif opens and not hush(s, v, limit, time):
+    elif opens:
         what = open_episode(s, v, limit, time, inside)
-        take_down(s, 0, v, time)
     if not busy:
         quiet_row(s, v)
     return what, limit
@@ -124,10 +118,7 @@ def go_on(s: Sensor, v: float, time: int, inside: bool) -> int:
 def end_episode(s: Sensor) -> int:
     """Close the open episode. One that is muted is no peak and costs nothing."""
     s.lesson = NOTHING
-    s.endings[-1], s.heights[-1] = s.loud_time, s.peak
-    if s.muted:
-        s.openings[-1] = NEVER
-    else:
+    if not s.muted:
         spend(s, s.peak)
     s.open = s.muted = s.excused = False
     s.ended = s.loud_time

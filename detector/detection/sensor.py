@@ -36,7 +36,6 @@ class Sensor:
     rows: float
     credit: float
     peaks: list[float]
-    heights: list[float]
     forgotten: float
     pending: float
     peak: float
@@ -45,8 +44,6 @@ class Sensor:
     peaks_seen: int
     loud_time: int
     ended: int
-    openings: list[int]
-    endings: list[int]
     quiet: int
     unlearnt_rows: int
     unlearnt_age: list[int]
@@ -62,8 +59,6 @@ class Sensor:
     muted: bool
     hold: bool
     excused: bool
-    brief: bool
-    hushed: bool
     worst: list[float]
     mean: list[float]
     variance: list[float]

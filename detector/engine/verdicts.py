@@ -2,8 +2,7 @@
 
 `real` and `expected` are no false alarms: what the episode has taught the threshold is taken back, or is not learnt
 where it is still open (detection/closed.py). What is `expected` is muted while it is open, and the adaptive scale is
-as it was before, where there is a copy of it (detection/faultmemory.py). What is `real` makes nothing of before
-usual at its hour (detection/daily.py). The last verdict on an alert counts.
+as it was before, where there is a copy of it (detection/faultmemory.py). The last verdict on an alert counts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detector.detection.closed import EXCUSING, REMEMBERED, LastEpisodes, Reservoir
-from detector.detection.columns import NEVER, NO_COPY
+from detector.detection.columns import NO_COPY
 from detector.detection.table import SensorTable
 from detector.engine.announcer import Announcer
 from detector.engine.budget import note_verdict
@@ -52,8 +51,6 @@ class Judgement:
             if at is None:
                 return f"the sensor has no such alert, neither open nor among the last {REMEMBERED}"
             self._judge_closed(slot, last, at, verdict.word, int(self._announcer.clocks[record]))
-        if verdict.word == "real":
-            table["openings"][slot] = NEVER  # a fault that comes every day has to be told every day
         return None
 
     def _judge_open(self, slot: int, word: Word, record: int) -> None:

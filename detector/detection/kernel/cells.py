@@ -14,12 +14,12 @@ Cells = NDArray[Any]
 """Records (n,) of the dtype that `columns.cells_of` makes."""
 
 FIELDS: Final = (
-    "worst_zz", "held_error", "count", "score", "budget", "horizon", "rows", "credit", "peaks", "heights",
+    "worst_zz", "held_error", "count", "score", "budget", "horizon", "rows", "credit", "peaks",
     "forgotten", "pending", "peak", "close_level",
-    "completions", "peaks_seen", "loud_time", "ended", "openings", "endings",
+    "completions", "peaks_seen", "loud_time", "ended",
     "quiet", "unlearnt_rows", "unlearnt_age", "unlearnt",
     "high", "cold", "kept_rows", "calm", "peaks_kept", "pending_age",
-    "kept", "open", "muted", "hold", "excused", "brief", "hushed",
+    "kept", "open", "muted", "hold", "excused",
 )  # fmt: skip
 """The struct `cells` of recurrences.c."""
 ARRAYS: Final = (

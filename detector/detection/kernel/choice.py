@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from detector.arrays import F32, F64, I64, Bools
 from detector.detection.columns import cells_of, columns
-from detector.detection.daily import DAY
 from detector.detection.kernel.build import LIBRARY
 from detector.detection.kernel.cells import Cells, Gather, Paces, Rings, Rows, Rules, Scores, Spans, rules_for
 from detector.detection.kernel.compiled import Compiled, UnusableError
@@ -179,8 +178,6 @@ def trial(kernel: Kernel) -> bytes:
         (0.3, 0.05),
         ((2.0, 3.0), (1.5, np.inf), (4.0, 2.0)),
     )
-    cells["brief"][1], cells["openings"][1, 1:3], cells["endings"][1, 1:3] = True, (-2 * DAY, -DAY), (9 - 2 * DAY, -DAY)
-    cells["heights"][1, 1:3] = 5.0, 4.0
     cells["typical"][2] = 0.5, 0.0, 0.6, 0.4, 0.3, 1.2
     cells["components"][2, 0] = 0.6, 0.8
     rules = rules_for(sensors, np.array([(10, 10), (3, 5), (3, 5)]), np.array([12, 100, 12]))

@@ -14,7 +14,6 @@
        a level that moves away slowly          detection/drifting.py
        noise that dies down                    detection/quietness.py
        n of m, the threshold                   detection/threshold.py
-       what comes every day                    detection/daily.py
        episodes                                detection/episodes.py
        passes over the rows of many sensors    detection/kernel/interpreted.py
 
@@ -45,7 +44,7 @@
 enum { RESERVOIR = 8, QUIET_ROWS = 100, LEARNT_ROWS = 300, COLD_ROWS = 50, CALM_ROWS = 50, PATIENCE = 8000 };
 enum { UNLEARNT = 12, HABIT = 8, LONG_AGO = 10000000 };
 enum { OPENED = 1, CLOSED = 2, LEARNT = 3 };
-enum { REMEMBERED = 4, EPISODES = 4 };
+enum { REMEMBERED = 4 };
 enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 enum { LINE = 64, AHEAD = 8 }; /* bytes of a cache's line; rows ahead of which windows are fetched */
@@ -62,20 +61,18 @@ static const double NOISE_RATE = 2.0 / 151, SINKING_RATE = 2.0 / 1001, RISING_RA
 static const double LARGEST = 2.0;
 static const double MOST_RULED = 20.0;
 static const float LONG_STILL = 1e7f;
-static const int64_t HOUR = 3600000000000, DAY = 24 * 3600000000000, APART = 12 * 3600000000000;
-static const int64_t KEPT_FOR = 15 * 24 * 3600000000000, NEVER = INT64_MIN;
 static const double REGULAR_BAND = 0.2;
 static const double LN_2 = 0.6931471805599453;
 
 /* The cells of a sensor, as `cells_of` in cells.py lays them out; behind them its arrays, see `take_up`. */
 typedef struct {
-    double worst_zz, held_error, count, score, budget, horizon, rows, credit, peaks[RESERVOIR], heights[EPISODES];
+    double worst_zz, held_error, count, score, budget, horizon, rows, credit, peaks[RESERVOIR];
     double forgotten, pending, peak, close_level;
-    int64_t completions, peaks_seen, loud_time, ended, openings[EPISODES], endings[EPISODES];
+    int64_t completions, peaks_seen, loud_time, ended;
     int32_t quiet, unlearnt_rows, unlearnt_age[UNLEARNT];
     float unlearnt[UNLEARNT];
     int16_t high, cold, kept_rows, calm, peaks_kept, pending_age;
-    uint8_t kept, open, muted, hold, excused, brief, hushed;
+    uint8_t kept, open, muted, hold, excused;
 } cells;
 
 /* What a person asked for of a sensor, as RULE in cells.py. */
@@ -702,83 +699,12 @@ static void spend(sensor *s, double peak) {
     c->credit = credit;
 }
 
-/* -- what comes every day ---------------------------------------------------------------------------------------- */
-
-static void take_down(cells *c, int at, double v, int64_t time) {
-    for (int i = at; i < EPISODES - 1; i++) {
-        c->openings[i] = c->openings[i + 1];
-        c->endings[i] = c->endings[i + 1];
-        c->heights[i] = c->heights[i + 1];
-    }
-    c->openings[EPISODES - 1] = c->endings[EPISODES - 1] = time;
-    c->heights[EPISODES - 1] = v;
-}
-
-static int usual_at(const cells *c, int64_t time) {
-    int older = -1;
-    for (int i = 0; i < EPISODES; i++) {
-        int64_t opening = c->openings[i];
-        if (opening == NEVER) continue;
-        int64_t age = time - opening, lasted = c->endings[i] - opening, off = age % DAY;
-        int there = off <= HOUR || off >= DAY - HOUR || (lasted < DAY && off <= lasted);
-        if (age < APART || age > KEPT_FOR || !there) continue;
-        if (older < 0)
-            older = i;
-        else if (opening - c->openings[older] >= APART)
-            return older;
-    }
-    return -1;
-}
-
-static double highest(const cells *c, int but) {
-    double most = -INFINITY;
-    for (int i = 0; i < EPISODES; i++)
-        if (i != but && c->openings[i] != NEVER) most = larger(c->heights[i], most);
-    return most;
-}
-
-static int64_t longest(const cells *c) {
-    int64_t most = 0;
-    for (int i = 0; i < EPISODES - 1; i++)
-        if (c->openings[i] != NEVER && c->endings[i] - c->openings[i] > most) most = c->endings[i] - c->openings[i];
-    return most;
-}
-
-static int hush(cells *c, double v, double limit, int64_t time) {
-    int at = c->brief ? usual_at(c, time) : -1;
-    if (at < 0 || v > highest(c, at) + LN_2) return 0;
-    take_down(c, at, v, time);
-    c->hushed = 1;
-    c->quiet = 0;
-    c->close_level = smaller(limit, 0.0);
-    return 1;
-}
-
-static int go_on_hushed(sensor *s, double v, int loud, int64_t time) {
-    cells *c = s->c;
-    int newest = EPISODES - 1;
-    if (v >= c->close_level) {
-        c->quiet = 0;
-        c->endings[newest] = time;
-        c->heights[newest] = larger(c->heights[newest], v);
-    } else
-        c->quiet += 1;
-    int told = loud && (v > highest(c, newest) + LN_2 || time - c->openings[newest] > 2 * longest(c));
-    c->hushed = !told && c->quiet < s->rule->close_after;
-    return told;
-}
-
 /* -- episodes ---------------------------------------------------------------------------------------------------- */
 
 static int end_episode(sensor *s) {
     cells *c = s->c;
     s->lesson = NOTHING;
-    c->endings[EPISODES - 1] = c->loud_time;
-    c->heights[EPISODES - 1] = c->peak;
-    if (c->muted)
-        c->openings[EPISODES - 1] = NEVER;
-    else
-        spend(s, c->peak);
+    if (!c->muted) spend(s, c->peak);
     c->open = c->muted = c->excused = 0;
     c->ended = c->loud_time;
     return CLOSED;
@@ -815,16 +741,12 @@ static int judge_row(sensor *s, double v, int64_t time, int inside, double *limi
     *limit = threshold(s);
     int loud = v >= *limit;
     c->hold = c->hold && loud;
-    int opens = loud && !c->open && !c->hold, busy = c->open || c->hushed || loud || (inside && v >= 0.0);
+    int opens = loud && !c->open && !c->hold, busy = c->open || loud || (inside && v >= 0.0);
     if (busy) forget_pending(c);
     if (c->open)
         what = go_on(s, v, time, inside);
-    else if (c->hushed) {
-        if (go_on_hushed(s, v, loud, time)) what = open_episode(s, v, *limit, time, inside);
-    } else if (opens && !hush(c, v, *limit, time)) {
+    else if (opens)
         what = open_episode(s, v, *limit, time, inside);
-        take_down(c, 0, v, time);
-    }
     if (!busy) quiet_row(s, v);
     return what;
 }
