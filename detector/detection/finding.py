@@ -108,8 +108,7 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
     at = np.flatnonzero(window.times == detected)
     last = int(at[-1]) + 1 - before.least if len(at) else -1
     if last >= OLDER:
-        better = _onset(window, last)
-        if better.gain > gain:
+        if math.isfinite(gain) and (better := _onset(window, last)).gain > gain:
             onset, gain = _since(window.times, better.row, earliest), better.gain
         row = int(np.searchsorted(window.times, onset))
         # What one channel usually does is in its profile; how several go together is seen in the rows before alone.
