@@ -360,3 +360,14 @@ def test_state_by_other_clocks_is_not_taken_up(records: list[Record]) -> None:
     again = pipeline(config_of("Europe/Berlin"))
     again.restore(whole.snapshot(), live_from=whole.position)
     assert len(contexts(again, "Europe/Berlin")) == 0
+
+
+def test_a_fault_of_every_night_is_told_every_night() -> None:
+    """Also of a sensor that knows a day alone, for which it might be usual at the hour: no repetition makes deaf."""
+    minute, nights = HOUR // 60, 8
+    times, values = shifts(1 + nights, lambda day: [], interval=minute)
+    night, since = np.divmod(times - MONDAY, DAY)
+    faulty = (night > 0) & (since >= 3 * HOUR) & (since < 4 * HOUR)
+    made = plant.pipeline_of(plant.readings_config(warmup=1200, false_alarms=plant.per_readings(10_000)), MODEL)
+    found = opened(told(made, times, np.where(faulty, values + 4.0, values)))
+    assert [divmod(parse_time(one.detected_at) - MONDAY, DAY)[0] for one in found] == list(range(1, nights + 1))
