@@ -157,9 +157,7 @@ def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
 def _calmest(window: Window, asked: Bools) -> Calm:
     white = np.zeros_like(window.z)
     for channel in np.flatnonzero(asked).tolist():
-        ridge = window.ridge[channel]
-        level = usual_level(ridge, float(window.bias[channel]))
-        white[:, channel] = usual_of(ridge).whiten @ (window.z[:, channel] - level)
+        white[:, channel] = usual_of(window.ridge[channel]).whiten @ (window.z[:, channel] - _level(window, channel))
     return calmest(white, asked)
 
 
@@ -173,7 +171,11 @@ def _of_hours(window: Window, hours: OffHours) -> Kind:
 
 def _off(window: Window, channel: int) -> float:
     """How far from the usual level of a channel its window lies."""
-    return float(window.z[:, channel].mean()) - usual_level(window.ridge[channel], float(window.bias[channel]))
+    return float(window.z[:, channel].mean()) - _level(window, channel)
+
+
+def _level(window: Window, channel: int) -> float:
+    return usual_level(window.ridge[channel], float(window.bias[channel]))
 
 
 def _onset(window: Window, last: int) -> Onset:
@@ -182,8 +184,7 @@ def _onset(window: Window, last: int) -> Onset:
 
 def _kind(window: Window, channel: int, row: int) -> Kind:
     def kind() -> Kind:
-        ridge = window.ridge[channel]
-        return kind_of(window.z, channel, row, ridge, usual_level(ridge, float(window.bias[channel])))
+        return kind_of(window.z, channel, row, window.ridge[channel], _level(window, channel))
 
     return _once(window, (channel, row), kind)
 

@@ -152,8 +152,7 @@ def judge_block(
 ) -> Scored:
     """What follows from the scores of a block: thresholds, openings, closings. Changes `records` alone.
 
-    `told` (N,): what the rule of hours says of the
-    rows, of the dtype `contexts.TOLD`; None: nothing.
+    `told` (N,): what the rule of hours says of the rows, of the dtype `contexts.TOLD`; None: nothing.
     """
     u, calm, alarm, eligible = scores
     v, limits, events = choose().kernel.judge(records, rules, block.first, eligible, block.times, block.inside)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -80,16 +80,6 @@ def usual_level(ridge: F64, bias: float) -> float:
     return bias * back / (back * back + _BACK)
 
 
-class _Implied(NamedTuple):
-    """The fields of `Usual` that are small."""
-
-    alike: F64
-    cycle: float
-    share: float
-    slopes: F64
-    straight: F64
-
-
 def usual_of(ridge: F64) -> Usual:
     """By the coefficients (99,) of a forecast, newest row last.
 
@@ -98,12 +88,15 @@ def usual_of(ridge: F64) -> Usual:
     True
     """
     implied = _implied(ridge.astype(np.float64).tobytes())
-    return Usual(_whitening(implied.alike), *implied)
+    return Usual(_whitening(implied[0]), *implied)
 
 
 @lru_cache(REMEMBERED)
-def _implied(coefficients: bytes) -> _Implied:
-    """An open episode is looked at again and again, and its sensor's forecast stays."""
+def _implied(coefficients: bytes) -> tuple[F64, float, float, F64, F64]:
+    """The fields of `Usual` behind `whiten`, which are small.
+
+    An open episode is looked at again and again, and its sensor's forecast stays.
+    """
     ridge = np.frombuffer(coefficients)
     power = _spectrum(ridge, _COARSE)
     if float(np.abs(np.diff(np.log(power))).max()) > _STEEP:
@@ -120,7 +113,7 @@ def _implied(coefficients: bytes) -> _Implied:
     steps = sums(_whitening(alike))
     slopes = sums(steps)
     straight, _ = np.linalg.qr(np.column_stack([steps[:, 0], slopes[:, 0]]))
-    return _Implied(alike, 1 / float(frequency[best]), share, np.square(slopes).sum(axis=0), straight)
+    return alike, 1 / float(frequency[best]), share, np.square(slopes).sum(axis=0), straight
 
 
 def _spectrum(ridge: F64, grid: int) -> F64:

@@ -83,9 +83,8 @@ class Moment:
     """A sensor at one row: its window (times (100,) ns, values (100, C), imputed (100,)), scaling, score, offset.
 
     `ridge` (C, 99), `bias` (C,): the forecasts; `budget`: see `AnyMoment`; `patched` (100, C): values that stand for
-    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`;
-    `noise_hush` (C,): see `quietness`. `seen` and `window` are the
-    writer's, which fills them when they are needed.
+    missing ones, None: none does. `still_limit`, `resolution` (C,): see `stillness`; `noise_hush`
+    (C,): see `quietness`. `seen` and `window` are the writer's, which fills them when they are needed.
     """
 
     times: I64

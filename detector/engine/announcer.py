@@ -6,7 +6,7 @@ did. Sorted by it, output comes in the order of the records that led to it, time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,10 +82,10 @@ class Announcer:
         """The first record of the run after which the clock is beyond the deadline."""
         return self._begin + int(np.searchsorted(self.clocks[self._begin : self._end], deadline, side="right"))
 
-    def save(self, slots: Iterable[int]) -> Saved:
+    def save(self, slots: Slots) -> Saved:
         """What `undo` goes back to after something was done with these sensors."""
         open_now = dict(self.table.episodes)
-        open_now |= {slot: copy(open_now[slot]) for slot in (open_now.keys() & slots if open_now else ())}
+        open_now |= {slot: copy(open_now[slot]) for slot in (open_now.keys() & slots.tolist() if open_now else ())}
         return len(self._announcements), open_now, dict(self.table.called), dict(self.table.last_episodes)
 
     def undo(self, saved: Saved) -> None:

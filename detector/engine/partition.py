@@ -306,7 +306,7 @@ class PartitionPipeline(PartitionState):
         If it cannot deal with all of them together, it is asked for one sensor at a time, and of a sensor that fails
         for one row at a time: so the same row sets the sensor aside, whatever came with it.
         """
-        saved = self._announcer.save(rows.slots[spans.groups].tolist())
+        saved = self._announcer.save(rows.slots[spans.groups])
         try:
             attempt(spans)
         except Exception as error:
@@ -328,7 +328,7 @@ class PartitionPipeline(PartitionState):
             self._timers.publish_due_updates_of(slot, int(run.clocks[record]), partial(self._fail, run, "timer"))
             if slot in self._table.failed:
                 return [group]
-            saved = self._announcer.save([slot])
+            saved = self._announcer.save(rows.slots[part.groups])
             try:
                 attempt(part)
             except Exception as error:

@@ -35,7 +35,7 @@ class Kernel(Protocol):
     def name(self) -> str: ...
 
     def uneven(self, paces: Paces, spans: Spans) -> Bools:
-        """Which sensors (n,) have an interval that does not fit their usual one, or had one of late.
+        """Which sensors (n,) have, or recently had, an interval that does not fit their usual one.
 
         A sensor without a usual one has none. No interval lies before the first row of a window.
         """
@@ -173,11 +173,8 @@ def trial(kernel: Kernel) -> bytes:
     cells["worst"][1, channels] = np.inf
     cells["still_limit"][:, 0], cells["resolution"] = 30.0, 4e-6
     cells["completions"][0], cells["drift_worst"][0], cells["drift_variance"] = 480, (0.1, 1e9), 1e-3
-    cells["noise_quick"], cells["noise_slow"], cells["noise_hush"] = (
-        0.3,
-        (0.3, 0.05),
-        ((2.0, 3.0), (1.5, np.inf), (4.0, 2.0)),
-    )
+    cells["noise_quick"], cells["noise_slow"] = 0.3, (0.3, 0.05)
+    cells["noise_hush"] = (2.0, 3.0), (1.5, np.inf), (4.0, 2.0)
     cells["typical"][2] = 0.5, 0.0, 0.6, 0.4, 0.3, 1.2
     cells["components"][2, 0] = 0.6, 0.8
     rules = rules_for(sensors, np.array([(10, 10), (3, 5), (3, 5)]), np.array([12, 100, 12]))
