@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
-from typing import cast
+import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,35 @@ U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 
-def integers(numbers: list[int]) -> I64:
-    """An array (n,) of Python's integers: twice as fast as numpy makes one."""
-    return np.frombuffer(array("q", numbers), dtype=np.int64)
+def integers(numbers: Sequence[object]) -> I64:
+    """An array (n,) of Python's integers. Raises TypeError if there is anything else, or what no int64 holds."""
+    return np.frombuffer(_packed("q", numbers), dtype=np.int64)
 
 
-def floats(numbers: list[float | None]) -> F64:
+def only_floats(numbers: Sequence[object]) -> F64:
+    """An array (n,) of Python's floats and integers.
+
+    Raises TypeError if there is anything else, OverflowError for an integer that no float is near to.
+    """
+    return np.frombuffer(_packed("d", numbers), dtype=np.float64)
+
+
+def floats(numbers: Sequence[float | None]) -> F64:
     """An array (n,) of Python's floats, None: NaN."""
     try:
-        return np.frombuffer(array("d", cast(list[float], numbers)), dtype=np.float64)
+        return only_floats(numbers)
     except TypeError:  # there is a None
         return np.array(numbers, dtype=np.float64)
+
+
+def _packed(kind: str, numbers: Sequence[object]) -> bytearray:
+    """The bytes of numbers: up to three times as fast as numpy and `array` make them."""
+    made = bytearray(8 * len(numbers))
+    try:
+        struct.pack_into(f"{len(numbers)}{kind}", made, 0, *numbers)
+    except struct.error as error:
+        raise TypeError(str(error)) from None
+    return made
 
 
 def stable_order(numbers: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from array import array
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64
+from detector.arrays import F64, I64, integers, only_floats
 
 MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
@@ -122,14 +121,14 @@ def instants(raw: list[str | int | float]) -> tuple[I64, NDArray[np.int8]]:
     """
     # An array takes integers, or integers and floats, or nothing: cheaper than asking every value for its type.
     try:
-        return _from_integers(np.frombuffer(array("q", cast(list[int], raw)), dtype=np.int64))
-    except (TypeError, OverflowError):
+        return _from_integers(integers(raw))
+    except TypeError:
         pass
     try:
-        floats = np.frombuffer(array("d", cast(list[float], raw)), dtype=np.float64)
+        numbers = only_floats(raw)
         # Integers among floats have become floats, which above 2**53 may have moved them.
-        if (np.abs(floats) < 2**53).all() or set(map(type, raw)) == {float}:
-            return _from_floats(floats)
+        if (np.abs(numbers) < 2**53).all() or set(map(type, raw)) == {float}:
+            return _from_floats(numbers)
     except (TypeError, OverflowError):
         pass
     texts = [value for value in raw if isinstance(value, str)]
@@ -139,11 +138,11 @@ def instants(raw: list[str | int | float]) -> tuple[I64, NDArray[np.int8]]:
     codes = np.zeros(len(raw), dtype=np.int8)
     kind = np.array(["U" if isinstance(value, str) else "i" if isinstance(value, int) else "f" for value in raw])
     # What does not fit into an int64 is out of range, and stays so when cut.
-    integers = [max(-(2**62), min(2**62, value)) for value in raw if isinstance(value, int)]
-    floats = np.array([value for value in raw if isinstance(value, float)], dtype=np.float64)
+    whole = integers([max(-(2**62), min(2**62, value)) for value in raw if isinstance(value, int)])
+    fractions = only_floats([value for value in raw if isinstance(value, float)])
     times[kind == "U"], codes[kind == "U"] = _from_texts(texts)
-    times[kind == "i"], codes[kind == "i"] = _from_integers(np.array(integers, dtype=np.int64))
-    times[kind == "f"], codes[kind == "f"] = _from_floats(floats)
+    times[kind == "i"], codes[kind == "i"] = _from_integers(whole)
+    times[kind == "f"], codes[kind == "f"] = _from_floats(fractions)
     return times, codes
 
 

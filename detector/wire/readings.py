@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, cast, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -282,8 +282,8 @@ def too_far_ahead(
     # What lies beyond LATEST limits nothing, so it may be cut there.
     limit = LATEST // _MILLISECOND
     try:
-        known = np.minimum(integers(cast(list[int], stamps)), limit)
-    except (TypeError, OverflowError):  # some have none, or one that is no time
+        known = np.minimum(integers(stamps), limit)
+    except TypeError:  # some have none, or one that is no time
         known = np.array([limit if stamp is None else min(stamp, limit) for stamp in stamps], dtype=np.int64)
     known[known < EARLIEST // _MILLISECOND] = limit  # see `plausible`
     return times > np.repeat((known * _MILLISECOND + min(max_future, LATEST))[records], counts)
