@@ -136,7 +136,7 @@ static inline double smaller(double a, double b) { return a <= b || a != a ? a :
 PART double within(double x, double limit) { return x < -limit ? -limit : x > limit ? limit : x; }
 
 /* In place, and only what its record says: to clear and to copy all of it takes as long as a row. */
-static void take_up(sensor *s, const shape *of, char *record, const rule *rule) {
+PART void take_up(sensor *s, const shape *of, char *record, const rule *rule) {
     int channels = (int)of->channels, signals = 2 * channels + 1;
     s->c = (cells *)record;
     s->rule = rule;
@@ -185,7 +185,7 @@ typedef struct {
     int64_t channels, end;
 } strip;
 
-static inline char *cell(column of, int64_t slot) { return of.at + slot * of.step; }
+PART char *cell(column of, int64_t slot) { return of.at + slot * of.step; }
 
 /* The sum of LANES sums, always in this order. */
 PART double summed(const double *lanes) {
@@ -261,20 +261,20 @@ PART double prediction_error(const double *window, const double *forecast, doubl
 
 /* -- intervals ----------------------------------------------------------------------------------------------------- */
 
-static int64_t newest_time(const paces *of, int64_t slot) {
+PART int64_t newest_time(const paces *of, int64_t slot) {
     return ((const int64_t *)cell(of->times, slot))[(*(uint8_t *)cell(of->head, slot) + WINDOW - 1) % WINDOW];
 }
 
 /* -- averages, adaptive scale, score ---------------------------------------------------------------------------- */
 
-static void move(double *average, double x, double begun, double rate) {
+PART void move(double *average, double x, double begun, double rate) {
     double now = *average != *average ? begun : *average;
     *average = now + rate * (x - now);
 }
 
-static inline int missing(double x) { return x != x; }
+PART int missing(double x) { return x != x; }
 
-static void fill(sensor *s, const double *squares, int64_t step) {
+PART void fill(sensor *s, const double *squares, int64_t step) {
     for (int i = 0; i < s->channels; i++) {
         double x = squares[i * step];
         if (!missing(x)) move(&s->level[i], x, x, LEVEL_RATE);
@@ -283,7 +283,7 @@ static void fill(sensor *s, const double *squares, int64_t step) {
 
 /* -- several channels together ----------------------------------------------------------------------------------- */
 
-static double share(const double *signals, const float *typical, int channels) {
+PART double share(const double *signals, const float *typical, int channels) {
     double total = 0.0;
     int count = 0;
     for (int i = 0; i < channels; i++)
@@ -291,13 +291,13 @@ static double share(const double *signals, const float *typical, int channels) {
     return count ? total / (double)count : NAN;
 }
 
-static double of_components(const sensor *s, const double *parts, int i) {
+PART double of_components(const sensor *s, const double *parts, int i) {
     double rebuilt = 0.0;
     for (int k = 0; k < COMPONENTS; k++) rebuilt += (double)s->components[k * s->channels + i] * parts[k];
     return rebuilt;
 }
 
-static double relation_error(const sensor *s, const double *values) {
+PART double relation_error(const sensor *s, const double *values) {
     int channels = s->channels, count = 0;
     double z[channels], parts[COMPONENTS], total = 0.0;
     for (int i = 0; i < channels; i++) {
@@ -324,7 +324,7 @@ static double relation_error(const sensor *s, const double *values) {
 }
 
 /* In place of the signals of the channels come the views. */
-static void views_of(sensor *s, const double *values, double *signals) {
+PART void views_of(sensor *s, const double *values, double *signals) {
     static const float alike[] = {1.0f, 1.0f, 1.0f};
     int channels = s->channels;
     const float *typical = s->typical;
@@ -341,12 +341,12 @@ static void views_of(sensor *s, const double *values, double *signals) {
 
 /* -- one row's signals, its score -------------------------------------------------------------------------------- */
 
-static double begun(const sensor *s, int i, double error) {
+PART double begun(const sensor *s, int i, double error) {
     if (s->together) return s->typical[i] != 0.0f ? (double)s->typical[i] : error;
     return s->mean[i];
 }
 
-static void signals_of(sensor *s, const double *raw, int64_t step, double *error, const double *values,
+PART void signals_of(sensor *s, const double *raw, int64_t step, double *error, const double *values,
                        double *signals) {
     int channels = s->channels;
     for (int i = 0; i < channels; i++) {
@@ -363,32 +363,32 @@ static void signals_of(sensor *s, const double *raw, int64_t step, double *error
     if (s->together) views_of(s, values, signals);
 }
 
-static double deviation(const sensor *s, int i, double signal, double mean, double unit) {
+PART double deviation(const sensor *s, int i, double signal, double mean, double unit) {
     return isinf(s->worst[i]) && !missing(signal) ? 0.0 : (signal - mean) / unit;
 }
 
-static double on_frozen_scale(const sensor *s, const double *signals) {
+PART double on_frozen_scale(const sensor *s, const double *signals) {
     double most = -INFINITY;
     for (int i = 0; i < s->signals; i++)
         if (!missing(signals[i])) most = larger(signals[i] / s->worst[i], most);
     return most;
 }
 
-static double on_adaptive_scale(const sensor *s, const double *zz) {
+PART double on_adaptive_scale(const sensor *s, const double *zz) {
     double most = -INFINITY;
     for (int i = 0; i < s->signals; i++)
         if (!missing(zz[i])) most = larger(zz[i], most);
     return larger(most / s->c->worst_zz, 0.0);
 }
 
-static void compare(const sensor *s, const double *signals, double *zz, double *unit) {
+PART void compare(const sensor *s, const double *signals, double *zz, double *unit) {
     for (int i = 0; i < s->signals; i++) {
         unit[i] = sqrt(s->variance[i]) + TINY;
         zz[i] = deviation(s, i, signals[i], s->mean[i], unit[i]);
     }
 }
 
-static void learn(sensor *s, const double *zz, const double *unit) {
+PART void learn(sensor *s, const double *zz, const double *unit) {
     s->c->count += 1.0;
     double rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count), keep = 1.0 - rate;
     double limit = s->together ? MACHINE_LIMIT : LEARNING_LIMIT;
@@ -402,7 +402,7 @@ static void learn(sensor *s, const double *zz, const double *unit) {
 
 /* -- after a long fault ------------------------------------------------------------------------------------------ */
 
-static int watch(sensor *s, const double *signals) {
+PART int watch(sensor *s, const double *signals) {
     cells *c = s->c;
     double zz[s->signals];
     for (int i = 0; i < s->signals; i++)
@@ -416,7 +416,7 @@ static int watch(sensor *s, const double *signals) {
     return back;
 }
 
-static int remember(sensor *s, int high, const double *signals) {
+PART int remember(sensor *s, int high, const double *signals) {
     cells *c = s->c;
     int held = c->kept;
     if (high && !held) c->high += 1;
@@ -431,7 +431,7 @@ static int remember(sensor *s, int high, const double *signals) {
     return back;
 }
 
-static double score_row(sensor *s, const double *signals, int inside) {
+PART double score_row(sensor *s, const double *signals, int inside) {
     double zz[s->signals], unit[s->signals];
     compare(s, signals, zz, unit);
     double u = smaller(on_frozen_scale(s, signals), on_adaptive_scale(s, zz));
@@ -443,7 +443,7 @@ static double score_row(sensor *s, const double *signals, int inside) {
 
 /* -- what counts by its deviation -------------------------------------------------------------------------------- */
 
-static int deviates(sensor *s, const double *values, int unlearnt) {
+PART int deviates(sensor *s, const double *values, int unlearnt) {
     double most = -1.0, off = 0.0, side = 0.0, usual = 0.0;
     for (int i = 0; i < s->channels; i++) {
         if (missing(values[i])) continue;
@@ -459,7 +459,7 @@ static int deviates(sensor *s, const double *values, int unlearnt) {
 
 /* -- a value that sticks ------------------------------------------------------------------------------------------ */
 
-static double still(sensor *s, const double *values) {
+PART double still(sensor *s, const double *values) {
     double most = 0.0;
     for (int i = 0; i < s->channels; i++) {
         if (missing(values[i])) continue;
@@ -477,12 +477,12 @@ static double still(sensor *s, const double *values) {
 
 /* -- a level that moves away slowly ------------------------------------------------------------------------------ */
 
-static double way_of(double quick, double slow) {
+PART double way_of(double quick, double slow) {
     double apart = quick - slow;
     return apart * quick > 0.0 ? smaller(fabs(apart), fabs(quick)) : 0.0;
 }
 
-static double drift(sensor *s, const double *values, int inside) {
+PART double drift(sensor *s, const double *values, int inside) {
     int settled = s->c->completions >= SETTLED;
     double most = 0.0, row = settled ? 0.0 : 1.0 / (double)s->c->completions, rate = larger(ADAPTIVE_RATE, 1.0 / s->c->count);
     for (int i = 0; i < s->channels; i++) {
@@ -505,7 +505,7 @@ static double drift(sensor *s, const double *values, int inside) {
 
 /* -- noise that dies down ---------------------------------------------------------------------------------------- */
 
-static double quiet(sensor *s, const double *errors, int64_t step, const double *values, int inside) {
+PART double quiet(sensor *s, const double *errors, int64_t step, const double *values, int inside) {
     double most = 0.0;
     for (int i = 0; i < s->channels; i++) {
         double error = errors[i * step];
@@ -528,7 +528,7 @@ static double quiet(sensor *s, const double *errors, int64_t step, const double 
 
 /* -- n of m, the threshold --------------------------------------------------------------------------------------- */
 
-static double nth_largest(const double *last, int n, int m) {
+PART double nth_largest(const double *last, int n, int m) {
     if (n == m) {
         double least = last[m - 1]; /* if any is no number, this one is none */
         for (int i = 0; i < m - 1; i++) least = last[i] < least ? last[i] : least;
@@ -545,7 +545,7 @@ static double nth_largest(const double *last, int n, int m) {
     return count < n ? NAN : sorted[n - 1];
 }
 
-static double smallest_of_recent(sensor *s, double u) {
+PART double smallest_of_recent(sensor *s, double u) {
     int earlier = s->earlier, m = (int)s->rule->m;
     double last[earlier + 1];
     for (int i = 0; i < earlier; i++) last[i] = s->recent[i] != s->recent[i] ? u : s->recent[i];
@@ -554,7 +554,7 @@ static double smallest_of_recent(sensor *s, double u) {
     return larger(log(larger(nth_largest(last + earlier + 1 - m, (int)s->rule->n, m), TINY_SCORE)), FLOOR_V);
 }
 
-static void refresh(sensor *s) {
+PART void refresh(sensor *s) {
     cells *c = s->c;
     int64_t half = c->peaks_seen / 2, m = half > 1 ? half : 1;
     if (c->peaks_kept < m) m = c->peaks_kept;
@@ -568,7 +568,7 @@ static void refresh(sensor *s) {
     s->forget = s->excess / c->horizon;
 }
 
-static void begin_thresholds(sensor *s) {
+PART void begin_thresholds(sensor *s) {
     double loose = smaller(s->c->budget / STRICT, 1.0);
     s->lesson = NOTHING;
     s->per_row = 1.0 / s->c->budget;
@@ -577,7 +577,7 @@ static void begin_thresholds(sensor *s) {
     refresh(s);
 }
 
-static double return_level(const sensor *s) {
+PART double return_level(const sensor *s) {
     double level = s->base - s->c->forgotten, ratio = s->c->rows != 0.0 ? s->ratio / s->c->rows : NAN;
     if (ratio > 1.0) {
         ratio /= 1.0 + (AIM - 1.0) * sqrt(smaller(s->c->rows * s->per_row / AIM_ROWS, 1.0));
@@ -586,16 +586,16 @@ static double return_level(const sensor *s) {
     return level;
 }
 
-static double end_of_tail(const sensor *s, double known) { return return_level(s) + PEAK_CAP * s->excess * known; }
+PART double end_of_tail(const sensor *s, double known) { return return_level(s) + PEAK_CAP * s->excess * known; }
 
-static void leave_out(lesson *lesson, double v) {
+PART void leave_out(lesson *lesson, double v) {
     int at = REMEMBERED - 1;
     if (!(v > lesson->left_out[at])) return;
     for (; at > 0 && lesson->left_out[at - 1] < v; at--) lesson->left_out[at] = lesson->left_out[at - 1];
     lesson->left_out[at] = v;
 }
 
-static void insert_peak(sensor *s, double v) {
+PART void insert_peak(sensor *s, double v) {
     cells *c = s->c;
     for (int i = 0; i < RESERVOIR; i++) c->peaks[i] -= c->forgotten;
     int at = RESERVOIR - 1;
@@ -611,7 +611,7 @@ static void insert_peak(sensor *s, double v) {
     refresh(s);
 }
 
-static double habit_of(const float *peaks) {
+PART double habit_of(const float *peaks) {
     double habit = INFINITY, least = INFINITY;
     for (int i = 0; i < UNLEARNT; i++) {
         int alike = 0;
@@ -622,7 +622,7 @@ static double habit_of(const float *peaks) {
     return habit == INFINITY && least > -INFINITY ? least : habit;
 }
 
-static void leave_unlearnt(sensor *s, double v) {
+PART void leave_unlearnt(sensor *s, double v) {
     cells *c = s->c;
     int oldest = 0, kept = 0;
     for (int i = 0; i < UNLEARNT; i++) {
@@ -644,7 +644,7 @@ static void leave_unlearnt(sensor *s, double v) {
         }
 }
 
-static void advance(sensor *s) {
+PART void advance(sensor *s) {
     cells *c = s->c;
     if (c->unlearnt_rows < LONG_AGO) c->unlearnt_rows += 1;
     c->credit = smaller(c->credit + s->per_row, CREDIT_MAX);
@@ -654,7 +654,7 @@ static void advance(sensor *s) {
         c->forgotten += s->forget;
 }
 
-static double threshold(const sensor *s) {
+PART double threshold(const sensor *s) {
     const cells *c = s->c;
     if (isinf(c->budget)) return 0.0;
     double level = return_level(s);
@@ -663,12 +663,12 @@ static double threshold(const sensor *s) {
     return larger(level, floor) + smaller(LIFT * larger(-c->credit, 0.0), LN_2);
 }
 
-static void forget_pending(cells *c) {
+PART void forget_pending(cells *c) {
     c->pending = -INFINITY;
     c->pending_age = 0;
 }
 
-static void quiet_row(sensor *s, double v) {
+PART void quiet_row(sensor *s, double v) {
     cells *c = s->c;
     c->pending_age += 1;
     if (v > c->pending) {
@@ -682,7 +682,7 @@ static void quiet_row(sensor *s, double v) {
     }
 }
 
-static void spend(sensor *s, double peak) {
+PART void spend(sensor *s, double peak) {
     cells *c = s->c;
     double credit = larger(c->credit - 1.0, CREDIT_MIN);
     int aside = peak > end_of_tail(s, smaller(c->rows * s->per_row, 1.0));
@@ -701,7 +701,7 @@ static void spend(sensor *s, double peak) {
 
 /* -- episodes ---------------------------------------------------------------------------------------------------- */
 
-static int end_episode(sensor *s) {
+PART int end_episode(sensor *s) {
     cells *c = s->c;
     s->lesson = NOTHING;
     if (!c->muted) spend(s, c->peak);
@@ -710,7 +710,7 @@ static int end_episode(sensor *s) {
     return CLOSED;
 }
 
-static int go_on(sensor *s, double v, int64_t time, int inside) {
+PART int go_on(sensor *s, double v, int64_t time, int inside) {
     cells *c = s->c;
     if (v >= c->close_level) {
         c->quiet = 0;
@@ -722,7 +722,7 @@ static int go_on(sensor *s, double v, int64_t time, int inside) {
     return c->quiet >= s->rule->close_after ? end_episode(s) : 0;
 }
 
-static int open_episode(sensor *s, double v, double limit, int64_t time, int inside) {
+PART int open_episode(sensor *s, double v, double limit, int64_t time, int inside) {
     cells *c = s->c;
     c->open = 1;
     c->excused = 0;
@@ -734,7 +734,7 @@ static int open_episode(sensor *s, double v, double limit, int64_t time, int ins
     return OPENED;
 }
 
-static int judge_row(sensor *s, double v, int64_t time, int inside, double *limit) {
+PART int judge_row(sensor *s, double v, int64_t time, int inside, double *limit) {
     cells *c = s->c;
     int what = 0;
     advance(s);
@@ -887,7 +887,7 @@ void kernel_whitening(const double *alike, int64_t n, double *white) {
     }
 }
 
-/* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
+/* `first` (n + 1): where the rows of each sensor begin; `squares` (C, N). */
 void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first, const double *squares) {
     for (int64_t at = 0; at < n; at++) {
         sensor s;
@@ -896,13 +896,15 @@ void kernel_fill(const shape *of, char *records, int64_t n, const int64_t *first
     }
 }
 
-void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
-                  double *errors, const double *values, const uint8_t *inside, double *u, double *calm,
-                  double *alarm, double *eligible) {
-    double signals[2 * of->channels + 1];
+/* `channels` is 1 where a compiler can see it: it keeps the averages of one channel in registers. */
+PART void score_rows(int channels, const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules,
+                     const double *raw, double *errors, const double *values, const uint8_t *inside, double *u,
+                     double *calm, double *alarm, double *eligible) {
+    double signals[2 * channels + 1];
     for (int64_t at = 0; at < n; at++) {
         sensor s;
         take_up(&s, of, records + at * of->size, rules + at);
+        if (channels == 1) s.channels = 1, s.signals = s.places = 3, s.together = 0;
         for (int64_t row = first[at]; row < first[at + 1]; row++) {
             int here = inside && inside[row];
             const double *newest = values + row * s.channels;
@@ -916,6 +918,18 @@ void kernel_score(const shape *of, char *records, int64_t n, const int64_t *firs
     }
 }
 
+/* `first` (n + 1): where the rows of each sensor begin; `raw` (2 C, N), `values` (N, C), `inside` (N,) or NULL. */
+ALSO_WIDE
+void kernel_score(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules, const double *raw,
+                  double *errors, const double *values, const uint8_t *inside, double *u, double *calm,
+                  double *alarm, double *eligible) {
+    if (of->channels == 1)
+        score_rows(1, of, records, n, first, rules, raw, errors, values, inside, u, calm, alarm, eligible);
+    else
+        score_rows((int)of->channels, of, records, n, first, rules, raw, errors, values, inside, u, calm, alarm, eligible);
+}
+
+ALSO_WIDE
 int64_t kernel_judge(const shape *of, char *records, int64_t n, const int64_t *first, const rule *rules,
                      const double *eligible, const int64_t *times, const uint8_t *inside, double *v, double *limits,
                      event *events) {
