@@ -29,6 +29,8 @@ TICKS = {
 LARGEST, SMALL = 100_000, 1_000
 MICROSECONDS = {1: 1.5, 1_000: 1.0, 10_000: 1.1}
 """Of processor time a reading at most, dense, by the number of sensors."""
+EACH, EACH_TICKS, EACH_MICROSECONDS = 100, 1_000, 0.40
+"""The same of 1 000 sensors with 100 readings a message."""
 BASE_MB, SENSOR_BYTES, READY_SECONDS, LSTM_SHARE = 150, 3 * 1024, 2.0, 1.5
 _MB = 1 << 20
 
@@ -61,6 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 gates.append(Gate(what, found["cpu"], MICROSECONDS[sensors], at_most=True))
             if kind == "lstm" and sensors == SMALL:
                 gates.append(Gate("lstm windows/s of bare ONNX Runtime, 1 000 sensors", share, LSTM_SHARE))
+        if kind == "dense" and SMALL in args.sensors:
+            size = {"sensors": SMALL, "ticks": EACH_TICKS, "batch": int(bare["batch"]), "each": EACH}
+            found = measure("pipeline", args.models, kind, **size)
+            share = found["rate"] / found["bare"]
+            table.add_row(
+                kind, f"{SMALL:,}, {EACH} a message", f"{found['rate']:,.0f}", f"{found['cpu']:.2f}", f"{share:.2g}", ""
+            )
+            what = f"dense: microseconds of processor time a reading, {SMALL:,} sensors, {EACH} a message"
+            gates.append(Gate(what, found["cpu"], EACH_MICROSECONDS, at_most=True))
         if memory.keys() >= {SMALL, LARGEST}:
             each = (memory[LARGEST] - memory[SMALL]) / (LARGEST - SMALL)
             gates.append(Gate(f"{kind}: bytes a sensor", each, SENSOR_BYTES, at_most=True, timed=False))

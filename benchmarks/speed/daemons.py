@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from benchmarks.speed.machine import spent
 from benchmarks.speed.topics import PARTITIONS, Filled
 from tests.kafka.broker import Cluster, dies_with_us
 
@@ -26,6 +28,13 @@ _LOOK_SECONDS = 0.2
 
 class TooShortError(Exception):
     """The topic was read to its end before there was a rate to speak of."""
+
+
+class Speed(NamedTuple):
+    """Readings a second, and microseconds of processor time a reading, those of all processes together."""
+
+    rate: float
+    cpu: float
 
 
 class Group:
@@ -81,24 +90,26 @@ class Group:
                     process.kill()
                     process.wait()
 
-    def speed(self, filled: Filled, count: int = 1, seconds: float = 12.0) -> float:
-        """Readings a second, from the first commit with all windows full to the end or until the time is over.
+    def speed(self, filled: Filled, count: int = 1, seconds: float = 12.0) -> Speed:
+        """How fast they are from the first commit with all windows full to the end or until the time is over.
 
         Raises RuntimeError if that takes too long to begin, or a process ends, TooShortError if it was over at once.
         """
         with self.running(count) as processes, self._kafka.admin() as admin:
             partitions = [TopicPartition(self._topic, number) for number in range(PARTITIONS)]
-            began: tuple[float, int] | None = None
+            began: tuple[float, int, float] | None = None
             deadline = time.monotonic() + START_SECONDS
             while True:
                 done = self._committed(admin, partitions)
                 now = time.perf_counter()
                 if began is None and done >= filled.filling:
-                    began = now, done
+                    began = now, done, sum(spent(process.pid) for process in processes)
                 if began is not None and (done >= filled.messages or now - began[0] > seconds):
                     if now - began[0] < LEAST_SECONDS:
                         raise TooShortError(f"{now - began[0]:.1f} s")
-                    return (done - began[1]) * filled.readings_per_message / (now - began[0])
+                    readings = (done - began[1]) * filled.readings_per_message
+                    worked = sum(spent(process.pid) for process in processes) - began[2]
+                    return Speed(readings / (now - began[0]), 1e6 * worked / readings)
                 if began is None and time.monotonic() > deadline:
                     raise RuntimeError(f"{self.name} did not get through the filling in {START_SECONDS:g} s")
                 if any(process.poll() is not None for process in processes):

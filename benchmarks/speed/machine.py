@@ -64,6 +64,12 @@ class Machine:
         return sum(ticks.get(pid, 0) for pid in ours)
 
 
+def spent(pid: int, proc: Path = Path("/proc")) -> float:
+    """Seconds of processor time of a process, all its threads together. Raises OSError where it is gone."""
+    fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / _TICK
+
+
 class _Times(NamedTuple):
     """Seconds of all processors together: that passed, in which they worked, in which they worked for us."""
 

@@ -44,20 +44,25 @@ class Meter:
         self._skip, self._limit, self._seconds = skip, limit, seconds
         self._counted_from = 0
         self._start = self._end = time.perf_counter()
+        self._spent_before = self._spent = time.process_time()
 
     def more(self, count: int) -> bool:
         """Whether to go on after `count` more messages."""
         self.messages += count
         now = time.perf_counter()
         if self.messages <= self._skip:
-            self._start, self._counted_from = now, self.messages
+            self._start, self._counted_from, self._spent_before = now, self.messages, time.process_time()
             return True
-        self._end = now
+        self._end, self._spent = now, time.process_time()
         return self.messages < self._limit and now - self._start < self._seconds
 
     def result(self) -> dict[str, float]:
-        """Messages and seconds behind the skipped ones."""
-        return {"messages": self.messages - self._counted_from, "seconds": self._end - self._start}
+        """Messages behind the skipped ones, and seconds and processor seconds (`cpu`) that they took."""
+        return {
+            "messages": self.messages - self._counted_from,
+            "seconds": self._end - self._start,
+            "cpu": self._spent - self._spent_before,
+        }
 
 
 def consumer_of(args: argparse.Namespace, group: str | None = None, **settings: Any) -> Any:

@@ -39,8 +39,8 @@ MANY = 100_000
 """Sensors from which on one round is long enough."""
 
 
-def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int) -> dict[str, float]:
-    """Readings a second of full windows at stride 1, one reading a message, and the memory after that.
+def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int, each: int) -> dict[str, float]:
+    """Readings a second of full windows at stride 1, `each` readings a message, and the memory after that.
 
     `cpu`: microseconds of processor time a reading. `bare`: windows a second of ONNX Runtime alone in batches of
     `batch`, measured in turns with the former, so that both have the same share of a machine that others use, too.
@@ -53,14 +53,14 @@ def pipeline_speed(models: Path, kind: str, sensors: int, ticks: int, batch: int
     offset = 0
     for first in range(0, sensors, FILL_SENSORS):
         values = rng.normal(MEAN, DEVIATION, (min(FILL_SENSORS, sensors - first), WINDOW))
-        records = [_filling(first + i, row, offset + i) for i, row in enumerate(values.round(3).tolist())]
+        records = [_several(first + i, row, offset + i) for i, row in enumerate(values.round(3).tolist())]
         offset += len(records)
         pipeline.process(Batch(PARTITION, records, offset))
     session, windows = _bare(models, kind, batch)
     rates, cpu, bare = [], [], []
     for number in range(ROUNDS if sensors < MANY else 1):
         seconds = spent = accepted = 0.0
-        for taken in _live(rng, sensors, START + WINDOW + number * ticks, ticks, offset):
+        for taken in _live(rng, sensors, START + WINDOW + number * ticks, ticks, offset, each):
             offset = taken.next_offset
             began, before = time.perf_counter(), time.process_time()
             accepted += pipeline.process(taken).tally.accepted
@@ -100,20 +100,28 @@ def scores_speed(models: Path, kind: str, sensors: int, ticks: int) -> dict[str,
     return {"rate": max(rates[0][1:]), "bare": max(rates[1][1:])}
 
 
-def _filling(sensor: int, values: list[float], offset: int) -> Record:
-    stamps = ",".join(str(START + i) for i in range(len(values)))
+def _several(sensor: int, values: list[float], offset: int, start: int = START) -> Record:
+    stamps = ",".join(str(start + i) for i in range(len(values)))
     body = f'{{"sensor_id":"sensor-{sensor}","timestamps":[{stamps}],"values":[{",".join(map(str, values))}]}}'
     return Record(offset, None, body.encode())
 
 
-def _live(rng: np.random.Generator, sensors: int, start: int, ticks: int, offset: int) -> Iterator[Batch]:
+def _live(
+    rng: np.random.Generator, sensors: int, start: int, ticks: int, offset: int, each: int = 1
+) -> Iterator[Batch]:
+    """`ticks` readings of every sensor, in batches of as many records as a daemon takes, of at most 5 000 readings."""
     records: list[Record] = []
-    for tick in range(ticks):
-        for sensor, value in enumerate(rng.normal(MEAN, DEVIATION, sensors).round(3).tolist()):
-            body = b'{"sensor_id":"sensor-%d","timestamp":%d,"value":%s}' % (sensor, start + tick, b"%.3f" % value)
-            records.append(Record(offset, None, body))
+    for tick in range(0, ticks, each):
+        rows = rng.normal(MEAN, DEVIATION, (sensors, min(each, ticks - tick))).round(3).tolist()
+        for sensor, values in enumerate(rows):
+            if each == 1:
+                body = b'{"sensor_id":"sensor-%d","timestamp":%d,"value":%.3f}' % (sensor, start + tick, values[0])
+                record = Record(offset, None, body)
+            else:
+                record = _several(sensor, values, offset, start + tick)
+            records.append(record)
             offset += 1
-            if len(records) == BATCH:
+            if len(records) * each >= BATCH:
                 yield Batch(PARTITION, records, offset)
                 records = []
     if records:
@@ -163,6 +171,7 @@ def main() -> int:
     parser.add_argument("--sensors", type=int, default=1)
     parser.add_argument("--ticks", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--each", type=int, default=1)
     args = parser.parse_args()
     gc.set_threshold(*COLLECT)
     if args.what == "bare":
@@ -170,7 +179,7 @@ def main() -> int:
     elif args.what == "scores":
         result = scores_speed(args.models, args.kind, args.sensors, args.ticks)
     else:
-        result = pipeline_speed(args.models, args.kind, args.sensors, args.ticks, args.batch)
+        result = pipeline_speed(args.models, args.kind, args.sensors, args.ticks, args.batch, args.each)
     if "tensorflow" in sys.modules:
         raise RuntimeError("TensorFlow was imported: memory and speed are not those of a serving process")
     sys.stdout.write(json.dumps(result) + "\n")
