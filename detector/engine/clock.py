@@ -114,7 +114,8 @@ class PartitionClock:
         np.maximum.accumulate(after, out=after)
         jumps: list[tuple[int, int]] = []
         before = after[:-1]
-        if len(times) and (self.now == NEVER or self.ahead or not _within_a_day(times, before)):
+        met = 1 if self.now == NEVER else 0  # the first reading of all sets the clock
+        if len(times) > met and (self.ahead or not _within_a_day(times[met:], before[met:])):
             jumps = self._one_by_one(times, owners, offsets, heard, after)
         elif len(times):
             self._forget_behind()
