@@ -16,16 +16,13 @@ from detector.detection.profile import (
     Profile,
     build_frame_profile,
     build_profile,
-    load_profiles,
-    pack_profiles,
     peaks_of_suffix,
-    save_profiles,
     scale_of,
     typical_interval,
-    unpack_profiles,
 )
 from detector.detection.signals import NEWEST_FIRST, WINDOW
 from detector.detection.threshold import first_reservoir
+from detector.models.bundle.profiles import load_profiles, pack_profiles, save_profiles, unpack_profiles
 from tests import plant
 from tests.plant import SECOND, START
 

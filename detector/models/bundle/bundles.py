@@ -28,10 +28,10 @@ from typing import Any, Final
 import msgspec
 
 from detector import __version__
-from detector.detection.profile import Profile, load_profiles, save_profiles
+from detector.detection.profile import Profile
 from detector.detection.usable import check_usable
 from detector.errors import UserError, in_brief
-from detector.models.bundle.profiles import read_profiles
+from detector.models.bundle.profiles import load_profiles, read_profiles, save_profiles
 from detector.models.bundle.spec import READING_KINDS, FrameSpec, ModelSpec, check_pair
 from detector.models.bundle.versions import active_version, as_user_error, flush_directory, list_versions
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from detector.arrays import F32
 from detector.detection.framesignal import FrameModel, NormalErrors
-from detector.detection.profile import Calibration, pack_profiles, unpack_profiles
+from detector.detection.profile import Calibration
 from detector.detection.usable import check_usable_frames
 from detector.errors import UserError
 from detector.models.bundle.bundles import PROFILES_FILE, Bundle
-from detector.models.bundle.profiles import read_profiles
+from detector.models.bundle.profiles import pack_profiles, read_profiles, unpack_profiles
 from detector.models.runtime.onnx import open_runtime
 from detector.models.training.frame_sampling import scaled
 

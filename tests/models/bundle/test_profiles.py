@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from detector.detection.hours import Hours
-from detector.detection.profile import Profile, build_profile, load_profiles, save_profiles
+from detector.detection.profile import Profile, build_profile
 from detector.detection.usable import check_usable
+from detector.models.bundle.profiles import load_profiles, save_profiles
 from tests import plant
 from tests.shifts import shifts
 
