@@ -17,16 +17,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.arrays import F64, I64, Bools
+from detector.arrays import Bools
 from detector.detection.closed import EXCUSING, LastEpisodes
 from detector.detection.columns import SIGNALS, Column, cells_of, columns, frame_columns
 from detector.detection.contexts import ContextTable, Packed
 from detector.detection.episodes import closing_level
-from detector.detection.finding import Finding
 from detector.detection.kernel.cells import Cells
+from detector.detection.opened import Episode, Silence
 from detector.detection.signals import WINDOW
-from detector.wire.alerts import Severity
-from detector.wire.readings import Word
+from detector.detection.warmup import WarmUp
 
 CHUNK = 1024
 """Sensors by which the table grows at least."""
@@ -41,53 +40,6 @@ _LIVE_FORMAT = 2
 """Without the cells of a sensor that warms up again while its episode is open."""
 _WHOLE_FORMAT = 1
 """Of the release before: every cell of every sensor."""
-_FEW = 8
-"""Rows that a warm-up keeps in as little memory as there is."""
-
-
-class Episode(msgspec.Struct):
-    """What an open episode has beyond its columns. Times are ns; deadlines are partition clocks, None: never.
-
-    `verdict`: what a person has said of it; `called`: the clock at which one was called for it, None: none was.
-    Of readings: `until`: the last row that is unusual by itself; `finding`: what fault it is; `shown`: the newest row
-    that a message had. None: not known.
-    """
-
-    alert_id: str
-    sequence: int
-    started_at: int
-    detected_at: int
-    ln_threshold: float
-    severity: Severity
-    opened_offset: int
-    update_at: int | None
-    close_at: int | None
-    muted: bool = False
-    until: int | None = None
-    finding: Finding | None = None
-    shown: int | None = None
-    verdict: Word | None = None
-    called: int | None = None
-
-
-class Silence(msgspec.Struct):
-    """An open silent episode. Times are ns of the partition clock; deadlines None: never.
-
-    `since`: from when on the sensor is missed, moved by time that counts for no timer; `after`: so long it may be so.
-    """
-
-    alert_id: str
-    sequence: int
-    started_at: int
-    detected_at: int
-    since: int
-    after: int
-    severity: Severity
-    opened_offset: int
-    update_at: int | None
-    close_at: int | None
-    muted: bool
-    verdict: Word | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -122,82 +74,6 @@ class Aligning(msgspec.Struct):
     times: list[int]
     values: list[float]
     absent: list[int]
-
-
-class WarmUp:
-    """Readings of which a profile will be made: `times` (n,) and `values` (n, C).
-
-    Thousands of ids may come that say one thing each. So the first rows are packed into one piece of bytes: a row of
-    one channel takes some 110 bytes, and would take 400 in arrays.
-    """
-
-    __slots__ = ("_channels", "_rows")
-
-    def __init__(self, channels: int) -> None:
-        self._channels = channels
-        self._rows: bytes | _Rows = b""
-
-    @property
-    def count(self) -> int:
-        """The number of rows."""
-        rows = self._rows
-        return len(rows) // (8 + 8 * self._channels) if isinstance(rows, bytes) else rows.count
-
-    @property
-    def times(self) -> I64:
-        return self._unpacked().times[: self.count]
-
-    @property
-    def values(self) -> F64:
-        return self._unpacked().values[: self.count]
-
-    def extend(self, times: I64, values: F64) -> None:
-        """Append rows (n,), (n, C)."""
-        if isinstance(self._rows, bytes) and self.count + len(times) <= _FEW:
-            words = np.empty((len(times), 1 + self._channels), dtype=np.int64)
-            words[:, 0] = times
-            words.view(np.float64)[:, 1:] = values
-            self._rows += words.tobytes()
-        else:
-            self._rows = rows = self._unpacked()
-            rows.extend(times, values)
-
-    def append(self, time: int, values: F64) -> None:
-        """Append one row, its values (C,)."""
-        self.extend(np.array([time]), values[None])
-
-    def drop_last(self, rows: int) -> None:
-        """Forget the newest rows, all if there are fewer."""
-        self._rows = kept = self._unpacked()
-        kept.count = max(kept.count - rows, 0)
-
-    def keep_last(self, rows: int) -> None:
-        """Forget all but the newest rows."""
-        kept = slice(max(self.count - rows, 0), None)
-        self._rows = _Rows(self.times[kept].copy(), self.values[kept].copy())
-
-    def _unpacked(self) -> _Rows:
-        if not isinstance(self._rows, bytes):
-            return self._rows
-        words = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 1 + self._channels)
-        return _Rows(words[:, 0].copy(), words[:, 1:].copy().view(np.float64))
-
-
-class _Rows:
-    """Arrays that grow: the first `count` rows of them are there."""
-
-    def __init__(self, times: I64, values: F64) -> None:
-        self.times, self.values, self.count = times, values, len(times)
-
-    def extend(self, times: I64, values: F64) -> None:
-        end = self.count + len(times)
-        if end > len(self.times):
-            size = max(end, 64, 2 * len(self.times))
-            grown = np.empty(size, dtype=np.int64), np.empty((size, self.values.shape[1]))
-            grown[0][: self.count], grown[1][: self.count] = self.times[: self.count], self.values[: self.count]
-            self.times, self.values = grown
-        self.times[self.count : end], self.values[self.count : end] = times, values
-        self.count = end
 
 
 HeldBack = list[tuple[int, tuple[float, ...]]]

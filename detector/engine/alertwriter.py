@@ -22,9 +22,10 @@ from detector.detection.episodes import Opening, closing_level
 from detector.detection.finding import LOOK, Finding, Window, first_look, next_look, until
 from detector.detection.framerows import FrameBlock
 from detector.detection.framesignal import FrameModel, examine, heat_bytes, region_of
+from detector.detection.opened import Episode, Silence
 from detector.detection.scorer import Model
 from detector.detection.stillness import newest_run
-from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.table import SensorTable
 from detector.detection.tail import chance
 from detector.detection.windows import window_of
 from detector.engine.wording import image, in_words, silent_for

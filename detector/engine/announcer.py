@@ -18,8 +18,9 @@ from detector.config.load import AlertsConfig
 from detector.detection.block import Span
 from detector.detection.closed import EXCUSING, ClosedEpisode, LastEpisodes
 from detector.detection.episodes import Closing, Learning, Opening, closing_level, end_from_outside
+from detector.detection.opened import Episode, Silence
 from detector.detection.scorer import Scored
-from detector.detection.table import Episode, SensorTable, Silence, Slots
+from detector.detection.table import SensorTable, Slots
 from detector.detection.threshold import NOTHING, Lesson
 from detector.engine.alertwriter import AnyMoment, EpisodeWriter, critical_level, score_before
 from detector.engine.budget import note_call

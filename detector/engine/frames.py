@@ -20,8 +20,9 @@ from detector.detection.columns import CAMERA_FORGOTTEN, calibration_cells
 from detector.detection.framerows import FrameBlock, score_frame_block
 from detector.detection.framesignal import FrameModel, examine, score_frames
 from detector.detection.profile import Calibration, build_frame_profile
-from detector.detection.table import WarmUp, camera_table
+from detector.detection.table import camera_table
 from detector.detection.usable import check_usable_frames
+from detector.detection.warmup import WarmUp
 from detector.detection.windows import Arrivals, WindowRows, admit
 from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer

@@ -12,10 +12,11 @@ import numpy as np
 from detector.arrays import F32, F64, I64
 from detector.detection import signals
 from detector.detection.columns import NEVER
+from detector.detection.opened import Episode, Silence
 from detector.detection.profile import Reconstruct
 from detector.detection.sensor import load
 from detector.detection.signals import WINDOW
-from detector.detection.table import Episode, SensorTable, Silence, Slots
+from detector.detection.table import SensorTable, Slots
 from detector.detection.threshold import advance, begin, threshold
 from detector.detection.windows import window_of
 from detector.engine.wording import in_words, silent_for

@@ -20,7 +20,8 @@ import numpy as np
 from detector import __version__
 from detector.arrays import F64, I64, Bools, integers
 from detector.detection.prefix import NotYetError
-from detector.detection.table import Failure, SensorTable, Slots, WarmUp
+from detector.detection.table import Failure, SensorTable, Slots
+from detector.detection.warmup import WarmUp
 from detector.detection.windows import Arrivals, WindowRows
 from detector.engine.announcer import Announcer
 from detector.engine.clock import Heard

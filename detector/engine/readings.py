@@ -30,8 +30,9 @@ from detector.detection.prefix import NotYetError, also_known, sentinel_counts, 
 from detector.detection.profile import MIN_ROWS, Carry, Profile, build_profile
 from detector.detection.scorer import Model, ScoreBlock, records_of, score_block
 from detector.detection.signals import WINDOW, forward_filled
-from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.table import SensorTable, Slots
 from detector.detection.usable import check_usable
+from detector.detection.warmup import WarmUp
 from detector.detection.windows import (
     Arrivals,
     WindowRows,

@@ -18,8 +18,9 @@ from detector.detection.block import Block
 from detector.detection.episodes import Closing, Opening
 from detector.detection.profile import Carry
 from detector.detection.signals import WINDOW
-from detector.detection.table import SensorTable, Slots, WarmUp
+from detector.detection.table import SensorTable, Slots
 from detector.detection.views import several
+from detector.detection.warmup import WarmUp
 from detector.detection.windows import WindowRows, window_of
 from detector.engine.alertwriter import BACK_DATE
 

@@ -9,8 +9,10 @@ import numpy as np
 from msgspec import structs
 
 from detector.arrays import I64, Bools
-from detector.detection.table import Episode, SensorTable, Silence, Slots, WarmUp
+from detector.detection.opened import Episode, Silence
+from detector.detection.table import SensorTable, Slots
 from detector.detection.threshold import HORIZON
+from detector.detection.warmup import WarmUp
 from detector.engine.slices import unpack_entry
 
 P = TypeVar("P")

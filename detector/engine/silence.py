@@ -17,7 +17,8 @@ import numpy as np
 from detector.arrays import I64
 from detector.config.rules import ENDLESS
 from detector.detection.columns import NEVER
-from detector.detection.table import SensorTable, Silence, Slots
+from detector.detection.opened import Silence
+from detector.detection.table import SensorTable, Slots
 from detector.detection.windows import Arrivals
 from detector.engine.announcer import Announcer, Key, deadline_after, postpone
 from detector.engine.foresight import Upcoming

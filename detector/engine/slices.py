@@ -18,7 +18,8 @@ import numpy as np
 
 from detector import zones
 from detector.config.load import CalendarConfig, FramesConfig, MaintenanceConfig, ReadingsConfig
-from detector.detection.table import Episode, SensorTable, Silence, StateError
+from detector.detection.opened import Episode, Silence
+from detector.detection.table import SensorTable, StateError
 from detector.engine.clock import Jumps, PartitionClock
 from detector.streams.base import let_go, unpack_state
 

@@ -14,7 +14,8 @@ from copy import copy
 import numpy as np
 
 from detector.detection.columns import NEVER
-from detector.detection.table import Episode, SensorTable, Silence
+from detector.detection.opened import Episode, Silence
+from detector.detection.table import SensorTable
 from detector.engine.announcer import Announcer, postpone
 from detector.engine.clock import DAY
 from detector.engine.foresight import Upcoming

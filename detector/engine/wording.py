@@ -8,7 +8,7 @@ from typing import Final
 from detector.arrays import F64
 from detector.config.values import WEEKDAYS
 from detector.detection.finding import Finding
-from detector.detection.table import Episode
+from detector.detection.opened import Episode
 from detector.times import rfc3339
 from detector.wire.alerts import What
 

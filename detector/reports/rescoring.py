@@ -17,9 +17,10 @@ from detector.arrays import F64, I64
 from detector.config.rules import RuleBook
 from detector.detection.block import Block
 from detector.detection.kernel.cells import Scores
+from detector.detection.opened import Episode
 from detector.detection.profile import Carry, Profile, Reconstruct, build_profile
 from detector.detection.scorer import Model, ScoreBlock, Scored, judge_rows, records_of, rules_of, score_rows
-from detector.detection.table import Episode, SensorTable
+from detector.detection.table import SensorTable
 from detector.engine.alertwriter import AlertWriter, Moment
 from detector.engine.readings import MakeWriter
 from detector.streams.base import Partition

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from detector.detection.columns import bits_of, columns, flags_of
+from detector.detection.opened import Episode
 from detector.detection.signals import WINDOW
-from detector.detection.table import CHUNK, Episode, SensorTable, StateError, WarmUp
+from detector.detection.table import CHUNK, SensorTable, StateError
+from detector.detection.warmup import WarmUp
 
 SHAPES = [(1, 10), (1, 1), (3, 5)]
 EPISODE = Episode("id", 3, 2**62, 2**62 + 1, 0.5, "critical", 9, None, 2**62 + 7)

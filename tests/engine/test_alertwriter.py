@@ -14,9 +14,9 @@ from detector.arrays import F32, F64
 from detector.config.load import AlertsConfig
 from detector.detection.columns import NEVER
 from detector.detection.episodes import Opening
+from detector.detection.opened import Episode
 from detector.detection.scorer import Model
 from detector.detection.signals import WINDOW
-from detector.detection.table import Episode
 from detector.detection.tail import chance
 from detector.engine.alertwriter import AlertWriter, Moment, critical_level
 from detector.times import parse_time

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detector.config.load import MaintenanceConfig, ReadingsConfig
-from detector.detection.table import Silence
+from detector.detection.opened import Silence
 from detector.engine.readings import ReadingsPipeline
 from detector.engine.slices import pack_entry
 from detector.streams.base import Message, pack_state

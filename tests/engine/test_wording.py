@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from detector.detection.faultkind import Kind
 from detector.detection.finding import Finding
-from detector.detection.table import Episode
+from detector.detection.opened import Episode
 from detector.engine.wording import clock, image, in_words, lasting, number, silent_for
 from tests.plant import SECOND
 
