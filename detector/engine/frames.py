@@ -24,8 +24,8 @@ from detector.detection.table import camera_table
 from detector.detection.usable import check_usable_frames
 from detector.detection.warmup import WarmUp
 from detector.detection.windows import Arrivals, WindowRows, admit
-from detector.engine.alertwriter import FrameAlertWriter, heatmap
 from detector.engine.announcer import Announcer
+from detector.engine.framealerts import FrameAlertWriter, heatmap
 from detector.engine.framequeue import FrameQueue, Unforeseen
 from detector.engine.maintenance import Maintenance
 from detector.engine.output import Output

@@ -29,7 +29,7 @@ from detector.detection.table import SensorTable, StateError, camera_table
 from detector.engine import framequeue
 from detector.engine import frames as frames_module
 from detector.engine import slices as snapshots
-from detector.engine.alertwriter import heatmap
+from detector.engine.framealerts import heatmap
 from detector.engine.frames import FramesPipeline
 from detector.engine.slices import provenance_of, unpack_slices
 from detector.streams.base import Batch, Message, Record, pack_state, unpack_state

@@ -20,7 +20,7 @@ from detector.config.load import FalseAlarms, FramesConfig, MaintenanceConfig, M
 from detector.detection.framesignal import examine, normal_errors, score_frames
 from detector.detection.profile import Scaling
 from detector.detection.scorer import Model
-from detector.engine.alertwriter import heatmap
+from detector.engine.framealerts import heatmap
 from detector.engine.frames import FramesPipeline
 from detector.engine.output import Output
 from detector.engine.readings import ReadingsPipeline
