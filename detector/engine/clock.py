@@ -43,10 +43,11 @@ def _is_looked_at(count: int) -> bool:
     return count == RUN_LIMIT or count & (count - 1) == 0
 
 
-def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64) -> set[str]:
+def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64, ends: I64) -> set[str]:
     """Who was heard shortly before the i-th reading of a batch, by the clock `now`; see `_one_by_one`."""
-    # A jump moves everybody's last reading along.
-    at = after[1 : i + 1] + drifts[i] - drifts[1 : i + 1]
+    # Heard is who is in a record when all of it has passed, as the table has it. A jump moves that along.
+    passed = np.minimum(ends[:i], i)
+    at = after[passed] + drifts[i] - drifts[passed]
     return heard.after(now - int(drifts[i]) - heard.within) | {
         heard.name(j) for j in np.flatnonzero(at > now - heard.within).tolist()
     }
@@ -127,6 +128,7 @@ class PartitionClock:
         now = self.now
         drifts = np.zeros(len(times) + 1, dtype=np.int64)  # by how much the clock has jumped before each reading
         firsts = np.searchsorted(owners, owners, side="left").tolist()  # the first reading of each one's record
+        ends = np.searchsorted(owners, owners, side="right")  # behind the last one
         for i, (time, record) in enumerate(zip(times.tolist(), owners.tolist(), strict=True)):
             jump = 0
             place = int(offsets[record]), i - firsts[i]
@@ -134,11 +136,11 @@ class PartitionClock:
                 now = time
             elif time > now + DAY:
                 self._forget_behind()
-                if self._believed(i, time, now, place, heard, after, drifts):
+                if self._believed(i, time, now, place, heard, after, drifts, ends):
                     jump = time - now
             elif time < now - DAY:
                 self._forget_ahead()
-                if self._all_behind(i, firsts, time, now, place, heard, after, drifts):
+                if self._all_behind(i, firsts, time, now, place, heard, after, drifts, ends):
                     jump = self.behind_newest - now
             else:
                 now = max(now, time)
@@ -154,7 +156,9 @@ class PartitionClock:
             drifts[i + 1] = drifts[i] + jump
         return jumps
 
-    def _believed(self, i: int, time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64) -> bool:
+    def _believed(
+        self, i: int, time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64, ends: I64
+    ) -> bool:
         """Take in a reading beyond a day ahead; whether the clock follows."""
         name = heard.name(i)
         if not self.ahead:
@@ -171,10 +175,19 @@ class PartitionClock:
             return True
         if not _is_looked_at(self.ahead):
             return False
-        return _heard_of_late(i, now, heard, after, drifts) <= {name}
+        return _heard_of_late(i, now, heard, after, drifts, ends) <= {name}
 
     def _all_behind(
-        self, i: int, firsts: list[int], time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64
+        self,
+        i: int,
+        firsts: list[int],
+        time: int,
+        now: int,
+        place: Place,
+        heard: Heard,
+        after: I64,
+        drifts: I64,
+        ends: I64,
     ) -> bool:
         """Take in a reading beyond a day behind; whether the clock follows."""
         if not self.behind:
@@ -189,7 +202,7 @@ class PartitionClock:
         run = {heard.name(j) for j in range(firsts[max(i + 1 - self.behind, 0)], i + 1)}
         if self.behind > i + 1:
             run |= heard.since(self.behind_since)
-        return _heard_of_late(i, now, heard, after, drifts) <= run
+        return _heard_of_late(i, now, heard, after, drifts, ends) <= run
 
     @property
     def run(self) -> tuple[int, str | None, int, int, int]:

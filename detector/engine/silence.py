@@ -59,8 +59,9 @@ class Silences:
         self.next = NEVER
 
     def passed(self, clocks: I64) -> None:
-        """The partition clock has moved through these, at least one. Nobody was heard between two of them."""
-        if not self._possible or int(clocks[0]) == NEVER or clocks[-1] - clocks[0] <= self._pauses[0]:
+        """The partition clock has moved through these. Nobody was heard between two of them, nor where it is `NEVER`."""
+        clocks = clocks[np.searchsorted(clocks, NEVER, side="right") :]
+        if not self._possible or not len(clocks) or clocks[-1] - clocks[0] <= self._pauses[0]:
             return
         steps = np.diff(clocks)
         for pause in self._pauses.tolist():

@@ -103,6 +103,21 @@ def test_two_sensors_of_several_move_the_clock() -> None:
     assert after[-1] == AHEAD
 
 
+def test_whoever_is_in_a_record_is_heard_when_all_of_it_has_passed() -> None:
+    """So the table has it, which says who was heard in earlier batches: here in one batch, and as if in two."""
+    minute, ahead = 60 * 10**9, [AHEAD] * 20
+    clock, names = PartitionClock(0), "ab" + "b" * 20
+    heard = Heard(lambda i: names[i], within=minute)
+    _, jumps = clock.advance(
+        np.array([minute, 3 * minute, *ahead]), np.array([0, 0, *range(1, 21)]), np.arange(21), heard
+    )
+    assert (jumps, clock.ahead) == ([], 20)
+    again = PartitionClock(3 * minute)
+    heard = Heard(lambda _: "b", lambda clock: set("ab") if 3 * minute > clock else set(), within=minute)
+    _, jumps = again.advance(np.array(ahead), np.arange(20), np.arange(1, 21), heard)
+    assert (jumps, again.ahead) == ([], 20)
+
+
 def test_one_sensor_of_several_moves_the_clock_by_a_day_of_its_own() -> None:
     times = [AHEAD + i * DAY // 30 for i in range(40)]
     _, jumps = advance(PartitionClock(0), times, names="a" * 40, late="ab")
