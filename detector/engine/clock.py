@@ -43,14 +43,38 @@ def _is_looked_at(count: int) -> bool:
     return count == RUN_LIMIT or count & (count - 1) == 0
 
 
-def _heard_of_late(i: int, now: int, heard: Heard, after: I64, drifts: I64, ends: I64) -> set[str]:
-    """Who was heard shortly before the i-th reading of a batch, by the clock `now`; see `_one_by_one`."""
-    # Heard is who is in a record when all of it has passed, as the table has it. A jump moves that along.
-    passed = np.minimum(ends[:i], i)
-    at = after[passed] + drifts[i] - drifts[passed]
-    return heard.after(now - int(drifts[i]) - heard.within) | {
-        heard.name(j) for j in np.flatnonzero(at > now - heard.within).tolist()
-    }
+class _Passage:
+    """Readings (N,) of a batch on their way through the clock, one after the other."""
+
+    def __init__(self, owners: I64, offsets: I64, heard: Heard, after: I64) -> None:
+        """`owners` (N,): their records, `offsets` (R,): of these; `after` (N + 1,): the clock, set behind each."""
+        self.heard, self.after = heard, after
+        self.drifts = np.zeros(len(owners) + 1, dtype=np.int64)
+        """By how much the clock has jumped before each reading."""
+        self._records = offsets[owners].tolist()
+        self._firsts = np.searchsorted(owners, owners, side="left").tolist()  # the first reading of each one's record
+        self._ends = np.searchsorted(owners, owners, side="right")  # behind the last one
+
+    def place(self, i: int) -> Place:
+        """That of a reading."""
+        return self._records[i], i - self._firsts[i]
+
+    def heard_of_late(self, i: int) -> set[str]:
+        """Who was heard shortly before a reading, by the clock then."""
+        now, drift = int(self.after[i]), int(self.drifts[i])
+        # Heard is who is in a record when all of it has passed, as the table has it. A jump moves that along.
+        passed = np.minimum(self._ends[:i], i)
+        at = self.after[passed] + drift - self.drifts[passed]
+        late = np.flatnonzero(at > now - self.heard.within).tolist()
+        return self.heard.after(now - drift - self.heard.within) | {self.heard.name(j) for j in late}
+
+    def heard_in_run(self, i: int, count: int, since: int) -> set[str]:
+        """Who was heard in the last `count` readings, this one the newest, or in the same record as the first of them.
+
+        `since`: the offset of that; of records before this batch no more is known.
+        """
+        run = {self.heard.name(j) for j in range(self._firsts[max(i + 1 - count, 0)], i + 1)}
+        return run | self.heard.since(since) if count > i + 1 else run
 
 
 def _within_a_day(times: I64, before: I64) -> bool:
@@ -125,22 +149,18 @@ class PartitionClock:
 
     def _one_by_one(self, times: I64, owners: I64, offsets: I64, heard: Heard, after: I64) -> list[tuple[int, int]]:
         jumps: list[tuple[int, int]] = []
-        now = self.now
-        drifts = np.zeros(len(times) + 1, dtype=np.int64)  # by how much the clock has jumped before each reading
-        firsts = np.searchsorted(owners, owners, side="left").tolist()  # the first reading of each one's record
-        ends = np.searchsorted(owners, owners, side="right")  # behind the last one
+        now, batch = self.now, _Passage(owners, offsets, heard, after)
         for i, (time, record) in enumerate(zip(times.tolist(), owners.tolist(), strict=True)):
             jump = 0
-            place = int(offsets[record]), i - firsts[i]
             if now == NEVER:
                 now = time
             elif time > now + DAY:
                 self._forget_behind()
-                if self._believed(i, time, now, place, heard, after, drifts, ends):
+                if self._believed(batch, i, time):
                     jump = time - now
             elif time < now - DAY:
                 self._forget_ahead()
-                if self._all_behind(i, firsts, time, now, place, heard, after, drifts, ends):
+                if self._all_behind(batch, i, time):
                     jump = self.behind_newest - now
             else:
                 now = max(now, time)
@@ -148,19 +168,17 @@ class PartitionClock:
                 self._forget_behind()
             if jump:
                 jumps.append((record, jump))
-                self.jumps[place] = jump
+                self.jumps[batch.place(i)] = jump
                 now += jump
                 self._forget_ahead()
                 self._forget_behind()
             after[i + 1] = now
-            drifts[i + 1] = drifts[i] + jump
+            batch.drifts[i + 1] = batch.drifts[i] + jump
         return jumps
 
-    def _believed(
-        self, i: int, time: int, now: int, place: Place, heard: Heard, after: I64, drifts: I64, ends: I64
-    ) -> bool:
+    def _believed(self, batch: _Passage, i: int, time: int) -> bool:
         """Take in a reading beyond a day ahead; whether the clock follows."""
-        name = heard.name(i)
+        name, place = batch.heard.name(i), batch.place(i)
         if not self.ahead:
             self.ahead_from, self.ahead_of = time, name
         self.ahead += 1
@@ -173,23 +191,11 @@ class PartitionClock:
             return False
         if self.ahead_of is None or time - self.ahead_from >= DAY:
             return True
-        if not _is_looked_at(self.ahead):
-            return False
-        return _heard_of_late(i, now, heard, after, drifts, ends) <= {name}
+        return _is_looked_at(self.ahead) and batch.heard_of_late(i) <= {name}
 
-    def _all_behind(
-        self,
-        i: int,
-        firsts: list[int],
-        time: int,
-        now: int,
-        place: Place,
-        heard: Heard,
-        after: I64,
-        drifts: I64,
-        ends: I64,
-    ) -> bool:
+    def _all_behind(self, batch: _Passage, i: int, time: int) -> bool:
         """Take in a reading beyond a day behind; whether the clock follows."""
+        place = batch.place(i)
         if not self.behind:
             self.behind_since, self.behind_newest = place[0], time
         self.behind += 1
@@ -198,11 +204,7 @@ class PartitionClock:
             return place in self.jumps
         if self.behind < RUN_LIMIT or not _is_looked_at(self.behind):
             return False
-        # With whoever is in the same record as the first: of records before this batch no more is known.
-        run = {heard.name(j) for j in range(firsts[max(i + 1 - self.behind, 0)], i + 1)}
-        if self.behind > i + 1:
-            run |= heard.since(self.behind_since)
-        return _heard_of_late(i, now, heard, after, drifts, ends) <= run
+        return batch.heard_of_late(i) <= batch.heard_in_run(i, self.behind, self.behind_since)
 
     @property
     def run(self) -> tuple[int, str | None, int, int, int]:

@@ -59,7 +59,7 @@ class Silences:
         self.next = NEVER
 
     def passed(self, clocks: I64) -> None:
-        """The partition clock has moved through these. Nobody was heard between two of them, nor where it is `NEVER`."""
+        """The partition clock has moved through these. Nobody was heard between two of them, nor at `NEVER`."""
         clocks = clocks[np.searchsorted(clocks, NEVER, side="right") :]
         if not self._possible or not len(clocks) or clocks[-1] - clocks[0] <= self._pauses[0]:
             return
