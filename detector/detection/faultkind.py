@@ -27,9 +27,11 @@ _SURE: Final = 25.0
 _EXPLAINS: Final = 0.5
 """A form that has this share of the excess is what happened."""
 _CLEARER: Final = 10.0
-"""A step gains this much more than a slope, or it was none."""
+"""A step gains this much more than a slope, and what may take more shapes than what may take few, or it was none."""
 _JUMP: Final = 4.0
 """Standard deviations of a row that nothing before it let expect."""
+_WITHIN: Final = 2.0
+"""Deviations of the sensor from its usual level within which a value is one of those that it has."""
 _SPIKE_ROWS: Final = 4
 _AROUND: Final = 5
 """The onset may be wrong by this many rows; a form has to have begun this many rows before the end."""
@@ -54,7 +56,8 @@ _ODD: Final = np.sin(_ANGLES)
 class Kind:
     """What sort of fault a channel has. `size` is in scaled units, or a factor; `partner`: a channel, -1: none.
 
-    stuck: since which `row`, at which `level`. level-shift, spike, drift: how far off. noise: how many times as strong.
+    stuck: since which `row`, at which `level`. level-shift, spike, drift: how far off; `last`: the last row of a step
+    that was taken back, -1: it is there. noise: how many times as strong.
     oscillation: how many times as wide; `period`, `usual_period` in rows, 0: not known. relation: to which channel.
     context: at which `level`, how far off what is usual at this `hour` of the day, or of this `weekday`, -1: of any.
     """
@@ -68,15 +71,20 @@ class Kind:
     partner: int = -1
     hour: int = -1
     weekday: int = -1
+    last: int = -1
 
 
 class _Form(NamedTuple):
-    """What may have happened, from which row on. `size`: how far off in scaled units, or rows of a cycle."""
+    """What may have happened, from which row on. `size`: how far off in scaled units, or rows of a cycle.
+
+    over: a step that was taken back, `last` being its last row.
+    """
 
     gain: float
-    name: Literal["level-shift", "spike", "drift", "oscillation"]
+    name: Literal["level-shift", "over", "spike", "drift", "oscillation"]
     row: int
     size: float
+    last: int = -1
 
 
 def kind_of(z: F64, channel: int, row: int, ridge: F64, level: float) -> Kind:
@@ -88,7 +96,7 @@ def kind_of(z: F64, channel: int, row: int, ridge: F64, level: float) -> Kind:
     white = usual.whiten @ x
     begin = min(max(row, 0), len(x) - NEWEST)  # an onset at the very end leaves no row to look at
     run = longest_run(x) if ridge.any() else None  # what never moved is not stuck
-    if run is not None and run.last >= begin - _AROUND and not _jumps(white, run.first):
+    if run is not None and run.last >= begin - _AROUND and not _leaves(x, white, run.first):
         return Kind("stuck", row=run.first, level=float(z[run.first, channel]))
     variance = _variance(white, begin)
     white /= math.sqrt(variance)
@@ -102,7 +110,8 @@ def kind_of(z: F64, channel: int, row: int, ridge: F64, level: float) -> Kind:
     gone = cycling is not None and cycling < _GONE * min(1.0, float(x.var()))
     form = _likeliest(usual, white, begin)
     if form.gain > _SURE and form.gain > _EXPLAINS * _excess(white, begin, form):
-        if gone and (form.name == "drift" or (form.name == "level-shift" and 2 * usual.cycle <= len(after))):
+        stepped = form.name in ("level-shift", "over")
+        if gone and (form.name == "drift" or (stepped and 2 * usual.cycle <= len(after))):
             return _without_its_cycle(x, begin, usual)
         return _said(form, x, begin, math.sqrt(variance))
     if gone:
@@ -125,14 +134,24 @@ def _variance(white: F64, begin: int) -> float:
     return (float(before @ before) + OLDER * expected) / (begin + OLDER) + _TINY
 
 
-def _jumps(white: F64, row: int) -> bool:
-    """Whether a row is one that nothing before it let expect; not known of the first rows of a window."""
-    return row >= OLDER and abs(white[row]) > _JUMP * math.sqrt(float(np.square(white[1:row]).mean()) + _TINY)
+def _leaves(x: F64, white: F64, row: int) -> bool:
+    """Whether with a row the channel jumps to where it never is: then it is switched off, say, and does not stick.
+
+    That nothing before the row let expect it is not known of the first rows of a window.
+    """
+    if row < OLDER or abs(x[row]) <= _WITHIN:
+        return False
+    return bool(abs(white[row]) > _JUMP * math.sqrt(float(np.square(white[1:row]).mean()) + _TINY))
 
 
 def _likeliest(usual: Usual, white: F64, begin: int) -> _Form:
-    """The form that gains most. A slope resembles a step, so a step has to be clearer."""
+    """The form that gains most. A slope resembles a step, so a step has to be clearer. So has what may take more
+    shapes: over few rows a cycle of any length and phase resembles whatever there is.
+    """
     best = {form.name: form for form in sorted(_forms(usual, white, begin))}
+    flexible = best.pop("over"), best.pop("oscillation")
+    plain = max(best.values()).gain
+    best |= {form.name: form for form in flexible if form.gain >= plain + _CLEARER}
     if best["level-shift"].gain < best["drift"].gain + _CLEARER:
         del best["level-shift"]
     return max(best.values())
@@ -142,13 +161,32 @@ def _forms(usual: Usual, white: F64, begin: int) -> Iterator[_Form]:
     """The best of each form, whitened alike. A slope may have begun before the window, the others about `begin`."""
     first = max(begin - _AROUND, 1)
     steps, since = sums(usual.whiten[first:, first:]), white[first:]  # a step is 0 before it begins
-    yield _best("level-shift", steps[:, :-_AROUND], since, first)
+    step = _best("level-shift", steps[:, :-_AROUND], since, first)
+    yield step
+    yield _over(steps, since, first, step.row - first)
     for width in range(1, _SPIKE_ROWS + 1):
         yield _best("spike", steps[:, : -_AROUND - width] - steps[:, width:-_AROUND], since, first)
     along = sums(sums(white @ usual.whiten))[:-_SLOPE_ROWS]
     yield _clearest("drift", along, usual.slopes[:-_SLOPE_ROWS], 0)
     yield _Form(float(np.square(white @ usual.straight).sum()) - 1, "drift", 0, 0.0)
     yield _cycle(usual, white[begin:], begin)
+
+
+def _over(steps: F64, white: F64, first: int, step: int) -> _Form:
+    """The best step that was taken back, of whitened steps (n, n): it is over by now.
+
+    It began about the onset, or about the best `step`.
+    """
+    rows = np.arange(len(white))
+    begins = np.flatnonzero((rows <= 2 * _AROUND) | (np.abs(rows - step) <= _AROUND))
+    along, power = white @ steps, np.square(steps).sum(axis=0)
+    both = power[begins, None] + power - 2 * steps[:, begins].T @ steps
+    there = (rows - begins[:, None] > _SPIKE_ROWS) & (rows < len(white) - _AROUND)
+    parts = along[begins, None] - along
+    gains = np.where(there, parts * parts / (both + _TINY), 0.0)
+    at, end = divmod(int(gains.argmax()), len(white))
+    size = float(parts[at, end] / (both[at, end] + _TINY))
+    return _Form(float(gains[at, end]), "over", first + int(begins[at]), size, first + end - 1)
 
 
 def _best(name: Literal["level-shift", "spike"], forms: F64, white: F64, first: int) -> _Form:
@@ -195,7 +233,7 @@ def _said(form: _Form, x: F64, begin: int, unit: float) -> Kind:
     if form.name == "drift":
         mean, now = float(x.mean()), float(x[-OLDER:].mean())
         return Kind("drift", size=now if mean * now > 0 else mean)
-    return Kind(form.name, size=form.size * unit)
+    return Kind("spike" if form.name == "spike" else "level-shift", size=form.size * unit, last=form.last)
 
 
 def _without_its_cycle(x: F64, begin: int, usual: Usual) -> Kind:

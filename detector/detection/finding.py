@@ -18,11 +18,13 @@ import numpy as np
 from detector.arrays import F64, I64, Bools
 from detector.detection.episodes import OffHours
 from detector.detection.evidence import (
+    LAGS,
     NEWEST,
     OLDER,
     UNUSUAL,
     Onset,
     find_onset,
+    innovations,
     last_of_run,
     last_unusual,
     shares,
@@ -34,6 +36,8 @@ from detector.detection.stillness import Run
 from detector.detection.usual import usual_level, usual_of
 
 T = TypeVar("T")
+_MEDIAN: Final = 0.4549
+"""Of squares of normal numbers whose mean is 1."""
 LOOK: Final = 20
 """Rows from one look to the next."""
 
@@ -57,7 +61,8 @@ class Finding(msgspec.Struct, frozen=True):
     """A fault as it looks so far. `onset`: ns; `gain`: how much likelier it is than none, see `evidence.Onset`.
 
     `earliest`: it began after this, ns. `least`: the rows that were too bad when the episode opened. `usual`, `shares`:
-    by channel, the usual error, and the part of what is unusual. `kind`: what fault the channel `channel` has.
+    by channel, the usual error, and the part of what is unusual. `kind`: what fault the channel `channel` has. `over`:
+    of a step that was taken back, the time of its last row, ns.
     """
 
     onset: int
@@ -68,6 +73,7 @@ class Finding(msgspec.Struct, frozen=True):
     shares: list[float]
     channel: int
     kind: Kind
+    over: int | None = None
 
 
 def first_look(
@@ -98,13 +104,13 @@ def first_look(
         parts = parts if int(parts.argmax()) == channel else np.eye(len(parts))[channel]
     row, gain = (found.row, found.gain) if kind.row is None else (kind.row, math.inf)
     onset = _since(window.times, row, earliest) if hours is None else max(hours.since, earliest + 1)
-    return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind)
+    return Finding(onset, gain, earliest, least, usual.tolist(), parts.tolist(), channel, kind, _over(window, kind))
 
 
 def next_look(before: Finding, window: Window, detected: int) -> Finding:
     """What is known with the rows that came since. `detected`: the time of the row that opened the episode, ns."""
     usual, earliest = np.array(before.usual), before.earliest
-    onset, gain, kind = before.onset, before.gain, before.kind
+    onset, gain, kind, over = before.onset, before.gain, before.kind, before.over
     at = np.flatnonzero(window.times == detected)
     last = int(at[-1]) + 1 - before.least if len(at) else -1
     if last >= OLDER:
@@ -114,9 +120,14 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
         # What one channel usually does is in its profile; how several go together is seen in the rows before alone.
         if kind.row is None and (row >= OLDER or len(usual) == 1 or kind.name == "unusual"):
             again = _kind(window, before.channel, row)
-            if again.row is not None:
-                onset, gain = _since(window.times, again.row, earliest), math.inf
-            kind = kind if again.name == "unusual" or _goes_back(kind, again) else again
+            # What began after the rows that opened the episode has not opened it.
+            if again.row is None or again.row <= last:
+                if again.row is not None:
+                    onset, gain = _since(window.times, again.row, earliest), math.inf
+                if again.name != "unusual" and not _goes_back(kind, again):
+                    kind, over = again, _over(window, again)
+    if over is not None and not _as_usual(window, over):
+        over = None
     if kind.name == "drift" and kind.row is not None:
         kind = replace(kind, size=max(kind.size, _off(window, before.channel), key=abs))
     parts = before.shares
@@ -124,7 +135,7 @@ def next_look(before: Finding, window: Window, detected: int) -> Finding:
         now = shares(window.errors, usual, int(np.searchsorted(window.times, onset)))
         # The channel that an episode blames is the one of its first look, where the others were still as usual.
         parts = now.tolist() if int(now.argmax()) == before.channel else parts
-    return Finding(onset, gain, earliest, before.least, before.usual, parts, before.channel, kind)
+    return Finding(onset, gain, earliest, before.least, before.usual, parts, before.channel, kind, over)
 
 
 def until(found: Finding, window: Window) -> int | None:
@@ -140,6 +151,8 @@ def until(found: Finding, window: Window) -> int | None:
     elif found.kind.name == "drift" and found.kind.row is not None:
         size = found.kind.size
         row = len(window.z) - 1 if 2 * _off(window, found.channel) * size >= size * size else None
+    elif found.over is not None:
+        return max(found.over, found.onset)
     else:
         row = last_unusual(window.errors, np.array(found.usual))
     return None if row is None else max(int(window.times[row]), found.onset)
@@ -154,10 +167,34 @@ def _ruled(window: Window, run: Run) -> tuple[Kind, int]:
     return Kind("drift", row=0, size=_off(window, channel)), channel
 
 
+def _over(window: Window, kind: Kind) -> int | None:
+    return int(window.times[kind.last]) if kind.last >= 0 else None
+
+
+def _as_usual(window: Window, since: int) -> bool:
+    """Whether the rows since the last look, behind the time `since`, are what few rows before them let expect.
+
+    The autoencoder, which sees the window as a whole, errs in such rows as long as there are rows of the fault.
+    """
+    behind = int(np.searchsorted(window.times, since, side="right")) + LAGS
+    begin = max(behind, len(window.z) - LOOK)
+    if len(window.z) - begin < NEWEST // 2:
+        return True
+    for channel in range(window.z.shape[1]):
+        squares = np.square(innovations(window.z, channel, len(window.z)))[LAGS:]
+        if float(squares[begin - LAGS :].mean()) > UNUSUAL * float(np.median(squares)) / _MEDIAN:
+            return False
+    return True
+
+
+def _white(window: Window, channel: int) -> F64:
+    return usual_of(window.ridge[channel]).whiten @ (window.z[:, channel] - _level(window, channel))
+
+
 def _calmest(window: Window, asked: Bools) -> Calm:
     white = np.zeros_like(window.z)
     for channel in np.flatnonzero(asked).tolist():
-        white[:, channel] = usual_of(window.ridge[channel]).whiten @ (window.z[:, channel] - _level(window, channel))
+        white[:, channel] = _white(window, channel)
     return calmest(white, asked)
 
 

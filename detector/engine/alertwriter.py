@@ -325,7 +325,9 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
             found = msgspec.structs.replace(first_look(window, NEVER, 1), onset=episode.started_at, gain=math.inf)
         else:
             found = next_look(episode.finding, window, episode.detected_at)
-        last = until(found, window)
+        last, taken_back = until(found, window), episode.finding is not None and episode.finding.over is not None
+        if taken_back and found.over is None:
+            episode.until = None  # it was no step that was taken back, or there is another one
         episode.started_at, episode.finding = found.onset, found
         episode.until = episode.until if last is None else last
         return before != (episode.started_at, episode.until, episode.finding)
