@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Final
 
 TRANSIENT: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What the system says where a disk is full or fails; what else it says of a place to write is for a person to mend."""
 
 _BRIEF: Final = 200
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class DetectorError(Exception):
@@ -57,8 +59,11 @@ def is_foreseen(error: Exception) -> bool:
 
 
 def in_brief(error: Exception) -> str:
-    """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal.
+
+    Where an object lies in memory is left out: what is run again has to lead to the same words.
+    """
+    text = _ADDRESS.sub("", " ".join(str(error).split())) or type(error).__name__
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= _BRIEF else text[:_BRIEF] + "…"
 
