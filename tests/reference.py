@@ -698,10 +698,15 @@ class Sensor:
         return moved.index(True) if any(moved) else ROWS
 
     def _look(self, episode: Episode) -> None:
-        window = self._seen()
+        window, before = self._seen(), episode.finding.over
         episode.finding = next_look(episode.finding, window, episode.detected_at)
+        if before is not None and episode.finding.over is None:
+            episode.until = None
         last = until(episode.finding, window)
         episode.until = episode.until if last is None else last
+
+    def _end_of(self, episode: Episode) -> int:
+        return episode.loud_time if episode.until is None else max(episode.until, episode.finding.onset)
 
     def update(self) -> None:
         assert self.episode is not None
@@ -726,7 +731,7 @@ class Sensor:
         assert profile is not None
         assert self.judged is not None
         window = self._scaled(self.window)
-        expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
+        expected = self._rebuilt(np.array(window, dtype=np.float32), [row.lacks for row in self.window]).tolist()
         errors = [
             [0.0 if lacks else (a - b) ** 2 for a, b, lacks in zip(*parts, strict=True)]
             for parts in zip(window, expected, [row.lacks for row in self.window], strict=True)
@@ -749,7 +754,7 @@ class Sensor:
                 sensor=self.name,
                 started_at=episode.finding.onset,
                 detected_at=episode.detected_at,
-                ended_at=max(episode.until, episode.finding.onset) if event == "closed" else None,
+                ended_at=self._end_of(episode) if event == "closed" else None,
                 score=math.exp(self.judged),
                 peak=math.exp(episode.peak),
                 threshold=math.exp(episode.ln_threshold),
