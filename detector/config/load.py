@@ -51,7 +51,7 @@ from detector.config.settings import (
 )
 from detector.config.streams import DirectoryConfig, KafkaConfig, SchemaRegistryConfig, StreamsConfig
 from detector.config.values import DURATION_FORM, Duration, format_duration, parse_duration
-from detector.errors import UserError
+from detector.errors import UserError, without
 
 __all__ = [
     "AlertsConfig",
@@ -210,7 +210,9 @@ class _Source:
         path = tuple(key.strip().split("."))
         if not equals or not all(path):
             raise UserError(
-                f"`{text[:60]}` sets nothing", where="--set", todo="Write --set key.path=VALUE, such as log.level=debug"
+                f"`{without(text)[:60]}` sets nothing",
+                where="--set",
+                todo="Write --set key.path=VALUE, such as log.level=debug",
             )
         try:
             parsed = yamltext.parse_value(value)
@@ -269,7 +271,7 @@ class _Source:
             form, todo = error["msg"], ""
         # What stands at a key that names a secret may be the secret itself.
         secret = str(path[-1]).endswith(("_env", "_file"))
-        written = "something else" if secret else f"`{self._tree.written.get(path, 'nothing')}`"
+        written = "something else" if secret else f"`{without(self._tree.written.get(path, 'nothing'))}`"
         written = written.replace("`a mapping`", "a mapping").replace("`a list`", "a list")
         return f"expected {form}, but {written} is written", todo or self._hint(kind, form, path)
 

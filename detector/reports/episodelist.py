@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 
 from detector.reports.text import duration, moment
-from detector.times import parse_time
+from detector.times import parse_time, recorded_time
 
 SHORT = 8
 """Characters of an id that are shown, and that `inspect --alert` takes; more where two would be alike."""
@@ -57,6 +57,9 @@ def episodes_of(messages: Iterable[bytes], wanted: Wanted) -> list[ListedAlert]:
     decode = msgspec.json.Decoder(ListedAlert).decode
     for message in messages:
         alert = decode(message)
+        for time in (alert.started_at, alert.detected_at, alert.ended_at):
+            if time is not None:
+                recorded_time(time)
         known = newest.get(alert.alert_id)
         if known is None or alert.sequence > known.sequence:
             newest[alert.alert_id] = alert

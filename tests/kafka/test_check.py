@@ -105,6 +105,26 @@ def test_a_policy_that_is_wrong(plant: Plant, which: str, wrong: str) -> None:
     assert f"the topic {topic} has cleanup.policy {wrong} and needs" in refusal(lambda: found(plant))
 
 
+def test_an_output_that_is_the_topic_of_the_state(plant: Plant) -> None:
+    plant.alerts = plant.state
+    assert f"the topic {plant.state} is to be written to" in refusal(lambda: found(plant))
+
+
+@pytest.mark.parametrize(
+    ("ours", "seconds", "brokers"),
+    [
+        ("transaction_timeout", 7200.0, "transaction.max.timeout.ms"),
+        ("session_timeout", 0.9, "group.min.session.timeout.ms"),
+        ("session_timeout", 7200.0, "group.max.session.timeout.ms"),
+    ],
+)
+def test_a_timeout_that_the_brokers_do_not_allow(plant: Plant, ours: str, seconds: float, brokers: str) -> None:
+    said = refusal(lambda: found(plant, **{ours: int(seconds * 1e9)}))
+    assert "the broker does not allow" in said
+    assert f"streams.kafka.{ours}" in said
+    assert f"{brokers} is " in said
+
+
 def test_a_state_topic_that_has_to_grow(plant: Plant) -> None:
     plant.state = plant.cluster.create_topic(plant.cluster.unique("small"), 1, {"cleanup.policy": "compact"})
     assert "partitions were added" in refusal(lambda: found(plant))
