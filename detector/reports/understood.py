@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+from pydantic import ValidationError
 
+from detector.config import yamltext
+from detector.config.fields import TimeField, parts_of, places_of
 from detector.config.load import FieldsConfig, ReadingsConfig
+from detector.errors import in_brief, is_foreseen
 from detector.streams.base import Batch, Record
 from detector.times import OK, instants
+from detector.wire.documents import Rejected
 from detector.wire.json_readings import ReadingDecoder
 from detector.wire.mapped_readings import number_in
-from detector.wire.readings import Decoder, Readings
+from detector.wire.mapping import ABSENT, Mapping, Place
+from detector.wire.readings import Decoder, Readings, Reject
 from detector.wire.timeforms import TimeForm
 
 RECORDS: Final = 1000
@@ -77,7 +85,7 @@ class Understood:
 class Mending:
     """Settings below `readings`, and how many of the rejected records they would make readings of."""
 
-    settings: Mapping[str, Any]
+    settings: MappingOf[str, Any]
     mended: int
     of: int
 
@@ -95,10 +103,31 @@ def look_at(batches: Iterable[Batch], decoder: Decoder, channels: int, limit: in
         batch = replace(whole, records=whole.records[: limit - seen.records])
         seen.header = seen.header or batch.header
         seen.records += len(batch.records)
-        _add(seen, batch, decoder.decode(batch), channels)
+        for part, readings in _decoded_parts(batch, decoder):
+            _add(seen, part, readings, channels)
         if seen.records >= limit:
             break
     return seen
+
+
+def _decoded_parts(batch: Batch, decoder: Decoder) -> Iterator[tuple[Batch, Readings]]:
+    """The readings of a batch, in parts where the decoder fails at a record, which is rejected then, as `run` does."""
+    try:
+        readings = decoder.decode(batch)
+    except Exception as error:
+        if is_foreseen(error):
+            raise
+        count = len(batch.records)
+        if count > 1:
+            for first, end in ((0, count // 2), (count // 2, count)):
+                yield from _decoded_parts(
+                    replace(batch, records=batch.records[first:end], row=batch.row + first), decoder
+                )
+            return
+        readings = decoder.decode(replace(batch, records=[]))
+        said = f"the program cannot deal with this record: {type(error).__name__}: {in_brief(error)}"
+        readings.rejects.append(Reject(0, "internal", said, None))
+    yield batch, readings
 
 
 def _add(seen: Understood, batch: Batch, readings: Readings, channels: int) -> None:
@@ -133,10 +162,13 @@ def mending(seen: Understood, config: ReadingsConfig, *, has_times: bool) -> Men
         return None
     best: Mending | None = None
     for settings in _guesses(seen.rejected, config, has_times=has_times):
-        fields = FieldsConfig.model_validate(settings.get("fields", {}))
+        try:
+            fields = FieldsConfig.model_validate(settings.get("fields", {}))
+        except ValidationError:  # a key longer than a place may be, a name that two parts would have
+            continue
         decoder = ReadingDecoder(fields, config.decoded, coerce=bool(settings.get("coerce", config.coerce)))
         batch = Batch(_NOWHERE, seen.rejected, 0)
-        mended = len(set(decoder.decode(batch).records.tolist()))
+        mended = sum(len(set(readings.records.tolist())) for _, readings in _decoded_parts(batch, decoder))
         if mended and (best is None or mended > best.mended):
             best = Mending(settings, mended, len(seen.rejected))
     return best
@@ -186,30 +218,62 @@ def _guesses(records: list[Record], config: ReadingsConfig, *, has_times: bool) 
 def _parts(reading: Any, record: Record, config: ReadingsConfig, *, has_times: bool) -> dict[str, Any]:
     """Where the parts of a reading may stand, of those that are not where the configuration says."""
     leaves = dict(list(_leaves(reading, ()))[:_LEAVES])
+    asked, there = config.fields, Mapping(config.fields, config.decoded)
     found: dict[str, Any] = {}
-    names = {"/".join(path).lower(): path for path in leaves}
-    if "sensor_id" not in names and not record.key:
-        sensor = _named(leaves, _SENSORS, lambda value: isinstance(value, str | int) and not isinstance(value, bool))
+    if not record.key and not _is_sensor(_standing(there.sensor, reading)):
+        sensor = _named(leaves, _SENSORS, _is_sensor)
         if sensor is not None:
             found["sensor_id"] = _path(sensor)
-    time = _named(leaves, _TIMES, lambda value: _format_of(value) is not False)
-    if time is None:
-        if has_times:
+    if not asked.by_record and not _reads(asked.time, _standing(there.time, reading)):
+        time = _named(leaves, _TIMES, lambda value: _format_of(value) is not False)
+        if time is not None:
+            form = _format_of(leaves[time])
+            found["timestamp"] = {"path": _path(time), "format": form} if form else _path(time)
+        elif has_times:
             found["timestamp"] = "record"
-    else:
-        form = _format_of(leaves[time])
-        if form:
-            found["timestamp"] = {"path": _path(time), "format": form}
-        elif time != ("timestamp",):
-            found["timestamp"] = _path(time)
-    taken = {time, tuple(str(found.get("sensor_id", "")).split("."))}
-    value = _named(leaves, _VALUES, _is_number)
-    if value is None:
-        numbers = [path for path, one in leaves.items() if path not in taken and _is_number(one)]
-        value = numbers[0] if len(numbers) == 1 else None
-    if value is not None and value != ("value",) and len(config.channels) == 1:
-        found["value"] = _path(value)
+    standing = _standing(there.single, reading)
+    if len(config.decoded) == 1 and (standing is ABSENT or isinstance(standing, dict | list)):
+        # What names a sensor or says a time is no value, though it may well be the only number.
+        named = {part for place in places_of(asked.sensor_id) if isinstance(place, str) for part in _paths_in(place)}
+        free = {
+            path: value
+            for path, value in leaves.items()
+            if path[-1].lower() not in (*_SENSORS, *_TIMES) and _path(path) not in named
+        }
+        value = _named(free, _VALUES, _is_number)
+        if value is None:
+            numbers = [path for path, one in free.items() if _is_number(one)]
+            value = numbers[0] if len(numbers) == 1 else None
+        if value is not None:
+            found["value"] = _path(value)
     return found
+
+
+def _standing(place: Place | None, reading: Any) -> Any:
+    """What stands where the configuration says, `ABSENT` if nothing does."""
+    try:
+        return ABSENT if place is None else place.get(reading, reading)
+    except Rejected:
+        return ABSENT
+
+
+def _paths_in(place: str) -> list[str]:
+    return parts_of(place) or [place]
+
+
+def _is_sensor(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _reads(time: TimeField, value: Any) -> bool:
+    """Whether a time is one as it is said to be written."""
+    if time.format is None and time.zone is None:
+        return _format_of(value) is None
+    try:
+        read = TimeForm(time.format, time.zone).reader()
+        return read is None or bool(read(value))
+    except (ValueError, OverflowError, TypeError):
+        return False
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -220,7 +284,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         yield path, value
 
 
-def _named(leaves: Mapping[tuple[str, ...], Any], names: tuple[str, ...], fits: Any) -> tuple[str, ...] | None:
+def _named(leaves: MappingOf[tuple[str, ...], Any], names: tuple[str, ...], fits: Any) -> tuple[str, ...] | None:
     for name in names:
         for path, value in leaves.items():
             if path[-1].lower() == name and fits(value):
@@ -273,6 +337,12 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_yaml, value)) + "]"
     if isinstance(value, str):
-        simple = value.replace("_", "a").replace("-", "a").replace(".", "a").isalnum() and not value[0].isdigit()
-        return value if simple else msgspec.json.encode(value).decode()
+        simple = re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and yamltext.parse(value).value == value
+        return value if simple else _quoted(value)
     return "true" if value is True else str(value)
+
+
+def _quoted(text: str) -> str:
+    """A text in double quotes, as YAML has it."""
+    quoted = msgspec.json.encode(text).decode()
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)

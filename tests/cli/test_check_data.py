@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from detector.cli.main import main
-from detector.config.load import load_config
+from detector.config import yamltext
+from detector.config.load import ReadingsConfig, load_config
 from detector.reports.understood import look_at, mending
 from detector.streams.base import Batch, Partition, Record
 from detector.wire.json_readings import ReadingDecoder
+from detector.wire.readings import Readings
 
 S = 1_795_341_600
 
@@ -122,3 +127,89 @@ def test_nothing_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
     write("words", 7, [])
     assert check() == 2
     assert "no settings were found that would mend these" in capsys.readouterr().out
+
+
+def mended(*documents: object, key: bytes | None = None, settings: tuple[str, ...] = ()) -> list[str] | None:
+    """The lines that would mend records of the topic; None: there are none."""
+    readings = load_config(None, settings).readings
+    records = [Record(i, key, json.dumps(one).encode(), S * 1000) for i, one in enumerate(documents)]
+    decoder = ReadingDecoder(readings.fields, readings.channels, coerce=readings.coerce)
+    seen = look_at([Batch(Partition("r", 0), records, len(records))], decoder, 1)
+    found = mending(seen, readings, has_times=True)
+    return None if found is None else list(found.lines())
+
+
+@pytest.mark.parametrize("key", [None, b"pump"])
+def test_the_number_of_a_sensor_is_never_the_value(key: bytes | None) -> None:
+    comma = {"sensor_id": 1, "timestamp": S, "value": "71,3"}
+    assert mended(comma, comma, key=key) is None
+    named = {"id": 1, "ts": S, "v": "71,3"}
+    assert mended(named, key=key, settings=("readings.fields={sensor_id: id, timestamp: ts, value: v}",)) is None
+    lines = mended({"device": 7, "timestamp": S, "flag": True}, key=key)
+    assert lines is None
+    lines = mended({"device": "a", "id": 7, "timestamp": S, "created_at": S, "temperature": 71.3}, key=key)
+    assert lines is not None
+    assert "value: temperature}" in lines[-1]
+    assert mended({"unit": 7, "timestamp": S, "x": None}, settings=("readings.fields.sensor_id=unit",)) is None
+
+
+def test_what_was_configured_and_stands_there_is_kept() -> None:
+    """So the zone of a time is not lost, and no id built of parts becomes one of the parts."""
+    fields = 'readings.fields={sensor_id: "{site}/{machine}", timestamp: {path: t, format: day-first, zone: UTC}}'
+    lines = mended({"site": "a", "machine": "b", "t": "22.11.2026 10:00", "v": 1}, settings=(fields,))
+    assert lines == [
+        "readings:",
+        '  fields: {sensor_id: "{site}/{machine}", timestamp: {path: t, format: day-first, zone: UTC}, value: v}',
+    ]
+
+
+ODD = st.sampled_from(
+    ["", " ", ".", "..", "a.b", "/", "~", "~1", "{", "}", "{}", "{channel}", "[0]", "\"", "'", "\\", "\0", "\n", "7",
+     "-", "null", "true", "k" * 300, "Sensor_ID", "sensor_id", "timestamp", "value", "values", "record", "v", "id",
+     "ts", "payload", "after", "metrics", "fields", "tags", "\ud800", "\U0001f600"]
+)  # fmt: skip
+KEY = ODD | st.text(max_size=5)
+LEAF: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, 7, -1.5, 10**30, S, S * 1000, 1e300, "", "71,3", "71.3", "1", "x", "22.11.2026 10:00", []]
+)
+DOCUMENT = st.dictionaries(
+    KEY, st.recursive(LEAF, lambda inner: st.dictionaries(KEY, inner, max_size=3), max_leaves=5), max_size=5
+)
+
+
+@given(st.lists(DOCUMENT, min_size=1, max_size=3), st.sampled_from([None, b"pump", b"\xff"]))
+@example([{"sensor_id": 1, "timestamp": S, "value": "71,3"}], None)
+@example([{"": {"": 1}, "ts": S, "k" * 300: 3}], None)
+@example([{"id": 10**400, "ts": 10**400, "v": 10**400}], None)
+def test_whatever_the_keys_of_a_message_the_lines_mend_it_or_there_are_none(
+    documents: list[dict[str, object]], key: bytes | None
+) -> None:
+    lines = mended(*documents, key=key)
+    if lines is not None:
+        readings = yamltext.parse("\n".join(lines)).value["readings"]
+        mapped = ReadingsConfig.model_validate_json(json.dumps(readings))
+        records = [Record(i, key, json.dumps(one).encode(), S * 1000) for i, one in enumerate(documents)]
+        decoder = ReadingDecoder(mapped.fields, mapped.channels, coerce=mapped.coerce)
+        assert len(decoder.decode(Batch(Partition("r", 0), records, len(records))))
+
+
+class Fragile:
+    """A decoder that fails at some records, as one of nested documents may."""
+
+    def __init__(self) -> None:
+        readings = load_config(None).readings
+        self._decoder = ReadingDecoder(readings.fields, readings.channels)
+
+    def decode(self, batch: Batch) -> Readings:
+        if any(record.value == b"deep" for record in batch.records):
+            raise RecursionError("maximum recursion depth exceeded")
+        return self._decoder.decode(batch)
+
+
+def test_a_record_at_which_the_decoder_fails_is_rejected_and_the_others_are_read() -> None:
+    good = json.dumps({"sensor_id": "a", "timestamp": S, "value": 1}).encode()
+    records = [Record(i, None, b"deep" if i in (3, 7) else good) for i in range(9)]
+    seen = look_at([Batch(Partition("r", 0), records, 9)], Fragile(), 1)
+    assert (seen.records, seen.readings, dict(seen.rejects)) == (9, 7, {"internal": 2})
+    assert "RecursionError: maximum recursion depth exceeded" in seen.examples["internal"]
+    assert seen.rejected == [records[3], records[7]]
