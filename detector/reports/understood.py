@@ -13,9 +13,13 @@ import msgspec
 import numpy as np
 from pydantic import ValidationError
 
+from detector.arrays import F64, I64, in_any_channel
 from detector.config import yamltext
 from detector.config.fields import TimeField, parts_of, places_of
 from detector.config.load import FieldsConfig, ReadingsConfig
+from detector.detection.alignment import align, alignment_of
+from detector.detection.table import SensorTable
+from detector.detection.windows import Arrivals
 from detector.errors import in_brief, is_foreseen
 from detector.streams.base import Batch, Record
 from detector.times import OK, instants
@@ -46,14 +50,18 @@ _FORMATS: Final = (None, "iso", "day-first", "month-first")
 
 @dataclass(slots=True)
 class SensorSeen:
-    """The readings of one sensor. Times in ns, values by channel: (lowest, highest), None without any."""
+    """The readings of one sensor, or the rows of one machine.
+
+    Times in ns, values by channel: (lowest, highest), None without any.
+    """
 
     readings: int = 0
     times: list[int] = field(default_factory=list)
     ranges: list[tuple[float, float] | None] = field(default_factory=list)
     missing: int = 0
-    one_by_one: bool = False
-    """Whether a reading is about one channel of it."""
+    late: int = 0
+    """Readings that came after later ones, by more than may be."""
+    newest: int | None = None
 
     @property
     def interval(self) -> int | None:
@@ -63,13 +71,17 @@ class SensorSeen:
 
     @property
     def repeated(self) -> int:
-        """Readings with the time of another one; the channels of a machine that come one by one may well share it."""
-        return 0 if self.one_by_one else len(self.times) - len(set(self.times))
+        """Readings with the time of another one."""
+        return len(self.times) - len(set(self.times))
 
 
 @dataclass(slots=True)
 class Understood:
-    """What some records hold. `rejects` counts records by reason, `examples` has the first message of each."""
+    """What some records hold. `rejects` counts records by reason, `examples` has the first message of each.
+
+    Of machines whose channels come as tags, `sensors` has those and their rows. `stray`: readings by tag of no machine;
+    `repeated`: readings of a tag that came again; `held`: rows that wait for their other tags at the end.
+    """
 
     records: int = 0
     readings: int = 0
@@ -79,6 +91,9 @@ class Understood:
     header: bytes | None = None
     rejected: list[Record] = field(default_factory=list)
     """The first of the records that hold no reading at all."""
+    stray: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +111,65 @@ class Mending:
             yield f"  {key}: {_yaml(value)}"
 
 
-def look_at(batches: Iterable[Batch], decoder: Decoder, channels: int, limit: int = RECORDS) -> Understood:
+def look_at(batches: Iterable[Batch], decoder: Decoder, config: ReadingsConfig, limit: int = RECORDS) -> Understood:
     """Decode up to `limit` records. Raises UserError as the decoder does."""
     seen = Understood()
+    rows = _Rows(config) if config.machines else None
     for whole in batches:
         batch = replace(whole, records=whole.records[: limit - seen.records])
         seen.header = seen.header or batch.header
         seen.records += len(batch.records)
         for part, readings in _decoded_parts(batch, decoder):
-            _add(seen, part, readings, channels)
+            _add(seen, part, readings, config, rows)
         if seen.records >= limit:
             break
+    seen.held = 0 if rows is None else rows.held
     return seen
+
+
+class _Rows:
+    """Readings of tags as rows of their machines, by the rules of `run`."""
+
+    def __init__(self, config: ReadingsConfig) -> None:
+        self._how = alignment_of(config)
+        self._table = SensorTable(len(config.channels), last_scores=1)
+
+    @property
+    def held(self) -> int:
+        """Rows that wait for others of their tags."""
+        return sum(len(state.rows) for state in self._table.aligning.values())
+
+    def take(self, readings: Readings, channels: I64, seen: Understood) -> Iterator[tuple[str, I64, F64, int]]:
+        """By machine its rows: times, values, and how many are missing. `channels` (r,) are those of the runs."""
+        for tag, count in zip(readings.ids, np.where(channels < 0, readings.counts, 0).tolist(), strict=True):
+            if count:
+                seen.stray[tag] += count
+        slots = [
+            -1 if channel < 0 else self._slot(machine) for machine, channel in zip(readings.ids, channels, strict=True)
+        ]
+        runs = np.repeat(np.arange(len(slots)), readings.counts)
+        kept = np.flatnonzero(channels[runs] >= 0)
+        runs = runs[kept]
+        seen.readings += len(kept)
+        arrivals = Arrivals(
+            np.array(slots, dtype=np.intp)[runs],
+            readings.times[kept],
+            readings.values[kept],
+            readings.records[runs],
+            readings.elements[kept],
+        )
+        aligned = align(self._table, arrivals, channels[runs], self._how)
+        rows = aligned.rows
+        seen.repeated += aligned.duplicate
+        values = rows.values if rows.patched is None else np.where(rows.patched, np.nan, rows.values)
+        missing = in_any_channel(np.isnan(rows.values))
+        for slot in np.unique(rows.slots).tolist():
+            mine = rows.slots == slot
+            yield self._table.name(slot), rows.times[mine], values[mine], int(missing[mine].sum())
+
+    def _slot(self, machine: str) -> int:
+        slot = self._table.slots.get(machine)
+        return self._table.add(machine) if slot is None else slot
 
 
 def _decoded_parts(batch: Batch, decoder: Decoder) -> Iterator[tuple[Batch, Readings]]:
@@ -130,27 +192,39 @@ def _decoded_parts(batch: Batch, decoder: Decoder) -> Iterator[tuple[Batch, Read
     yield batch, readings
 
 
-def _add(seen: Understood, batch: Batch, readings: Readings, channels: int) -> None:
-    seen.readings += len(readings)
-    begin = 0
-    for sensor, count in zip(readings.ids, readings.counts.tolist(), strict=True):
-        one = seen.sensors.setdefault(sensor, SensorSeen(ranges=[None] * channels))
-        values = readings.values[begin : begin + count]
-        one.readings += count
-        one.one_by_one = readings.channels is not None
-        one.times += readings.times[begin : begin + count].tolist()
-        one.missing += int(np.isnan(values).any(axis=1).sum())
+def _add(seen: Understood, batch: Batch, readings: Readings, config: ReadingsConfig, rows: _Rows | None) -> None:
+    if rows is None or readings.channels is None:
+        seen.readings += len(readings)
+        found = _by_sensor(readings)
+    else:
+        found = rows.take(readings, readings.channels, seen)
+    for sensor, times, values, missing in found:
+        one = seen.sensors.setdefault(sensor, SensorSeen(ranges=[None] * len(config.channels)))
+        newest = np.maximum.accumulate(times if one.newest is None else np.append(one.newest, times))
+        one.late += int((times + config.window.allowed_lateness < newest[-len(times) :]).sum())
+        one.newest = int(newest[-1])
+        one.readings += len(times)
+        one.times += times.tolist()
+        one.missing += missing
         for channel, column in enumerate(values.T):
-            found = column[~np.isnan(column)]
-            if len(found):
+            known = column[~np.isnan(column)]
+            if len(known):
                 low, high = one.ranges[channel] or (np.inf, -np.inf)
-                one.ranges[channel] = (min(low, float(found.min())), max(high, float(found.max())))
-        begin += count
+                one.ranges[channel] = (min(low, float(known.min())), max(high, float(known.max())))
     for reject in readings.rejects:
         seen.rejects[reject.reason] += 1
         seen.examples.setdefault(reject.reason, reject.message)
         if reject.elements is None and len(seen.rejected) < _EXAMPLES:
             seen.rejected.append(batch.records[reject.record])
+
+
+def _by_sensor(readings: Readings) -> Iterator[tuple[str, I64, F64, int]]:
+    """The runs of readings: the sensor, times, values, and how many readings are missing."""
+    begin = 0
+    for sensor, count in zip(readings.ids, readings.counts.tolist(), strict=True):
+        values = readings.values[begin : begin + count]
+        yield sensor, readings.times[begin : begin + count], values, int(np.isnan(values).any(axis=1).sum())
+        begin += count
 
 
 def mending(seen: Understood, config: ReadingsConfig, *, has_times: bool) -> Mending | None:

@@ -99,7 +99,7 @@ def test_the_lines_it_prints_mend_what_was_rejected(document: object, capsys: py
 def test_a_message_without_a_time_has_that_of_its_record_on_kafka() -> None:
     readings = load_config(None).readings
     records = [Record(0, b"pump", b'{"value": 1}', S * 1000)]
-    seen = look_at([Batch(Partition("r", 0), records, 1)], ReadingDecoder(readings.fields, readings.channels), 1)
+    seen = look_at([Batch(Partition("r", 0), records, 1)], ReadingDecoder(readings.fields, readings.channels), readings)
     found = mending(seen, readings, has_times=True)
     assert found is not None
     assert list(found.lines()) == ["readings:", "  fields: {timestamp: record}"]
@@ -134,7 +134,7 @@ def mended(*documents: object, key: bytes | None = None, settings: tuple[str, ..
     readings = load_config(None, settings).readings
     records = [Record(i, key, json.dumps(one).encode(), S * 1000) for i, one in enumerate(documents)]
     decoder = ReadingDecoder(readings.fields, readings.channels, coerce=readings.coerce)
-    seen = look_at([Batch(Partition("r", 0), records, len(records))], decoder, 1)
+    seen = look_at([Batch(Partition("r", 0), records, len(records))], decoder, readings)
     found = mending(seen, readings, has_times=True)
     return None if found is None else list(found.lines())
 
@@ -209,7 +209,55 @@ class Fragile:
 def test_a_record_at_which_the_decoder_fails_is_rejected_and_the_others_are_read() -> None:
     good = json.dumps({"sensor_id": "a", "timestamp": S, "value": 1}).encode()
     records = [Record(i, None, b"deep" if i in (3, 7) else good) for i in range(9)]
-    seen = look_at([Batch(Partition("r", 0), records, 9)], Fragile(), 1)
+    seen = look_at([Batch(Partition("r", 0), records, 9)], Fragile(), load_config(None).readings)
     assert (seen.records, seen.readings, dict(seen.rejects)) == (9, 7, {"internal": 2})
     assert "RecursionError: maximum recursion depth exceeded" in seen.examples["internal"]
     assert seen.rejected == [records[3], records[7]]
+
+
+MACHINES = (
+    "readings.channels=[t, p]",
+    "readings.machines=[{id: press-1, channels: {t: l1/t, p: l1/p}}, {id: press-2, channels: {t: l2/t, p: l2/p}}]",
+)
+
+
+def with_machines() -> list[str]:
+    return [part for setting in MACHINES for part in ("--set", setting)]
+
+
+def test_tags_are_read_as_rows_of_their_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    tags = [
+        {"sensor_id": f"l{m}/{tag}", "timestamp": S + 10 * i + late, "value": base + i}
+        for i in range(20)
+        for m in (1, 2)
+        for tag, base, late in (("t", 60, 0), ("p", 5, 0.4))
+        if not (m == 2 and tag == "p" and 5 <= i < 18)  # longer than `max_age` of its last value
+    ]
+    again = {"sensor_id": "l1/p", "timestamp": S + 190.4, "value": 24}
+    others = [{"sensor_id": "other/z", "timestamp": S + i, "value": 1} for i in range(3)]
+    write(*tags, again, *others, {"sensor_id": "l1/t", "timestamp": S + 200, "value": 80})
+    assert check(*with_machines()) == 0
+    out = capsys.readouterr().out
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert ["press-1", "20", "0", "2026-11-22T10:00:00Z", "10 s", "60 .. 79", "5 .. 24"] in table
+    assert ["press-2", "20", "7", "2026-11-22T10:00:00Z", "10 s", "60 .. 79", "5 .. 24"] in table
+    assert len([row for row in table if row[0]]) == 2
+    assert "72 records: 69 readings of 2 machines, 0 records rejected" in out
+    assert "1 row at the end without some of the tags" in out
+    assert "3 readings of tags of no machine, which are left out: other/z\n" in out
+    assert "1 reading with the time of another of that tag" in out
+
+
+def test_where_every_tag_is_in_no_machine_nothing_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    write(*({"sensor_id": f"x{i}", "timestamp": S + i, "value": 1} for i in range(7)))
+    assert check(*with_machines()) == 2
+    assert "7 readings of tags of no machine, which are left out: x0, x1, x2, x3, x4, 2 more" in capsys.readouterr().out
+
+
+def test_times_that_go_backwards_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [0, 1, 2, 5, 3, 4, 6]
+    write(*({"sensor_id": sensor, "timestamp": S + i, "value": i} for i in steps for sensor in ("a", "b")))
+    assert check() == 0
+    assert "4 readings of 2 sensors, such as a, after later ones: they are dropped as late" in capsys.readouterr().out
+    assert check("--set", "readings.window.allowed_lateness=2s") == 0
+    assert "after later ones" not in capsys.readouterr().out
