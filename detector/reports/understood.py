@@ -23,9 +23,8 @@ from detector.detection.windows import Arrivals
 from detector.errors import in_brief, is_foreseen
 from detector.streams.base import Batch, Record
 from detector.times import OK, instants
-from detector.wire.documents import Rejected
+from detector.wire.documents import Rejected, number_in
 from detector.wire.json_readings import ReadingDecoder
-from detector.wire.mapped_readings import number_in
 from detector.wire.mapping import ABSENT, Mapping, Place
 from detector.wire.readings import Decoder, Readings, Reject
 from detector.wire.timeforms import TimeForm
