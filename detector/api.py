@@ -122,8 +122,8 @@ class Detector:
 
         `times` (n,): datetime64, datetimes or RFC 3339 texts (UTC where they name no zone), or numbers as in messages:
         seconds, ms, us or ns since 1970, by their size. `values`: (n,) for one channel, (n, C) or a mapping of the
-        channels' names for several; NaN is a missing value. Raises ValueError for lengths that differ, and for what is
-        infinite.
+        channels' names for several; NaN is a missing value. Raises ValueError for lengths that differ, an infinite
+        value and a time NaT; nothing is taken then.
         """
         stamps, columns = _stamps(times), self._columns(values)
         for column in columns.values():

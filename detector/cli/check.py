@@ -65,7 +65,7 @@ def _look_at_data(args: argparse.Namespace) -> int:
     from detector.reports.understoodtext import lines_of, table_of
 
     config = widened(args.config, args, args.data, trained=False)
-    channels = config.readings.decoded
+    channels, machines = config.readings.channels, bool(config.readings.machines)
     if args.data == "kafka":
         from detector.cli.topics import recorded
         from detector.service.pipelines import make_decoder
@@ -75,16 +75,16 @@ def _look_at_data(args: argparse.Namespace) -> int:
             config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
         )
         with recorded(config, topic, since=None, until=None) as (batches, _):
-            seen = look_at(batches, topic, len(channels))
+            seen = look_at(batches, topic, config.readings)
     else:
         decoder, read = file_reader(config, args, Path(args.data))
-        seen = look_at(read(), decoder, len(channels))
+        seen = look_at(read(), decoder, config.readings)
     if not seen.records:
         raise UserError("there are no records here", where=args.data, todo="Name data that has some")
     console = Console(highlight=False, markup=False, soft_wrap=True)  # sensor ids may have brackets
     if seen.sensors:
-        console.print(table_of(seen, channels))
-    for line in lines_of(seen, mending(seen, config.readings, has_times=args.data == "kafka")):
+        console.print(table_of(seen, channels, machines=machines))
+    for line in lines_of(seen, mending(seen, config.readings, has_times=args.data == "kafka"), machines=machines):
         console.print(line)
     return 0 if seen.readings else 2
 

@@ -101,6 +101,13 @@ def _say(data: str, args: argparse.Namespace) -> int:
 
 def _input_of(alert: NamedAlert, data: Path, given: str | None, config: Config) -> Path:
     """The file of the stream that an alert came from. Raises UserError."""
+    from detector.streams.files import failing_as
+
+    with failing_as("look for the input", Path(given or data)):
+        return _found_input(alert, data, given, config)
+
+
+def _found_input(alert: NamedAlert, data: Path, given: str | None, config: Config) -> Path:
     from detector.streams.checkpoint import CheckpointFile
     from detector.streams.places import STATE, folders_of, stream_file
 

@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 
 from detector import __version__
 from detector.cli.command import DAEMONS, find_command
-from detector.errors import DetectorError, OperationError
+from detector.errors import DetectorError, OperationError, UserError
 from detector.service import logs
 
 # name -> what it does, in the order of the help text
@@ -132,9 +132,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             _print_stderr(traceback.format_exc())
+        if (refused := _refused_place(error)) is not None:
+            _say(str(refused))
+            return refused.exit_code
         detail = " ".join(f"{type(error).__name__}: {error}".split())
         _say(f"internal error: {detail}. `--log-level debug` shows where.")
         return 1
+
+
+def _refused_place(error: Exception) -> DetectorError | None:
+    """Of a place that the system does not let us use, and whose user did not expect that, the error for a person."""
+    from detector.streams.files import failure
+
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return None
+    told = failure("use this path", Path(os.fsdecode(error.filename)), error)
+    return told if isinstance(told, UserError) else None
 
 
 def _occupy_descriptors() -> None:

@@ -26,9 +26,9 @@ def alerts_at(data: str, config: Config) -> Iterator[bytes]:
         yield from _of_topic(config, config.output.alerts)
         return
     path = Path(data)
-    if path.is_dir():
-        path /= f"{config.output.alerts}.jsonl"
     try:
+        if path.is_dir():
+            path /= f"{config.output.alerts}.jsonl"
         yield from _lines(path)
     except OSError as error:
         raise UserError(

@@ -350,7 +350,9 @@ def _read_frames(args: argparse.Namespace, config: Config, shape: tuple[int, int
             collected = collected_from(reader.read(None), decoder_for(default_camera=args.sensor))
         return collected, f"topic {frames.input}"
     place = _path(args, config)
-    if place.is_dir() and stream_file(place, frames.input) is None and image_files(place):
+    with failing_as("read the input", place):
+        images = place.is_dir() and stream_file(place, frames.input) is None and bool(image_files(place))
+    if images:
         interval = _interval_of_images(args, place)
         collected = frames_of_directory(
             place, shape, frames.limits, camera=args.sensor, interval=interval, rows=args.rows

@@ -91,6 +91,12 @@ def run(args: argparse.Namespace) -> int:
             where=args.data,
             todo="Give a longer one",
         )
+    if asked is not None and not any(cost.known for cost in costs):
+        raise UserError(
+            f"sensors were watched for {duration(costs[0].watched)}, shorter than the time of every budget",
+            where=args.data,
+            todo="Give a longer recording",
+        )
     choice = None if asked is None else choose(costs, asked)
     told = costs if asked is None else [cost for cost in costs if cost.known]
     console = Console(highlight=False, markup=False, soft_wrap=True)  # sensor ids may have brackets
@@ -138,10 +144,8 @@ def _report(directory: Path, args: argparse.Namespace, costs: list[Cost], choice
 def _none_found(costs: list[Cost], asked: FalseAlarms) -> str:
     from detector.reports.tuning import period, spoken
 
-    known = [cost for cost in costs if cost.known]
-    if not known:
-        return "the recording is shorter than the time of every budget"
-    fewest = f"{spoken(known[-1].budget)} has {known[-1].rate(period(asked)):.3g} a {asked.per}"
+    strictest = [cost for cost in costs if cost.known][-1]
+    fewest = f"{spoken(strictest.budget)} has {strictest.rate(period(asked)):.3g} a {asked.per}"
     return f"no budget that this recording can judge keeps to {spoken(asked)}; {fewest}"
 
 

@@ -126,8 +126,20 @@ _EXPECTED: Final = {
 def find_config(path: Path | str | None) -> Path | None:
     """Return the configuration file in force: `path`, $DETECTOR_CONFIG, ./config.yaml, /etc/detector/config.yaml.
 
-    None where there is none, which means the defaults. Raises UserError if a file that was named is not there.
+    None where there is none, which means the defaults. Raises UserError if a file that was named is not there, or where
+    one may not be looked for.
     """
+    try:
+        return _in_force(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot look for the configuration: {error.strerror}",
+            where=os.fsdecode(error.filename),
+            todo="Give the detector that right, or name a file with --config",
+        ) from None
+
+
+def _in_force(path: Path | str | None) -> Path | None:
     variable = os.environ.get("DETECTOR_CONFIG")
     if path is not None:
         return _named(Path(path), f"--config {path}", "Correct the path")

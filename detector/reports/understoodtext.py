@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 LINE_FEED: Final = b"\n"
 _SHOWN: Final = 10
 """Sensors that are shown."""
+_NAMED: Final = 5
+"""Tags of no machine that are named."""
 
 
-def table_of(seen: Understood, channels: Sequence[str]) -> Table:
-    """The sensors with the most readings: times, interval, and the range of each channel."""
+def table_of(seen: Understood, channels: Sequence[str], *, machines: bool = False) -> Table:
+    """The sensors with the most readings, or `machines` with the most rows: times, interval, range of each channel."""
     from rich.table import Table
 
     table = Table()
-    for name in ("sensor", "readings", "missing", "from, to", "interval", *channels):
-        table.add_column(name, justify="left" if name == "sensor" else "right")
+    about = ("machine", "rows") if machines else ("sensor", "readings")
+    for number, name in enumerate((*about, "missing", "from, to", "interval", *channels)):
+        table.add_column(name, justify="right" if number else "left")
     table.columns[0].overflow = "fold"
     table.columns[3].no_wrap = True
     ranked = sorted(seen.sensors.items(), key=lambda item: (-item[1].readings, item[0]))
@@ -36,14 +39,15 @@ def table_of(seen: Understood, channels: Sequence[str]) -> Table:
     return table
 
 
-def lines_of(seen: Understood, mending: Mending | None) -> Iterator[str]:
+def lines_of(seen: Understood, mending: Mending | None, *, machines: bool = False) -> Iterator[str]:
     """What the table leaves: how much was read and as what, what was rejected and why, and what would mend it."""
+    kind = "machine" if machines else "sensor"
     if len(seen.sensors) > _SHOWN:
-        yield f"and {len(seen.sensors) - _SHOWN} more sensors"
+        yield f"and {len(seen.sensors) - _SHOWN} more {kind}s"
     rejected = sum(seen.rejects.values())
     yield (
         f"{counted(seen.records, 'record')}: {counted(seen.readings, 'reading')} of "
-        f"{counted(len(seen.sensors), 'sensor')}, {counted(rejected, 'record')} rejected"
+        f"{counted(len(seen.sensors), kind)}, {counted(rejected, 'record')} rejected"
     )
     form = None if seen.header is None else form_of(seen.header)
     zone = "UTC"
@@ -51,8 +55,23 @@ def lines_of(seen: Understood, mending: Mending | None) -> Iterator[str]:
         yield f"CSV: {told(seen.header.partition(LINE_FEED)[0], form)}"
         zone = form.zone or zone
     yield f"times that name no zone are {zone}"
-    if repeated := sum(one.repeated for one in seen.sensors.values()):
-        yield f"{counted(repeated, 'reading')} with the time of another of that sensor: the first of each time counts"
+    if seen.held:
+        yield f"{counted(seen.held, 'row')} at the end without some of the tags, which may yet come"
+    if seen.stray:
+        more = len(seen.stray) - _NAMED
+        named = ", ".join([tag for tag, _ in seen.stray.most_common(_NAMED)] + ([f"{more} more"] if more > 0 else []))
+        yield f"{counted(seen.stray.total(), 'reading')} of tags of no machine, which are left out: {named}"
+    if repeated := seen.repeated + sum(one.repeated for one in seen.sensors.values()):
+        whose = "tag" if machines else "sensor"
+        yield f"{counted(repeated, 'reading')} with the time of another of that {whose}: the first of each time counts"
+    late = {sensor: one.late for sensor, one in seen.sensors.items() if one.late}
+    if late:
+        what = "row" if machines else "reading"
+        whose = f"{counted(len(late), kind)}, such as {next(iter(late))}"
+        yield (
+            f"{counted(sum(late.values()), what)} of {whose}, after later ones: they are dropped as late, and a "
+            "recording with too many is refused. Sort it by time, or set readings.window.allowed_lateness"
+        )
     for reason, count in seen.rejects.most_common():
         yield f"rejected  {reason:<22} {count:>5}   {seen.examples[reason]}"
     if mending is not None:

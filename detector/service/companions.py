@@ -14,6 +14,8 @@ from detector.service.assemble import RunOptions, make_streams
 from detector.service.crew import Crew
 from detector.service.signals import StopSignals
 from detector.service.systemd import Notifier
+from detector.streams.checkpoint import CheckpointFile
+from detector.streams.files import legible
 
 NAMES: Final = ("incidents", "notify")
 _LOOK_SECONDS: Final = 0.05
@@ -30,9 +32,21 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
         yield
         return
     # Here, because a detector alone needs no client of HTTP.
-    from detector.service.people import INCIDENTS_STATE, Around, FollowOptions, serve_incidents, serve_notify
+    from detector.service.people import (
+        INCIDENTS_STATE,
+        Around,
+        FollowOptions,
+        refuse_nobody,
+        serve_incidents,
+        serve_notify,
+    )
 
     alerts, state, until_end = _alerts(config, options)
+    # Before the work: they would find out after it.
+    if "notify" in names:
+        refuse_nobody(config)
+    if "incidents" in names:
+        _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
     crew = Crew(lambda: signals.stop, signals.end)
     around = Around(crew.stop, Notifier({}), None)
     incidents = alerts.parent / f"{config.incidents.output}.jsonl"
@@ -68,6 +82,17 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
     finally:
         crew.dismiss()
         crew.join()
+
+
+def _refuse_shared(alerts: Path, state: Path, stream: str) -> None:
+    """Incidents lie beside the file of the alerts, so a directory has those of one file alone. Raises UserError."""
+    other = CheckpointFile(state).places().get(stream)
+    if other is not None and other != legible(alerts.name):
+        raise UserError(
+            f"the incidents in this directory are those of {other}, not of {alerts.name}",
+            where=str(alerts.parent),
+            todo="Name an output in another directory",
+        )
 
 
 def _identity(state: Path) -> tuple[int, int] | None:

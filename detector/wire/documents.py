@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from detector.wire.readings import MAX_SENSOR_ID, Reason, is_sensor_id, kind_of, show
+from detector.wire.readings import MAX_SENSOR_ID, MAX_VALUE, Reason, is_sensor_id, kind_of, show
 
 UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
 """What typed decoders raise: malformed JSON and wrong types, text that is not UTF-8, absent values, deep nesting."""
@@ -69,10 +69,29 @@ def checked_value(value: object) -> float | None:
         try:
             number = float(value)
         except OverflowError:
-            number = float("inf")
+            raise Rejected("value_out_of_range", f"value {show(value)} is beyond {MAX_VALUE:g}") from None
         if number - number == 0:
             return number
+    if isinstance(value, str):
+        how = "; `readings.coerce: true` takes numbers in strings" if number_in(value) is not None else ""
+        raise Rejected("bad_value", f"value {show(value)} is text, not a number{how}")
     raise Rejected("bad_value", f"value {show(value)} is neither a finite number nor null")
+
+
+def number_in(text: str) -> int | float | None:
+    """The number a text is, in the form that JSON has for it but for spaces around it; None if it is none.
+
+    >>> number_in(" 71.30 "), number_in("1e3"), number_in("0x1f"), number_in("NaN")
+    (71.3, 1000.0, None, None)
+    """
+    text = text.strip(" \t").removeprefix("+")
+    if not text[-1:].isdigit() or len(text) > 40:
+        return None
+    try:
+        number = json.loads(text)
+    except ValueError:
+        return None
+    return number if type(number) in (int, float) else None
 
 
 def checked_sensor(sensor: object) -> str:

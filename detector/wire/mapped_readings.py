@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from detector.config.fields import FieldsConfig
@@ -14,6 +13,7 @@ from detector.wire.documents import (
     checked_sensor,
     checked_time,
     checked_value,
+    number_in,
     read_json,
 )
 from detector.wire.mapping import ABSENT, Mapping, Place
@@ -216,22 +216,6 @@ class MappedJson:
         if stamp is None:
             raise Rejected("bad_timestamp", "the record has no time of its own, which is to be that of the reading")
         return stamp * MILLISECOND
-
-
-def number_in(text: str) -> int | float | None:
-    """The number a text is, in the form that JSON has for it but for spaces around it; None if it is none.
-
-    >>> number_in(" 71.30 "), number_in("1e3"), number_in("0x1f"), number_in("NaN")
-    (71.3, 1000.0, None, None)
-    """
-    text = text.strip(" \t").removeprefix("+")
-    if not text[-1:].isdigit() or len(text) > 40:
-        return None
-    try:
-        number = json.loads(text)
-    except ValueError:
-        return None
-    return number if type(number) in (int, float) else None
 
 
 def _found(reading: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import subprocess
@@ -141,6 +142,41 @@ def test_our_errors_are_one_line(
     command(raising(kind("the disk\nis full", where="/x", todo="Make room")))
     assert main(["run"]) == status
     assert only_error(capsys) == "detector: error: the disk is full (/x). Make room.\n"
+
+
+def test_a_place_that_the_system_refuses_is_no_internal_error(
+    command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(raising(PermissionError(errno.EACCES, "no", "/etc/shadow")))
+    assert main(["run"]) == 2
+    said = "cannot use this path: Permission denied (/etc/shadow). Give the detector that right, or another path."
+    assert only_error(capsys) == f"detector: error: {said}\n"
+    command(raising(PermissionError(errno.EACCES, "no")))  # of no place
+    assert main(["run"]) == 1
+    assert "internal error: PermissionError" in only_error(capsys)
+
+
+LONG = "x" * 300
+"""No file may be called so, which even root is told."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("alerts", LONG),
+        ("feedback", "a", "real", "--data", LONG),
+        ("inspect", LONG, "--alert", "a", "-o", "a.png"),
+        ("check", "-c", f"{LONG}.yaml"),
+        ("train", "--data", LONG, "--model", "conv"),
+        ("train", "--data", LONG),
+        ("check", "--data", LONG),
+    ],
+)
+def test_a_place_that_cannot_be_is_told(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = only_error(capsys)
+    assert "File name too long" in error
+    assert LONG in error
 
 
 def test_an_unexpected_error_is_one_line(command: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,9 +113,41 @@ def test_a_dry_run_sends_nothing_and_keeps_nothing(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_nobody_to_tell_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["notify", *HTTP]) == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("notify",),
+        ("notify", "--input", ".", "--dry-run"),
+        ("run", "--input", "in.jsonl", "--output", "out/", "--until-end", "--with", "incidents,notify", *RUN),
+    ],
+)
+def test_nobody_to_tell_is_told_before_any_work(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("anomaly-incidents.jsonl").touch()
+    Path("in.jsonl").touch()
+    assert main([*arguments, *HTTP]) == 2
     assert "there is nobody to tell (notify.targets)" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_two_outputs_in_one_directory_do_not_share_incidents(
+    fresh: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bundle(Path("models"))
+    Path("in.jsonl").write_bytes(json_lines())
+    arguments = ["run", "--input", "in.jsonl", "--until-end", "--with", "incidents", *RUN, "--output"]
+    assert main([*arguments, "a.jsonl"]) == 0
+    before = Path("anomaly-incidents.jsonl").read_bytes()
+    assert before
+    assert main([*arguments, "b.jsonl", *fresh]) == 2
+    said = (
+        "the incidents in this directory are those of a.jsonl, not of b.jsonl (.). Name an output in another directory."
+    )
+    assert said in capsys.readouterr().err
+    assert not Path("b.jsonl").exists()
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
+    assert main([*arguments, "a.jsonl", *fresh]) == 0
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
 
 
 def test_the_three_run_in_one_process_to_the_end(receiver: Receiver) -> None:

@@ -154,6 +154,10 @@ def test_a_recording_shorter_than_a_budget_cannot_tell(plant: Path, capsys: pyte
             ("--since", "5d", "--alerts", "3/week"),
             "sensors were watched for 2.9 d, too short to know what 3/week takes",
         ),
+        (
+            ("--since", "60h", "--alerts", "1/hour"),
+            "sensors were watched for 10 h, shorter than the time of every budget (",
+        ),
         (("--alerts", "0.001/month"), "no budget that this recording can judge keeps to 0.001/month; 1/month has"),
         (("--alerts", "3 a week"), "argument --alerts: `3 a week` is no rate; write it as 3/week, 1/day or 2/12h. See"),
         (("--alerts", "0/week"), "argument --alerts: `0/week` is no rate"),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from detector.config.fields import places_of
 from detector.config.load import FieldsConfig, ReadingsConfig, load_config
 from detector.streams.base import Batch, Partition, Record
+from detector.wire.documents import number_in
 from detector.wire.json_readings import PlainJson, ReadingDecoder
-from detector.wire.mapped_readings import MappedJson, number_in
+from detector.wire.mapped_readings import MappedJson
 from detector.wire.readings import Readings
 
 S = 1_795_341_600

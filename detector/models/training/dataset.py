@@ -170,6 +170,14 @@ def _rows(
     return (numbers[order], times[order], values[order]), set_back
 
 
+def _place(batch: Batch, index: int) -> str:
+    """Where a record stands; nothing for a row of a CSV file, which the decoder names itself."""
+    record = batch.records[index]
+    if record.timestamp is not None:  # a topic has no lines
+        return f"partition {batch.partition.number}, offset {record.offset}: "
+    return "" if batch.header is not None else f"line {batch.row + index + 1}: "
+
+
 def constant_sensors(collected: Collected) -> Iterator[tuple[str, int, list[int]]]:
     """Sensors with channels whose values are all equal: their number of rows, and those channels by number."""
     for sensor_id, (times, values) in collected.series.items():
@@ -194,9 +202,7 @@ def _columns(
         out.refused += len(readings.rejects)
         if readings.rejects and not out.first_refusal:
             reject = readings.rejects[0]
-            # The decoder names the row of a CSV file itself.
-            place = "" if batch.header is not None else f"line {batch.row + reject.record + 1}: "
-            out.first_refusal = f"{place}{reject.message}"
+            out.first_refusal = f"{_place(batch, reject.record)}{reject.message}"
         for sensor_id in readings.ids:
             if sensor_id not in known:
                 known[sensor_id] = len(ids) if includes(sensor_id) else -1

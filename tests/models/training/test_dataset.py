@@ -122,7 +122,7 @@ def test_sensors_that_are_not_watched_are_left_out() -> None:
 def test_what_is_rejected_is_counted_and_the_first_is_named() -> None:
     found = collected([reading(0), reading(1), reading(2), reading(3), reading(4), reading(5, "warm"), {"x": 1}])
     assert (found.records, found.refused, found.readings) == (7, 2, 5)
-    assert found.first_refusal == "line 6: value `warm` is neither a finite number nor null"
+    assert found.first_refusal == "line 6: value `warm` is text, not a number"
 
 
 @pytest.mark.parametrize("messages", [[], [{"x": 1}]])
@@ -234,3 +234,9 @@ def test_readings_that_lack_channels_are_rows_from_where_each_has_come() -> None
     np.testing.assert_array_equal(found.series["a"][1], [[2.0, np.nan], [np.nan, 3.0], [4.0, np.nan]])
     assert (found.missing, found.never) == (1, {"b": [1]})
     assert list(found.series) == ["a"]
+
+
+def test_the_first_rejected_record_of_a_topic_is_named_by_its_offset() -> None:
+    bad = Record(4711, b"a", b"words", 1_795_341_600_000)
+    found = collect([Batch(Partition("t", 3), [bad], 4712)], ReadingDecoder(FieldsConfig(), ("value",)))
+    assert found.first_refusal.startswith("partition 3, offset 4711: not JSON")
