@@ -53,6 +53,8 @@ class CsvForm(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether `NA` and the like are missing values."""
     asked: str = ""
     """What was asked for beside the configuration; another run has to ask for the same."""
+    interval: int = 0
+    """ns between rows that have no time; 0: they have, or a release before did not keep it."""
 
 
 @dataclass(frozen=True, slots=True)
