@@ -58,6 +58,11 @@ def is_foreseen(error: Exception) -> bool:
     return isinstance(error, DetectorError | OSError | MemoryError)
 
 
+def counted(number: int, what: str) -> str:
+    """`1 sensor`, `2 sensors`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def in_brief(error: Exception) -> str:
     """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal.
 

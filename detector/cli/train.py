@@ -230,7 +230,7 @@ def _tell_what_was_seen(collected: Collected, place: str) -> None:
         seen = f"{counted(len(times), 'reading')}, {span(int(times[0]), int(times[-1]))}{every}"
         sys.stderr.write(f"detector: {place}: {sensor_id}: {seen}\n")
     if len(longest) > _LISTED:
-        sys.stderr.write(f"detector: {place}: and {len(longest) - _LISTED} more sensors\n")
+        sys.stderr.write(f"detector: {place}: and {counted(len(longest) - _LISTED, 'more sensor')}\n")
 
 
 def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:
@@ -436,7 +436,9 @@ def _refuse_poor(collected: Collected | CollectedFrames, what: str, place: str, 
 
 
 def _counted(left_out: dict[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    """How many of each kind, whose names are plurals or no nouns."""
+    named = {what: what.removesuffix("s") if count == 1 else what for what, count in left_out.items()}
+    return ", ".join(f"{count} {named[what]}" for what, count in left_out.items() if count)
 
 
 def _first_refusal(collected: Collected | CollectedFrames) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from detector.errors import counted
 from detector.wire.timeforms import TimeForm
 
 MISSING: Final = frozenset({"", "null"})
@@ -95,7 +96,7 @@ def told(header: bytes, form: CsvForm) -> str:
         parts.append(f"time in {columns} ({TimeForm(form.time_format, form.zone)})")
     if form.names:
         more = f" and {len(form.names) - 3} more" if len(form.names) > 3 else ""
-        parts.append(f"{len(form.names)} sensors: {', '.join(form.names[:3])}{more}")
+        parts.append(f"{counted(len(form.names), 'sensor')}: {', '.join(form.names[:3])}{more}")
     else:
         parts.append("value in " + ", ".join(f"`{names[column]}`" for column in form.values))
     if form.sensor:

@@ -14,7 +14,7 @@ import msgspec
 
 from detector.config.fields import FieldsConfig, Source, places_of, shown
 from detector.config.values import format_duration
-from detector.errors import UserError
+from detector.errors import UserError, counted
 from detector.streams.base import Batch
 from detector.times import EARLIEST, OUT_OF_RANGE
 from detector.wire.csv_form import MISSING, MISSING_WORDS, CsvForm, CsvOptions, form_of
@@ -254,7 +254,7 @@ class CsvRows:
         if not cells or (len(cells) == 1 and not cells[0].strip(_BLANKS)):
             return None
         if len(cells) != form.width:
-            return reject("malformed", f"{len(cells)} cells, but the header has {form.width}")
+            return reject("malformed", f"{counted(len(cells), 'cell')}, but the header has {form.width}")
         sensor = self._id(cells) if form.sensor else self._default_sensor or ""
         if not sensor and (form.sensor or not form.names):
             return reject("missing_sensor_id", f"the cell of {shown(self._fields.sensor_id)} is empty")

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from detector.arrays import floats
 from detector.config.fields import FieldsConfig
+from detector.errors import counted
 from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
 from detector.wire.csv_form import CsvOptions
@@ -340,7 +341,8 @@ class PlainJson:
                 raise Rejected("malformed", "the values of a channel are no list")
         for column in columns:
             if len(column) != len(times):
-                raise Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
+                lengths = f"{counted(len(times), 'timestamp')}, {counted(len(column), 'value')}"
+                raise Rejected("length_mismatch", lengths)
         if not times:
             raise Rejected("empty", "the lists are empty")
         for element, (time, *row) in enumerate(zip(times, *columns, strict=True)):

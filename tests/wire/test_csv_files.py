@@ -212,6 +212,10 @@ class TestWhatCannotBeGuessed:
         assert "no column `value`; the columns are time, flow, heat (FILE:1)" in refused(path)
         assert "--wide sensors takes each as a sensor" in refused(path)
 
+    def test_a_column_of_numbers_without_a_name(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "time,,flow\n2026-11-22,1,2\n")
+        assert refused(path, "--wide", "sensors") == "column 2 has numbers and no name (FILE:1). Give it a name."
+
     def test_other_options_than_the_file_was_begun_with(self, tmp_path: Path) -> None:
         path = written(tmp_path, "timestamp,value\n2026-11-22 10:00:00,1\n")
         (batch,) = batches_of(path, csv_options(["--zone", "Asia/Tokyo"]))
