@@ -30,9 +30,18 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
         yield
         return
     # Here, because a detector alone needs no client of HTTP.
-    from detector.service.people import INCIDENTS_STATE, Around, FollowOptions, serve_incidents, serve_notify
+    from detector.service.people import (
+        INCIDENTS_STATE,
+        Around,
+        FollowOptions,
+        serve_incidents,
+        serve_notify,
+        targets_of,
+    )
 
     alerts, state, until_end = _alerts(config, options)
+    if "notify" in names:
+        targets_of(config)  # before the work of the others is done for nobody
     crew = Crew(lambda: signals.stop, signals.end)
     around = Around(crew.stop, Notifier({}), None)
     incidents = alerts.parent / f"{config.incidents.output}.jsonl"

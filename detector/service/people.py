@@ -106,11 +106,16 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
             ).run()  # fmt: skip
 
 
+def targets_of(config: Config) -> Sequence[TargetConfig]:
+    """Whom `notify` tells. Raises UserError where that is nobody."""
+    if not config.notify.targets:
+        raise UserError("there is nobody to tell", where="notify.targets", todo="Name a target (docs/told.md)")
+    return config.notify.targets
+
+
 def serve_notify(config: Config, options: FollowOptions, around: Around) -> None:
     """Tell every target, each on a thread of its own, until told to stop. Raises DetectorError."""
-    targets = config.notify.targets
-    if not targets:
-        raise UserError("there is nobody to tell", where="notify.targets", todo="Name a target (docs/told.md)")
+    targets = targets_of(config)
     metrics = NotifyMetrics(CollectorRegistry(), [target.name for target in targets])
     healths = {target.name: Health() for target in targets}
     together = Together(healths)
