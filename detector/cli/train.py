@@ -198,8 +198,9 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
         from detector.service.schemas import topic_documents
 
         decoder = make_decoder(
-            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
-        )
+            config, sensor=args.sensor, interval=args.interval, live=True, csv=options.csv_options(args),
+            documents=topic_documents(config),
+        )  # fmt: skip
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from detector.config.values import format_duration
 from detector.errors import counted
 from detector.wire.timeforms import TimeForm
 
@@ -70,6 +71,12 @@ class CsvOptions:
     def __str__(self) -> str:
         options = {"time-format": self.time_format, "zone": self.zone, "wide": self.wide, "encoding": self.encoding}
         return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
+
+
+def asked_of_csv(options: CsvOptions, interval: int | None) -> str:
+    """All that a command says of CSV files, as it was written; `interval` is the time, ns, between rows without one."""
+    every = "" if interval is None else f"--interval {format_duration(interval)}"
+    return f"{options} {every}".strip()
 
 
 def with_form(header: bytes, form: CsvForm) -> bytes:

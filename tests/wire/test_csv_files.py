@@ -249,6 +249,22 @@ class TestWhatCannotBeGuessed:
         assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--zone", "Europe/Berlin"], ["--time-format", "epoch_ms"], ["--encoding", "utf-8"], ["--wide", "sensors"]],
+)
+def test_what_is_said_of_csv_is_refused_for_other_records(words: Sequence[str]) -> None:
+    json = Batch(Partition(STREAM, 0), [Record(0, None, b'{"sensor_id":"a","timestamp":1795341600,"value":1}')], 1)
+    with pytest.raises(
+        UserError, match=f"^{' '.join(words)} says how a CSV file is written, and this is none .pump.csv"
+    ):
+        decoder(csv_options(words)).decode(json)
+    with pytest.raises(UserError, match=r"^--interval 1s says how a CSV file is written, and this is none .pump.csv"):
+        by_interval(SECOND).decode(json)
+    assert len(decoder(CsvOptions()).decode(json).times) == 1
+    assert len(by_interval(SECOND).decode(replace(json, records=[])).times) == 0  # whatever comes may be CSV
+
+
 def test_a_format_that_changes_is_rejected_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = [f"{1 + i % 28:02}.11.2026 10:00:00,{i}" for i in range(1100)]
     lines += [f"2026-12-0{1 + i} 10:00:00,{i}" for i in range(3)] + ["30.12.2026 10:00:00,5"]
