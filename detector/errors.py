@@ -60,6 +60,11 @@ def is_foreseen(error: Exception) -> bool:
     return isinstance(error, DetectorError | OSError | MemoryError)
 
 
+def counted(number: int, what: str) -> str:
+    """`1 sensor`, `2 sensors`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def in_brief(said: Exception | str, secrets: Collection[str] = ()) -> str:
     """What a library or a server says is wrong, fit to be a part of one line: short, without what disturbs a terminal.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from typing import Annotated, Final, Literal, get_args
@@ -188,6 +189,11 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _written(check: Callable[[str], str]) -> BeforeValidator:
+    """The check of a text of which a number, say, has the wrong form: in quotes it would have it just as well."""
+    return BeforeValidator(lambda value: check(value if isinstance(value, str) else ""))
+
+
 _serialize = PlainSerializer(format_duration, return_type=str)
 DURATION_PATTERN: Final = "^[0-9]{1,9}(ms|s|m|h|d)$"
 _schema = WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
@@ -208,10 +214,10 @@ Time = Annotated[
     PlainSerializer(rfc3339, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-Zone = Annotated[str, AfterValidator(_zone)]
+Zone = Annotated[str, _written(_zone)]
 Day = Annotated[
     str,
-    AfterValidator(_day),
+    _written(_day),
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
 """A day of the calendar, as 2026-12-24."""
@@ -219,11 +225,11 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
 Period = Annotated[str, BeforeValidator(_period)]
 Name = Annotated[str, AfterValidator(_name)]
-Listen = Annotated[str, AfterValidator(_listen)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Listen = Annotated[str, _written(_listen)]
+Endpoint = Annotated[str, _written(_endpoint)]
 """An address of HTTP or HTTPS."""
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 """A shell pattern: `*`, `?`, `[a-c]`, `[!a-c]`; case counts."""
-Variable = Annotated[str, AfterValidator(_variable)]
+Variable = Annotated[str, _written(_variable)]
 Count = Annotated[int, Field(ge=1)]

@@ -256,6 +256,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._watch.heard(arrivals.slots, lacking[:, 0], "nulls")
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
+        run.output.late_of.update({self._table.name(slot): times for slot, times in tally.late_of.items()})
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
         if readings.channels is None and self._table.channels > 1:

@@ -36,15 +36,15 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
         INCIDENTS_STATE,
         Around,
         FollowOptions,
-        refuse_nobody,
         serve_incidents,
         serve_notify,
+        targets_of,
     )
 
     alerts, state, until_end = _alerts(config, options)
     # Before the work: they would find out after it.
     if "notify" in names:
-        refuse_nobody(config)
+        targets_of(config)
     if "incidents" in names:
         _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
     crew = Crew(lambda: signals.stop, signals.end)

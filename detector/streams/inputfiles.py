@@ -95,16 +95,24 @@ class _FileSource(Source):
         """The file, unbuffered, if it exists; it has to if something was read of it before."""
         if size_of_regular(self._path) is None:
             if position:
-                raise self._shorter(0, position)
+                raise self._missing(position)
             return None
         try:
             return open(self._path, "rb", buffering=0)
         except OSError as error:
             raise failure("read the input", self._path, error) from error
 
-    def _shorter(self, size: int, position: int) -> UserError:
+    def _missing(self, position: int) -> UserError:
         return UserError(
-            f"the input has {size} bytes and was already read up to byte {position}: it was cut or replaced",
+            f"the input is not there any more, and was already read up to byte {position}",
+            where=self._where,
+            todo=_PUT_BACK,
+        )
+
+    def _shorter(self, size: int, position: int) -> UserError:
+        held = f"{size} byte{'s' * (size != 1)}"
+        return UserError(
+            f"the input has {held} and was already read up to byte {position}: it was cut or replaced",
             where=self._where,
             todo=_PUT_BACK,
         )
@@ -276,7 +284,7 @@ class TailedFile(_FileSource):
                 status = os.stat(self._path)
             except FileNotFoundError:
                 if self._position:
-                    raise self._shorter(0, self._position) from None
+                    raise self._missing(self._position) from None
                 return False
         if (status.st_dev, status.st_ino) == self._identity:
             return False

@@ -160,6 +160,16 @@ def test_a_part_leaves_the_rest_alone(load: Load) -> None:
             'expected text, but `2026` is written (FILE:readings.input). Write "2026" in quotes.',
         ),
         (
+            "http: {listen: 9108}",
+            "expected an address and a port such as 127.0.0.1:9108, but `9108` is written (FILE:http.listen). "
+            "Correct it.",
+        ),
+        (
+            "readings: {timezone: 1}",
+            "expected the name of a time zone such as Europe/Berlin or UTC, but `1` is written "
+            "(FILE:readings.timezone). Correct it.",
+        ),
+        (
             "readings: {channels: value}",
             "expected a list, but `value` is written (FILE:readings.channels). Correct it.",
         ),

@@ -16,7 +16,7 @@ from kafka.protocol.metadata import CoordinatorType
 from kafka.protocol.producer.transaction import EndTxnRequest
 
 from detector.config.streams import KafkaConfig
-from detector.errors import DetectorError, OperationError, UserError
+from detector.errors import DetectorError, OperationError, UserError, counted
 from detector.streams.kafka.clients import admin_client, connection_settings, instance_name, plain_consumer
 from detector.streams.kafka.failures import Reaction, as_failure, rule_for
 from detector.streams.kafka.security import probe, refused
@@ -135,7 +135,7 @@ def _topics(
     for name in [*state_topics, *state_topics.values(), *outputs]:
         count = counts.get(name)
         missing = "missing, nothing is written to it" if name in optional and not config.create_topics else MADE
-        yield "topic", f"{name}: " + (missing if count is None else f"{count} partitions")
+        yield "topic", f"{name}: " + (missing if count is None else counted(count, "partition"))
 
 
 def _rights_to_topics(admin: KafkaAdminClient, state_topics: Mapping[str, str], outputs: Sequence[str]) -> None:
