@@ -535,6 +535,18 @@ class TestSecrets:
         line = refusal(f"streams: {{kafka: {{{key}: {value}}}}}")
         assert "hunter" not in line
 
+    @pytest.mark.parametrize("value", ["6161", "[hunter]", "{a: hunter}", "hunter2" * 60, '"hünter2"', '" hunter2"'])
+    def test_what_is_sent_along_is_not_repeated(self, refusal: Callable[..., str], value: str) -> None:
+        target = f"{{name: a, kind: webhook, url: 'http://h/', headers: {{X-Key: {value}}}}}"
+        line = refusal(f"notify: {{targets: [{target}]}}")
+        assert "nter" not in line
+        assert "6161" not in line
+
+    def test_a_key_that_is_wrong_itself(self, refusal: Callable[..., str]) -> None:
+        target = "{name: a, kind: webhook, url: 'http://h/', headers: {'': a}}"
+        assert "as a key, but `` is written" in refusal(f"notify: {{targets: [{target}]}}")
+        assert "as a key, but `` is written" in refusal("streams: {kafka: {new_topics: {settings: {'': a}}}}")
+
     def test_the_way_to_give_them_is_shown(self, refusal: Callable[..., str]) -> None:
         line = refusal("streams: {kafka: {sasl_password: x}}")
         assert line.endswith("A secret is given as sasl_password_file or sasl_password_env.")

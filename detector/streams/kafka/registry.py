@@ -150,7 +150,7 @@ def _is_of_registry(answer: httpx.Response) -> bool:
     """Whether it is the registry that does not know something, and not another server."""
     try:
         return answer.json()["error_code"] in _UNKNOWN
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
