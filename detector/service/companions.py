@@ -36,20 +36,19 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
         INCIDENTS_STATE,
         Around,
         FollowOptions,
-        refuse_nobody,
         serve_incidents,
         serve_notify,
+        targets_of,
     )
 
     alerts, state, until_end = _alerts(config, options)
-    # Before the work: they would find out after it.
     if "notify" in names:
-        refuse_nobody(config)
-    if "incidents" in names:
-        _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
+        targets_of(config)  # before the work of the others is done for nobody
     crew = Crew(lambda: signals.stop, signals.end)
     around = Around(crew.stop, Notifier({}), None)
     incidents = alerts.parent / f"{config.incidents.output}.jsonl"
+    if "incidents" in names:
+        _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
 
     def follow(serve: Callable[..., None], source: Path, output: Path | None, writer: Path) -> Callable[[], None]:
         chosen = FollowOptions(

@@ -106,10 +106,16 @@ def serve_incidents(config: Config, options: FollowOptions, around: Around) -> N
             ).run()  # fmt: skip
 
 
+def targets_of(config: Config) -> Sequence[TargetConfig]:
+    """Whom `notify` tells. Raises UserError where that is nobody."""
+    if not config.notify.targets:
+        raise UserError("there is nobody to tell", where="notify.targets", todo="Name a target (docs/told.md)")
+    return config.notify.targets
+
+
 def serve_notify(config: Config, options: FollowOptions, around: Around) -> None:
     """Tell every target, each on a thread of its own, until told to stop. Raises DetectorError."""
-    targets = config.notify.targets
-    refuse_nobody(config)
+    targets = targets_of(config)
     metrics = NotifyMetrics(CollectorRegistry(), [target.name for target in targets])
     healths = {target.name: Health() for target in targets}
     together = Together(healths)
@@ -140,12 +146,6 @@ def serve_notify(config: Config, options: FollowOptions, around: Around) -> None
         for target, follower in zip(targets, followers, strict=True):
             crew.start(f"notify-{target.name}", follower.run)
         crew.join()
-
-
-def refuse_nobody(config: Config) -> None:
-    """Raise UserError where no target is configured."""
-    if not config.notify.targets:
-        raise UserError("there is nobody to tell", where="notify.targets", todo="Name a target (docs/told.md)")
 
 
 def _target_streams(

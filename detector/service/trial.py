@@ -17,7 +17,7 @@ from detector.notify.filters import passes
 from detector.notify.outbox import Outbox, Patience
 from detector.notify.requests import Request
 from detector.service.past import published_on_kafka
-from detector.service.people import FollowOptions, refuse_nobody, target_files
+from detector.service.people import FollowOptions, target_files, targets_of
 from detector.service.telling import form_of, sender_of
 from detector.streams.base import Batch
 from detector.times import SECOND, rfc3339
@@ -68,10 +68,8 @@ def example(now: float, title: str) -> Incident:
 
 def dry_run(config: Config, place: str | None, wall: Callable[[], float] = time.time) -> Iterator[str]:
     """What would be sent of the incidents there are, their newest messages, a JSON line each. Raises DetectorError."""
-    refuse_nobody(config)
     boxes = [
-        (target, form_of(target), Outbox(Patience(0.0, 0.0), partial(passes, target)))
-        for target in config.notify.targets
+        (target, form_of(target), Outbox(Patience(0.0, 0.0), partial(passes, target))) for target in targets_of(config)
     ]
     for value in _values(config, place):
         with contextlib.suppress(ValueError):  # what is no incident becomes a dead letter, which is none of a trial

@@ -114,40 +114,22 @@ def test_a_dry_run_sends_nothing_and_keeps_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "words",
     [
-        ("notify",),
-        ("notify", "--input", ".", "--dry-run"),
-        ("run", "--input", "in.jsonl", "--output", "out/", "--until-end", "--with", "incidents,notify", *RUN),
+        ["notify", *HTTP],
+        ["notify", "--input", "seen", "--dry-run"],
+        ["run", "--input", "in.jsonl", "--output", "out/", "--until-end", "--with", "incidents,notify", *RUN],
     ],
+    ids=["alone", "a trial", "beside the detector"],
 )
-def test_nobody_to_tell_is_told_before_any_work(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    Path("anomaly-incidents.jsonl").touch()
-    Path("in.jsonl").touch()
-    assert main([*arguments, *HTTP]) == 2
-    assert "there is nobody to tell (notify.targets)" in capsys.readouterr().err
-    assert not Path("out").exists()
-
-
-@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
-def test_two_outputs_in_one_directory_do_not_share_incidents(
-    fresh: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiny_bundle(Path("models"))
+def test_nobody_to_tell_is_told_before_anything_is_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("in.jsonl").write_bytes(json_lines())
-    arguments = ["run", "--input", "in.jsonl", "--until-end", "--with", "incidents", *RUN, "--output"]
-    assert main([*arguments, "a.jsonl"]) == 0
-    before = Path("anomaly-incidents.jsonl").read_bytes()
-    assert before
-    assert main([*arguments, "b.jsonl", *fresh]) == 2
-    said = (
-        "the incidents in this directory are those of a.jsonl, not of b.jsonl (.). Name an output in another directory."
-    )
-    assert said in capsys.readouterr().err
-    assert not Path("b.jsonl").exists()
-    assert Path("anomaly-incidents.jsonl").read_bytes() == before
-    assert main([*arguments, "a.jsonl", *fresh]) == 0
-    assert Path("anomaly-incidents.jsonl").read_bytes() == before
+    Path("seen").mkdir()
+    Path("seen/anomaly-incidents.jsonl").write_bytes(b"")
+    before = sorted(Path().rglob("*"))
+    assert main(words) == 2
+    assert "there is nobody to tell (notify.targets)" in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_the_three_run_in_one_process_to_the_end(receiver: Receiver) -> None:
@@ -172,6 +154,27 @@ def test_where_others_could_not_follow_it_is_refused(capsys: pytest.CaptureFixtu
     assert "on Kafka each daemon is a process of its own" in capsys.readouterr().err
     assert main(["run", "--with", "incident", *RUN]) == 2
     assert "`incident` is none of incidents, notify" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_two_outputs_in_one_directory_do_not_share_incidents(
+    fresh: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bundle(Path("models"))
+    Path("in.jsonl").write_bytes(json_lines())
+    arguments = ["run", "--input", "in.jsonl", "--until-end", "--with", "incidents", *RUN, "--output"]
+    assert main([*arguments, "a.jsonl"]) == 0
+    before = Path("anomaly-incidents.jsonl").read_bytes()
+    assert before
+    assert main([*arguments, "b.jsonl", *fresh]) == 2
+    said = (
+        "the incidents in this directory are those of a.jsonl, not of b.jsonl (.). Name an output in another directory."
+    )
+    assert said in capsys.readouterr().err
+    assert not Path("b.jsonl").exists()
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
+    assert main([*arguments, "a.jsonl", *fresh]) == 0
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -224,13 +227,17 @@ def test_they_run_in_one_process_until_they_are_stopped(receiver: Receiver) -> N
 
 
 @pytest.mark.slow
-def test_one_that_fails_ends_them_all() -> None:
+def test_one_that_fails_ends_them_all(receiver: Receiver) -> None:
     tiny_bundle(Path("models"))
     Path("in.jsonl").write_bytes(json_lines())
-    process = start("run", "--input", "in.jsonl", "--output", "out/", "--with", "notify", *RUN)
+    taken = receiver.url.removeprefix("http://").partition("/")[0]
+    process = start(
+        "run", "--input", "in.jsonl", "--output", "out/", "--with", "notify", *RUN, *targets(receiver),
+        "--set", f'notify.http="{taken}"',
+    )  # fmt: skip
     _, log = process.communicate(timeout=60)
-    assert process.returncode == 2, log
-    assert b"there is nobody to tell" in log
+    assert process.returncode == 1, log
+    assert b"Address already in use (http.listen)" in log
 
 
 @pytest.mark.slow
