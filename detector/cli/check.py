@@ -32,7 +32,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     options.add_companions(parser, "with --connect: also what these daemons need of the brokers")
     parser.add_argument(
-        "--sensor", type=options.sensor_id, metavar="ID", help="say also which settings apply to this sensor"
+        "--sensor",
+        type=options.sensor_id,
+        metavar="ID",
+        help="say also which settings apply to this sensor, which readings belong to that name none",
     )
     parser.add_argument(
         "--data",
@@ -86,6 +89,10 @@ def _look_at_data(args: argparse.Namespace) -> int:
         console.print(table_of(seen, channels, machines=machines))
     for line in lines_of(seen, mending(seen, config.readings, has_times=args.data == "kafka"), machines=machines):
         console.print(line)
+    if args.sensor is not None:
+        if args.sensor not in seen.sensors:
+            console.print(f"no reading of {args.sensor} is among them")
+        console.print(_settings_of(config, args.sensor))
     return 0 if seen.readings else 2
 
 

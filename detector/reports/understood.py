@@ -44,6 +44,7 @@ _TIMES: Final = (
     "created_at", "source_timestamp", "sourcetimestamp",
 )  # fmt: skip
 _VALUES: Final = ("value", "val", "v", "reading", "measurement", "_value")
+_COUNTERS: Final = ("seq", "seq_no", "sequence", "offset", "index", "version", "qos")
 _FORMATS: Final = (None, "iso", "day-first", "month-first")
 
 
@@ -97,11 +98,15 @@ class Understood:
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """Settings below `readings`, and how many of the rejected records they would make readings of."""
+    """Settings below `readings`, and how many of the rejected records they would make readings of.
+
+    `doubtful`: as many would be if the month came first in their dates, and not the day.
+    """
 
     settings: MappingOf[str, Any]
     mended: int
     of: int
+    doubtful: bool = False
 
     def lines(self) -> Iterator[str]:
         """As they are written into the configuration."""
@@ -244,7 +249,18 @@ def mending(seen: Understood, config: ReadingsConfig, *, has_times: bool) -> Men
         mended = sum(len(set(readings.records.tolist())) for _, readings in _decoded_parts(batch, decoder))
         if mended and (best is None or mended > best.mended):
             best = Mending(settings, mended, len(seen.rejected))
+        elif best is not None and mended == best.mended and settings == _month_first(best.settings):
+            best = replace(best, doubtful=True)
     return best
+
+
+def _month_first(settings: MappingOf[str, Any]) -> dict[str, Any] | None:
+    """The settings with the other order of dates; None where they do not say that the day comes first."""
+    fields = settings.get("fields", {})
+    time = fields.get("timestamp")
+    if not isinstance(time, dict) or time.get("format") != "day-first":
+        return None
+    return {**settings, "fields": {**fields, "timestamp": {**time, "format": "month-first"}}}
 
 
 _NOWHERE: Final[Any] = ("", 0)
@@ -281,11 +297,14 @@ def _guesses(records: list[Record], config: ReadingsConfig, *, has_times: bool) 
         found = _parts(reading, record, config, has_times=has_times and preset is None)
         for coerce in (False, True):
             extra = {"coerce": True} if coerce else {}
+            given: dict[str, Any] = asked if preset is None else {"preset": preset}
             if preset is not None:
-                yield {"fields": {"preset": preset}, **extra}
-                yield {"fields": {"preset": preset, **found}, **extra}
-            elif found:
-                yield {"fields": {**asked, **found}, **extra}
+                yield {"fields": given, **extra}
+            if preset is not None or found:
+                settings = {"fields": {**given, **found}, **extra}
+                yield settings
+                if (other := _month_first(settings)) is not None:
+                    yield other
 
 
 def _parts(reading: Any, record: Record, config: ReadingsConfig, *, has_times: bool) -> dict[str, Any]:
@@ -306,12 +325,12 @@ def _parts(reading: Any, record: Record, config: ReadingsConfig, *, has_times: b
             found["timestamp"] = "record"
     standing = _standing(there.single, reading)
     if len(config.decoded) == 1 and (standing is ABSENT or isinstance(standing, dict | list)):
-        # What names a sensor or says a time is no value, though it may well be the only number.
+        # What names a sensor, says a time or counts is no value, though it may well be the only number.
         named = {part for place in places_of(asked.sensor_id) if isinstance(place, str) for part in _paths_in(place)}
         free = {
             path: value
             for path, value in leaves.items()
-            if path[-1].lower() not in (*_SENSORS, *_TIMES) and _path(path) not in named
+            if path[-1].lower() not in (*_SENSORS, *_TIMES, *_COUNTERS) and _path(path) not in named
         }
         value = _named(free, _VALUES, _is_number)
         if value is None:

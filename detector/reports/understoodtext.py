@@ -77,5 +77,7 @@ def lines_of(seen: Understood, mending: Mending | None, *, machines: bool = Fals
     if mending is not None:
         yield f"these lines of the configuration would mend {mending.mended} of {mending.of} of these:"
         yield from (f"    {line}" for line in mending.lines())
+        if mending.doubtful:
+            yield "none of their dates tells whether the day or the month comes first: month-first, if the month does"
     elif rejected and seen.header is None:
         yield "no settings were found that would mend these; docs/messages.md says what a reading is"

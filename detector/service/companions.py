@@ -42,14 +42,13 @@ def companions(config: Config, options: RunOptions, names: Sequence[str], signal
     )
 
     alerts, state, until_end = _alerts(config, options)
-    # Before the work: they would find out after it.
     if "notify" in names:
-        targets_of(config)
-    if "incidents" in names:
-        _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
+        targets_of(config)  # before the work of the others is done for nobody
     crew = Crew(lambda: signals.stop, signals.end)
     around = Around(crew.stop, Notifier({}), None)
     incidents = alerts.parent / f"{config.incidents.output}.jsonl"
+    if "incidents" in names:
+        _refuse_shared(alerts, alerts.parent / INCIDENTS_STATE, config.incidents.input)
 
     def follow(serve: Callable[..., None], source: Path, output: Path | None, writer: Path) -> Callable[[], None]:
         chosen = FollowOptions(

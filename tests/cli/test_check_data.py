@@ -150,6 +150,7 @@ def test_the_number_of_a_sensor_is_never_the_value(key: bytes | None) -> None:
     lines = mended({"device": "a", "id": 7, "timestamp": S, "created_at": S, "temperature": 71.3}, key=key)
     assert lines is not None
     assert "value: temperature}" in lines[-1]
+    assert mended({"sensor_id": "a", "timestamp": S, "seq": 5, "temp": "71,3"}) is None  # nor is what counts
     assert mended({"unit": 7, "timestamp": S, "x": None}, settings=("readings.fields.sensor_id=unit",)) is None
 
 
@@ -261,3 +262,30 @@ def test_times_that_go_backwards_are_said(capsys: pytest.CaptureFixture[str]) ->
     assert "4 readings of 2 sensors, such as a, after later ones: they are dropped as late" in capsys.readouterr().out
     assert check("--set", "readings.window.allowed_lateness=2s") == 0
     assert "after later ones" not in capsys.readouterr().out
+
+
+def test_where_no_date_tells_which_order_it_has_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    both = [{"id": "a", "t": f"03/{day:02d}/2026 10:00", "v": 1} for day in (4, 5)]
+    write(*both)
+    assert check() == 2
+    out = capsys.readouterr().out
+    assert "format: day-first}" in out
+    assert "none of their dates tells whether the day or the month comes first" in out
+    for proof, form in (("03/25/2026 10:00", "month-first"), ("25/03/2026 10:00", "day-first")):
+        write(*both, {"id": "a", "t": proof, "v": 1})
+        assert check() == 2
+        out = capsys.readouterr().out
+        assert f"format: {form}}}" in out
+        assert "3 of 3" in out
+        assert "none of their dates" not in out
+
+
+def test_the_settings_of_a_sensor_are_said_beside_its_readings(capsys: pytest.CaptureFixture[str]) -> None:
+    write({"sensor_id": "a", "timestamp": S, "value": 1})
+    assert check("--sensor", "a") == 0
+    out = capsys.readouterr().out
+    assert "a: watched\n" in out
+    assert "no reading of" not in out
+    assert check("--sensor", "nope", "--set", "readings.sensors.exclude=[nope]") == 0
+    out = capsys.readouterr().out
+    assert "no reading of nope is among them\nnope: not watched, readings.sensors leaves it out" in out

@@ -132,27 +132,6 @@ def test_nobody_to_tell_is_told_before_anything_is_done(words: list[str], capsys
     assert sorted(Path().rglob("*")) == before
 
 
-@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
-def test_two_outputs_in_one_directory_do_not_share_incidents(
-    fresh: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiny_bundle(Path("models"))
-    Path("in.jsonl").write_bytes(json_lines())
-    arguments = ["run", "--input", "in.jsonl", "--until-end", "--with", "incidents", *RUN, "--output"]
-    assert main([*arguments, "a.jsonl"]) == 0
-    before = Path("anomaly-incidents.jsonl").read_bytes()
-    assert before
-    assert main([*arguments, "b.jsonl", *fresh]) == 2
-    said = (
-        "the incidents in this directory are those of a.jsonl, not of b.jsonl (.). Name an output in another directory."
-    )
-    assert said in capsys.readouterr().err
-    assert not Path("b.jsonl").exists()
-    assert Path("anomaly-incidents.jsonl").read_bytes() == before
-    assert main([*arguments, "a.jsonl", *fresh]) == 0
-    assert Path("anomaly-incidents.jsonl").read_bytes() == before
-
-
 def test_the_three_run_in_one_process_to_the_end(receiver: Receiver) -> None:
     tiny_bundle(Path("models"))
     Path("in.jsonl").write_bytes(json_lines())
@@ -175,6 +154,27 @@ def test_where_others_could_not_follow_it_is_refused(capsys: pytest.CaptureFixtu
     assert "on Kafka each daemon is a process of its own" in capsys.readouterr().err
     assert main(["run", "--with", "incident", *RUN]) == 2
     assert "`incident` is none of incidents, notify" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_two_outputs_in_one_directory_do_not_share_incidents(
+    fresh: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bundle(Path("models"))
+    Path("in.jsonl").write_bytes(json_lines())
+    arguments = ["run", "--input", "in.jsonl", "--until-end", "--with", "incidents", *RUN, "--output"]
+    assert main([*arguments, "a.jsonl"]) == 0
+    before = Path("anomaly-incidents.jsonl").read_bytes()
+    assert before
+    assert main([*arguments, "b.jsonl", *fresh]) == 2
+    said = (
+        "the incidents in this directory are those of a.jsonl, not of b.jsonl (.). Name an output in another directory."
+    )
+    assert said in capsys.readouterr().err
+    assert not Path("b.jsonl").exists()
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
+    assert main([*arguments, "a.jsonl", *fresh]) == 0
+    assert Path("anomaly-incidents.jsonl").read_bytes() == before
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
