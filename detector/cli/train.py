@@ -341,6 +341,8 @@ def _read_frames(args: argparse.Namespace, config: Config, shape: tuple[int, int
     from detector.wire.frames import FrameDecoder
     from detector.wire.recording import read_recording
 
+    if asked := str(options.csv_options(args)):
+        raise UserError("frames are in no CSV file", where=asked, todo="Leave it out")
     frames = config.frames
     decoder_for = partial(FrameDecoder, shape, frames.limits)
     collected_from = partial(collect_frames, rows=args.rows, since=args.since, until=args.until)
