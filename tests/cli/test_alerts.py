@@ -74,6 +74,29 @@ def test_nothing_found_is_said(alerts: Path, capsys: pytest.CaptureFixture[str])
     assert listed(capsys, alerts, "--sensor", "nobody") == "no episodes\n"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        message(4, 10**30, "opened"),
+        message(1, 2**64, "opened"),
+        message(4, 0, "opened", started_at="0001-01-01T00:00:00+14:00"),
+        message(4, 0, "opened", detected_at="9999-12-31T23:59:59Z"),
+        message(4, 0, "opened", added=[]),
+        {},
+    ],
+)
+def test_what_is_no_alert_among_others_is_passed_over(
+    alerts: Path, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any]
+) -> None:
+    good = listed(capsys, alerts)
+    line = json.dumps(wrong).replace("[]", "[" * 50_000 + "]" * 50_000)
+    alerts.write_text(f"{line}\n{alerts.read_text(encoding='utf-8')}", encoding="utf-8")
+    assert main(["alerts", str(alerts)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == good
+    assert printed.err.startswith("detector: warning: 1 of 5 records are passed over, the first: ")
+
+
 @pytest.mark.parametrize("text", ['{"schema": 1}\n', "no json\n", None])
 def test_what_is_no_stream_of_alerts_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
