@@ -35,14 +35,16 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector alerts --help` needs none of it.
     from rich.console import Console
 
-    from detector.cli.published import alerts_at, listed, verdicts_at
-    from detector.reports.episodelist import UNBOUNDED, Wanted, as_json, episodes_of, listing
+    from detector.cli.published import alerts_at, listed, readable, verdicts_at
+    from detector.reports.episodelist import UNBOUNDED, Wanted, as_json, episodes_of, listed_alert, listing
     from detector.reports.feedback import said_of, with_verdicts
+    from detector.wire.verdicts import decode_acknowledgement
 
     wanted = Wanted(args.sensor, args.open, args.since)
     with listed(args.data):
-        episodes = episodes_of(alerts_at(args.data, args.config), wanted)
-        episodes = with_verdicts(episodes, said_of(verdicts_at(args.data, args.config)))
+        episodes = episodes_of(readable(alerts_at(args.data, args.config), listed_alert), wanted)
+        said = said_of(readable(verdicts_at(args.data, args.config), decode_acknowledgement))
+        episodes = with_verdicts(episodes, said)
     if args.json:
         sys.stdout.write(as_json(episodes).decode())
     elif episodes:

@@ -67,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say(data: str, args: argparse.Namespace) -> int:
-    from detector.cli.published import KAFKA, alerts_at, listed
-    from detector.reports.feedback import alerts_named
+    from detector.cli.published import KAFKA, alerts_at, listed, readable
+    from detector.reports.feedback import alerts_named, named_alert
     from detector.wire.readings import Verdict
     from detector.wire.verdicts import encode_verdict
 
     with listed(data):
-        found = alerts_named(alerts_at(data, args.config), args.alert, _SHORTEST)
+        found = alerts_named(readable(alerts_at(data, args.config), named_alert), args.alert, _SHORTEST)
     if len(found) > 1:
         raise UserError(f"{args.alert} may be any of {', '.join(sorted(found)[:5])}", where=data, todo="Name one")
     if not found:
@@ -134,15 +134,17 @@ def _found_input(alert: NamedAlert, data: Path, given: str | None, config: Confi
 
 def _export(data: str, args: argparse.Namespace) -> int:
     from detector.cli.atomic import atomic_write
-    from detector.cli.published import alerts_at, listed, verdicts_at
+    from detector.cli.published import alerts_at, listed, readable, verdicts_at
     from detector.errors import unwritable
-    from detector.reports.episodelist import Wanted, episodes_of
+    from detector.reports.episodelist import Wanted, episodes_of, listed_alert
     from detector.reports.feedback import labels_json, labels_of, said_of, with_verdicts
     from detector.reports.text import counted
+    from detector.wire.verdicts import decode_acknowledgement
 
     with listed(data):
-        episodes = episodes_of(alerts_at(data, args.config), Wanted())
-        labels = labels_of(with_verdicts(episodes, said_of(verdicts_at(data, args.config))))
+        episodes = episodes_of(readable(alerts_at(data, args.config), listed_alert), Wanted())
+        said = said_of(readable(verdicts_at(data, args.config), decode_acknowledgement))
+        labels = labels_of(with_verdicts(episodes, said))
     try:
         with atomic_write(Path(args.output)) as part:
             part.write_bytes(labels_json(labels))

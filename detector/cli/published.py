@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from detector.errors import UserError, in_brief
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from detector.config.load import Config
 
 KAFKA: Final = "kafka"
+_Read = TypeVar("_Read")
 
 
 def default_place(config: Config) -> str:
@@ -60,12 +62,32 @@ def verdicts_at(data: str, config: Config) -> Iterator[bytes]:
             return
 
 
+def readable(messages: Iterable[bytes], read: Callable[[bytes], _Read]) -> Iterator[_Read]:
+    """What `read` makes of messages. Anybody may write to a topic: what it does not take is passed over, and told.
+
+    Raises ValueError where it takes none of them.
+    """
+    taken, wrong, why = 0, 0, ""
+    for message in messages:
+        try:
+            found = read(message)
+        except ValueError as error:
+            wrong, why = wrong + 1, why or in_brief(error)
+            continue
+        taken += 1
+        yield found
+    if wrong and not taken:
+        raise ValueError(why)
+    if wrong:
+        sys.stderr.write(f"detector: warning: {wrong} of {wrong + taken} records are passed over, the first: {why}\n")
+
+
 @contextlib.contextmanager
 def listed(data: str) -> Iterator[None]:
     """Turn what is wrong with a message into an error that names the place."""
     try:
         yield
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(
             f"this is no stream of alerts: {in_brief(error)}", where=data, todo="Give a file of alerts"
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from detector.reports.text import duration, moment
 from detector.times import parse_time, recorded_time
+from detector.wire.incidents import MAX_NUMBER
 
 UNBOUNDED = 10_000
 """Columns of what is no terminal: a line is one there, however long."""
@@ -33,7 +34,7 @@ class ListedAlert(msgspec.Struct, kw_only=True):
     """The part of an alert message that is listed; what other versions add to one is ignored."""
 
     alert_id: str
-    sequence: int
+    sequence: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
     event: str
     reason: str = "anomaly"
     muted: bool = False
@@ -57,15 +58,25 @@ class Wanted:
     since: int | None = None
 
 
-def episodes_of(messages: Iterable[bytes], wanted: Wanted) -> list[ListedAlert]:
-    """The newest message of each episode that is wanted, in order of detection. Raises ValueError for what is none."""
+_decode: Final = msgspec.json.Decoder(ListedAlert).decode
+
+
+def listed_alert(message: bytes) -> ListedAlert:
+    """Read a message of a stream of alerts. Raises ValueError where it is none."""
+    try:
+        alert = _decode(message)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    for time in (alert.started_at, alert.detected_at, alert.ended_at):
+        if time is not None:
+            recorded_time(time)
+    return alert
+
+
+def episodes_of(alerts: Iterable[ListedAlert], wanted: Wanted) -> list[ListedAlert]:
+    """The newest message of each episode that is wanted, in order of detection."""
     newest: dict[str, ListedAlert] = {}
-    decode = msgspec.json.Decoder(ListedAlert).decode
-    for message in messages:
-        alert = decode(message)
-        for time in (alert.started_at, alert.detected_at, alert.ended_at):
-            if time is not None:
-                recorded_time(time)
+    for alert in alerts:
         known = newest.get(alert.alert_id)
         if known is None or alert.sequence > known.sequence:
             newest[alert.alert_id] = alert

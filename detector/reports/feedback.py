@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Final
 
 import msgspec
 
 from detector.reports.episodelist import ListedAlert
 from detector.reports.scoreboard import Label
-from detector.wire.verdicts import Acknowledgement, decode_acknowledgement
+from detector.wire.verdicts import Acknowledgement
 
 
-def said_of(messages: Iterable[bytes]) -> dict[str, Acknowledgement]:
-    """The last verdict on each alert, from the acknowledgements in their order. Raises ValueError for what is none."""
-    return {said.alert_id: said for said in map(decode_acknowledgement, messages)}
+def said_of(acknowledgements: Iterable[Acknowledgement]) -> dict[str, Acknowledgement]:
+    """The last verdict on each alert, from the acknowledgements in their order."""
+    return {said.alert_id: said for said in acknowledgements}
 
 
 def with_verdicts(episodes: Sequence[ListedAlert], said: Mapping[str, Acknowledgement]) -> list[ListedAlert]:
@@ -48,7 +49,7 @@ class NamedSource(msgspec.Struct):
     """Where the readings of an episode are found."""
 
     stream: str
-    partition: int
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class NamedAlert(msgspec.Struct):
@@ -60,15 +61,21 @@ class NamedAlert(msgspec.Struct):
     source: NamedSource
 
 
-def alerts_named(messages: Iterable[bytes], wanted: str, shortest: int) -> dict[str, NamedAlert]:
-    """The alerts whose id is `wanted`, or begins with it where that has at least `shortest` characters.
+_decode: Final = msgspec.json.Decoder(NamedAlert).decode
 
-    Raises ValueError for what is no alert.
-    """
-    decode = msgspec.json.Decoder(NamedAlert).decode
+
+def named_alert(message: bytes) -> NamedAlert:
+    """Read a message of a stream of alerts. Raises ValueError where it is none."""
+    try:
+        return _decode(message)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def alerts_named(alerts: Iterable[NamedAlert], wanted: str, shortest: int) -> dict[str, NamedAlert]:
+    """The alerts whose id is `wanted`, or begins with it where that has at least `shortest` characters."""
     found: dict[str, NamedAlert] = {}
-    for message in messages:
-        alert = decode(message)
+    for alert in alerts:
         if alert.alert_id == wanted or (len(wanted) >= shortest and alert.alert_id.startswith(wanted)):
             found[alert.alert_id] = alert
     return {wanted: found[wanted]} if wanted in found else found

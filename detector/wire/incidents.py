@@ -27,7 +27,7 @@ ONSET_ROWS: Final = 10
 _MS: Final = 1_000_000
 _MAX_ID: Final = 100
 _MAX_TEXT: Final = 200
-_MAX_NUMBER: Final = 2**53 - 1
+MAX_NUMBER: Final = 2**53 - 1
 """Sequences and offsets: what every reader of JSON takes, and far more than there are. State holds no larger ones."""
 _MAX_SIZE: Final = 1_000_000
 """Episodes of an incident: a state that is made again has an entry for each."""
@@ -145,7 +145,7 @@ class Evidence(Struct):
 
 class _Alert(Struct):
     alert_id: Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
-    sequence: Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
+    sequence: Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
     event: Event
     kind: Kind
     sensor_id: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -245,8 +245,8 @@ def decode_incident(data: bytes) -> Incident:
     if not (0 < len(name) <= _MAX_ID and name.isascii() and name.isprintable() and name == name.strip()):
         raise ValueError(f"`incident_id` is not 1 to {_MAX_ID} visible characters of ASCII")
     source = incident.source
-    if max(incident.sequence, source.partition, source.offset) > _MAX_NUMBER or incident.size > _MAX_SIZE:
-        raise ValueError(f"a number is larger than {_MAX_NUMBER}, or the size than {_MAX_SIZE}")
+    if max(incident.sequence, source.partition, source.offset) > MAX_NUMBER or incident.size > _MAX_SIZE:
+        raise ValueError(f"a number is larger than {MAX_NUMBER}, or the size than {_MAX_SIZE}")
     times = [incident.started_at, incident.detected_at, incident.ended_at]
     for one in incident.members:
         times += (one.started_at, one.ended_at)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from detector.cli.main import main
-from detector.reports.episodelist import Wanted, episodes_of, listing
+from detector.reports.episodelist import Wanted, episodes_of, listed_alert, listing
 
 
 def message(number: int, sequence: int, event: str, **changes: Any) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def test_a_line_an_episode(alerts: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def drawn(width: int, *alerts: dict[str, Any]) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(listing(episodes_of([json.dumps(one).encode() for one in alerts], Wanted()), console), markup=False)
+    episodes = episodes_of([listed_alert(json.dumps(one).encode()) for one in alerts], Wanted())
+    console.print(listing(episodes, console), markup=False)
     return [line.rstrip() for line in cast(io.StringIO, console.file).getvalue().splitlines()]
 
 
@@ -106,6 +107,29 @@ def test_filters(alerts: Path, capsys: pytest.CaptureFixture[str], options: list
 
 def test_nothing_found_is_said(alerts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert listed(capsys, alerts, "--sensor", "nobody") == "no episodes\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        message(4, 10**30, "opened"),
+        message(1, 2**64, "opened"),
+        message(4, 0, "opened", started_at="0001-01-01T00:00:00+14:00"),
+        message(4, 0, "opened", detected_at="9999-12-31T23:59:59Z"),
+        message(4, 0, "opened", added=[]),
+        {},
+    ],
+)
+def test_what_is_no_alert_among_others_is_passed_over(
+    alerts: Path, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any]
+) -> None:
+    good = listed(capsys, alerts)
+    line = json.dumps(wrong).replace("[]", "[" * 50_000 + "]" * 50_000)
+    alerts.write_text(f"{line}\n{alerts.read_text(encoding='utf-8')}", encoding="utf-8")
+    assert main(["alerts", str(alerts)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == good
+    assert printed.err.startswith("detector: warning: 1 of 5 records are passed over, the first: ")
 
 
 @pytest.mark.parametrize("text", ['{"schema": 1}\n', "no json\n", None])

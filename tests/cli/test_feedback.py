@@ -61,6 +61,21 @@ def refused(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str
     return error
 
 
+@pytest.mark.parametrize("wrong", ["{}", '{"x": ' + "[" * 50_000, json.dumps({**alert(9), "source": {"partition": 1}})])
+def test_what_is_no_alert_or_no_verdict_among_others_is_passed_over(
+    place: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    for stream, more in (("anomaly-alerts", ""), ("anomaly-verdicts", said(2, "real").value.decode() + "\n")):
+        path = place / f"{stream}.jsonl"
+        known = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(f"{wrong}\n{known}{more}", encoding="utf-8")
+    assert main(["feedback", "00000001", "real"]) == 0
+    assert "1 of 5 records are passed over, the first: " in capsys.readouterr().err
+    assert main(["feedback", "export", "-o", str(place / "labels.json")]) == 0
+    assert "1 of 2 records are passed over, the first: " in capsys.readouterr().err
+    assert [label.sensor_id for label in read_labels(place / "labels.json")] == ["pump-2"]
+
+
 def test_a_verdict_is_a_line_of_the_stream_the_alert_came_from(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["feedback", "00000001", "real", "--note", "bearing", "--by", "Ann"]) == 0
     reading, verdict = lines(place / "sensor-readings.jsonl")
