@@ -60,11 +60,6 @@ def is_foreseen(error: Exception) -> bool:
     return isinstance(error, DetectorError | OSError | MemoryError)
 
 
-def counted(number: int, what: str) -> str:
-    """`1 sensor`, `2 sensors`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def in_brief(said: Exception | str, secrets: Collection[str] = ()) -> str:
     """What a library or a server says is wrong, fit to be a part of one line: short, without what disturbs a terminal.
 
@@ -93,3 +88,8 @@ def unwritable(error: OSError, what: str, *, where: str, todo: str) -> DetectorE
     """The error to raise where `what` could not be written."""
     kind = OperationError if error.errno in TRANSIENT else UserError
     return kind(f"cannot write {what}: {error.strerror}", where=where, todo=todo)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 sensor`, `2 sensors`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
