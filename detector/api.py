@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from detector.arrays import F64
 from detector.config.load import Config, FieldsConfig, load_config
 from detector.engine.output import Output
+from detector.errors import counted
 from detector.models.bundle.bundles import Bundle, load_bundle
 from detector.models.bundle.spec import READING_KINDS
 from detector.models.bundle.versions import list_versions
@@ -128,7 +129,7 @@ class Detector:
         stamps, columns = _stamps(times), self._columns(values)
         for column in columns.values():
             if len(column) != len(stamps):
-                raise ValueError(f"there are {len(stamps)} times and {len(column)} values")
+                raise ValueError(f"there are {counted(len(stamps), 'time')} and {counted(len(column), 'value')}")
         messages = list(self._messages(sensor_id, stamps, columns))
         outputs = [self._process(messages[i : i + _AT_ONCE]) for i in range(0, len(messages), _AT_ONCE)]
         return _summed(outputs, len(columns))
@@ -147,7 +148,7 @@ class Detector:
             table = table[:, None] if table.ndim == 1 and len(names) == 1 else np.atleast_2d(table)
         if table.ndim != 2 or table.shape[1] != len(names):
             raise ValueError(
-                f"the model has {len(names)} channels ({', '.join(names)}); values have shape {table.shape}"
+                f"the model has {counted(len(names), 'channel')} ({', '.join(names)}); values have shape {table.shape}"
             )
         if np.isinf(table).any():
             raise ValueError("a value is infinite")

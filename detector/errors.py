@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Collection
 from typing import Final
 
 TRANSIENT: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What the system says where a disk is full or fails; what else it says of a place to write is for a person to mend."""
 
 _BRIEF: Final = 200
+_MEMORY: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+_USER_OF_ADDRESS: Final = re.compile(r"(?<=://)[^\s/]*@")
 
 
 class DetectorError(Exception):
@@ -56,11 +60,33 @@ def is_foreseen(error: Exception) -> bool:
     return isinstance(error, DetectorError | OSError | MemoryError)
 
 
-def in_brief(error: Exception) -> str:
-    """What a library says is wrong, fit to be a part of one line: short, and without what disturbs a terminal."""
-    text = " ".join(str(error).split()) or type(error).__name__
+def counted(number: int, what: str) -> str:
+    """`1 sensor`, `2 sensors`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_brief(said: Exception | str, secrets: Collection[str] = ()) -> str:
+    """What a library or a server says is wrong, fit to be a part of one line: short, without what disturbs a terminal.
+
+    Secrets are taken out as by `without`, and before it is cut, so that none is left in part. Where an object lies in
+    memory is left out: what is run again has to lead to the same words.
+    """
+    text = _MEMORY.sub("", " ".join(without(str(said), secrets).split())) or type(said).__name__
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= _BRIEF else text[:_BRIEF] + "…"
+
+
+def without(text: str, secrets: Collection[str] = ()) -> str:
+    """The text without any of `secrets`, in whatever case of letters, and without the users of addresses.
+
+    >>> without("no https://ann:pw@example.org/T0/XYZ", ("/t0/xyz",))
+    'no https://example.org(secret)'
+    """
+    text = _USER_OF_ADDRESS.sub("", text)
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+    if not longest_first:
+        return text
+    return re.sub("|".join(map(re.escape, longest_first)), "(secret)", text, flags=re.IGNORECASE)
 
 
 def unwritable(error: OSError, what: str, *, where: str, todo: str) -> DetectorError:

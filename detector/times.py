@@ -70,6 +70,21 @@ def parse_time(value: str | int | float) -> int:
     return whole * unit + round((value - whole) * (unit // MICROSECOND)) * MICROSECOND
 
 
+def recorded_time(text: str) -> int:
+    """The instant that a message of a detector names, ns since the epoch.
+
+    Raises ValueError for what is no RFC 3339, and outside the years 2000 to 2100, where no reading lies: what is kept
+    of a message has to fit into 64 bits.
+
+    >>> recorded_time("2026-03-01T13:00:00.25+01:00")
+    1772366400250000000
+    """
+    time = _parse_text(text)
+    if not EARLIEST <= time < LATEST:
+        raise ValueError("a time lies outside the years 2000 to 2100")
+    return time
+
+
 def _parse_text(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:

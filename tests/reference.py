@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from detector.arrays import F64, Bools
+from detector.arrays import F32, F64, Bools
 from detector.config.load import AlertsConfig, MaintenanceConfig, OverrideConfig, ReadingsConfig, WindowConfig
 from detector.detection.columns import NEVER
 from detector.detection.finding import LOOK, Window, first_look, next_look, until
@@ -588,9 +588,16 @@ class Sensor:
     def _reconstruction(self, window: list[tuple[float, ...]]) -> float:
         """Errors are taken and weighted in the model's own precision, and summed in double precision."""
         x = np.array(window, dtype=np.float32)
-        expected = self.owner.model.reconstruct(x[None])[0]
-        errors = np.where([row.lacks for row in self.window], 0.0, (x - expected) * ROOTS)
+        lacks = [row.lacks for row in self.window]
+        errors = np.where(lacks, 0.0, (x - self._rebuilt(x, lacks)) * ROOTS)
         return math.fsum(error * error for error in errors.ravel().tolist()) / len(window[0])
+
+    def _rebuilt(self, x: F32, lacks: Sequence[Any]) -> F32:
+        """What the model makes of a window; of what is missing, what it makes of its own guess, four times."""
+        expected: F32 = self.owner.model.reconstruct(x[None])[0]
+        for _ in range(4 if np.any(lacks) else 0):
+            expected = self.owner.model.reconstruct(np.where(lacks, expected, x)[None])[0]
+        return expected
 
     # -- episodes ------------------------------------------------------------------------------------------------
 
@@ -661,9 +668,10 @@ class Sensor:
         """The window as what is claimed of a fault rests on it; the claims themselves have tests of their own."""
         assert self.profile is not None
         z = np.array(self._scaled(self.window))
-        expected = self.owner.model.reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+        lacks = [row.lacks for row in self.window]
+        expected = self._rebuilt(z.astype(np.float32), lacks).astype(np.float64)
         times = np.array([row.time for row in self.window])
-        errors = np.where([row.lacks for row in self.window], 0.0, (z - expected) ** 2)
+        errors = np.where(lacks, 0.0, (z - expected) ** 2)
         return Window(times, z, errors, self.profile.ridge.astype(np.float64), self.profile.bias)
 
     def _calm_channels(self) -> Bools:
@@ -690,10 +698,15 @@ class Sensor:
         return moved.index(True) if any(moved) else ROWS
 
     def _look(self, episode: Episode) -> None:
-        window = self._seen()
+        window, before = self._seen(), episode.finding.over
         episode.finding = next_look(episode.finding, window, episode.detected_at)
+        if before is not None and episode.finding.over is None:
+            episode.until = None
         last = until(episode.finding, window)
         episode.until = episode.until if last is None else last
+
+    def _end_of(self, episode: Episode) -> int:
+        return episode.loud_time if episode.until is None else max(episode.until, episode.finding.onset)
 
     def update(self) -> None:
         assert self.episode is not None
@@ -718,7 +731,7 @@ class Sensor:
         assert profile is not None
         assert self.judged is not None
         window = self._scaled(self.window)
-        expected = self.owner.model.reconstruct(np.array(window, dtype=np.float32)[None])[0].tolist()
+        expected = self._rebuilt(np.array(window, dtype=np.float32), [row.lacks for row in self.window]).tolist()
         errors = [
             [0.0 if lacks else (a - b) ** 2 for a, b, lacks in zip(*parts, strict=True)]
             for parts in zip(window, expected, [row.lacks for row in self.window], strict=True)
@@ -741,7 +754,7 @@ class Sensor:
                 sensor=self.name,
                 started_at=episode.finding.onset,
                 detected_at=episode.detected_at,
-                ended_at=max(episode.until, episode.finding.onset) if event == "closed" else None,
+                ended_at=self._end_of(episode) if event == "closed" else None,
                 score=math.exp(self.judged),
                 peak=math.exp(episode.peak),
                 threshold=math.exp(episode.ln_threshold),

@@ -80,7 +80,7 @@ class Episode:
 
     name: str
     finding: Finding
-    until: int
+    until: int | None
     detected_at: int
     ln_threshold: float
     close_level: float

@@ -14,7 +14,10 @@ USER, PASSWORD = "reader", "s3cr3t"
 
 
 class FakeRegistry:
-    """Knows the schemas in `schemas`, by number, and in `subjects`. `down`: it answers 503 to everything."""
+    """Knows the schemas in `schemas`, by number, and in `subjects`. `down`: it answers 503 to everything.
+
+    `instead`: what it answers with 200, whatever is asked.
+    """
 
     def __init__(self, *, port: int = 0, password: bool = False) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}
@@ -22,6 +25,7 @@ class FakeRegistry:
         self.asked: list[str] = []
         self.down = False
         self.unknown = 40403
+        self.instead: bytes | None = None
         self._password = password
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -63,6 +67,8 @@ class FakeRegistry:
             def do_GET(self) -> None:
                 status, said = registry._answer(self.path, self.headers.get("Authorization", ""))
                 body = json.dumps(said).encode()
+                if registry.instead is not None:
+                    status, body = 200, registry.instead
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

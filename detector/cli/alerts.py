@@ -13,8 +13,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "alerts",
         help="list the episodes that were published",
-        description="The episodes of a stream of alerts, one line each: when, whose, what, how bad, over or not. "
-        "`detector inspect` draws one of them by the id that is shown.",
+        description="The episodes of a stream of alerts, one line each, on a narrow terminal two: when, whose, what, "
+        "how bad, over or not. `detector inspect` draws one of them by the id that is shown.",
     )
     parser.add_argument(
         "data",
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from detector.cli.published import alerts_at, listed, verdicts_at
-    from detector.reports.episodelist import Wanted, as_json, episodes_of, table_of
+    from detector.reports.episodelist import UNBOUNDED, Wanted, as_json, episodes_of, listing
     from detector.reports.feedback import said_of, with_verdicts
 
     wanted = Wanted(args.sensor, args.open, args.since)
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(as_json(episodes).decode())
     elif episodes:
-        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
-        console.print(table_of(episodes), markup=False)
+        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+        console.print(listing(episodes, console), markup=False)
     else:
         sys.stdout.write("no episodes\n")
     return 0

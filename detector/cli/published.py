@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from detector.errors import UserError
+from detector.errors import UserError, in_brief
 
 if TYPE_CHECKING:
     from detector.config.load import Config
@@ -65,8 +65,10 @@ def listed(data: str) -> Iterator[None]:
     """Turn what is wrong with a message into an error that names the place."""
     try:
         yield
-    except ValueError as error:
-        raise UserError(f"this is no stream of alerts: {error}", where=data, todo="Give a file of alerts") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"this is no stream of alerts: {in_brief(error)}", where=data, todo="Give a file of alerts"
+        ) from None
 
 
 def _of_topic(config: Config, topic: str) -> Iterator[bytes]:

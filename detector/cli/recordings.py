@@ -63,7 +63,10 @@ def recording(args: argparse.Namespace) -> Iterator[tuple[Iterator[Batch], Decod
         from detector.service.schemas import topic_documents
 
         # As live: the records have their broker's time, by which the daemon refuses readings of the future.
-        decoder = make_decoder(config, sensor=sensor, interval=interval, live=True, documents=topic_documents(config))
+        decoder = make_decoder(
+            config, sensor=sensor, interval=interval, live=True, csv=options.csv_options(args),
+            documents=topic_documents(config),
+        )  # fmt: skip
         with (
             recorded(config, decoder, since=since, until=until) as (batches, start),
             replay_progress(batches, None) as shown,

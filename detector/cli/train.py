@@ -198,8 +198,9 @@ def _read_readings(args: argparse.Namespace, config: Config, book: RuleBook) -> 
         from detector.service.schemas import topic_documents
 
         decoder = make_decoder(
-            config, sensor=args.sensor, interval=args.interval, live=True, documents=topic_documents(config)
-        )
+            config, sensor=args.sensor, interval=args.interval, live=True, csv=options.csv_options(args),
+            documents=topic_documents(config),
+        )  # fmt: skip
         with recorded(config, decoder, since=args.since, until=args.until) as (batches, _):
             collected = collected_from(batches, decoder)
         place, cure = f"topic {stream}", "Send readings, or name their fields in readings.fields"
@@ -230,7 +231,7 @@ def _tell_what_was_seen(collected: Collected, place: str) -> None:
         seen = f"{counted(len(times), 'reading')}, {span(int(times[0]), int(times[-1]))}{every}"
         sys.stderr.write(f"detector: {place}: {sensor_id}: {seen}\n")
     if len(longest) > _LISTED:
-        sys.stderr.write(f"detector: {place}: and {len(longest) - _LISTED} more sensors\n")
+        sys.stderr.write(f"detector: {place}: and {counted(len(longest) - _LISTED, 'more sensor')}\n")
 
 
 def _usable_sensors(collected: Collected, place: str, scaler: str, channels: Sequence[str]) -> Series:
@@ -340,6 +341,8 @@ def _read_frames(args: argparse.Namespace, config: Config, shape: tuple[int, int
     from detector.wire.frames import FrameDecoder
     from detector.wire.recording import read_recording
 
+    if asked := str(options.csv_options(args)):
+        raise UserError("frames are in no CSV file", where=asked, todo="Leave it out")
     frames = config.frames
     decoder_for = partial(FrameDecoder, shape, frames.limits)
     collected_from = partial(collect_frames, rows=args.rows, since=args.since, until=args.until)
@@ -438,7 +441,9 @@ def _refuse_poor(collected: Collected | CollectedFrames, what: str, place: str, 
 
 
 def _counted(left_out: dict[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    """How many of each kind, whose names are plurals or no nouns."""
+    named = {what: what.removesuffix("s") if count == 1 else what for what, count in left_out.items()}
+    return ", ".join(f"{count} {named[what]}" for what, count in left_out.items() if count)
 
 
 def _first_refusal(collected: Collected | CollectedFrames) -> str:

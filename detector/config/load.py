@@ -51,7 +51,7 @@ from detector.config.settings import (
 )
 from detector.config.streams import DirectoryConfig, KafkaConfig, SchemaRegistryConfig, StreamsConfig
 from detector.config.values import DURATION_FORM, Duration, format_duration, parse_duration
-from detector.errors import UserError
+from detector.errors import UserError, without
 
 __all__ = [
     "AlertsConfig",
@@ -222,7 +222,9 @@ class _Source:
         path = tuple(key.strip().split("."))
         if not equals or not all(path):
             raise UserError(
-                f"`{text[:60]}` sets nothing", where="--set", todo="Write --set key.path=VALUE, such as log.level=debug"
+                f"`{without(text)[:60]}` sets nothing",
+                where="--set",
+                todo="Write --set key.path=VALUE, such as log.level=debug",
             )
         try:
             parsed = yamltext.parse_value(value)
@@ -279,13 +281,15 @@ class _Source:
             form, todo = _EXPECTED[kind].format_map(context).replace("'", "`"), ""
         else:
             form, todo = error["msg"], ""
-        # What stands at a key that names a secret may be the secret itself.
-        secret = str(path[-1]).endswith(("_env", "_file"))
-        written = "something else" if secret else f"`{self._tree.written.get(path, 'nothing')}`"
+        if path[-1] == "[key]":  # pydantic's name for a key that is wrong itself
+            return f"expected {form} as a key, but `{path[-2]}` is written", todo or "Correct it"
+        # What stands at a key that names a secret may be the secret itself, and so may what is sent along in a header.
+        secret = str(path[-1]).endswith(("_env", "_file")) or "headers" in path
+        written = "something else" if secret else f"`{without(self._tree.written.get(path, 'nothing'))}`"
         written = written.replace("`a mapping`", "a mapping").replace("`a list`", "a list")
-        return f"expected {form}, but {written} is written", todo or self._hint(kind, form, path)
+        return f"expected {form}, but {written} is written", todo or self._hint(kind, form, path, secret=secret)
 
-    def _hint(self, kind: str, form: str, path: yamltext.Path) -> str:
+    def _hint(self, kind: str, form: str, path: yamltext.Path, *, secret: bool) -> str:
         text = self._tree.written.get(path, "")
         value: Any = self._tree.value
         for part in path:
@@ -295,7 +299,7 @@ class _Source:
         if kind.startswith("int_") and isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
             return f"Write {int(value)}"
         if kind == "string_type" and not isinstance(value, dict | list) and value is not None:
-            return f'Write "{text}" in quotes'
+            return "Write it in quotes" if secret else f'Write "{text}" in quotes'
         if kind == "model_type" and value is None:
             return "Write settings under it, or remove it"
         if form.endswith(DURATION_FORM):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from detector.config.base import Section, resolve_secret
+from detector.config.base import Section, fits_header, resolve_secret, resolve_token
 from detector.config.values import (
     Duration,
     Listen,
@@ -24,6 +25,8 @@ from detector.errors import UserError
 
 MAX_TARGETS: Final = 50
 _URL_FORM: Final = "Write it like https://example.org/hook"
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a header (RFC 9110, 5.1)."""
 
 
 def _several(value: Any) -> Any:
@@ -95,6 +98,14 @@ class TargetConfig(Section):
                 raise refused(f"{secret}_file and {secret}_env are both given", "Keep one of them")
         if self.url is not None and not _is_url(self.url):
             raise refused(f"the target {self.name} has a url that is no address of HTTP", _URL_FORM)
+        for name, value in {**self.headers, "Content-Type": self.content_type}.items():
+            if not _HEADER.fullmatch(name):
+                raise refused(f"the target {self.name} has a header whose name is none", "Write it like X-Api-Key")
+            if not fits_header(value):
+                raise refused(
+                    f"the target {self.name} has a value of {name} that no header can carry",
+                    "Write visible ASCII characters, without spaces around them",
+                )
         if self.kind == "alertmanager" and (self.template or self.secret_file or self.secret_env):
             raise refused(
                 f"the target {self.name} is an Alertmanager", "Remove template and secret: they are a webhook's"
@@ -113,7 +124,7 @@ class TargetConfig(Section):
     def bearer_token(self) -> SecretStr | None:
         """The token that is sent along; None where there is none. Raises UserError."""
         key = f"notify.targets.{self.name}.bearer_token"
-        return resolve_secret(self.bearer_token_file, self.bearer_token_env, key)
+        return resolve_token(self.bearer_token_file, self.bearer_token_env, key)
 
     def secret(self) -> SecretStr | None:
         """What the body is signed with; None where it is not. Raises UserError."""
@@ -121,6 +132,8 @@ class TargetConfig(Section):
 
 
 def _is_url(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
     try:
         parts = urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from detector.config.base import Section, resolve_secret
+from detector.config.base import Section, resolve_secret, resolve_token
 from detector.config.values import (
     Count,
     Endpoint,
@@ -85,7 +85,7 @@ class SchemaRegistryConfig(Section):
 
     def token(self) -> SecretStr | None:
         """Read the bearer token; None where none is configured. Raises UserError."""
-        return resolve_secret(self.token_file, self.token_env, "streams.kafka.schema_registry.token")
+        return resolve_token(self.token_file, self.token_env, "streams.kafka.schema_registry.token")
 
 
 class KafkaConfig(Section):
@@ -168,7 +168,7 @@ class KafkaConfig(Section):
 
     def sasl_token(self) -> SecretStr | None:
         """Read the bearer token from its file or variable; None where none is configured. Raises UserError."""
-        return resolve_secret(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
+        return resolve_token(self.sasl_token_file, self.sasl_token_env, "streams.kafka.sasl_token")
 
     def sasl_oauth_client_secret(self) -> SecretStr | None:
         """Read the client's secret from its file or variable; None where none is configured. Raises UserError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from typing import Annotated, Final, Literal, get_args
@@ -178,10 +179,19 @@ def _listen(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not value.isprintable() or " " in value:
         raise expected("an address such as https://login.example.org/token, without user and password")
     return value
+
+
+def _written(check: Callable[[str], str]) -> BeforeValidator:
+    """The check of a text of which a number, say, has the wrong form: in quotes it would have it just as well."""
+    return BeforeValidator(lambda value: check(value if isinstance(value, str) else ""))
 
 
 _serialize = PlainSerializer(format_duration, return_type=str)
@@ -204,10 +214,10 @@ Time = Annotated[
     PlainSerializer(rfc3339, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-Zone = Annotated[str, AfterValidator(_zone)]
+Zone = Annotated[str, _written(_zone)]
 Day = Annotated[
     str,
-    AfterValidator(_day),
+    _written(_day),
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
 """A day of the calendar, as 2026-12-24."""
@@ -215,11 +225,11 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
 Period = Annotated[str, BeforeValidator(_period)]
 Name = Annotated[str, AfterValidator(_name)]
-Listen = Annotated[str, AfterValidator(_listen)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Listen = Annotated[str, _written(_listen)]
+Endpoint = Annotated[str, _written(_endpoint)]
 """An address of HTTP or HTTPS."""
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 """A shell pattern: `*`, `?`, `[a-c]`, `[!a-c]`; case counts."""
-Variable = Annotated[str, AfterValidator(_variable)]
+Variable = Annotated[str, _written(_variable)]
 Count = Annotated[int, Field(ge=1)]

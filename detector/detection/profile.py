@@ -35,6 +35,7 @@ from detector.detection.signals import (
     deviation,
     ewma_path,
     prediction_errors,
+    rebuild,
     reconstruction_errors,
     standardise,
     unforeseen,
@@ -405,5 +406,5 @@ def _reconstruction_path(z: F64, reconstruct: Reconstruct, stride: int, patched:
         chosen = slice(i, i + stride * CHUNK, stride)
         chunk = np.ascontiguousarray(windows[chosen], dtype=np.float32)
         left_out = None if patched is None else _windows_of(patched)[chosen]
-        parts.append(reconstruction_errors(chunk, reconstruct(chunk), left_out))
+        parts.append(reconstruction_errors(chunk, rebuild(chunk, left_out, reconstruct), left_out))
     return np.repeat(np.concatenate(parts), stride)[: len(windows)]

@@ -251,9 +251,10 @@ def _window_errors(
             inputs = np.ascontiguousarray(inputs[chosen])
         if not len(inputs):
             continue
-        outputs = np.ascontiguousarray(model.reconstruct(inputs), dtype=np.float32)
-        if patched is not None:
-            outputs = np.where(patched[chosen], inputs, outputs)  # no error there
+        holes = None if patched is None else patched[chosen]
+        outputs = signals.rebuild(inputs, holes, model.reconstruct)
+        if holes is not None:
+            outputs = np.where(holes, inputs, outputs)  # no error there
         errors[part][chosen] = kernel.rebuilt(inputs, outputs)
         if explain:
             newest[part][chosen] = outputs[:, -1]

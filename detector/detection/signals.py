@@ -10,6 +10,7 @@ values lie from their usual place). Higher is worse throughout. What is made of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ Z_LIMIT = 1e4
 LANES = 20
 """So many sums run side by side where products are added up."""
 
+STEPS = 4
+"""Steps towards what the autoencoder makes of values that are missing; behind the third nothing changes that counts."""
 LONG_PATCH = 3
 """While this many patched values in a row are in the window of a channel, its forecasts do not count."""
 
@@ -78,6 +81,23 @@ def prediction_errors(windows: F64, forecast: F64, bias: F64) -> F64:
     error -= windows[:, -1]
     error *= error
     return error
+
+
+def rebuild(windows: F32, patched: Bools | None, reconstruct: Callable[[F32], F32]) -> F32:
+    """The reconstruction of windows (n, 100, C) of which the `patched` (n, 100, C) values stand for missing ones.
+
+    The autoencoder sees the channels together: a value that stands still while others move would spoil what it makes of
+    these. So in place of patched values it is given what it made of them itself, `STEPS` times.
+    """
+    rebuilt = np.ascontiguousarray(reconstruct(windows), dtype=np.float32)
+    if patched is None or not patched.any():
+        return rebuilt
+    some = np.flatnonzero(patched.any(axis=(1, 2)))
+    part, holes = windows[some], patched[some]
+    for _ in range(STEPS):
+        part = np.where(holes, rebuilt[some], part)
+        rebuilt[some] = reconstruct(part)
+    return rebuilt
 
 
 def reconstruction_errors(windows: F32, expected: F32, patched: Bools | None = None) -> F64:

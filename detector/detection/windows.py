@@ -88,13 +88,18 @@ class WindowRows:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of readings, by outcome. `set_back`: how often the clock of each sensor was, by slot."""
+    """What became of readings, by outcome; by slot `late_of` and `set_back`: how often the clock of each sensor was."""
 
     accepted: int = 0
     missing: int = 0
-    late: int = 0
+    late_of: Counter[int] = field(default_factory=Counter)
     duplicate: int = 0
     set_back: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def late(self) -> int:
+        """How many readings came too late."""
+        return self.late_of.total()
 
     @property
     def resets(self) -> int:
@@ -245,7 +250,7 @@ def _in_order(
                 continue
             late_run += 1
             if late_run < LATE_LIMIT:
-                tally.late += 1
+                tally.late_of[slot] += 1
                 continue
             for old_time, old_value in held:
                 out.rows.append((old_time, old_value, record, element, restart))

@@ -364,7 +364,8 @@ class AlertWriter(EpisodeWriter[Moment, Block]):
     def _seen(self, moment: Moment) -> Seen:
         if moment.seen is None:
             z = signals.standardise(moment.values, moment.center, moment.scale)
-            reconstructed = self._reconstruct(z.astype(np.float32)[None])[0].astype(np.float64)
+            holes = None if moment.patched is None else moment.patched[None]
+            reconstructed = signals.rebuild(z.astype(np.float32)[None], holes, self._reconstruct)[0].astype(np.float64)
             moment.seen = Seen(z, reconstructed, _without((z - reconstructed) ** 2, moment.patched, 0.0))
         return moment.seen
 

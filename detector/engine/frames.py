@@ -149,6 +149,7 @@ class FramesPipeline(PartitionPipeline):
         self._note_heard(run, arrivals)
         rows, tally = admit(self._table, arrivals, 0)
         run.output.tally.add(tally)
+        run.output.late_of.update({self._table.name(slot): times for slot, times in tally.late_of.items()})
         admitted = [frames[place] for place in rows.values[:, 0].astype(np.int64).tolist()]
         run.output.resized += sum(frame.resized for frame in admitted)
         if admitted:

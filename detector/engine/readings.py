@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.arrays import Bools, in_all_channels
+from detector.arrays import I64, Bools, in_all_channels
 from detector.config.load import CalendarConfig, MaintenanceConfig, ReadingsConfig
 from detector.config.rules import RuleBook, Rules
 from detector.detection.alignment import align, alignment_of
@@ -256,6 +256,7 @@ class ReadingsPipeline(PartitionPipeline):
             self._watch.heard(arrivals.slots, lacking[:, 0], "nulls")
         admitted, tally = admit(self._table, arrivals, self._config.window.allowed_lateness)
         run.output.tally.add(tally)
+        run.output.late_of.update({self._table.name(slot): times for slot, times in tally.late_of.items()})
         run.output.set_back.update({self._table.name(slot): times for slot, times in tally.set_back.items()})
         self._judge(run, admitted)
         if readings.channels is None and self._table.channels > 1:
@@ -479,6 +480,7 @@ class ReadingsPipeline(PartitionPipeline):
             before = np.cumsum(end - at) - (end - at)
             fitting = before < BLOCK_ROWS
             groups, at, end = groups[fitting], at[fitting], np.minimum(end, at + BLOCK_ROWS - before)[fitting]
+            end = _behind_real_rows(rows.imputed, at, end)
             for i in np.flatnonzero(rows.restarts[at]).tolist():
                 self._restart_or_fail(run, int(rows.slots[groups[i]]), rows, int(at[i]))
             if self._table.failed:
@@ -533,6 +535,20 @@ class ReadingsPipeline(PartitionPipeline):
     def _collect(self, block: Block, transitions: Sequence[Opening | Closing], open_before: Collection[int]) -> None:
         if self._table.relearning:
             collect(self._table, block, transitions, open_before)
+
+
+def _behind_real_rows(imputed: Bools, at: I64, end: I64) -> I64:
+    """The ends of spans of rows from `at` on, moved back to behind a row that was not filled in, or forth to there.
+
+    Rows that were filled in go with the row behind them: before that comes the window as it was without them.
+    """
+    if not imputed[end - 1].any():
+        return end
+    real = np.flatnonzero(~imputed)
+    count = np.searchsorted(real, end)
+    behind = np.where(count > 0, real[count - 1] + 1, 0)
+    following = real[np.minimum(count, len(real) - 1)] + 1
+    return np.where(imputed[end - 1], np.where(behind > at, behind, following), end)
 
 
 def _with_a_place(arrivals: Arrivals, refused: Refused) -> Arrivals:

@@ -7,14 +7,17 @@ change, for they are its identity there; all else is annotations.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import html
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import jinja2
 import msgspec
@@ -32,6 +35,9 @@ STAYS_OPEN_SECONDS: Final = 600.0
 _MAX_ANNOTATION: Final = 2_000
 _MEMBERS_SHOWN: Final = 10
 _MS: Final = 1_000_000
+_SHORTEST_SECRET: Final = 4
+"""Characters. What is shorter, as `api` and `v2` in an address, gives nothing away, and is in many words."""
+_OPEN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +49,8 @@ class Request:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    secrets: frozenset[str] = frozenset()
+    """What no text about it may show, whoever wrote that."""
 
 
 def idempotency_key(incident: Incident) -> str:
@@ -57,6 +65,7 @@ class Webhook:
         self._name = target.name
         self._url = target.read_url()
         self._headers = common_headers(target)
+        self._secrets = secrets_of(target, self._url)
         secret = target.secret()
         self._secret = None if secret is None else secret.get_secret_value().encode()
         self._content_type = target.content_type
@@ -76,7 +85,7 @@ class Webhook:
         if self._secret is not None:
             stamp = str(int(now))
             headers |= {"X-Detector-Timestamp": stamp, "X-Detector-Signature": signature(self._secret, stamp, body)}
-        return Request(self._url, headers, body)
+        return Request(self._url, headers, body, self._secrets)
 
     def _rendered(self, template: jinja2.Template, value: bytes, incident: Incident) -> tuple[str, bytes]:
         """A template that fails does not keep the news from people: they get plain text that says so."""
@@ -98,7 +107,9 @@ class Alertmanager:
     """Makes the requests of a target of that kind. Raises UserError for a secret that cannot be read."""
 
     def __init__(self, target: TargetConfig) -> None:
-        self._url = f"{target.read_url().rstrip('/')}/api/v2/alerts"
+        base = target.read_url()
+        self._url = f"{base.rstrip('/')}/api/v2/alerts"
+        self._secrets = secrets_of(target, base)
         self._headers = {"Content-Type": "application/json", **common_headers(target)}
 
     def request(self, value: bytes, incident: Incident, now: float) -> Request:
@@ -108,7 +119,7 @@ class Alertmanager:
     def several(self, incidents: list[Incident], now: float) -> Request:
         """The same of several at once."""
         body = msgspec.json.encode([alert_of(incident, now) for incident in incidents])
-        return Request(self._url, self._headers, body)
+        return Request(self._url, self._headers, body, self._secrets)
 
 
 def alert_of(incident: Incident, now: float) -> dict[str, Any]:
@@ -156,6 +167,27 @@ def common_headers(target: TargetConfig) -> dict[str, str]:
     token = target.bearer_token()
     bearer = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     return {"User-Agent": f"detector/{__version__}", **bearer, **target.headers}
+
+
+def secrets_of(target: TargetConfig, url: str) -> frozenset[str]:
+    """What a server might repeat, and nobody may see: what is sent along, and of an address that is a secret each part.
+
+    Servers write an address as it is, decoded, or for a page.
+    """
+    parts = urlsplit(url)
+    found = {parts.query, *(pair.partition("=")[2] or pair for pair in parts.query.split("&"))}
+    if parts.username is not None:
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        found |= {parts.netloc.rpartition("@")[0], password, base64.b64encode(f"{user}:{password}".encode()).decode()}
+    if target.url is None:
+        found |= {url, parts.netloc, parts.hostname or "", parts.path, *parts.path.split("/")}
+    forms = {form for one in found for form in (one, unquote(one), unquote_plus(one), quote(one, safe="/%:?&=+,;@"))}
+    values = [value for name, value in target.headers.items() if name.lower() not in _OPEN_HEADERS]
+    sent = {*values, *(value.rpartition(" ")[2] for value in values)}
+    if (token := target.bearer_token()) is not None:
+        sent.add(token.get_secret_value())
+    known = forms | sent
+    return frozenset(one for one in known | {html.escape(one) for one in known} if len(one) >= _SHORTEST_SECRET)
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:

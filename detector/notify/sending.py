@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Final, Literal, Protocol, Self
 
 import httpx
 
-from detector.errors import UserError, in_brief
+from detector.errors import UserError, in_brief, without
 from detector.notify.requests import Request
 
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
@@ -38,7 +39,15 @@ class HttpSender:
     """Sends over HTTP. `timeout` (s) bounds connecting and each wait for the answer; redirects are not followed."""
 
     def __init__(self, *, timeout: float, ca_file: Path | None = None) -> None:
-        self._client = httpx.Client(timeout=timeout, verify=_trusted(ca_file), follow_redirects=False)
+        trusted = _trusted(ca_file)
+        try:
+            self._client = httpx.Client(timeout=timeout, verify=trusted, follow_redirects=False)
+        except (ValueError, ImportError, httpx.InvalidURL) as error:  # its text may show a password
+            raise UserError(
+                f"the proxy that the environment names cannot be used: {type(error).__name__}",
+                where="$HTTPS_PROXY, $HTTP_PROXY or $ALL_PROXY",
+                todo="Write it like http://proxy.example.org:3128",
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -51,11 +60,14 @@ class HttpSender:
     def send(self, request: Request) -> Answer:
         try:
             with self._client.stream("POST", request.url, content=request.body, headers=dict(request.headers)) as found:
-                text = _beginning(found)
+                text = _beginning(found, request.secrets)
+        # The texts of these quote the address, or a header.
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            return Answer("refused", in_brief(error))
+            return Answer("refused", f"{type(error).__name__}: this address, or a header, is none that can be sent")
+        except httpx.LocalProtocolError as error:
+            return Answer("failed", f"{type(error).__name__}: the request is none that can be sent")
         except httpx.HTTPError as error:
-            return Answer("failed", f"{type(error).__name__}: {in_brief(error)}")
+            return Answer("failed", f"{type(error).__name__}: {in_brief(error, request.secrets)}")
         if found.is_success:
             return Answer("delivered")
         why = f"HTTP {found.status_code}{f': {text}' if text else ''}"
@@ -64,16 +76,23 @@ class HttpSender:
         return Answer("failed", why, _seconds(found.headers.get("Retry-After")))
 
 
-def _beginning(found: httpx.Response) -> str:
-    """The beginning of an answer's text; how long it is, and whether it ends, does not matter."""
-    text = b""
-    if not found.is_success:
-        for piece in found.iter_raw():
-            text += piece
-            if len(text) >= _SHOWN:
-                break
-    told = " ".join(text[:_SHOWN].decode("utf-8", "replace").split())
-    return "".join(char if char.isprintable() else "?" for char in told)
+def _beginning(found: httpx.Response, secrets: Collection[str]) -> str:
+    """The beginning of an answer's text, without secrets; how long it is, and whether it ends, does not matter."""
+    if found.is_success:
+        return ""
+    longest = max((len(one.encode()) for one in secrets), default=0)
+    text, most = b"", _SHOWN + longest
+    for piece in found.iter_raw():
+        text += piece
+        if len(text) > most:
+            break
+    told = text[:most].decode("utf-8", "replace")
+    if not told.strip():
+        return ""
+    if len(text) > most:
+        # The end may be a part of a secret, which nothing would recognise.
+        told = without(told, secrets)[: -longest or None]
+    return in_brief(told, secrets)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,17 +1,23 @@
-"""The episodes that a stream of alerts tells of, one line each: when, whose, what, how bad, over or not."""
+"""The episodes that a stream of alerts tells of, a line or two each: when, whose, what, how bad, over or not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from detector.reports.text import duration, moment
-from detector.times import parse_time
+from detector.times import parse_time, recorded_time
 
+UNBOUNDED = 10_000
+"""Columns of what is no terminal: a line is one there, however long."""
 SHORT = 8
 """Characters of an id that are shown, and that `inspect --alert` takes; more where two would be alike."""
 
@@ -57,6 +63,9 @@ def episodes_of(messages: Iterable[bytes], wanted: Wanted) -> list[ListedAlert]:
     decode = msgspec.json.Decoder(ListedAlert).decode
     for message in messages:
         alert = decode(message)
+        for time in (alert.started_at, alert.detected_at, alert.ended_at):
+            if time is not None:
+                recorded_time(time)
         known = newest.get(alert.alert_id)
         if known is None or alert.sequence > known.sequence:
             newest[alert.alert_id] = alert
@@ -69,7 +78,31 @@ def episodes_of(messages: Iterable[bytes], wanted: Wanted) -> list[ListedAlert]:
     return [one for one in found if one.event != "closed"] if wanted.open else found
 
 
-def table_of(episodes: Sequence[ListedAlert]) -> Table:
+def listing(episodes: Sequence[ListedAlert], console: Console) -> RenderableType:
+    """A line an episode where the console has the room for all of them, else two, of which the second says what."""
+    table = _table(episodes)
+    needed = Measurement.get(console, console.options.update(width=UNBOUNDED), table).maximum
+    return table if needed <= console.width else Group(*_pairs(episodes))
+
+
+def _pairs(episodes: Sequence[ListedAlert]) -> Iterator[RenderableType]:
+    """The sensor stands last, where a long id pushes nothing aside."""
+    length = _telling([one.alert_id for one in episodes])
+    rows = [("id", "began (UTC)", "severity", "lasted", "verdict", "sensor")] + [
+        (one.alert_id[:length], _began(one), _severity(one), _lasted(one) or "open", one.verdict or "", one.sensor_id)
+        for one in episodes
+    ]
+    judged = any(one.verdict for one in episodes)
+    kept = [column for column in range(len(rows[0])) if judged or rows[0][column] != "verdict"]
+    widths = [max(len(row[column]) for row in rows) for column in kept[:-1]]
+    for number, row in enumerate(rows):
+        cells = [row[column].ljust(width) for column, width in zip(kept, widths, strict=False)]
+        yield Text("  ".join([*cells, row[-1]]), style="" if number else "bold", overflow="fold")
+        if number:
+            yield Padding(Text(_what(episodes[number - 1])), (0, 0, 0, 4))
+
+
+def _table(episodes: Sequence[ListedAlert]) -> Table:
     """A line an episode."""
     length = _telling([one.alert_id for one in episodes])
     table = Table(title_justify="left", box=None, pad_edge=False)
@@ -80,8 +113,8 @@ def table_of(episodes: Sequence[ListedAlert]) -> Table:
         table.add_column(column)
     for one in episodes:
         table.add_row(
-            one.alert_id[:length], moment(parse_time(one.started_at)).replace("T", " ").removesuffix("Z"),
-            one.sensor_id, _what(one), f"{one.severity}{', muted' * one.muted}", _state(one), one.verdict or "",
+            one.alert_id[:length], _began(one), one.sensor_id, _what(one), _severity(one), _state(one),
+            one.verdict or "",
         )  # fmt: skip
     return table
 
@@ -101,10 +134,24 @@ def _what(one: ListedAlert) -> str:
     return "no readings" if one.reason == "silent" else f"score {one.peak_score:.3g}"
 
 
+def _began(one: ListedAlert) -> str:
+    return moment(parse_time(one.started_at)).replace("T", " ").removesuffix("Z")
+
+
+def _severity(one: ListedAlert) -> str:
+    return f"{one.severity}{', muted' * one.muted}"
+
+
 def _state(one: ListedAlert) -> str:
+    lasted = _lasted(one)
+    return "open" if lasted is None else f"over after {lasted}"
+
+
+def _lasted(one: ListedAlert) -> str | None:
+    """None: it is open."""
     if one.event != "closed" or one.ended_at is None:
-        return "open"
-    return f"over after {duration(max(parse_time(one.ended_at) - parse_time(one.started_at), 0))}"
+        return None
+    return duration(max(parse_time(one.ended_at) - parse_time(one.started_at), 0))
 
 
 def _telling(ids: Sequence[str]) -> int:

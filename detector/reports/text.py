@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detector.errors import counted as counted
 from detector.times import SECOND, parse_time, rfc3339
 from detector.wire.alerts import Alert
 
@@ -15,11 +16,6 @@ def duration(ns: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
     return f"{seconds:.2g} s"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 sensor`, `2 sensors`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def moment(ns: int) -> str:

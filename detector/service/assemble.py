@@ -33,7 +33,7 @@ from detector.streams.base import Partition, Streams
 from detector.streams.directory import DirectoryStreams
 from detector.streams.places import default_sensor, directory_streams_for
 from detector.wire.alerts import dead_letter_line
-from detector.wire.csv_form import CsvOptions
+from detector.wire.csv_form import CsvOptions, asked_of_csv
 
 if TYPE_CHECKING:
     from detector.streams.kafka.streams import KafkaStreams
@@ -199,6 +199,8 @@ def make_kafka_streams(
         raise UserError(
             "on Kafka there is no checkpoint to forget", where="--fresh", todo="Use another streams.kafka.group_id"
         )
+    if asked := asked_of_csv(options.csv, options.interval):
+        raise UserError("on Kafka there are no CSV files", where=asked, todo="Leave it out")
     state_topics, outputs = kafka_topics(config)
     for partition in options.skip_to:
         if partition.stream not in state_topics:

@@ -114,10 +114,13 @@ class Daemon:
             self._drain()
         finally:
             self._streams.close()
+            self._observer.stopped()
             seconds = self._monotonic() - self._began
+            inputs, unused = self._observer.inputs, self._observer.unused
             event(
                 _log, logging.INFO, "stopped",
-                readings=self._observer.inputs["readings"], frames=self._observer.inputs["frames"],
+                readings=inputs["readings"], frames=inputs["frames"],
+                late=unused["late"], duplicate=unused["duplicate"], rejected=unused["rejected"],
                 alerts=self._observer.alerts, seconds=round(seconds, 3),
             )  # fmt: skip
 
@@ -191,6 +194,7 @@ class Daemon:
         self._health.set_reason("stopping", "the process is stopping")
         event(_log, logging.INFO, "draining")
         self._commit(final=True)
+        self._observer.drained(self._pipelines(), self._streams.lag())
         if self._until_end:
             tell_unwatched(self._pipelines())
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from detector.config.load import IncidentsConfig
-from detector.errors import UserError
+from detector.errors import UserError, in_brief
 from detector.incidents.book import Book, Rules
 from detector.incidents.groups import Groups
 from detector.incidents.history import History
@@ -97,7 +97,7 @@ class IncidentWork:
         try:
             news = read_alert(record.value or b"")
         except ValueError as error:
-            return [self._refuse(partition, record, Reject(index, "malformed", str(error), None))]
+            return [self._refuse(partition, record, Reject(index, "malformed", in_brief(error), None))]
         source = IncidentSource(stream=partition.stream, partition=partition.number, offset=record.offset)
         try:
             incidents = self._book.take(news, source)

@@ -26,6 +26,10 @@ LEVELS: Final = {
 # client of HTTP prints addresses, which may be secrets.
 _NOISY: Final = ("kafka", "absl", "tensorflow", "h5py", "asyncio", "httpx", "httpcore")
 
+_SPARING_SECONDS: Final = 60.0
+_KINDS: Final = 1_000
+"""Of lines that are remembered."""
+
 # What the journal calls the levels, as syslog numbers them.
 _PRIORITIES: Final = (
     (logging.CRITICAL, "<2>"),
@@ -54,6 +58,8 @@ def configure(level: str = "info", form: str = "auto", *, stream: TextIO | None 
         form = "text" if _is_terminal(stream or sys.stderr) else "json"
     handler = _Handler(stream, journal=stream is None and _is_journal(sys.stderr))
     handler.setFormatter(_TextFormatter() if form == "text" else _JsonFormatter())
+    if level != "debug":
+        handler.addFilter(_Sparing())
     root = logging.getLogger()
     root.handlers = [*(old for old in root.handlers if not isinstance(old, _Handler)), handler]
     root.setLevel(LEVELS[level])
@@ -112,6 +118,32 @@ class _Handler(logging.Handler):
 
     def _priority(self, level: int) -> str:
         return next((text for least, text in _PRIORITIES if level >= least), "<7>") if self._journal else ""
+
+
+class _Sparing(logging.Filter):
+    """Of what a noisy library says over and over lets one line a minute through, which tells of those left out.
+
+    While a broker is away its client writes some 30 lines a second, all day.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _NOISY or not isinstance(record.msg, str):
+            return True
+        key = record.name, record.msg
+        since, left_out = self._said.get(key, (-_SPARING_SECONDS, 0))
+        if 0 <= record.created - since < _SPARING_SECONDS:
+            self._said[key] = since, left_out + 1
+            return False
+        self._said[key] = record.created, 0
+        if left_out:
+            record.msg += f" (and {left_out} more of this kind)"
+        if len(self._said) > _KINDS:
+            self._said.clear()
+        return True
 
 
 @dataclass(frozen=True, slots=True)

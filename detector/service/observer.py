@@ -39,6 +39,10 @@ SHOWN: Final = 12
 """This many sensors are shown of each sort: the worst ones."""
 CLOSED: Final = 20
 """This many of the episodes that have closed are shown."""
+LATE_SECONDS: Final = 60.0
+"""Between two log lines about readings that came too late, of which there may be some in every batch."""
+NAMED: Final = 5
+"""This many sensors are named there: those with the most."""
 NANOSECONDS: Final = 1e9
 
 Pipelines = Mapping[Partition, PartitionPipeline]
@@ -59,6 +63,8 @@ class Observer:
     ) -> None:
         self.inputs: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         """Readings and frames that came in, whatever became of them."""
+        self.unused: dict[str, int] = dict.fromkeys(("late", "duplicate", "rejected"), 0)
+        """Those of them that were not used, by outcome."""
         self.alerts = 0
         self._metrics = metrics
         self._health = health
@@ -75,6 +81,7 @@ class Observer:
         self._overview_failed = False
         self._watch_logs: dict[Partition, WatchLog] = {}
         self._full: set[Kind] = set()  # where new sensors were refused
+        self._late = LateInputs(monotonic)
         self._samples: deque[tuple[float, dict[Kind, int]]] = deque()
         self._rates: dict[Kind, deque[float]] = {kind: deque(maxlen=HISTORY) for kind in KINDS}
 
@@ -104,6 +111,9 @@ class Observer:
         for outcome, count in output.outcomes().items():
             metrics.inputs[kind][outcome].inc(count)
             self.inputs[kind] += count
+            if outcome in self.unused:
+                self.unused[outcome] += count
+        self._late.met(kind, output.late_of)
         for reason, count in output.rejected.items():
             metrics.rejects[reason].inc(count)
         if output.rejected.get("too_many_sensors") and kind not in self._full:
@@ -189,11 +199,24 @@ class Observer:
             for at, one in sorted(pipelines.items())
         )  # fmt: skip
         self._gauge(partitions)
+        self._late.tell()
         now = self._monotonic()
         if now >= self._due:
             self._due = now + EVERY_SECONDS
             self._sample(now)
             self._board.status = self._look(pipelines, partitions)
+
+    def drained(self, pipelines: Pipelines, lag: Mapping[Partition, int]) -> None:
+        """The last commit is done: what is shown from here on is how it ended."""
+        self._due = self._monotonic()
+        self.turned(pipelines, lag)
+
+    def stopped(self) -> None:
+        """It is over, in whatever way."""
+        self._late.tell(now=True)
+        status = self._board.status
+        if status is not None:  # after a failure it is of up to a second ago
+            self._board.status = replace(status, at=self._wall_clock(), inputs=dict(self.inputs), alerts=self.alerts)
 
     def gone(self, partition: Partition) -> None:
         """The partition is no longer ours."""
@@ -326,6 +349,36 @@ class RestoreProgress:
                 stream=self._partition.stream, partition=self._partition.number,
                 position=position, live_from=self._last, percent=round(100 * share),
             )  # fmt: skip
+
+
+class LateInputs:
+    """Tells the log what was dropped for coming too late: at once, and then once a minute what has come since."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._late: dict[Kind, Counter[str]] = {kind: Counter() for kind in KINDS}  # not told yet
+        self._due = monotonic()
+
+    def met(self, kind: Kind, late: Counter[str]) -> None:
+        """So many of these sensors or cameras were dropped."""
+        if late:
+            self._late[kind].update(late)
+            self.tell()
+
+    def tell(self, *, now: bool = False) -> None:
+        """Tell of what there is, if it is time, or `now`."""
+        if not now and self._monotonic() < self._due:
+            return
+        for kind, late in self._late.items():
+            if late:
+                self._due = self._monotonic() + LATE_SECONDS
+                sensor_ids = [sensor_id for sensor_id, _ in late.most_common(NAMED)]
+                count, sensors = late.total(), len(late)
+                if kind == "frames":
+                    event(_log, logging.WARNING, "frames_late", count=count, sensors=sensors, sensor_ids=sensor_ids)
+                else:
+                    event(_log, logging.WARNING, "readings_late", count=count, sensors=sensors, sensor_ids=sensor_ids)
+                late.clear()
 
 
 class DuplicateSensors:

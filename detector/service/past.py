@@ -62,7 +62,8 @@ def _lines(files: DirectoryStreams, stream: str) -> Iterator[bytes]:
 def _records(config: Config, stream: str) -> Iterator[bytes]:
     from detector.streams.kafka_reader import TopicReader
 
-    with TopicReader(config.streams.kafka, stream) as reader:
+    # Before the first start there is nothing to look back at, and the topics may still have to be made.
+    with TopicReader(config.streams.kafka, stream, may_lack=True) as reader:
         for batch in reader.read(time.time_ns() - DAYS * 86_400_000_000_000):
             yield from (record.value for record in batch.records if record.value)
 

@@ -10,13 +10,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
 from detector.config.load import TargetConfig
-from detector.errors import UserError
+from detector.errors import UserError, in_brief
 from detector.notify.filters import passes
 from detector.notify.outbox import Entry, Outbox, Patience
 from detector.notify.requests import Alertmanager, Request, Webhook
@@ -114,7 +115,7 @@ class NotifyWork:
             try:
                 self._box.put(record.value or b"", now)
             except ValueError as error:
-                reject = Reject(index, "malformed", str(error), None)
+                reject = Reject(index, "malformed", in_brief(error), None)
                 found.append(dead_letter(self._dead_letters, batch.partition, record, reject))
         self._read[batch.partition] = batch.next_offset
         self._held += len(batch.records)
@@ -163,9 +164,12 @@ class NotifyWork:
         self._box.restore(newest)
 
     def _tell(self, key: str, entry: Entry) -> list[Message]:
-        incident = entry.incident
-        request = self._form.request(entry.value, incident, self._wall())
-        answer = self._sender.send(request)
+        try:
+            incident = entry.incident
+        except ValueError as error:  # a version before this one took it
+            self._box.refused(key, entry.sequence)
+            return [self._give_up("refused", key, entry, Answer("refused", f"this is no incident: {in_brief(error)}"))]
+        answer = self._sender.send(self._form.request(entry.value, incident, self._wall()))
         now = self._wall()
         if answer.outcome == "delivered":
             self._count("delivered")
@@ -177,14 +181,14 @@ class NotifyWork:
             return []
         if answer.outcome == "refused":
             self._box.refused(key, incident.sequence)
-            return [self._give_up("refused", entry, incident, answer)]
+            return [self._give_up("refused", key, entry, answer, incident.title)]
         self._count("retried")
         event(
             _log, logging.WARNING, "notification_failed",
             target=self._target.name, incident_id=key, attempt=entry.attempts + 1, reason=answer.why,
         )  # fmt: skip
         given_up = self._box.failed(key, now, after=answer.after)
-        return [self._give_up("given_up", entry, incident, answer)] if given_up else []
+        return [self._give_up("given_up", key, entry, answer, incident.title)] if given_up else []
 
     def _repeat(self, now: float) -> None:
         """An Alertmanager forgets what it does not hear of, and all when it is restarted."""
@@ -193,7 +197,10 @@ class NotifyWork:
         if not isinstance(self._form, Alertmanager) or not entries:
             return
         for start in range(0, len(entries), TOGETHER):
-            incidents = [entry.incident for entry in entries[start : start + TOGETHER]]
+            incidents = []
+            for entry in entries[start : start + TOGETHER]:
+                with suppress(ValueError):  # a version before this one took it
+                    incidents.append(entry.incident)
             answer = self._sender.send(self._form.several(incidents, now))
             if answer.outcome != "delivered":
                 event(_log, logging.WARNING, "repeat_failed", target=self._target.name, reason=answer.why)
@@ -202,11 +209,11 @@ class NotifyWork:
                 return
         self._box.target_answers()
 
-    def _give_up(self, outcome: str, entry: Entry, incident: Incident, answer: Answer) -> Message:
+    def _give_up(self, outcome: str, key: str, entry: Entry, answer: Answer, title: str = "") -> Message:
         self._count(outcome)
         event(
             _log, logging.ERROR, "notification_given_up",
-            target=self._target.name, incident_id=incident.incident_id, title=incident.title, reason=answer.why,
+            target=self._target.name, incident_id=key, title=title, reason=answer.why,
         )  # fmt: skip
         headers = {
             "detector.reason": outcome,
@@ -215,7 +222,7 @@ class NotifyWork:
         }
         return Message(
             self._dead_letters,
-            incident.incident_id.encode(),
+            key.encode(),
             entry.value,
             [(name, text.encode()) for name, text in headers.items()],
         )

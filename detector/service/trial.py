@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from detector.config.load import Config, TargetConfig
-from detector.errors import OperationError, UserError
+from detector.errors import OperationError, UserError, without
 from detector.notify.filters import passes
 from detector.notify.outbox import Outbox, Patience
 from detector.notify.requests import Request
@@ -103,7 +103,7 @@ def _shown(target: TargetConfig, request: Request) -> str:
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _SECRET}
     found = {
         "target": target.name,
-        "url": request.url if target.url is not None else "(secret)",
+        "url": without(request.url) if target.url is not None else "(secret)",
         "headers": headers,
         "body": request.body.decode("utf-8", "replace"),
     }

@@ -60,12 +60,12 @@ class DirectoryStreams:
     `inputs` and `outputs` give each stream its place: a file, ``-``, or for outputs ``log``. `state_dir` holds
     checkpoint and lock; None where there can be no checkpoint (standard input cannot be read again, standard output
     not be cut back): then `commit` only passes on and returns False, and an output file has to be new.
-    `until_end` reads only what is there at `open` and hands out a last line without a line end, unless by `wall` (s
-    since 1970) the file was changed a short while ago. `fresh` forgets the checkpoint and empties the outputs.
-    `encoders` turn a message into a line without line end, its value by default; `recognisers` give the CSV file of a
-    stream what its batches have for a header. `finals` names inputs that are outputs of another process of ours, with
-    where its checkpoint may lie: they are read up to what is final. A batch holds up to `max_records`, a poll reads up
-    to `max_bytes` (plus one line) of each input. Of a line above `max_line` bytes only its beginning is handed out.
+    `until_end` reads only what is there at `open` and hands out a last line without a line end. `fresh` forgets the
+    checkpoint and empties the outputs. `encoders` turn a message into a line without line end, its value by default;
+    `recognisers` give the CSV file of a stream what its batches have for a header. `finals` names inputs that are
+    outputs of another process of ours, with where its checkpoint may lie: they are read up to what is final. A batch
+    holds up to `max_records`, a poll reads up to `max_bytes` (plus one line) of each input. Of a line above `max_line`
+    bytes only its beginning is handed out.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class DirectoryStreams:
         finals: Mapping[str, Sequence[Path]] | None = None,
         recognisers: Mapping[str, Recognise] | None = None,
         sleep: Callable[[float], None] = time.sleep,
-        wall: Callable[[], float] = time.time,
         stdin: BinaryIO | None = None,
         stdout: BinaryIO | None = None,
     ) -> None:
@@ -98,7 +97,6 @@ class DirectoryStreams:
         self._interval = checkpoint_interval
         self._clock = clock
         self._sleep = sleep
-        self._wall = wall
         self._max_records = max_records
         self._sizes = {"chunk": max_bytes, "max_line": max_line}
         self._fresh = fresh
@@ -289,12 +287,8 @@ class DirectoryStreams:
         if isinstance(place, Path):
             writers = self._finals.get(partition.stream)
             if writers is not None and place.suffix.lower() != ".gz":
-                return FinalFile(
-                    partition, place, writers=writers, until_end=self.until_end, wall=self._wall, **self._sizes
-                )
-            return source_for(
-                partition, place, until_end=self.until_end, recognise=recognise, wall=self._wall, **self._sizes
-            )
+                return FinalFile(partition, place, writers=writers, until_end=self.until_end, **self._sizes)
+            return source_for(partition, place, until_end=self.until_end, recognise=recognise, **self._sizes)
         return StandardInput(partition, self._stdin or _standard_input(), recognise=recognise, **self._sizes)
 
     def _sink(self, stream: str, place: OutputPlace) -> Sink:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from detector.streams.base import Partition
@@ -32,9 +32,8 @@ class FinalFile(TailedFile):
         until_end: bool,
         chunk: int = CHUNK,
         max_line: int = MAX_LINE,
-        wall: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(partition, path, until_end=until_end, chunk=chunk, max_line=max_line, wall=wall)
+        super().__init__(partition, path, until_end=until_end, chunk=chunk, max_line=max_line)
         self._checkpoints = [CheckpointFile(writer) for writer in writers]
         self._looked: list[
             tuple[int, int, int] | None

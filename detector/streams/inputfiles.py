@@ -7,7 +7,6 @@ import logging
 import os
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +18,6 @@ from detector.streams.lines import MAX_LINE, Recognise, Start
 from detector.streams.sources import CHUNK, Source
 from detector.streams.texts import TABLES, UTF_16_MARKS, PlainText, TableText, Text, Utf8Text
 
-YOUNG = 600
-"""Seconds since the last change for which a file counts as one that is still written."""
 _FINGERPRINT_BYTES = 4096
 _PUT_BACK = "Put the file back, with what is new behind what was read, or start over with --fresh"
 
@@ -46,18 +43,14 @@ def source_for(
     chunk: int = CHUNK,
     max_line: int = MAX_LINE,
     recognise: Recognise | None = None,
-    wall: Callable[[], float] | None = None,
 ) -> Source:
     """The source that reads the file `path`, by its name, or the mark at its beginning.
 
-    `wall` is that of `TailedFile`. `recognise` makes what batches of a CSV file have for a header.
-    Raises `UserError` if the file may not be read.
+    `recognise` makes what batches of a CSV file have for a header. Raises `UserError` if the file may not be read.
     """
     if path.suffix.lower() in {".gz", *TABLES} or (until_end and _is_utf16(path)):
         return ConvertedFile(partition, path, chunk=chunk, max_line=max_line, recognise=recognise)
-    return TailedFile(
-        partition, path, until_end=until_end, chunk=chunk, max_line=max_line, recognise=recognise, wall=wall
-    )
+    return TailedFile(partition, path, until_end=until_end, chunk=chunk, max_line=max_line, recognise=recognise)
 
 
 def _is_utf16(path: Path) -> bool:
@@ -95,16 +88,24 @@ class _FileSource(Source):
         """The file, unbuffered, if it exists; it has to if something was read of it before."""
         if size_of_regular(self._path) is None:
             if position:
-                raise self._shorter(0, position)
+                raise self._missing(position)
             return None
         try:
             return open(self._path, "rb", buffering=0)
         except OSError as error:
             raise failure("read the input", self._path, error) from error
 
-    def _shorter(self, size: int, position: int) -> UserError:
+    def _missing(self, position: int) -> UserError:
         return UserError(
-            f"the input has {size} bytes and was already read up to byte {position}: it was cut or replaced",
+            f"the input is not there any more, and was already read up to byte {position}",
+            where=self._where,
+            todo=_PUT_BACK,
+        )
+
+    def _shorter(self, size: int, position: int) -> UserError:
+        held = f"{size} byte{'s' * (size != 1)}"
+        return UserError(
+            f"the input has {held} and was already read up to byte {position}: it was cut or replaced",
             where=self._where,
             todo=_PUT_BACK,
         )
@@ -121,8 +122,6 @@ class TailedFile(_FileSource):
     """A file that others append to; with `until_end` only the lines that begin before its end at `open`.
 
     With `until_end` a last line without a line end is taken as it is: what is appended to it later is another line.
-    With `wall`, which tells the time (s since 1970), it is left for the next reader while the file is `YOUNG`: whoever
-    writes it may be within the line, and half a number is another one.
     A file that is replaced by another while it is read goes on if the new one has the same bytes up to here, which
     is how editors and copying programs append. At each read the first bytes of the file and those just before the
     position are compared with what was read: a file that was rewritten, or cut and grown beyond the position since,
@@ -138,12 +137,9 @@ class TailedFile(_FileSource):
         chunk: int = CHUNK,
         max_line: int = MAX_LINE,
         recognise: Recognise | None = None,
-        wall: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(partition, path, chunk, max_line, recognise)
         self._until_end = until_end
-        self._wall = wall
-        self._left = False  # a last line that may still be written
         self._position = 0  # of the next byte to read
         self._end = 0  # of the file when it was opened
         self._identity = (0, 0)
@@ -156,7 +152,7 @@ class TailedFile(_FileSource):
         self._end = self._size()
 
     def at_end(self) -> bool:
-        drained = self._drained if self._until_end and not self._left else not self._lines.pending
+        drained = self._drained if self._until_end else not self._lines.pending
         return self._position >= self._end and drained
 
     def lag(self) -> int:
@@ -211,24 +207,9 @@ class TailedFile(_FileSource):
             return 0
         text, line_end, _ = self._next(self._chunk).partition(b"\n")
         if not text and not line_end:
-            return 0 if self._leaves_last_line() else self._finish()
+            return self._finish()
         self._feed(text + line_end)
         return len(text + line_end)
-
-    def _leaves_last_line(self) -> bool:
-        """Whether the last line may still be written; told once."""
-        if self._wall is None or self._left or self._lines.ends_with_document:
-            return self._left
-        assert self._file is not None  # noqa: S101
-        age = self._wall() - os.fstat(self._file.fileno()).st_mtime
-        self._left = age < YOUNG
-        if self._left:
-            _log.warning(
-                "the last line of %s has no end, and the file was changed %.0f s ago: it may still be written, and is "
-                "left for the next run; after %d minutes without a change it is read as it is",
-                self._path, max(0.0, age), YOUNG // 60,
-            )  # fmt: skip
-        return self._left
 
     def _feed(self, text: bytes) -> None:
         if not self._position and text.startswith(UTF_16_MARKS):
@@ -276,7 +257,7 @@ class TailedFile(_FileSource):
                 status = os.stat(self._path)
             except FileNotFoundError:
                 if self._position:
-                    raise self._shorter(0, self._position) from None
+                    raise self._missing(self._position) from None
                 return False
         if (status.st_dev, status.st_ino) == self._identity:
             return False

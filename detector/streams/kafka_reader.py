@@ -72,7 +72,7 @@ def no_such_topic(config: KafkaConfig, topic: str) -> UserError:
     return UserError(
         f"there is no topic {topic}",
         where=_servers(config),
-        todo="Create it, or correct readings.input or streams.kafka.bootstrap_servers",
+        todo="Create it, or correct the name that the configuration gives it, or streams.kafka.bootstrap_servers",
     )
 
 
@@ -94,11 +94,13 @@ def partitions_of(admin: KafkaAdminClient, config: KafkaConfig, topic: str) -> i
 class TopicReader:
     """A topic from its earliest retained record to its end as of `open`; may be read several times.
 
-    Records of open transactions and of those after them are beyond that end. Use as a context manager.
+    Records of open transactions and of those after them are beyond that end. Use as a context manager. With
+    `may_lack` a topic that is not there is one without records.
     """
 
-    def __init__(self, config: KafkaConfig, topic: str) -> None:
+    def __init__(self, config: KafkaConfig, topic: str, *, may_lack: bool = False) -> None:
         self.topic = topic
+        self._may_lack = may_lack
         self._config = config
         self._consumer: Any = None
         self._ends: dict[TopicPartition, int] = {}
@@ -124,6 +126,8 @@ class TopicReader:
         with told_by_name(self._config, self.topic):
             with admin_of(self._config, settings) as admin:
                 count = partitions_of(admin, self._config, self.topic)
+                if count is None and self._may_lack:
+                    return
                 if count is None:
                     raise no_such_topic(self._config, self.topic)
                 partitions = [TopicPartition(self.topic, number) for number in range(count)]

@@ -12,7 +12,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
 from detector.config.streams import KafkaConfig
-from detector.errors import UserError
+from detector.errors import UserError, counted
 from detector.streams.base import Partition
 from detector.streams.kafka.clients import connection_settings
 from detector.streams.kafka_reader import admin_of, no_such_topic, partitions_of, told_by_name
@@ -46,7 +46,7 @@ def append_record(config: KafkaConfig, partition: Partition, key: bytes, value: 
             raise no_such_topic(config, topic)
         if partition.number >= count:
             raise UserError(
-                f"the topic {topic} has {count} partitions, and {partition.number} is none of them",
+                f"the topic {topic} has {counted(count, 'partition')}, and {partition.number} is none of them",
                 where="streams.kafka",
                 todo="Name the cluster that the alert comes from",
             )

@@ -10,8 +10,6 @@ from itertools import accumulate, count, islice, repeat, takewhile
 from operator import add
 from typing import Any, cast
 
-import msgspec
-
 from detector.errors import UserError
 from detector.streams.base import Batch, LongLine, Partition, Record
 
@@ -151,17 +149,6 @@ class LineCutter:
         lines = data.split(b"\n")
         self._rest[:] = lines.pop()
         self._offer(lines, data)
-
-    @property
-    def ends_with_document(self) -> bool:
-        """Whether the incomplete last line is JSON as it stands, to which only a line end can be lacking."""
-        if self._csv or not self._rest.lstrip().startswith((b"{", b"[")):
-            return False
-        try:
-            msgspec.json.decode(self._rest)
-        except (ValueError, RecursionError):
-            return False
-        return True
 
     def finish(self) -> None:
         """The text ends here: an incomplete last line is complete."""

@@ -19,6 +19,12 @@ MAGIC: Final = b"\0"
 _HEAD: Final = 5
 _MOST: Final = 10_000
 """This many schemas are remembered."""
+_DEEPEST: Final = 64
+"""Levels that a schema may have."""
+_LARGEST: Final = 10_000
+"""Values of one record, those of arrays and maps counted once."""
+_FEWEST: Final = {"null": 0, "float": 4, "double": 8}
+"""Bytes that a value takes at least; of other kinds 1."""
 
 
 class AvroDocuments:
@@ -80,11 +86,67 @@ class AvroDocuments:
             named: dict[str, Any] = {}
             for one in schema.references:
                 self._parse(_bare(one), named)
-            return self._parse(_bare(schema.definition), named)
+            parsed = self._parse(_bare(schema.definition), named)
+            _Extent(named).of(parsed)
+            return parsed
         except Exception as error:
             if is_foreseen(error):
                 raise
             return f"the schema {number} cannot be used: {in_brief(error)}"
+
+
+class _Extent:
+    """How large a record may be: fastavro follows any schema, and by some a few bytes ask for any number of values.
+
+    A schema that contains itself is as deep as the bytes say, and ends the process; an array of what takes no bytes is
+    as long. `named`: parsed definitions by full name.
+    """
+
+    def __init__(self, named: Mapping[str, Any]) -> None:
+        self._named = named
+        self._known: dict[str, tuple[int, int]] = {}
+        self._open: set[str] = set()
+
+    def of(self, schema: Any, depth: int = 0) -> tuple[int, int]:
+        """The fewest bytes that a value takes, and the most values it holds. Raises ValueError without a bound."""
+        if depth > _DEEPEST:
+            raise ValueError(f"it has more than {_DEEPEST} levels")
+        if isinstance(schema, list):
+            parts = [self.of(one, depth + 1) for one in schema]
+            return 1, max((values for _, values in parts), default=0) + 1
+        if isinstance(schema, str):
+            return self._of_name(schema, depth)
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            return self._of_record(schema, depth)
+        if kind == "fixed":
+            return int(schema["size"]), 1
+        if kind == "enum":
+            return 1, 1
+        if kind in ("array", "map"):
+            fewest, values = self.of(schema["items" if kind == "array" else "values"], depth + 1)
+            if kind == "array" and not fewest:
+                raise ValueError("what an array holds takes no bytes, so it may be of any length")
+            return 1, values + 1
+        return self.of(kind, depth + 1)
+
+    def _of_name(self, name: str, depth: int) -> tuple[int, int]:
+        if name not in self._named:
+            return _FEWEST.get(name, 1), 1
+        if name not in self._known:
+            if name in self._open:
+                raise ValueError(f"{name} contains itself")
+            self._known[name] = self.of(self._named[name], depth + 1)
+        return self._known[name]
+
+    def _of_record(self, schema: Any, depth: int) -> tuple[int, int]:
+        self._open.add(schema["name"])
+        parts = [self.of(field["type"], depth + 1) for field in schema["fields"]]
+        self._open.discard(schema["name"])
+        values = sum(values for _, values in parts) + 1
+        if values > _LARGEST:
+            raise ValueError(f"a record has more than {_LARGEST} values")
+        return sum(fewest for fewest, _ in parts), values
 
 
 def _bare(schema: Any) -> Any:

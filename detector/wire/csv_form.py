@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from detector.config.values import format_duration
+from detector.errors import counted
 from detector.wire.timeforms import TimeForm
 
 MISSING: Final = frozenset({"", "null"})
@@ -53,6 +55,8 @@ class CsvForm(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether `NA` and the like are missing values."""
     asked: str = ""
     """What was asked for beside the configuration; another run has to ask for the same."""
+    interval: int = 0
+    """ns between rows that have no time; 0: they have, or a release before did not keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,12 @@ class CsvOptions:
     def __str__(self) -> str:
         options = {"time-format": self.time_format, "zone": self.zone, "wide": self.wide, "encoding": self.encoding}
         return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
+
+
+def asked_of_csv(options: CsvOptions, interval: int | None) -> str:
+    """All that a command says of CSV files, as it was written; `interval` is the time, ns, between rows without one."""
+    every = "" if interval is None else f"--interval {format_duration(interval)}"
+    return f"{options} {every}".strip()
 
 
 def with_form(header: bytes, form: CsvForm) -> bytes:
@@ -93,7 +103,7 @@ def told(header: bytes, form: CsvForm) -> str:
         parts.append(f"time in {columns} ({TimeForm(form.time_format, form.zone)})")
     if form.names:
         more = f" and {len(form.names) - 3} more" if len(form.names) > 3 else ""
-        parts.append(f"{len(form.names)} sensors: {', '.join(form.names[:3])}{more}")
+        parts.append(f"{counted(len(form.names), 'sensor')}: {', '.join(form.names[:3])}{more}")
     else:
         parts.append("value in " + ", ".join(f"`{names[column]}`" for column in form.values))
     if form.sensor:

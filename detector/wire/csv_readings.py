@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from detector.config.fields import FieldsConfig, Source, places_of, shown
-from detector.errors import UserError
+from detector.config.values import format_duration
+from detector.errors import UserError, counted
 from detector.streams.base import Batch
 from detector.times import EARLIEST, OUT_OF_RANGE
 from detector.wire.csv_form import MISSING, MISSING_WORDS, CsvForm, CsvOptions, form_of
@@ -25,6 +26,7 @@ _INTEGER: Final = re.compile(r"[-+]?\d{1,30}", re.ASCII)
 _INTEGERS: Final = msgspec.json.Decoder(list[int])
 _FLOATS: Final = msgspec.json.Decoder(list[float])
 _BLANKS: Final = " \t"
+_AS_BEGUN: Final = "Give the options it was begun with, or start over with --fresh"
 _NOTHING: Final = math.inf
 """In place of a value that was rejected."""
 
@@ -74,8 +76,12 @@ class CsvRows:
             raise UserError(
                 f"the file was begun with {form.asked or 'no options'}, not with {str(self._options) or 'none'}",
                 where=place,
-                todo="Give the options it was begun with, or start over with --fresh",
+                todo=_AS_BEGUN,
             )
+        if not form.time and (self._interval is None or form.interval not in (0, self._interval)):
+            begun = f"--interval {format_duration(form.interval)}" if form.interval else "an --interval"
+            given = "none" if self._interval is None else f"--interval {format_duration(self._interval)}"
+            raise UserError(f"the file was begun with {begun}, not with {given}", where=place, todo=_AS_BEGUN)
         self._form = form
         self._read_time = TimeForm(form.time_format, form.zone).reader()
         self._missing = MISSING_WORDS if form.words else MISSING
@@ -248,7 +254,7 @@ class CsvRows:
         if not cells or (len(cells) == 1 and not cells[0].strip(_BLANKS)):
             return None
         if len(cells) != form.width:
-            return reject("malformed", f"{len(cells)} cells, but the header has {form.width}")
+            return reject("malformed", f"{counted(len(cells), 'cell')}, but the header has {form.width}")
         sensor = self._id(cells) if form.sensor else self._default_sensor or ""
         if not sensor and (form.sensor or not form.names):
             return reject("missing_sensor_id", f"the cell of {shown(self._fields.sensor_id)} is empty")

@@ -70,6 +70,7 @@ class Recogniser:
             time_format=self.options.time_format or self.fields.time.format or sample.time_format(time, decimal, zone),
             zone=zone,
             asked=str(self.options),
+            interval=0 if time else self.interval or 0,
         )
 
     def header(self, header: bytes, rows: Sequence[bytes], place: str) -> bytes:
@@ -79,7 +80,8 @@ class Recogniser:
         """
         form = self.form(header, rows, place)
         names = [name.strip() for name in header.decode(form.encoding).removeprefix("\ufeff").split(",")]
-        if form != CsvForm(form.width, form.values, form.time, form.sensor) or not self._are_configured(form, names):
+        plain = CsvForm(form.width, form.values, form.time, form.sensor, interval=form.interval)
+        if form != plain or not self._are_configured(form, names):
             _log.info("%s: %s", place, told(header, form))
         return with_form(header, form)
 

@@ -124,11 +124,14 @@ class Sample:
         names = tuple(self.names[column] for column in columns)
         if not columns:
             raise self.lacks("has numbers", "Give a file with a numeric column for each sensor")
-        for name in names:
+        for name, column in zip(names, columns, strict=True):
+            if not name:
+                what = f"column {column + 1} has numbers and no name"
+                raise UserError(what, where=f"{self.place}:1", todo="Give it a name")
             if names.count(name) > 1:
                 raise UserError(f"two columns are called `{name}`", where=f"{self.place}:1", todo="Rename one of them")
             if not is_sensor_id(name):
-                raise UserError(f"a column is called {show(name)}", where=f"{self.place}:1", todo="Give it a name")
+                raise UserError(f"a column is called {show(name)}", where=f"{self.place}:1", todo="Rename it")
         return names, tuple(columns)
 
     def decimal(self, columns: Sequence[int]) -> str:

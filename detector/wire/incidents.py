@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from detector.streams.base import Message
-from detector.times import parse_time
+from detector.times import EARLIEST, LATEST, recorded_time
 from detector.wire.alerts import AlertReason, Event, Kind, Severity
 
 IncidentEnd = Literal["recovered", "expected", "max_duration"]
@@ -27,6 +27,10 @@ ONSET_ROWS: Final = 10
 _MS: Final = 1_000_000
 _MAX_ID: Final = 100
 _MAX_TEXT: Final = 200
+_MAX_NUMBER: Final = 2**53 - 1
+"""Sequences and offsets: what every reader of JSON takes, and far more than there are. State holds no larger ones."""
+_MAX_SIZE: Final = 1_000_000
+"""Episodes of an incident: a state that is made again has an entry for each."""
 
 _Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -126,7 +130,7 @@ class AlertNews(NamedTuple):
 class Evidence(Struct):
     """The rows of a message: times (ms), and of each channel, or of one without a name, what came and was expected."""
 
-    timestamps: list[int] = []
+    timestamps: list[Annotated[int, Meta(ge=EARLIEST // _MS, lt=LATEST // _MS)]] = []
     values: list[float | None] | dict[str, list[float | None]] = []
     expected: list[float | None] | dict[str, list[float | None]] = []
 
@@ -141,7 +145,7 @@ class Evidence(Struct):
 
 class _Alert(Struct):
     alert_id: Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
-    sequence: Annotated[int, Meta(ge=0)]
+    sequence: Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
     event: Event
     kind: Kind
     sensor_id: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -161,6 +165,8 @@ class _Alert(Struct):
     verdict: str | None = None
 
 
+_TOO_DEEP: Final = "the JSON is nested too deeply"
+
 _decode: Final = msgspec.json.Decoder(_Alert).decode
 _decode_incident: Final = msgspec.json.Decoder(Incident).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -176,12 +182,18 @@ def incident_id(group: str, alert_id: str) -> str:
 
 
 def read_alert(data: bytes) -> AlertNews:
-    """What an incident needs of the alert that `data` is. Raises ValueError where it is none, or of another schema."""
-    alert = _decode(data)
+    """What an incident needs of the alert that `data` is. Raises ValueError where it is none, or of another schema.
+
+    So it does for numbers and times that no detector writes: what is read here is kept, and a state does not hold them.
+    """
+    try:
+        alert = _decode(data)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     if alert.schema != 1:
         raise ValueError(f"this is an alert of schema {alert.schema}, and 1 is known")
-    started, detected = parse_time(alert.started_at), parse_time(alert.detected_at)
-    ended = None if alert.ended_at is None else parse_time(alert.ended_at)
+    started, detected = recorded_time(alert.started_at), recorded_time(alert.detected_at)
+    ended = None if alert.ended_at is None else recorded_time(alert.ended_at)
     times = [] if alert.window is None else alert.window.timestamps
     what = alert.what
     if what is None and alert.reason == "silent":
@@ -212,7 +224,7 @@ def read_alert(data: bytes) -> AlertNews:
 def _onset_error(times: list[int]) -> int:
     """How far off the onset in a window may be, ns; 0 without a window."""
     steps = [after - before for before, after in pairwise(times)]
-    return round(statistics.median(steps)) * _MS * ONSET_ROWS if steps else 0
+    return min(max(round(statistics.median(steps)), 0) * _MS * ONSET_ROWS, LATEST - EARLIEST) if steps else 0
 
 
 def encode_incident(incident: Incident) -> bytes:
@@ -221,8 +233,27 @@ def encode_incident(incident: Incident) -> bytes:
 
 
 def decode_incident(data: bytes) -> Incident:
-    """Read an incident. Raises ValueError where it is not one; fields that are not known are passed over."""
-    return _decode_incident(data)
+    """Read an incident. Raises ValueError where it is not one; fields that are not known are passed over.
+
+    So it does for numbers and times that no detector writes, and for an id that no header can carry.
+    """
+    try:
+        incident = _decode_incident(data)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    name = incident.incident_id
+    if not (0 < len(name) <= _MAX_ID and name.isascii() and name.isprintable() and name == name.strip()):
+        raise ValueError(f"`incident_id` is not 1 to {_MAX_ID} visible characters of ASCII")
+    source = incident.source
+    if max(incident.sequence, source.partition, source.offset) > _MAX_NUMBER or incident.size > _MAX_SIZE:
+        raise ValueError(f"a number is larger than {_MAX_NUMBER}, or the size than {_MAX_SIZE}")
+    times = [incident.started_at, incident.detected_at, incident.ended_at]
+    for one in incident.members:
+        times += (one.started_at, one.ended_at)
+    for time in times:
+        if time is not None:
+            recorded_time(time)
+    return incident
 
 
 def incident_message(stream: str, incident: Incident) -> Message:

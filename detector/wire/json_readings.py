@@ -15,9 +15,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from detector.arrays import floats
 from detector.config.fields import FieldsConfig
+from detector.errors import UserError, counted
 from detector.streams.base import Batch, LongLine, Record
 from detector.times import instants
-from detector.wire.csv_form import CsvOptions
+from detector.wire.csv_form import CsvOptions, asked_of_csv
 from detector.wire.csv_readings import CsvRows
 from detector.wire.documents import (
     UNDECODABLE,
@@ -83,6 +84,8 @@ class ReadingDecoder:
     ) -> None:
         self._channels = channels
         self._max_future = max_future
+        self._place = place
+        self._asked_of_csv = asked_of_csv(csv or CsvOptions(), interval)
         self._csv = CsvRows(fields, channels, default_sensor, interval, place, csv or CsvOptions())
         self.json: Decoder
         """What decodes JSON."""
@@ -93,11 +96,20 @@ class ReadingDecoder:
             self.json = MappedJson(fields, channels, coerce=coerce, max_future=max_future, read=read)
 
     def decode(self, batch: Batch) -> Readings:
-        """Decode every record of the batch. Raises UserError where a CSV file lacks a column."""
+        """Decode every record of the batch.
+
+        Raises UserError where a CSV file lacks a column, and where there is none that options of CSV files are about.
+        """
         if batch.records and isinstance(batch.records[0], LongLine):
             return self._refuse(batch)
         if batch.header is not None:
             return self._csv.decode(batch).finish(batch.records, self._max_future)
+        if self._asked_of_csv and batch.records:
+            raise UserError(
+                f"{self._asked_of_csv} says how a CSV file is written, and this is none",
+                where=self._place or batch.partition.stream,
+                todo="Leave it out; readings.fields says how other records are written",
+            )
         return self.json.decode(batch)
 
     def _refuse(self, batch: Batch) -> Readings:
@@ -340,7 +352,8 @@ class PlainJson:
                 raise Rejected("malformed", "the values of a channel are no list")
         for column in columns:
             if len(column) != len(times):
-                raise Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
+                lengths = f"{counted(len(times), 'timestamp')}, {counted(len(column), 'value')}"
+                raise Rejected("length_mismatch", lengths)
         if not times:
             raise Rejected("empty", "the lists are empty")
         for element, (time, *row) in enumerate(zip(times, *columns, strict=True)):

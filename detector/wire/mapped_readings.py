@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from detector.config.fields import FieldsConfig
+from detector.errors import counted
 from detector.streams.base import Batch, Record
 from detector.times import MILLISECOND, OUT_OF_RANGE, UNREADABLE
 from detector.wire.documents import (
@@ -130,7 +131,8 @@ class MappedJson:
             if type(column) is not list:
                 raise Rejected("malformed", "there are lists of timestamps and no lists of values")
             if len(column) != len(times):
-                raise Rejected("length_mismatch", f"{len(times)} timestamps, {len(column)} values")
+                lengths = f"{counted(len(times), 'timestamp')}, {counted(len(column), 'value')}"
+                raise Rejected("length_mismatch", lengths)
         if not times:
             raise Rejected("empty", "the lists are empty")
         for element, (time, *row) in enumerate(zip(times, *columns, strict=True)):

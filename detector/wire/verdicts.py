@@ -129,4 +129,7 @@ def acknowledgement(stream: str, verdict: Verdict, partition: Partition, offset:
 
 def decode_acknowledgement(data: bytes) -> Acknowledgement:
     """Read an acknowledgement. Raises ValueError where it is none."""
-    return _decode(data)
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from detector.cli.main import main
+from detector.reports.episodelist import Wanted, episodes_of, listing
 
 
 def message(number: int, sequence: int, event: str, **changes: Any) -> dict[str, Any]:
@@ -48,6 +51,37 @@ def test_a_line_an_episode(alerts: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "critical" in second
     assert "open" in third
     assert "no readings" in third
+
+
+def drawn(width: int, *alerts: dict[str, Any]) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(listing(episodes_of([json.dumps(one).encode() for one in alerts], Wanted()), console), markup=False)
+    return [line.rstrip() for line in cast(io.StringIO, console.file).getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_where_a_line_is_too_short_for_an_episode_it_has_two_and_nothing_is_cut(width: int) -> None:
+    text = "swings once in 42.7 readings, which is unusual since 10:00:00"
+    one = message(1, 0, "opened", what={"kind": "oscillation", "text": text}, sensor_id="line-3/temperature-01")
+    other = message(2, 1, "closed", ended_at="2026-03-02T11:54:00Z", severity="critical", sensor_id="[red]")
+    assert drawn(width, one, other) == [
+        "id        began (UTC)          severity  lasted  sensor",
+        "00000001  2026-03-01 10:00:00  warning   open    line-3/temperature-01",
+        f"    {text}",
+        "00000002  2026-03-02 10:00:00  critical  1.9 h   [red]",
+        "    score 2.5",
+    ]
+    judged = drawn(width, one, other | {"verdict": "expected"})
+    assert judged[0] == "id        began (UTC)          severity  lasted  verdict   sensor"
+    assert judged[3] == "00000002  2026-03-02 10:00:00  critical  1.9 h   expected  [red]"
+    assert len(drawn(200, one, other)) == 3
+
+
+def test_a_long_id_pushes_nothing_aside() -> None:
+    text = {"kind": "stuck", "text": "stuck at 73.2"}
+    lines = drawn(80, message(1, 0, "opened", what=text, sensor_id="p" * 90), message(2, 0, "opened", what=text))
+    assert "".join(lines[2:4]) == "p" * 90
+    assert lines[-2] == "00000002  2026-03-02 10:00:00  warning   open    pump-2"
 
 
 def test_a_directory_of_streams_has_them_too(alerts: Path, capsys: pytest.CaptureFixture[str]) -> None:

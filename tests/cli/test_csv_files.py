@@ -10,7 +10,7 @@ import pytest
 
 from detector.cli.main import main
 from tests.csv_files import FILES, File
-from tests.tiny import tiny_bundle
+from tests.tiny import json_lines, tiny_bundle
 
 OPTIONS = ("--set", "http.listen=127.0.0.1:0", "--set", "readings.model=models", "--set", "readings.warmup=150")
 
@@ -77,3 +77,20 @@ def _rows(begin: int, end: int, note: str) -> list[str]:
 def test_wide_channels_are_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["backtest", "--data", "kafka", "--wide", "channels"]) == 2
     assert "only a CSV file has columns (--wide channels)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--input", "in.jsonl", "--output", "out.jsonl", "--until-end", *OPTIONS],
+        ["train", "--data", "in.jsonl"],
+        ["backtest", "--data", "in.jsonl", *OPTIONS],
+        ["check", "--data", "in.jsonl"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_is_said_of_csv_is_refused_for_json(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in.jsonl").write_bytes(json_lines())
+    assert main([*words, "--zone", "Europe/Berlin", "--interval", "1s"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "--zone Europe/Berlin --interval 1s says how a CSV file is written, and this is none (in.jsonl)" in last

@@ -211,8 +211,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
         file.write(f"{START + 199},1\n{START + 100},2\n")
     assert trained("--data", str(path)).manifest.training["rows"] == 197
     assert (
-        "detector: warning: not all of the 202 records are used: 1 rejected records, 2 missing values, 1 late, "
-        "1 duplicates; first rejected: row 9: `warm` is not a finite number (" in capsys.readouterr().err
+        "detector: warning: not all of the 202 records are used: 1 rejected record, 2 missing values, 1 late, "
+        "1 duplicate; first rejected: row 9: `warm` is not a finite number (" in capsys.readouterr().err
     )
 
 

@@ -213,6 +213,11 @@ def test_a_few_images_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("there are 99 frames here; training needs at least 100 (pictures)")
 
 
+def test_what_is_said_of_csv_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "--data", str(images("pictures")), "--zone", "Europe/Berlin")
+    assert said == "frames are in no CSV file (--zone Europe/Berlin). Leave it out."
+
+
 def test_a_camera_of_images_needs_an_interval_and_has_no_times(capsys: pytest.CaptureFixture[str]) -> None:
     data = str(idx("images"))
     assert "images do not say how often camera door takes one" in refused(capsys, "--data", data, "--sensor", "door")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from detector.config import load as config_module
 from detector.config import yamltext
+from detector.config.base import resolve_token
 from detector.config.load import (
     AlertsConfig,
     Config,
@@ -23,6 +25,8 @@ from detector.config.load import (
     KafkaConfig,
     MaintenanceConfig,
     OpenAfter,
+    SchemaRegistryConfig,
+    TargetConfig,
     config_schema,
     find_config,
     format_duration,
@@ -154,6 +158,16 @@ def test_a_part_leaves_the_rest_alone(load: Load) -> None:
         (
             "readings: {input: 2026}",
             'expected text, but `2026` is written (FILE:readings.input). Write "2026" in quotes.',
+        ),
+        (
+            "http: {listen: 9108}",
+            "expected an address and a port such as 127.0.0.1:9108, but `9108` is written (FILE:http.listen). "
+            "Correct it.",
+        ),
+        (
+            "readings: {timezone: 1}",
+            "expected the name of a time zone such as Europe/Berlin or UTC, but `1` is written "
+            "(FILE:readings.timezone). Correct it.",
         ),
         (
             "readings: {channels: value}",
@@ -460,11 +474,78 @@ class TestSecrets:
         with pytest.raises(UserError, match=r"\$NOT_SET_ANYWHERE is not set"):
             resolve_secret(None, "NOT_SET_ANYWHERE", "streams.kafka.sasl_password")
 
+    def test_white_space_around_a_token_is_no_part_of_it_and_around_a_password_is(self, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_text(" hunter2 \n")
+        for token in (
+            KafkaConfig(sasl_token_file=file).sasl_token(),
+            SchemaRegistryConfig(url="http://localhost", token_file=file).token(),
+            TargetConfig(name="a", kind="webhook", url="http://localhost", bearer_token_file=file).bearer_token(),
+        ):
+            assert token is not None
+            assert token.get_secret_value() == "hunter2"
+        password = KafkaConfig(sasl_password_file=file).sasl_password()
+        assert password is not None
+        assert password.get_secret_value() == " hunter2 "
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("hunter2\nhunter3", "several lines"),
+            ("hunter2\r\n\r\nhunter3\n", "several lines"),
+            ("hünter2", "no header can carry"),
+            ("hunter2\0", "no header can carry"),
+            (" \t", "the token is empty"),
+        ],
+    )
+    def test_a_token_that_no_header_can_carry_is_refused_unseen(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+    ) -> None:
+        file = tmp_path / "token"
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=problem) as refused:
+            resolve_token(file, None, "a.token")
+        assert f"(a.token_file: {file})" in str(refused.value)
+        assert "nter" not in str(refused.value)
+        if "\0" not in text:
+            monkeypatch.setenv("TOKEN", text)
+            with pytest.raises(UserError, match=problem) as refused:
+                resolve_token(None, "TOKEN", "a.token")
+            assert "nter" not in str(refused.value)
+
+    def test_a_variable_that_is_no_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(os.environ, "TOKEN", "\udcff")
+        with pytest.raises(UserError, match=r"not UTF-8 text \(a\.secret_env\)"):
+            resolve_secret(None, "TOKEN", "a.secret")
+
+    @pytest.mark.parametrize("key", ["schema_registry: {url: ", "sasl_oauth_token_endpoint: "])
+    @pytest.mark.parametrize(
+        "url", ["http://ann:hunter2@localhost", "http://ann:hun#ter2@localhost", "http://localhost:99999", "http://a b"]
+    )
+    def test_the_user_of_an_address_is_not_repeated(self, refusal: Callable[..., str], key: str, url: str) -> None:
+        if "#" in url:
+            url = f'"{url}"'
+        line = refusal(f"streams: {{kafka: {{{key}{url}{'}' * key.count('{')}}}}}")
+        assert "expected an address such as" in line
+        assert "hun" not in line
+
     @pytest.mark.parametrize("key", ["sasl_password", "sasl_password_env", "ssl_key_file"])
     def test_in_the_wrong_place_are_not_repeated(self, refusal: Callable[..., str], key: str) -> None:
         value = "[hunter-2]" if key == "ssl_key_file" else "hunter-2"
         line = refusal(f"streams: {{kafka: {{{key}: {value}}}}}")
         assert "hunter" not in line
+
+    @pytest.mark.parametrize("value", ["6161", "[hunter]", "{a: hunter}", "hunter2" * 60, '"hünter2"', '" hunter2"'])
+    def test_what_is_sent_along_is_not_repeated(self, refusal: Callable[..., str], value: str) -> None:
+        target = f"{{name: a, kind: webhook, url: 'http://h/', headers: {{X-Key: {value}}}}}"
+        line = refusal(f"notify: {{targets: [{target}]}}")
+        assert "nter" not in line
+        assert "6161" not in line
+
+    def test_a_key_that_is_wrong_itself(self, refusal: Callable[..., str]) -> None:
+        target = "{name: a, kind: webhook, url: 'http://h/', headers: {'': a}}"
+        assert "as a key, but `` is written" in refusal(f"notify: {{targets: [{target}]}}")
+        assert "as a key, but `` is written" in refusal("streams: {kafka: {new_topics: {settings: {'': a}}}}")
 
     def test_the_way_to_give_them_is_shown(self, refusal: Callable[..., str]) -> None:
         line = refusal("streams: {kafka: {sasl_password: x}}")

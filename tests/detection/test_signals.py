@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from detector.arrays import F32
 from detector.detection import signals
 from detector.detection.score import signals_of
 from detector.detection.signals import WINDOW
@@ -107,3 +108,34 @@ def test_the_score_is_the_smaller_of_both_scales_and_never_negative() -> None:
     values = np.array([[2.0, 8.0, 8.0], [1.0, 0.0, 0.0]])
     zz = np.array([[40.0, 8.0, -8.0], [0.0, 0.0, -9.0]])
     assert signals.combine(values, zz, worst, worst_zz).tolist() == [1, 2, 0]
+
+
+def in_step(windows: F32) -> F32:
+    """The reconstruction by a model that knows of three channels only that they go up and down together."""
+    return np.broadcast_to(windows.mean(axis=2, keepdims=True), windows.shape).copy()
+
+
+def test_a_channel_that_stands_still_costs_the_others_nothing() -> None:
+    """The others go on as ever; the missing one's last value is far from where they are by now."""
+    rng = np.random.default_rng(5)
+    load = np.cumsum(rng.normal(0, 0.3, (4, WINDOW, 1)), axis=1)
+    windows = (load + rng.normal(0, 0.1, (4, WINDOW, 3))).astype(np.float32)
+    whole = signals.reconstruction_errors(windows, in_step(windows))
+    holes = np.zeros(windows.shape, dtype=bool)
+    holes[1:, 20:, 2] = True
+    windows[1:, 20:, 2] = windows[1:, 19:20, 2]
+    spoilt = signals.reconstruction_errors(windows, in_step(windows), holes)
+    found = signals.reconstruction_errors(windows, signals.rebuild(windows, holes, in_step), holes)
+    assert found[0] == whole[0]
+    assert (spoilt[1:] > 5 * whole[1:]).all()
+    assert (found[1:] < 1.5 * whole[1:]).all()
+
+
+def test_what_is_made_of_a_window_with_holes_does_not_rest_on_its_neighbours() -> None:
+    windows = rows_of(WINDOW, 3, dtype="f4")
+    holes = np.random.default_rng(6).random(windows.shape) < 0.2
+    holes[::3] = False
+    together = signals.rebuild(windows, holes, in_step)
+    for i in range(MOST):
+        alone = signals.rebuild(windows[i : i + 1], holes[i : i + 1], in_step)
+        assert alone.tobytes() == together[i : i + 1].tobytes()

@@ -57,7 +57,7 @@ def test_everything_is_right(plant: Plant) -> None:
     assert plant.cluster.address in findings[1]
     assert findings[2:6] == (
         f"{plant.input}: 2 partitions", f"{plant.state}: 2 partitions",
-        f"{plant.alerts}: 1 partitions", f"{plant.dead_letters}: 1 partitions",
+        f"{plant.alerts}: 1 partition", f"{plant.dead_letters}: 1 partition",
     )  # fmt: skip
     assert plant.group in findings[6]
     assert f"{plant.group}-one" in findings[6]
@@ -90,7 +90,7 @@ def test_what_would_be_made_is_not_made(plant: Plant) -> None:
     gone = [f"{plant.group}-gone-{name}" for name in ("input", "state", "alerts")]
     plant.input, plant.state, plant.alerts = gone
     topics = [text for name, text in found(plant, create_topics=True) if name == "topic"]
-    assert topics == [*(f"{name}: missing, `run` makes it" for name in gone), f"{plant.dead_letters}: 1 partitions"]
+    assert topics == [*(f"{name}: missing, `run` makes it" for name in gone), f"{plant.dead_letters}: 1 partition"]
     with plant.cluster.admin() as admin:
         assert not set(gone) & set(admin.list_topics())
     new = NewTopicsConfig(replication=7)
@@ -103,6 +103,26 @@ def test_a_policy_that_is_wrong(plant: Plant, which: str, wrong: str) -> None:
     topic = plant.cluster.create_topic(plant.cluster.unique("wrong"), plant.partitions, {"cleanup.policy": wrong})
     setattr(plant, which, topic)
     assert f"the topic {topic} has cleanup.policy {wrong} and needs" in refusal(lambda: found(plant))
+
+
+def test_an_output_that_is_the_topic_of_the_state(plant: Plant) -> None:
+    plant.alerts = plant.state
+    assert f"the topic {plant.state} is to be written to" in refusal(lambda: found(plant))
+
+
+@pytest.mark.parametrize(
+    ("ours", "seconds", "brokers"),
+    [
+        ("transaction_timeout", 7200.0, "transaction.max.timeout.ms"),
+        ("session_timeout", 0.9, "group.min.session.timeout.ms"),
+        ("session_timeout", 7200.0, "group.max.session.timeout.ms"),
+    ],
+)
+def test_a_timeout_that_the_brokers_do_not_allow(plant: Plant, ours: str, seconds: float, brokers: str) -> None:
+    said = refusal(lambda: found(plant, **{ours: int(seconds * 1e9)}))
+    assert "the broker does not allow" in said
+    assert f"streams.kafka.{ours}" in said
+    assert f"{brokers} is " in said
 
 
 def test_a_state_topic_that_has_to_grow(plant: Plant) -> None:
@@ -198,7 +218,7 @@ def test_the_command(plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "OK  rights " in out
     scores = plant.cluster.create_topic(plant.cluster.unique("scores"))
     assert main(["check", "--connect", *options, "--set", f"output.scores={scores}"]) == 0
-    assert f"OK  topic          {scores}: 1 partitions\n" in capsys.readouterr().out
+    assert f"OK  topic          {scores}: 1 partition\n" in capsys.readouterr().out
     assert main(["check", "--connect", *options, "--set", "output.verdicts=no-verdicts"]) == 0
     assert "OK  topic          no-verdicts: missing, nothing is written to it\n" in capsys.readouterr().out
     assert main(["check", "--connect", *options, "--set", "output.scores=no-scores"]) == 2

@@ -19,6 +19,7 @@ from detector.service.daemon import Daemon
 from detector.service.health import Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
+from detector.streams.base import Partition
 from detector.streams.kafka.streams import KafkaStreams
 from tests.engines import engine_making
 from tests.kafka.broker import Cluster, free_ports
@@ -174,6 +175,18 @@ def test_a_timeout_that_the_broker_does_not_allow_is_named(plant: Plant, ours: s
     assert refused.value.exit_code == 2
     assert f"streams.kafka.{ours}" in str(refused.value)
     assert brokers in str(refused.value)
+
+
+def test_a_partition_to_skip_in_that_is_not_there_is_named(plant: Plant) -> None:
+    streams = plant.streams(options={"skip_to": {Partition(plant.input, 0): 0, Partition(plant.input, 2): 1}})
+    assert f"there is no partition 2 of {plant.input}, which has 2 (--skip-to)" in refusal(streams)
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_state_is_not_written_over(plant: Plant, create: bool) -> None:
+    plant.alerts = plant.state
+    said = refusal(plant.streams(create_topics=create))
+    assert f"the topic {plant.state} is to be written to, and has the state of {plant.input}" in said
 
 
 def started(streams: KafkaStreams) -> None:

@@ -11,9 +11,12 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from detector.cli.main import main
+from detector.config.load import load_config
 from detector.config.streams import KafkaConfig
 from detector.errors import OperationError, UserError
+from detector.incidents.history import History
 from detector.models.bundle.bundles import load_bundle
+from detector.service.past import recall
 from detector.simulation import plant as simulation
 from detector.streams.base import Batch, Partition
 from detector.streams.kafka_reader import TopicReader
@@ -144,6 +147,19 @@ def test_a_recent_topic_is_not_read_from_its_beginning(kafka: Cluster, topic: st
 def test_a_missing_topic_is_named(kafka: Cluster) -> None:
     with pytest.raises(UserError, match=f"no topic nowhere \\({kafka.address}\\)"):
         TopicReader(config_for(kafka), "nowhere").open()
+    with TopicReader(config_for(kafka), "nowhere", may_lack=True) as reader:
+        assert list(reader.read(0)) == []
+
+
+def test_where_nothing_was_published_there_is_nothing_to_look_back_at(
+    kafka: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"incidents.{key}={kafka.unique('nowhere')}" for key in ("input", "output")]
+    config = load_config(None, [f"streams.kafka.bootstrap_servers=['{kafka.address}']", *names])
+    history = History()
+    recall(config, None, history, lambda: None)
+    assert not history.incidents()
+    assert "history_not_read" not in caplog.text
 
 
 def guest_of(broker: Broker, password: Path) -> KafkaConfig:

@@ -60,6 +60,8 @@ class Receiver:
 
     url: str
     behaviour: Callable[[int], int | str] = lambda number: 200
+    words: Callable[[str, dict[str, str]], bytes] = lambda path, headers: b"so be i"
+    """The text of its answers, given the path and the headers of a request."""
     heard: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -85,9 +87,10 @@ def receiving() -> Iterator[Receiver]:
                 self.close_connection = True
                 return
             self.send_response(int(answer))
-            self.send_header("Content-Length", "7")
+            words = receiver.words(self.path, dict(self.headers))
+            self.send_header("Content-Length", str(len(words)))
             self.end_headers()
-            self.wfile.write(b"so be it"[:7])
+            self.wfile.write(words)
 
         def log_message(self, format: str, *args: Any) -> None:
             return

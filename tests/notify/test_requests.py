@@ -174,8 +174,20 @@ def test_filters(fields: dict[str, Any], found: bool) -> None:
         ({"url": "localhost:9093"}, "no address"),
         ({"secret_file": Path("a"), "secret_env": "B"}, "are both given"),
         ({"kind": "alertmanager", "template": Path("a")}, "is an Alertmanager"),
+        ({"headers": {"X-Key": "hush "}}, "a value of X-Key that no header can carry"),
+        ({"headers": {"X-Key": "hüsh"}}, "a value of X-Key that no header can carry"),
+        ({"headers": {"hush: ": "a"}}, "a header whose name is none"),
+        ({"content_type": "text/plain\n"}, "a value of Content-Type that no header can carry"),
     ],
 )
 def test_targets_that_cannot_be_are_refused(fields: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
+    with pytest.raises(ValidationError, match=why) as refused:
         target(**fields)
+    assert all("sh" not in str(error["ctx"]) for error in refused.value.errors())
+
+
+def test_an_address_with_white_space_in_it_is_none(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("https://hooks.example.org/T0/secret\nhttps://hooks.example.org/T1/secret\n")
+    with pytest.raises(UserError, match="no address of HTTP") as refused:
+        webhook(tmp_path, url=None, url_file=tmp_path / "url")
+    assert "hooks" not in str(refused.value)

@@ -11,6 +11,7 @@ from detector.errors import UserError
 from detector.service.assemble import RunOptions, kafka_topics, make_kafka_streams, make_streams
 from detector.service.health import Health
 from detector.streams.base import Partition
+from detector.wire.csv_form import CsvOptions
 
 
 @pytest.fixture
@@ -46,6 +47,10 @@ def test_streams_lie_where_the_configuration_or_the_options_say(config: Config, 
         (
             RunOptions(skip_to={Partition("elsewhere", 0): 7}),
             "elsewhere is no input, which are sensor-readings",
+        ),
+        (
+            RunOptions(interval=1_000_000_000, csv=CsvOptions(zone="Europe/Berlin")),
+            "on Kafka there are no CSV files (--zone Europe/Berlin --interval 1s). Leave it out.",
         ),
         (RunOptions(fresh=True), "on Kafka there is no checkpoint to forget (--fresh)"),
     ],

@@ -20,6 +20,7 @@ from detector.service.health import WAITING, Health
 from detector.service.metrics import Metrics
 from detector.service.rejects import RejectGuard
 from detector.service.systemd import Notifier, Pulse
+from detector.service.web.status import Board
 from detector.streams.base import Deferred, Event, Message, Partition, Record, Snapshot, nothing_deferred
 from detector.streams.memory import MemoryStreams
 from detector.wire.alerts import decode_alert
@@ -116,6 +117,7 @@ class Process:
         self.supervisor = Supervisor()
         self.pulse = Pulse(self.health, self.supervisor, lambda: self.now)
         self.pipelines: list[ReadingsPipeline] = []
+        self.board = Board()
         self.daemon = Daemon(
             self.streams,
             engine_making(self.make or self._make),
@@ -126,6 +128,7 @@ class Process:
             until_end=self.until_end,
             notifier=self.supervisor,
             pulse=self.pulse,
+            board=self.board,
             clocks=Clocks(wall=lambda: self.now + self.set_forward, monotonic=lambda: self.now),
         )
 
@@ -422,6 +425,33 @@ def test_what_happens_is_counted(process: Callable[..., Process], records: list[
 def test_rejects_are_told(process: Callable[..., Process], caplog: pytest.LogCaptureFixture) -> None:
     process(Streams([b"x", b"[]"])).run()
     assert logged(caplog)["readings_rejected"] == {"records": 2, "reasons": {"malformed": 1, "empty": 1}}
+
+
+def test_at_the_end_the_log_has_what_was_not_used_and_the_board_shows_the_end(
+    process: Callable[..., Process], records: list[Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    odd = [records[20].value or b"", records[ROWS - 1].value or b"", b"x"]
+    one = process(Streams([*records, *odd]))  # in no time: a status was last due at the start
+    published = one.run()
+    assert logged(caplog)["stopped"] == {
+        "readings": ROWS + 3, "frames": 0, "late": 1, "duplicate": 1, "rejected": 1, "alerts": len(published),
+        "seconds": 0.0,
+    }  # fmt: skip
+    status = one.board.status
+    assert status is not None
+    assert (status.inputs["readings"], status.alerts, status.sensors) == (ROWS + 3, len(published), 1)
+
+
+def test_after_a_failure_the_board_shows_what_was_done_before(process: Callable[..., Process]) -> None:
+    def fail() -> None:
+        raise OperationError("broken")
+
+    one = process(turn=turns(nothing, nothing, fail))
+    with pytest.raises(OperationError):
+        one.run()
+    assert one.board.status is not None
+    assert one.board.status.inputs["readings"] == 200
 
 
 def test_a_budget_that_cannot_be_kept_is_told(

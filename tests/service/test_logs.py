@@ -70,6 +70,30 @@ def test_lines_of_libraries_carry_their_text_as_a_field() -> None:
     assert line["fields"] == {"message": "1 of 2"}
 
 
+def said(stream: io.StringIO, seconds: float, message: str, *arguments: object) -> bool:
+    """Whether a line of the Kafka client is written that it says so many seconds after 1970."""
+    before = stream.tell()
+    record = logging.LogRecord("kafka.net.manager", logging.WARNING, __file__, 1, message, arguments, None)
+    record.created = seconds
+    logging.getLogger("kafka").handle(record)
+    return stream.tell() > before
+
+
+def test_what_a_library_says_over_and_over_is_written_once_a_minute() -> None:
+    stream = io.StringIO()
+    configure("info", "text", stream=stream)
+    assert said(stream, 1000, "node %s is away", 1)
+    assert not said(stream, 1000.1, "node %s is away", 2)
+    assert not said(stream, 1059, "node %s is away", 1)
+    assert said(stream, 1001, "something else")
+    assert said(stream, 1060, "node %s is away", 3)
+    assert "node 3 is away (and 2 more of this kind)" in stream.getvalue()
+    assert said(stream, 1000, "node %s is away", 1)  # the clock was set back
+    configure("debug", "text", stream=stream)
+    assert said(stream, 1000, "node %s is away", 1)
+    assert said(stream, 1000, "node %s is away", 1)
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_traceback_is_kept(form: str) -> None:
     stream = io.StringIO()

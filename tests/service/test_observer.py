@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from detector.engine.readings import ReadingsPipeline
 from detector.service.metrics import Metrics
-from detector.service.observer import RESTORE_SECONDS, DuplicateSensors, RestoreProgress
+from detector.service.observer import LATE_SECONDS, RESTORE_SECONDS, DuplicateSensors, LateInputs, RestoreProgress
 from detector.streams.base import Batch, Partition, Record
 from tests.plant import START, model_of, pipeline_of, readings_config
 
@@ -65,6 +66,32 @@ def test_the_log_tells_it_now_and_then(restores: Restores, caplog: pytest.LogCap
     assert told(caplog, "restore_progress")[0] == {
         "stream": "sensor-readings", "partition": 1, "position": 390, "live_from": 1000, "percent": 39,
     }  # fmt: skip
+
+
+# -- what comes late -----------------------------------------------------------------------------------------------
+
+
+def test_late_readings_are_told_at_once_and_then_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = 50.0
+    late = LateInputs(lambda: now)
+    late.met("readings", Counter())
+    late.met("readings", Counter({"pump": 2}))
+    for second in range(int(LATE_SECONDS)):
+        now = 50.5 + second
+        late.met("readings", Counter({"pump": 1, "valve": 2}))
+    assert [fields["count"] for fields in told(caplog, "readings_late")] == [2]
+    now = 50.0 + LATE_SECONDS
+    late.tell()
+    assert told(caplog, "readings_late")[1:] == [{"count": 180, "sensors": 2, "sensor_ids": ["valve", "pump"]}]
+    late.tell(now=True)
+    assert len(told(caplog, "readings_late")) == 2
+    late.met("readings", Counter({f"pump-{number}": 1 + number for number in range(9)}))
+    late.met("frames", Counter({"door": 1}))
+    late.tell(now=True)
+    assert told(caplog, "readings_late")[2:] == [
+        {"count": 45, "sensors": 9, "sensor_ids": [f"pump-{number}" for number in (8, 7, 6, 5, 4)]}
+    ]
+    assert told(caplog, "frames_late") == [{"count": 1, "sensors": 1, "sensor_ids": ["door"]}]
 
 
 # -- one sensor on two partitions ----------------------------------------------------------------------------------

@@ -8,18 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from detector.config.load import TargetConfig
+from detector.notify.outbox import Outbox, Patience
 from detector.notify.requests import Request
 from detector.notify.sending import Answer
 from detector.service.follower import Follower
 from detector.service.health import Health
 from detector.service.peoplemetrics import NotifyMetrics
 from detector.service.telling import HELD_BACK, NotifyWork, form_of, undelivered_line
+from detector.streams.base import Assigned, Partition
 from detector.streams.memory import MemoryStreams
-from tests.notify.made import Clock, incident, target, value
+from tests.notify.made import NOW, Clock, incident, target, value
 from tests.service.test_incidents import KillError
 
 INCIDENTS = [
@@ -211,3 +214,24 @@ def test_a_filtered_incident_is_none_of_its_business() -> None:
     run(sender, config=target(severity="critical"))
     assert sender.requests == []
     assert incident().severity == "warning"
+
+
+@pytest.mark.parametrize("kind", ["webhook", "alertmanager"])
+def test_what_a_version_before_took_and_this_one_does_not_read_becomes_a_dead_letter(kind: str) -> None:
+    one = Partition("anomaly-incidents", 0)
+    box = Outbox(Patience(0.0, 3600.0))
+    box.put(value("one"), NOW)
+    box.put(value("two"), NOW)
+    box.entries["one"].value = value("one", started_at="1970-01-01T00:00:00Z")
+    clock, found, config = Clock(), Target(), target(kind=kind)
+    work = NotifyWork(
+        config, settle=0.0, form=form_of(config), sender=found, dead_letters="dead",
+        metrics=NotifyMetrics(CollectorRegistry(), [config.name]), wall=clock,
+    )  # fmt: skip
+    work.begin({one: Assigned(one, 2, msgspec.msgpack.encode((1, box.pack())))})
+    dead = [message for _ in range(3) for message in work.turn(ending=False)]
+    assert [message.key for message in dead] == [b"one"]
+    assert dict(dead[0].headers)["detector.reason"] == b"refused"
+    clock.now += 120
+    work.turn(ending=False)
+    assert all(b"two" in request.body for request in found.requests)

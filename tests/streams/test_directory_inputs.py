@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from detector.errors import UserError
 from detector.streams.base import Assigned, Batch, Partition
-from detector.streams.inputfiles import YOUNG
 from tests.streams.contract import numbered
 from tests.streams.files import (
     INPUT,
@@ -97,7 +95,6 @@ def test_a_line_that_is_still_written_waits_for_its_end(source: Path, opened: Op
 
 
 def test_until_end_takes_a_last_line_without_a_line_end(source: Path, opened: Open) -> None:
-    """Of JSON it is known that it is whole."""
     with open(source, "ab") as file:
         file.write(b'{"n": 10}')
     streams = opened(until_end=True)
@@ -110,47 +107,6 @@ def test_until_end_takes_a_last_line_without_a_line_end(source: Path, opened: Op
     with open(source, "ab") as file:
         file.write(b'\n{"n": 11}\n')
     assert values(read_all(opened(until_end=True))) == [b'{"n": 11}']
-
-
-def young(source: Path) -> Callable[[], float]:
-    """A clock by which the file has just been changed."""
-    return lambda: source.stat().st_mtime + YOUNG - 1
-
-
-def settled(source: Path) -> Callable[[], float]:
-    """One by which that is long ago."""
-    return lambda: source.stat().st_mtime + YOUNG
-
-
-def test_until_end_leaves_a_last_line_that_may_still_be_written(
-    tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Half of a number is another number."""
-    source = tmp_path / f"{INPUT}.csv"
-    source.write_bytes(b"time,value\n1,73.25\n2,73.")
-    streams = opened(source, until_end=True, wall=young(source))
-    batches = read_all(streams)
-    assert values(batches) == [b"1,73.25"]
-    assert streams.at_end()
-    assert len([one for one in caplog.messages if "may still be written, and is left for the next run" in one]) == 1
-    commit_all(streams, batches)
-    streams.close()
-    with open(source, "ab") as file:
-        file.write(b"60\n3,7")
-    streams = opened(source, until_end=True, wall=settled(source))
-    assert values(read_all(streams)) == [b"2,73.60", b"3,7"]  # nobody writes it any more
-    assert streams.at_end()
-
-
-def test_until_end_takes_a_json_document_that_lacks_its_line_end_alone(source: Path, opened: Open) -> None:
-    with open(source, "ab") as file:
-        file.write(b'{"n": {"m": 1}')
-    streams = opened(until_end=True, wall=young(source))
-    assert values(read_all(streams)) == numbered(0, 10)
-    streams.close()
-    with open(source, "ab") as file:
-        file.write(b"}")
-    assert values(read_all(opened(until_end=True, wall=young(source)))) == [*numbered(0, 10), b'{"n": {"m": 1}}']
 
 
 def test_until_end_leaves_what_is_appended_later(source: Path, opened: Open) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,15 @@ def test_a_client_that_is_refused_is_for_a_person(server: TokenServer, tmp_path:
     )
     with pytest.raises(KafkaConnectionError):  # which the client comes again after
         tokens.token()
+
+
+def test_what_the_endpoint_says_is_shown_short_and_without_the_secret(server: TokenServer, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("TOPSECRET")
+    server.answer = 401, json.dumps({"error_description": "no client with TOPSECRET " + "x" * 5000}).encode()
+    with pytest.raises(UserError, match="refuses detector: 401, no client with") as caught:
+        GrantedToken(config_of(server, tmp_path)).checked()
+    assert "TOPSECRET" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("answer", [(200, b"no JSON"), (200, b"[]"), (200, b'{"access_token": 5}')])

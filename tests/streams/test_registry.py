@@ -116,6 +116,46 @@ def test_another_server_is_no_registry() -> None:
         registry.close()
 
 
+@pytest.mark.parametrize("token", ["TOPSECRET\nmore", "TOPSECRÉT"])
+def test_a_token_that_cannot_be_sent_is_told_at_once_and_not_shown(tmp_path: Path, token: str) -> None:
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    with pytest.raises(UserError, match=r"schema_registry\.token_file") as refused:
+        Registry(SchemaRegistryConfig(url="http://127.0.0.1:1", token_file=tmp_path / "token"), limit=0)
+    assert "TOP" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Sign in</html>", b"", b"[]", b"5", b'{"hello": 1}', b"[" * 100_000,
+        b'{"schema": "{}", "references": 5}', b'{"schema": "{}", "references": [{"name": "a"}]}', b'\xff\xfe{}',
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_schema_is_waited_out_and_told_once(caplog: pytest.LogCaptureFixture, body: bytes) -> None:
+    clock, told = Clock(), list[str | None]()
+    with FakeRegistry() as fake:
+        fake.add(1, READING)
+        fake.instead = body
+
+        def later(seconds: float) -> None:
+            clock.sleep(seconds)
+            if clock.now > 30:
+                fake.instead = None
+
+        registry = Registry(
+            SchemaRegistryConfig(url=fake.url), limit=60, on_waiting=told.append, clock=clock, sleep=later
+        )
+        assert registry.schema(1) == Schema("AVRO", READING)
+        registry.close()
+    assert told.count(None) == 1
+    assert told[-1] is None
+    assert all("its answer " in why for why in told[:-1] if why is not None)
+    assert [record.getMessage()[:20] for record in caplog.records if "registry" in record.name] == [
+        "waiting for it: the ",
+        "the schema registry ",
+    ]
+
+
 def test_certificates_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="certificates cannot be used"):
         Registry(SchemaRegistryConfig(url="https://localhost", ssl_ca_file=tmp_path / "none"), limit=0)

@@ -135,3 +135,44 @@ def test_each_schema_is_asked_for_once_and_a_registry_that_is_away_is_no_reject(
 def test_a_key_may_be_built_of_avro() -> None:
     documents = AvroDocuments(SCHEMAS.get)
     assert Rekeying(FieldsConfig(), "{sensor_id}", documents=documents).key(Record(0, None, reading())) == b"pump"
+
+
+def node(name: str, *types: Any) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": f"f{i}", "type": one} for i, one in enumerate(types)]}
+
+
+DEEP: Any = "long"
+for _level in range(100):
+    DEEP = {"type": "array", "items": DEEP}
+MANY: Any = node("M0")
+for _level in range(1, 40):
+    MANY = node(f"M{_level}", MANY, f"M{_level - 1}")
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (node("N", "long", ["null", "N"]), "N contains itself"),
+        (node("A", {"type": "array", "items": node("B", {"type": "map", "values": "A"})}), "A contains itself"),
+        (node("N", {"type": "array", "items": "null"}), "takes no bytes"),
+        (node("N", {"type": "array", "items": node("Empty", "null", "null")}), "takes no bytes"),
+        (node("N", {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}), "takes no bytes"),
+        (node("N", DEEP), "more than 64 levels"),
+        (MANY, "more than 10000 values"),
+        (node("N", *[node(f"W{i}", *["null"] * 200) for i in range(60)]), "more than 10000 values"),
+    ],
+)
+def test_a_schema_that_sets_no_bounds_is_not_used(schema: Any, why: str) -> None:
+    """A message of twelve bytes may ask for two thousand million values, or for more levels than there is stack."""
+    documents = AvroDocuments({1: Schema("AVRO", schema)}.get)
+    for value in (b"\0\0\0\0\1\x80\xd0\xac\xf3\x0e\0", b"\0\0\0\0\1" + b"\2\2" * 200_000 + b"\0\0"):
+        with pytest.raises(Rejected, match=why):
+            documents(value)
+
+
+def test_what_is_wrong_is_said_in_the_same_words_each_time() -> None:
+    """A record that is run again leads to the same dead letter."""
+    documents = AvroDocuments({1: Schema("AVRO", node("N", "double"))}.get)
+    with pytest.raises(Rejected, match="cannot read double") as one:
+        documents(b"\0\0\0\0\1\1")
+    assert "0x" not in one.value.message

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from detector.streams.base import Batch, Partition, Record
 from detector.streams.directory import DirectoryStreams
 from detector.streams.inputfiles import source_for
 from detector.streams.lines import Start
-from detector.wire.csv_form import CsvOptions, form_of, told
+from detector.times import EARLIEST, SECOND
+from detector.wire.csv_form import CsvForm, CsvOptions, form_of, told, with_form
 from detector.wire.csv_recognition import Recogniser
 from detector.wire.json_readings import ReadingDecoder
 from detector.wire.readings import Readings, Reject
@@ -43,6 +46,16 @@ def recogniser(said: CsvOptions, *channels: str, **parts: Any) -> Recogniser:
 def decoder(said: CsvOptions, *channels: str, **parts: Any) -> ReadingDecoder:
     fields = FieldsConfig.model_validate(parts)
     return ReadingDecoder(fields, channels or ("value",), default_sensor="pump", place="pump.csv", csv=said)
+
+
+def by_rows(form: CsvForm) -> Batch:
+    """Two rows without times, of a file of this form."""
+    records = [Record(number, None, value) for number, value in enumerate((b"1", b"2"))]
+    return Batch(Partition(STREAM, 0), records, 2, with_form(b"value", form))
+
+
+def by_interval(interval: int | None) -> ReadingDecoder:
+    return ReadingDecoder(FieldsConfig(), ("value",), default_sensor="pump", interval=interval, place="pump.csv")
 
 
 def batches_of(path: Path, said: CsvOptions, *channels: str, chunk: int = 1 << 20, **parts: Any) -> list[Batch]:
@@ -199,12 +212,57 @@ class TestWhatCannotBeGuessed:
         assert "no column `value`; the columns are time, flow, heat (FILE:1)" in refused(path)
         assert "--wide sensors takes each as a sensor" in refused(path)
 
+    def test_a_column_of_numbers_without_a_name(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "time,,flow\n2026-11-22,1,2\n")
+        assert refused(path, "--wide", "sensors") == "column 2 has numbers and no name (FILE:1). Give it a name."
+
     def test_other_options_than_the_file_was_begun_with(self, tmp_path: Path) -> None:
         path = written(tmp_path, "timestamp,value\n2026-11-22 10:00:00,1\n")
         (batch,) = batches_of(path, csv_options(["--zone", "Asia/Tokyo"]))
         for words in ([], ["--zone", "Europe/Berlin"]):
             with pytest.raises(UserError, match="the file was begun with --zone Asia/Tokyo"):
                 decoder(csv_options(words)).decode(batch)
+
+    @pytest.mark.parametrize(("interval", "given"), [(2 * SECOND, "--interval 2s"), (None, "none")])
+    def test_another_interval_than_the_file_was_begun_with(self, interval: int | None, given: str) -> None:
+        begun = by_rows(CsvForm(1, (0,), interval=SECOND))
+        assert by_interval(SECOND).decode(begun).times.tolist() == [EARLIEST, EARLIEST + SECOND]
+        with pytest.raises(UserError, match=f"the file was begun with --interval 1s, not with {given} "):
+            by_interval(interval).decode(begun)
+
+    def test_a_release_before_did_not_keep_the_interval(self) -> None:
+        begun = by_rows(CsvForm(1, (0,)))
+        assert by_interval(SECOND).decode(begun).times.tolist() == [EARLIEST, EARLIEST + SECOND]
+        with pytest.raises(UserError, match="the file was begun with an --interval, not with none "):
+            by_interval(None).decode(begun)
+
+    def test_the_interval_of_a_file_with_times_is_nothing(self) -> None:
+        timed = Recogniser(FieldsConfig(), ("value",), CsvOptions(), has_sensor=True, interval=SECOND)
+        header = timed.header(b"timestamp,value", [b"2026-11-22T10:00:00Z,1"], "pump.csv")
+        found = by_interval(None).decode(replace(by_rows(CsvForm(1, (0,))), header=header, records=[]))
+        assert not found.rejects
+
+    def test_the_interval_is_kept_and_is_no_news(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        found = Recogniser(FieldsConfig(), ("value",), CsvOptions(), has_sensor=True, interval=SECOND)
+        assert form_of(found.header(b"value", [b"1"], "pump.csv")) == CsvForm(1, (0,), interval=SECOND)
+        assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--zone", "Europe/Berlin"], ["--time-format", "epoch_ms"], ["--encoding", "utf-8"], ["--wide", "sensors"]],
+)
+def test_what_is_said_of_csv_is_refused_for_other_records(words: Sequence[str]) -> None:
+    json = Batch(Partition(STREAM, 0), [Record(0, None, b'{"sensor_id":"a","timestamp":1795341600,"value":1}')], 1)
+    with pytest.raises(
+        UserError, match=f"^{' '.join(words)} says how a CSV file is written, and this is none .pump.csv"
+    ):
+        decoder(csv_options(words)).decode(json)
+    with pytest.raises(UserError, match=r"^--interval 1s says how a CSV file is written, and this is none .pump.csv"):
+        by_interval(SECOND).decode(json)
+    assert len(decoder(CsvOptions()).decode(json).times) == 1
+    assert len(by_interval(SECOND).decode(replace(json, records=[])).times) == 0  # whatever comes may be CSV
 
 
 def test_a_format_that_changes_is_rejected_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -217,7 +217,7 @@ class TestRejects:
                 "`x`; expected `value`",
             ),
             (b'{"sensor_id": "a", "timestamps": [1795341600], "values": {"x": [1]}}', "channel_mismatch", "`x`"),
-            (b'{"sensor_id": "a", "timestamps": [1795341600], "values": [1, 2]}', "length_mismatch", "1 timestamps, 2"),
+            (b'{"sensor_id": "a", "timestamps": [1795341600], "values": [1, 2]}', "length_mismatch", "1 timestamp, "),
             (b'{"sensor_id": "a", "timestamps": [], "values": []}', "empty", "lists are empty"),
             (b'{"sensor_id": "a", "timestamp": 1795341600, "value": 1.0001e150}', "value_out_of_range", "1e+150"),
             (b'{"sensor_id": "a", "timestamp": 1795341600, "value": -1.797e308}', "value_out_of_range", "-1.797e+308"),

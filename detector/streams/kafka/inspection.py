@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -9,13 +10,13 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from kafka import KafkaConsumer, errors
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.protocol.consumer.group import HeartbeatRequest
 from kafka.protocol.metadata import CoordinatorType
 from kafka.protocol.producer.transaction import EndTxnRequest
 
 from detector.config.streams import KafkaConfig
-from detector.errors import DetectorError, OperationError, UserError
+from detector.errors import DetectorError, OperationError, UserError, counted
 from detector.streams.kafka.clients import admin_client, connection_settings, instance_name, plain_consumer
 from detector.streams.kafka.failures import Reaction, as_failure, rule_for
 from detector.streams.kafka.security import probe, refused
@@ -26,6 +27,7 @@ MADE: Final = "missing, `run` makes it"
 PATIENCE: Final = 10.0
 """Seconds in which a coordinator that is loading or moving may come to an answer."""
 _PAUSE: Final = 0.2
+_MS: Final = 1_000_000  # ns
 _NOBODY: Final = 2**63 - 1
 """A producer id that no broker gives out: what is asked in its name changes nothing."""
 _STRANGER: Final = "detector-check"
@@ -46,6 +48,7 @@ def inspect(
             cluster = admin.describe_cluster()
             places = ", ".join(f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"])
             yield "brokers", f"{places}; cluster {cluster['cluster_id']}"
+            _limits(admin, cluster["brokers"][0]["broker_id"], config)
         yield from inspect_group(config, state_topics, outputs, optional)
         yield "transactions", "the brokers have them"
 
@@ -96,6 +99,27 @@ def _credentials(config: KafkaConfig) -> str:
     return ", ".join([*parts, "accepted"])
 
 
+def _limits(admin: KafkaAdminClient, broker: int, config: KafkaConfig) -> None:
+    """Refuse times that a broker does not allow, as far as we may see what it allows: a daemon needs no such right."""
+    transaction, session = config.transaction_timeout // _MS, config.session_timeout // _MS
+    limits = (
+        ("transaction.max.timeout.ms", transaction, operator.gt, errors.InvalidTransactionTimeoutError),
+        ("group.max.session.timeout.ms", session, operator.gt, errors.InvalidSessionTimeoutError),
+        ("group.min.session.timeout.ms", session, operator.lt, errors.InvalidSessionTimeoutError),
+    )
+    resource = ConfigResource(ConfigResourceType.BROKER, str(broker), [name for name, *_ in limits])
+    try:
+        found = admin.describe_configs([resource], config_filter="all").get("broker", {}).get(str(broker), {})
+    except errors.RetriableError:
+        raise
+    except errors.KafkaError:
+        return
+    for name, ours, is_beyond, error in limits:
+        limit = str(found.get(name, {}).get("value"))
+        if limit.isdigit() and is_beyond(ours, int(limit)):
+            raise as_failure(error(f"{name} is {limit}"), "work with these brokers")
+
+
 def _topics(
     admin: KafkaAdminClient,
     reader: KafkaConsumer,
@@ -111,7 +135,7 @@ def _topics(
     for name in [*state_topics, *state_topics.values(), *outputs]:
         count = counts.get(name)
         missing = "missing, nothing is written to it" if name in optional and not config.create_topics else MADE
-        yield "topic", f"{name}: " + (missing if count is None else f"{count} partitions")
+        yield "topic", f"{name}: " + (missing if count is None else counted(count, "partition"))
 
 
 def _rights_to_topics(admin: KafkaAdminClient, state_topics: Mapping[str, str], outputs: Sequence[str]) -> None:

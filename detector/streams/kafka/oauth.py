@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import ssl
 import threading
@@ -70,7 +71,7 @@ class GrantedToken(Token):
         began = self._clock()
         try:
             granted = self._granted()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if self._token and began < self._expires_at:
                 return
             raise KafkaConnectionError(f"no token comes from {self._endpoint}: {in_brief(error)}") from None
@@ -89,8 +90,9 @@ class GrantedToken(Token):
         form = {"grant_type": "client_credentials"}
         if config.sasl_oauth_scope is not None:
             form["scope"] = config.sasl_oauth_scope
+        known = secret.get_secret_value() if secret else ""
         quote = urllib.parse.quote_plus  # as RFC 6749, 2.3.1, wants both before they are joined
-        client = f"{quote(config.sasl_oauth_client_id or '')}:{quote(secret.get_secret_value() if secret else '')}"
+        client = f"{quote(config.sasl_oauth_client_id or '')}:{quote(known)}"
         request = urllib.request.Request(  # noqa: S310  (the configuration takes only http and https)
             self._endpoint,
             urllib.parse.urlencode(form).encode(),
@@ -108,7 +110,7 @@ class GrantedToken(Token):
                 if error.code in (408, 429) or error.code >= 500:
                     raise OSError(f"it answers {error.code}") from None
                 raise UserError(
-                    f"the token endpoint refuses {config.sasl_oauth_client_id}: {_reason(error)}",
+                    f"the token endpoint refuses {config.sasl_oauth_client_id}: {in_brief(_reason(error), [known])}",
                     where="streams.kafka.sasl_oauth_client_id",
                     todo="Correct the client's id, its secret, the scope or the endpoint",
                 ) from None

@@ -11,11 +11,12 @@ import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
 from detector.config.streams import SchemaRegistryConfig
-from detector.errors import OperationError, StopAskedError, UserError, in_brief
+from detector.errors import OperationError, StopAskedError, UserError, in_brief, without
 from detector.streams.schemas import Schema
 
 _SECONDS: Final = 5.0
@@ -56,11 +57,12 @@ class Registry:
         self._stop = stop
         self._clock = clock
         self._sleep = sleep
-        self._url = config.url
+        self._url = without(config.url)
         headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
         if (token := config.token()) is not None:
             headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         password = config.password()
+        self._secrets = [one.get_secret_value() for one in (token, password) if one is not None]
         # Redirections are not followed: they would carry the credentials elsewhere.
         self._client = httpx.Client(
             base_url=config.url.rstrip("/") + "/",
@@ -93,8 +95,7 @@ class Registry:
             key = str(one["subject"]), str(one["version"])
             if key in found or depth >= _DEPTH:
                 continue
-            subject = httpx.URL(f"http://x/{key[0]}").raw_path.decode().removeprefix("/").replace("/", "%2F")
-            other = self._ask(f"subjects/{subject}/versions/{key[1]}")
+            other = self._ask(f"subjects/{quote(key[0], safe='')}/versions/{quote(key[1], safe='')}")
             if other is not None:
                 self._refer(other, found, depth + 1)
                 found[key] = _parsed(other)
@@ -105,13 +106,17 @@ class Registry:
             try:
                 answer = self._client.get(path)
                 problem = self._problem(answer)
-                if problem is None:
-                    if waiting:
-                        _log.warning("the schema registry answers again")
-                        self._on_waiting(None)
-                    return None if answer.status_code == 404 else _object(answer)
+                # Only an answer that can be read ends the waiting: what stands before a registry may answer anything.
+                found = None if problem is not None or answer.status_code == 404 else _object(answer)
+            except httpx.LocalProtocolError as error:  # its text quotes headers
+                problem = type(error).__name__
             except (httpx.HTTPError, ValueError) as error:
-                problem = in_brief(error)
+                problem = in_brief(error, self._secrets)
+            if problem is None:
+                if waiting:
+                    _log.warning("the schema registry answers again")
+                    self._on_waiting(None)
+                return found
             told = f"the schema registry at {self._url} does not answer: {problem}"
             if self._clock() - began >= self._limit:
                 raise OperationError(told, where=_WHERE, todo="Start it, or correct its address, and start again")
@@ -145,14 +150,23 @@ def _is_of_registry(answer: httpx.Response) -> bool:
     """Whether it is the registry that does not know something, and not another server."""
     try:
         return answer.json()["error_code"] in _UNKNOWN
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
-    found = answer.json()
+    """The schema that it answers with. Raises ValueError for what is none."""
+    try:
+        found = answer.json()
+    except (ValueError, RecursionError):
+        raise ValueError("its answer is no JSON") from None
     if not isinstance(found, dict) or "schema" not in found:
         raise ValueError("its answer has no schema")
+    references = found.get("references") or []
+    if not isinstance(references, list) or not all(
+        isinstance(one, dict) and {"subject", "version"} <= one.keys() for one in references
+    ):
+        raise ValueError("its answer has references that are none")
     return found
 
 
@@ -161,7 +175,7 @@ def _parsed(answer: dict[str, Any]) -> Any:
     text = answer["schema"]
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

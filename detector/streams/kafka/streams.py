@@ -18,7 +18,7 @@ from kafka.errors import CommitFailedError
 
 from detector.config.settings import StateConfig
 from detector.config.streams import KafkaConfig
-from detector.errors import DetectorError, OperationError
+from detector.errors import DetectorError, OperationError, UserError
 from detector.streams.base import (
     Assigned,
     Deferred,
@@ -220,6 +220,14 @@ class KafkaStreams:
                 raise as_failure(error, "connect") from error
             self._outage.attempt_failed(f"cannot reach the broker: {error}" if away else told(error), away=away)
             return
+        for skipped in self._skip_to:
+            count = self._link.partitions[skipped.topic]
+            if skipped.partition >= count:
+                raise UserError(
+                    f"there is no partition {skipped.partition} of {skipped.topic}, which has {count}",
+                    where="--skip-to",
+                    todo=f"Name one from 0 to {count - 1}",
+                )
         self._restorer = Restorer(
             self._kafka, self._state, self._state_topics, consumer, reader, self._skip_to,
             written=self._link.written, topic_id=self._link.topic_id, on_forgotten=self._on_forgotten,

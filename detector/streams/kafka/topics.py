@@ -36,6 +36,13 @@ def check_topics(
     with `validate_only` the broker is only asked whether it would do so. Raises UserError for what a person has to
     change, and errors of the client.
     """
+    for name, state in state_topics.items():
+        if state in outputs:
+            raise UserError(
+                f"the topic {state} is to be written to, and has the state of {name}",
+                where="streams.kafka.group_id",
+                todo="Give what is written (output, incidents.output) another name, or use another group_id",
+            )
     names = [*state_topics, *state_topics.values(), *outputs]
     counts = _partitions(admin, names, may_be_hidden=optional)
     owned(counts)
