@@ -281,8 +281,8 @@ def _guesses(records: list[Record], config: ReadingsConfig, *, has_times: bool) 
             preset = "telegraf"
         elif "after" in document or isinstance(document.get("payload"), dict):
             preset = "connect"
-            payload = document.get("payload", document)
-            reading = payload.get("after") if isinstance(payload.get("after"), dict) else payload
+            payload = document["payload"] if isinstance(document.get("payload"), dict) else document
+            reading = payload["after"] if isinstance(payload.get("after"), dict) else payload
         if preset == "telegraf":
             metrics = document.get("metrics")
             reading = metrics[0] if isinstance(metrics, list) and metrics else document

@@ -150,6 +150,21 @@ class TailedFile(_FileSource):
         self._position = start.position
         super().open(start, fingerprint)
         self._end = self._size()
+        if not start.within_line:
+            self._tell_of_half_a_line()
+
+    def _tell_of_half_a_line(self) -> None:
+        """What was handed out last may have been the beginning of a line that was still written."""
+        if self._file is None or self._tail[-1:] in (b"", b"\n"):
+            return
+        with failing_as("read the input", self._path):
+            following = os.pread(self._file.fileno(), 1, self._position)
+        if following not in (b"", b"\r", b"\n"):
+            _log.warning(
+                "%s: the line before byte %d was read when only that much of it was there, and what follows is read as "
+                "another line; follow a file that is still written without --until-end",
+                self._path, self._position,
+            )  # fmt: skip
 
     def at_end(self) -> bool:
         drained = self._drained if self._until_end else not self._lines.pending

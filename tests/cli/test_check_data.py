@@ -180,6 +180,7 @@ DOCUMENT = st.dictionaries(
 
 @given(st.lists(DOCUMENT, min_size=1, max_size=3), st.sampled_from([None, b"pump", b"\xff"]))
 @example([{"sensor_id": 1, "timestamp": S, "value": "71,3"}], None)
+@example([{"payload": None, "after": None}], None)
 @example([{"": {"": 1}, "ts": S, "k" * 300: 3}], None)
 @example([{"id": 10**400, "ts": 10**400, "v": 10**400}], None)
 def test_whatever_the_keys_of_a_message_the_lines_mend_it_or_there_are_none(

@@ -109,6 +109,24 @@ def test_until_end_takes_a_last_line_without_a_line_end(source: Path, opened: Op
     assert values(read_all(opened(until_end=True))) == [b'{"n": 11}']
 
 
+@pytest.mark.parametrize(
+    ("appended", "told"), [(b"60\n3,1\n", True), (b"\n3,1\n", False), (b"\r\n3,1\n", False), (b"", False)]
+)
+def test_that_a_line_went_on_after_it_was_read_is_told(
+    tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture, appended: bytes, told: bool
+) -> None:
+    source = tmp_path / f"{INPUT}.csv"
+    source.write_bytes(b"time,value\n1,73.25\n2,73.")
+    streams = opened(source, until_end=True)
+    batches = read_all(streams)
+    commit_all(streams, batches)
+    streams.close()
+    with open(source, "ab") as file:
+        file.write(appended)
+    opened(source, until_end=True)
+    assert any("was read when only that much of it was there" in one for one in caplog.messages) == told
+
+
 def test_until_end_leaves_what_is_appended_later(source: Path, opened: Open) -> None:
     streams = opened(until_end=True)
     with open(source, "ab") as file:
