@@ -486,7 +486,7 @@ class Sensor:
         typical, components = self.profile.typical.astype(float), self.profile.components.astype(float)
         channels, lacks = len(z), np.array(self.window[-1].lacks)
         z = np.where(lacks, 0.0, z)
-        for _ in range(8 if lacks.any() else 0):
+        for _ in range(32 if lacks.any() else 0):
             for channel in np.flatnonzero(lacks):
                 z[channel] = (components @ z) @ components[:, channel]
         error = float(((z - (components @ z) @ components) ** 2)[~lacks].mean())

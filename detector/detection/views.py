@@ -30,8 +30,8 @@ EXPLAINED: Final = 0.5
 """The share of the variance that those used explain. More of them would explain what belongs to single channels."""
 HARDLY_MOVES: Final = 0.9
 """A channel whose commonest value makes up as large a share of the prefix."""
-ROUNDS: Final = 8
-"""Steps towards what the components make of a channel that a row lacks."""
+ROUNDS: Final = 32
+"""Steps towards what the components make of a channel that a row lacks: of two that go together each halves the way."""
 
 
 def several(channels: int) -> int:

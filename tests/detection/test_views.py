@@ -12,7 +12,7 @@ from detector.arrays import F64
 from detector.detection.peaks import usual_worst
 from detector.detection.profile import build_profile
 from detector.detection.sensor import Sensor
-from detector.detection.signals import PREDICTION_RATE
+from detector.detection.signals import PREDICTION_RATE, TINY
 from detector.detection.views import (
     COMPONENTS,
     components_of,
@@ -160,3 +160,13 @@ def test_a_machine_that_stands_still_has_a_profile() -> None:
     assert not profile.typical[[0, 1, 2, 4, 5, 6]].any()
     assert np.isfinite(profile.worst).all()
     assert not profile.components.any()
+
+
+def test_what_a_row_lacks_is_found_where_channels_go_together_exactly() -> None:
+    """Each step comes half as much nearer; what is usual for the relation is next to nothing there."""
+    rows = np.random.default_rng(3).normal(size=(1, 50)).repeat(2, axis=0)
+    components = np.zeros((COMPONENTS, 2), dtype=np.float32)
+    components[0] = math.sqrt(0.5)
+    lacks = np.zeros(rows.shape, dtype=bool)
+    lacks[1, 10:] = True
+    assert relation_errors(rows, components, lacks).max() < TINY

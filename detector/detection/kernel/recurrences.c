@@ -48,7 +48,7 @@ enum { REMEMBERED = 4 };
 enum { SETTLED = 500 };
 enum { WINDOW = 100, LANES = 20, ROOM = 512 };
 enum { LINE = 64, AHEAD = 8 }; /* bytes of a cache's line; rows ahead of which windows are fetched */
-enum { VIEWS = 2, COMPONENTS = 4, ROUNDS = 8 };
+enum { VIEWS = 2, COMPONENTS = 4, ROUNDS = 32 };
 
 static const double PREDICTION_RATE = 2.0 / 51, LEVEL_RATE = 2.0 / 41, ADAPTIVE_RATE = 2.0 / 8001, LEAN_RATE = 2.0 / 101;
 static const double LEARNING_LIMIT = 5.0, MACHINE_LIMIT = 4.0, TINY = 1e-6, Z_LIMIT = 1e4;
