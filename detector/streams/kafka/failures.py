@@ -36,6 +36,10 @@ class Rule(NamedTuple):
     todo: str
 
 
+LEFT_BEHIND: Final = (
+    errors.CommitFailedError, errors.UnknownMemberIdError, errors.IllegalGenerationError,
+    errors.RebalanceInProgressError,
+)  # fmt: skip
 FENCED: Final = (errors.ProducerFencedError, errors.FencedInstanceIdError, errors.UnreleasedInstanceIdError)
 CORRUPT: Final = (errors.CorruptRecordError, errors.UnsupportedCodecError, errors.UnsupportedCompressionTypeError)
 OUT_OF_RANGE: Final = (errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError, errors.LogTruncationError)
@@ -98,11 +102,7 @@ RULES: Final = (
         "Stop another member or raise group.max.size",
     ),
     Rule(
-        (
-            errors.CommitFailedError, errors.UnknownMemberIdError, errors.IllegalGenerationError,
-            errors.RebalanceInProgressError,
-        ),
-        Reaction.RESTORE, Reaction.RESTORE,
+        LEFT_BEHIND, Reaction.RESTORE, Reaction.RESTORE,
         "the group went on without this member: it was stopped or slow for longer than the session timeout",
         "Nothing; often: give the process more CPU, or raise streams.kafka.session_timeout",
     ),
@@ -158,6 +158,11 @@ def _kind_of(error: BaseException) -> type[BaseException]:
 def is_fenced(error: BaseException) -> bool:
     """Whether another process took over this one's name."""
     return rule_for(error).errors is FENCED
+
+
+def is_left_behind(error: BaseException) -> bool:
+    """Whether the group went on without this member."""
+    return rule_for(error).errors is LEFT_BEHIND
 
 
 def told(error: BaseException) -> str:

@@ -32,7 +32,7 @@ from detector.streams.base import (
 )
 from detector.streams.kafka.committing import Composition, Pieces, committing, next_of_renewal
 from detector.streams.kafka.connection import Connection
-from detector.streams.kafka.failures import CORRUPT, Reaction, as_failure, is_fenced, rule_for, told
+from detector.streams.kafka.failures import CORRUPT, Reaction, as_failure, is_fenced, is_left_behind, rule_for, told
 from detector.streams.kafka.held import Held
 from detector.streams.kafka.membership import Change, at_work, broker_away, hold, release
 from detector.streams.kafka.outage import Outage
@@ -403,7 +403,8 @@ class KafkaStreams:
             raise
         except Exception as error:
             self._recover(error)
-            if final:
+            # Members that are stopped together leave one another behind; the rest of the group does what they held.
+            if final and (self.until_end or not is_left_behind(error)):
                 raise OperationError(
                     f"the last commit failed: {error}",
                     where="streams.kafka",
