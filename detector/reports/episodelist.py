@@ -15,6 +15,7 @@ from rich.text import Text
 
 from detector.reports.text import duration, moment
 from detector.times import parse_time, recorded_time
+from detector.wire.documents import decoder_of
 from detector.wire.incidents import MAX_NUMBER
 
 UNBOUNDED = 10_000
@@ -58,15 +59,12 @@ class Wanted:
     since: int | None = None
 
 
-_decode: Final = msgspec.json.Decoder(ListedAlert).decode
+_decode: Final = decoder_of(ListedAlert)
 
 
 def listed_alert(message: bytes) -> ListedAlert:
     """Read a message of a stream of alerts. Raises ValueError where it is none."""
-    try:
-        alert = _decode(message)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+    alert = _decode(message)
     for time in (alert.started_at, alert.detected_at, alert.ended_at):
         if time is not None:
             recorded_time(time)

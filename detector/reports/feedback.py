@@ -9,6 +9,7 @@ import msgspec
 
 from detector.reports.episodelist import ListedAlert
 from detector.reports.scoreboard import Label
+from detector.wire.documents import decoder_of
 from detector.wire.verdicts import Acknowledgement
 
 
@@ -61,15 +62,12 @@ class NamedAlert(msgspec.Struct):
     source: NamedSource
 
 
-_decode: Final = msgspec.json.Decoder(NamedAlert).decode
+_decode: Final = decoder_of(NamedAlert)
 
 
 def named_alert(message: bytes) -> NamedAlert:
     """Read a message of a stream of alerts. Raises ValueError where it is none."""
-    try:
-        return _decode(message)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+    return _decode(message)
 
 
 def alerts_named(alerts: Iterable[NamedAlert], wanted: str, shortest: int) -> dict[str, NamedAlert]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
 
 _decode = msgspec.json.Decoder().decode
 
+T = TypeVar("T")
 
 Documents = Callable[[bytes | None], object]
 """Makes a document of a record's value. Raises Rejected."""
@@ -35,6 +36,23 @@ def read_json(value: bytes | None) -> object:
         return _decode(value or b"")
     except UNDECODABLE:
         return parse_document(value)  # takes NaN, to be rejected one by one, and says what is wrong
+
+
+def decoder_of(what: type[T]) -> Callable[[bytes], T]:
+    """Reads a message as a type of msgspec. What it returns raises ValueError for every message that is not one.
+
+    >>> decoder_of(dict[str, int])(b'{"a": 1}')
+    {'a': 1}
+    """
+    decode = msgspec.json.Decoder(what).decode
+
+    def decoded(message: bytes) -> T:
+        try:
+            return decode(message)
+        except RecursionError:  # lists in lists: the one error of a decoder that is no ValueError
+            raise ValueError("the JSON is nested too deeply") from None
+
+    return decoded
 
 
 def parse_document(value: bytes | None) -> object:

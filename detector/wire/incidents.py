@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from detector.streams.base import Message
 from detector.times import EARLIEST, LATEST, recorded_time
 from detector.wire.alerts import AlertReason, Event, Kind, Severity
+from detector.wire.documents import decoder_of
 
 IncidentEnd = Literal["recovered", "expected", "max_duration"]
 
@@ -165,10 +166,8 @@ class _Alert(Struct):
     verdict: str | None = None
 
 
-_TOO_DEEP: Final = "the JSON is nested too deeply"
-
-_decode: Final = msgspec.json.Decoder(_Alert).decode
-_decode_incident: Final = msgspec.json.Decoder(Incident).decode
+_decode: Final = decoder_of(_Alert)
+_decode_incident: Final = decoder_of(Incident)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -186,10 +185,7 @@ def read_alert(data: bytes) -> AlertNews:
 
     So it does for numbers and times that no detector writes: what is read here is kept, and a state does not hold them.
     """
-    try:
-        alert = _decode(data)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    alert = _decode(data)
     if alert.schema != 1:
         raise ValueError(f"this is an alert of schema {alert.schema}, and 1 is known")
     started, detected = recorded_time(alert.started_at), recorded_time(alert.detected_at)
@@ -237,10 +233,7 @@ def decode_incident(data: bytes) -> Incident:
 
     So it does for numbers and times that no detector writes, and for an id that no header can carry.
     """
-    try:
-        incident = _decode_incident(data)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    incident = _decode_incident(data)
     name = incident.incident_id
     if not (0 < len(name) <= _MAX_ID and name.isascii() and name.isprintable() and name == name.strip()):
         raise ValueError(f"`incident_id` is not 1 to {_MAX_ID} visible characters of ASCII")

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from detector.streams.base import Message, Partition, Record
-from detector.wire.documents import Rejected, checked_sensor
+from detector.wire.documents import Rejected, checked_sensor, decoder_of
 from detector.wire.readings import Verdict, Word, kind_of, show
 
 WORDS: Final[tuple[Word, ...]] = get_args(Word)
@@ -65,7 +65,7 @@ class Acknowledgement(Struct, kw_only=True, forbid_unknown_fields=True, rename={
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Acknowledgement).decode
+_decode: Final = decoder_of(Acknowledgement)
 
 
 def is_verdict(document: object) -> TypeGuard[dict[str, Any]]:
@@ -129,7 +129,4 @@ def acknowledgement(stream: str, verdict: Verdict, partition: Partition, offset:
 
 def decode_acknowledgement(data: bytes) -> Acknowledgement:
     """Read an acknowledgement. Raises ValueError where it is none."""
-    try:
-        return _decode(data)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+    return _decode(data)
