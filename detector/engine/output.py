@@ -73,12 +73,12 @@ class Output:
     that are not muted, by (event, severity); `muted`: the others. `opened`, `allowed`: episodes that a person was
     called for, and those that the budget allows for the rows scored. `watched`: the time that these rows stand for by
     the intervals of their sensors, ns. `records`: how many came in, `refused`: which of them were rejected in whole or
-    in part. `new_sensors`: sensors not known before. `resized`: accepted frames of
-    another size than the model's. `rows`: what was scored, in full, where that was asked for. `failed`: elements of
-    sensors that are set aside; `failures`: those that were set aside now. `internal`: what was unforeseen of records.
-    `late_of`: how many of a sensor came too late; `set_back`: how often its clock was. `sentinels`: values taken as
-    missing from now on. `watch_changes`: sensors that ceased to be watched, or are again. `verdicts`: what acknowledges
-    those that took effect; `judged`: how many, by word.
+    in part. `new_sensors`: sensors not known before. `resized`: accepted frames of another size than the model's.
+    `rows`: what was scored, in full, where that was asked for. `failed`: elements of sensors that are set aside;
+    `failures`: those that were set aside now. `internal`: what was unforeseen of records. `late_of`: how many of a
+    sensor came too late; `set_back`: how often its clock was. `sentinels`: values taken as missing from now on.
+    `watch_changes`: sensors that ceased to be watched, or are again. `verdicts`: what acknowledges those that took
+    effect; `judged`: how many, by word.
     """
 
     kind: Kind = "readings"

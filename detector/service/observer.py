@@ -360,7 +360,7 @@ class LateInputs:
         self._due = monotonic()
 
     def met(self, kind: Kind, late: Counter[str]) -> None:
-        """So many of these sensors or cameras were dropped."""
+        """Readings of these sensors, or frames of these cameras, were dropped: how many of each."""
         if late:
             self._late[kind].update(late)
             self.tell()
