@@ -43,11 +43,12 @@ def run(args: argparse.Namespace) -> int:
     from detector.config.rules import RuleBook
     from detector.detection.scorer import score_block
     from detector.engine.output import traced
+    from detector.errors import counted
     from detector.reports.backtest import Seen, run_backtest, summary, table_of, unwatched_lines, verdicts_line
     from detector.reports.curves import Curves
     from detector.reports.demo import print_board
     from detector.reports.scoreboard import read_labels
-    from detector.reports.text import counted, duration
+    from detector.reports.text import duration
     from detector.service.pipelines import load_model, pipeline_factory
     from detector.service.supported import refuse_unsupported, tell_unmatched
     from detector.times import rfc3339

@@ -175,7 +175,7 @@ def _brokers(config: Config, companions: Sequence[str]) -> Iterator[tuple[str, s
 
 def _warn(config: Config, sensors: dict[str, Profile], cameras: list[str]) -> None:
     """Print what is most likely a slip, and may be meant."""
-    from detector.reports.text import counted
+    from detector.errors import counted
     from detector.service.supported import impatient, unmatched
 
     for key, match, known in unmatched(config, sensors, cameras):
@@ -190,9 +190,9 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
     """Adds the sensors known from training."""
     # Here, because `detector check --help` needs none of it.
     from detector.config.rules import RuleBook
+    from detector.errors import counted
     from detector.models.bundle.bundles import check_fits, check_profiles, load_bundle
     from detector.models.runtime.onnx import open_runtime
-    from detector.reports.text import counted
 
     readings = config.readings
     bundle = load_bundle(readings.model)
@@ -209,10 +209,10 @@ def _model(config: Config, sensors: dict[str, Profile]) -> Iterator[tuple[str, s
 
 def _frame_model(config: Config, cameras: list[str]) -> Iterator[tuple[str, str]]:
     """Adds the cameras known from training."""
+    from detector.errors import counted
     from detector.models.bundle.bundles import check_frames_fit, load_bundle
     from detector.models.bundle.frame_bundles import open_frame_model
     from detector.models.bundle.spec import FRAME_KINDS
-    from detector.reports.text import counted
 
     frames = config.frames
     bundle = load_bundle(frames.model, kinds=FRAME_KINDS)

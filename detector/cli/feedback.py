@@ -135,10 +135,9 @@ def _found_input(alert: NamedAlert, data: Path, given: str | None, config: Confi
 def _export(data: str, args: argparse.Namespace) -> int:
     from detector.cli.atomic import atomic_write
     from detector.cli.published import alerts_at, listed, readable, verdicts_at
-    from detector.errors import unwritable
+    from detector.errors import counted, unwritable
     from detector.reports.episodelist import Wanted, episodes_of, listed_alert
     from detector.reports.feedback import labels_json, labels_of, said_of, with_verdicts
-    from detector.reports.text import counted
     from detector.wire.verdicts import decode_acknowledgement
 
     with listed(data):

@@ -143,7 +143,8 @@ def _progress(status: Status) -> RenderableType:
 
 
 def _counts(status: Status) -> RenderableType:
-    from detector.reports.text import counted, duration
+    from detector.errors import counted
+    from detector.reports.text import duration
 
     inputs = ", ".join(f"{count:,} {kind}" for kind, count in status.inputs.items() if count) or "no readings yet"
     warming = f" ({status.warming:,} warming up)" if status.warming else ""

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
             _fill_frames(args.config, cameras)
         place = f"topic {frames.input}" if to_topic else str(directory / f"{frames.input}.jsonl")
         _tell(place, args.cameras * args.frames, "frames", args.cameras, "camera", cameras[0].healthy_frames)
-    from detector.reports.text import counted
+    from detector.errors import counted
 
     sys.stdout.write(f"{labels}: {counted(len(known), 'fault')}\n")
     return 0

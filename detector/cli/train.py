@@ -223,7 +223,8 @@ def _tell_what_was_seen(collected: Collected, place: str) -> None:
     """Of a topic nobody sees what is in it: say how many readings each sensor has, from when to when."""
     import numpy as np
 
-    from detector.reports.text import counted, duration, span
+    from detector.errors import counted
+    from detector.reports.text import duration, span
 
     longest = sorted(collected.series.items(), key=lambda item: (-len(item[1][0]), item[0]))
     for sensor_id, (times, _) in longest[:_LISTED]:

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     # Here, because `detector tune --help` needs none of it.
     from rich.console import Console
 
-    from detector.reports.text import counted, duration
+    from detector.errors import counted
+    from detector.reports.text import duration
     from detector.reports.tuning import (
         SEARCHED,
         SHOWN,

@@ -16,9 +16,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from detector.errors import OperationError, UserError
+from detector.errors import OperationError, UserError, counted
 from detector.reports.scoreboard import Scoreboard, by_kind, episodes_of, of_kind, read_labels, score
-from detector.reports.text import counted, describe, duration, moment, span
+from detector.reports.text import describe, duration, moment, span
 from detector.simulation.cameras import CAMERA_FAULTS
 from detector.wire.alerts import Alert, decode_alert
 from detector.wire.incidents import decode_incident

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from detector import __version__
+from detector.errors import counted
 from detector.reports.page import About, environment
 from detector.reports.plots import SHOWN_CHANNELS, Picture, draw
 from detector.reports.provetext import Proof, after, headline, in_order, named, remarks, size, times
 from detector.reports.proving import Example, Kind, Proved, Told
 from detector.reports.scoreboard import Label
-from detector.reports.text import counted
 from detector.times import rfc3339
 
 ROWS: Final = 500

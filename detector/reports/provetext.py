@@ -10,8 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from detector.engine.wording import number
+from detector.errors import counted
 from detector.reports.proving import KINDS, Kind, Proved, Told, Untold
-from detector.reports.text import counted, duration
+from detector.reports.text import duration
 
 SHOWN: Final = 100
 """Lines of the table; of the others the number is told."""

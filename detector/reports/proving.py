@@ -20,10 +20,10 @@ from detector.config.rules import Rules
 from detector.detection.signals import WINDOW
 from detector.detection.watch import Reason
 from detector.engine.output import ScoredRows, traced
+from detector.errors import counted
 from detector.reports.curves import Curve, Curves
 from detector.reports.sampled import Recorded
 from detector.reports.scoreboard import EpisodeSpan, episodes_of
-from detector.reports.text import counted
 from detector.reports.trials import Copy, Followed, MakePipeline, follow, opening, run_on, with_values
 from detector.simulation.faults import Healthy, MeaninglessError, put
 from detector.times import parse_time

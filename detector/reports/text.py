@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detector.errors import counted as counted
 from detector.times import SECOND, parse_time, rfc3339
 from detector.wire.alerts import Alert
 

@@ -19,10 +19,11 @@ from detector.config.alerts import FalseAlarms
 from detector.config.values import PERIODS, parse_duration
 from detector.detection.scorer import ScoreBlock, score_block
 from detector.engine.readings import BuildProfile, MakeWriter, ReadingsPipeline
+from detector.errors import counted
 from detector.reports.backtest import BacktestResult, Replay, worst_first
 from detector.reports.rescoring import RecordedScores, SharedLooks, SharedProfiles
 from detector.reports.scoreboard import EpisodeSpan
-from detector.reports.text import counted, duration
+from detector.reports.text import duration
 from detector.streams.base import Batch, Partition
 from detector.times import rfc3339
 from detector.wire.readings import Decoder, Readings

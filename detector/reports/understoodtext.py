@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from detector.reports.text import counted, duration
+from detector.errors import counted
+from detector.reports.text import duration
 from detector.reports.understood import Mending, Understood
 from detector.times import rfc3339
 from detector.wire.csv_form import form_of, told

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from detector.reports.text import counted, describe, duration, moment, span
+from detector.errors import counted
+from detector.reports.text import describe, duration, moment, span
 from tests.reports.made import NOON, SECOND, alert, at
 
 
